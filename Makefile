@@ -1,0 +1,49 @@
+# focalrepro: `make reproduce`, then read results/quick/README.md. `make help` lists the targets.
+PROFILE ?= quick
+SEEDS ?= 1
+DEVICE ?= auto
+REUSE ?=
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help reproduce test lab status verify lint clean clean-runs
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | \
+	  awk -F'\t' '{printf "make %-12s %s\n", $$1, $$2}'
+	@echo; echo "Options: PROFILE=quick|coco-cpu|coco256  SEEDS=1  DEVICE=auto|cpu|cuda  REUSE=1 (take committed runs)"
+
+reproduce: $(READY)  ## train what is missing, execute the notebooks, write results/PROFILE
+	@$(BIN)/focalrepro reproduce --profile $(PROFILE) --seeds $(SEEDS) --device $(DEVICE) $(if $(REUSE),--reuse,)
+
+test: $(READY)  ## the test suite, every notebook included
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lab: $(READY)  ## JupyterLab on notebooks/
+	@$(BIN)/jupyter lab --notebook-dir notebooks
+
+status: $(READY)  ## what is done and missing in PROFILE
+	@$(BIN)/focalrepro status --profile $(PROFILE) --seeds $(SEEDS)
+
+verify: $(READY)  ## committed results of PROFILE against their expected ranges
+	@$(BIN)/focalrepro verify --profile $(PROFILE)
+
+lint: $(READY)  ## ruff
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+clean:  ## remove the environment, generated data and caches; finished runs are kept
+	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache data/cache data/synthetic data/downloads
+
+clean-runs:  ## remove this machine's finished runs too (data/runs)
+	rm -rf data/runs
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version). Say which: make PYTHON=python3.12 …"; exit 1; }
+	@echo "Setting up .venv: some 3 GB of packages, a few minutes, once."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

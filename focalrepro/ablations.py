@@ -1,0 +1,102 @@
+"""The ablations: each a table or figure of the paper, as a baseline and rows that name only what they change."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from focalrepro.config import RunConfig
+from focalrepro.paper import TABLES, PaperRow
+from focalrepro.profiles import Profile
+
+
+@dataclass(frozen=True)
+class Row:
+    """label as the tables print it; changes against the baseline; the paper's row where it has one."""
+
+    label: str
+    changes: dict[str, Any]
+    paper: PaperRow | None = None
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """name as given to `focalrepro run`; what it shows; the paper's table; rows in the paper's order."""
+
+    name: str
+    title: str
+    source: str
+    rows: tuple[Row, ...] = field(repr=False)
+
+    def configs(self, base: RunConfig, seeds: range | list[int]) -> dict[tuple[str, int], RunConfig]:
+        """The config of every (row label, seed)."""
+        return {
+            (row.label, seed): base.replace(**row.changes, seed=seed) for row in self.rows for seed in seeds
+        }
+
+
+def _alpha_gamma_rows(table: str, label: str) -> tuple[Row, ...]:
+    rows = []
+    for row in TABLES[table]:
+        gamma, alpha = float(row.fields["gamma"]), float(row.fields["alpha"])
+        text = label.format(gamma=f"{gamma:g}", alpha=f"{alpha:g}")
+        rows.append(Row(text, {"gamma": gamma, "alpha": alpha}, row))
+    return tuple(rows)
+
+
+GRID_GAMMAS = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+GRID_ALPHAS = (0.10, 0.25, 0.50, 0.75, 0.90, 0.99, 0.999)
+
+ABLATIONS: dict[str, Ablation] = {
+    a.name: a
+    for a in (
+        Ablation(
+            "1a",
+            "α-balanced cross entropy (γ = 0)",
+            "Table 1a, section 5.1",
+            _alpha_gamma_rows("1a", "α = {alpha}"),
+        ),
+        Ablation(
+            "1b",
+            "focal loss: γ, each with the best α that the paper found for it",
+            "Table 1b, section 5.1",
+            _alpha_gamma_rows("1b", "γ = {gamma}, α = {alpha}"),
+        ),
+        Ablation(
+            "grid",
+            "the whole plane of γ and α, which the paper searched but does not print",
+            "section 5.1",
+            tuple(
+                Row(f"γ = {g:g}, α = {a:g}", {"gamma": g, "alpha": a})
+                for g in GRID_GAMMAS
+                for a in GRID_ALPHAS
+            ),
+        ),
+    )
+}
+
+
+def get_ablation(name: str) -> Ablation:
+    """The ablation of that name; ValueError lists those there are."""
+    if name not in ABLATIONS:
+        raise ValueError(f"there is no ablation {name!r}; there are {', '.join(ABLATIONS)}")
+    return ABLATIONS[name]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run that one or more ablations want."""
+
+    config: RunConfig
+    wanted_by: tuple[tuple[str, str], ...]  # (ablation, row label)
+
+
+def plan(
+    profile: Profile, names: list[str], seeds: int, recipe: str = "fast", **overrides: Any
+) -> list[Planned]:
+    """All runs of some ablations, each config once, first seed first: a table is whole before it is repeated."""
+    base = profile.config(recipe).replace(**overrides)
+    wanted: dict[RunConfig, list[tuple[str, str]]] = {}
+    for seed in range(seeds):
+        for name in names:
+            for (label, _), config in get_ablation(name).configs(base, [seed]).items():
+                wanted.setdefault(config, []).append((name, label))
+    return [Planned(config, tuple(by)) for config, by in wanted.items()]

@@ -1,0 +1,238 @@
+"""Backbones: images [B, 3, S, S] to the feature maps C_l of stride 2^l that the pyramid is built on."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
+
+from focalrepro.config import RunConfig
+from focalrepro.datasets import load, weights_path
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Normalise(nn.Module):
+    """uint8 RGB [B, 3, S, S] to floats with ImageNet's mean and deviation, which all backbones here expect."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+        self.register_buffer("scale", 1 / (255 * std), persistent=False)
+        self.register_buffer("shift", -mean / std, persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images * self.scale + self.shift
+
+
+class ResNet(nn.Module):
+    """torchvision's ResNet with frozen batch norms: C3, C4 and C5."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.body = torchvision.models.get_model(name, weights=None, norm_layer=FrozenBatchNorm2d)
+        del self.body.fc, self.body.avgpool
+        expansion = 4 if name in ("resnet50", "resnet101") else 1
+        self.channels = {3: 128 * expansion, 4: 256 * expansion, 5: 512 * expansion}
+
+    def forward(self, x: Tensor) -> dict[int, Tensor]:
+        b = self.body
+        x = b.layer1(b.maxpool(b.relu(b.bn1(b.conv1(x)))))
+        c3 = b.layer2(x)
+        c4 = b.layer3(c3)
+        return {3: c3, 4: c4, 5: b.layer4(c4)}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Takes weights in torchvision's naming; the classifier's are left out."""
+        state = {k: v for k, v in state.items() if not k.startswith("fc.") and "num_batches" not in k}
+        self.body.load_state_dict(state)
+
+    def stage1(self) -> list[nn.Module]:
+        return [self.body.conv1, self.body.layer1]
+
+
+class FrozenNorm(nn.Module):
+    """Batch norm with fixed statistics and fixed affine: y = x · scale + shift, both [C] buffers."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.ones(channels))
+        self.register_buffer("shift", torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale, shift = (t.to(x.dtype).view(1, -1, 1, 1) for t in (self.scale, self.shift))
+        return x * scale + shift
+
+    def set(self, state: dict[str, Tensor], prefix: str, eps: float = 1e-5) -> None:
+        """Folds gamma, beta, running mean and variance into scale and shift."""
+        scale = state[prefix + "_gamma"] / (state[prefix + "_running_var"] + eps).sqrt()
+        self.scale.copy_(scale)
+        self.shift.copy_(state[prefix + "_beta"] - state[prefix + "_running_mean"] * scale)
+
+
+class PreActUnit(nn.Module):
+    """A bottleneck of ResNet v2: norm and ReLU come before each convolution; the shortcut reads the first."""
+
+    def __init__(self, inputs: int, width: int, outputs: int, stride: int, project: bool) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(FrozenNorm(c) for c in (inputs, width, width))
+        self.convs = nn.ModuleList(
+            [
+                nn.Conv2d(inputs, width, 1, bias=False),
+                nn.Conv2d(width, width, 3, stride=stride, padding=1, bias=False),
+                nn.Conv2d(width, outputs, 1, bias=False),
+            ]
+        )
+        if project:
+            self.convs.append(nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = F.relu(self.norms[0](x))
+        shortcut = self.convs[3](first) if len(self.convs) == 4 else x
+        y = F.relu(self.norms[1](self.convs[0](first)))
+        y = F.relu(self.norms[2](self.convs[1](y)))
+        return self.convs[2](y) + shortcut
+
+
+class ResNet50V2(nn.Module):
+    """Pre-activation ResNet-50 up to the end of its third stage: C3 and C4, each after norm and ReLU."""
+
+    STAGES = ((3, 64, 256, 1), (4, 128, 512, 2), (6, 256, 1024, 2))  # units, width, outputs, stride
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm_in, self.norm_stem = FrozenNorm(3), FrozenNorm(64)
+        self.stem = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.stages = nn.ModuleList()
+        inputs = 64
+        for units, width, outputs, stride in self.STAGES:
+            stage = [PreActUnit(inputs, width, outputs, stride, True)]
+            stage += [PreActUnit(outputs, width, outputs, 1, False) for _ in range(units - 1)]
+            self.stages.append(nn.Sequential(*stage))
+            inputs = outputs
+        self.norm_out = FrozenNorm(1024)
+        self.channels = {3: 512, 4: 1024}
+
+    def forward(self, x: Tensor) -> dict[int, Tensor]:
+        x = F.relu(self.norm_stem(self.stem(self.norm_in(x))))
+        x = F.max_pool2d(x, 3, stride=2, padding=1)
+        x = self.stages[1](self.stages[0](x))
+        # C3 as its reader in the next stage sees it: that stage's first norm and ReLU.
+        c3 = F.relu(self.stages[2][0].norms[0](x))
+        return {3: c3, 4: F.relu(self.norm_out(self.stages[2](x)))}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Takes weights in the naming of the ONNX model zoo's resnet50-v2-7."""
+        with torch.no_grad():
+            self.norm_in.set(state, "batchnorm0")
+            self.stem.weight.copy_(state["conv0_weight"])
+            self.norm_stem.set(state, "batchnorm1")
+            for number, stage in enumerate(self.stages, start=1):
+                conv = norm = 0
+                for unit in stage:
+                    for module in unit.norms:
+                        module.set(state, f"stage{number}_batchnorm{norm}")
+                        norm += 1
+                    for module in unit.convs:
+                        module.weight.copy_(state[f"stage{number}_conv{conv}_weight"])
+                        conv += 1
+            self.norm_out.set(state, "stage4_batchnorm0")
+
+    def stage1(self) -> list[nn.Module]:
+        return [self.stem, self.stages[0]]
+
+
+class SmallNet(nn.Module):
+    """For the embedded dataset: four strided stages of 3×3 convolutions, C2 to C4, trained from scratch."""
+
+    WIDTHS = (16, 32, 64, 96)
+
+    def __init__(self) -> None:
+        super().__init__()
+        stages, inputs = [], 3
+        for level, width in enumerate(self.WIDTHS, start=1):
+            layers = [_conv_norm(inputs, width, 2)]
+            if level > 1:
+                layers.append(_conv_norm(width, width, 1))
+            stages.append(nn.Sequential(*layers))
+            inputs = width
+        self.stages = nn.ModuleList(stages)
+        self.channels = {2: 32, 3: 64, 4: 96}
+
+    def forward(self, x: Tensor) -> dict[int, Tensor]:
+        features = {}
+        for level, stage in enumerate(self.stages, start=1):
+            x = stage(x)
+            if level > 1:
+                features[level] = x
+        return features
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        self.load_state_dict(state)
+
+    def stage1(self) -> list[nn.Module]:
+        return [self.stages[0]]
+
+
+def _conv_norm(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    conv = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+BACKBONES: dict[str, Callable[[], nn.Module]] = {
+    "small": SmallNet,
+    "resnet18": lambda: ResNet("resnet18"),
+    "resnet34": lambda: ResNet("resnet34"),
+    "resnet50": lambda: ResNet("resnet50"),
+    "resnet101": lambda: ResNet("resnet101"),
+    "resnet50v2": ResNet50V2,
+}
+
+
+def weights_of(config: RunConfig) -> str:
+    """What `make_backbone` is to load for a config: "crops" and resnet50v2's "imagenet" become a file."""
+    if config.weights == "crops":
+        from focalrepro.pretrain import pretrained_weights
+
+        data = load(
+            config.dataset, "train", config.image_size, limit=config.train_images, classes=config.classes
+        )
+        return str(pretrained_weights(config.backbone, data))
+    if config.weights == "imagenet" and config.backbone == "resnet50v2":
+        return str(weights_path(config.dataset, config.backbone))
+    return config.weights
+
+
+def make_backbone(name: str, weights: str = "none") -> nn.Module:
+    """A backbone with its weights loaded.
+
+    weights: "none"; "imagenet" (from torchvision's own address); or the path of a .safetensors, or of a .pth,
+    which is read with weights_only.
+    Errors: ValueError for an unknown name or weights of another network; FileNotFoundError names the file.
+    """
+    if name not in BACKBONES:
+        raise ValueError(f"backbone is {name!r}; there are {', '.join(BACKBONES)}")
+    backbone = BACKBONES[name]()
+    if weights == "none":
+        return backbone
+    if weights == "imagenet":
+        if name == "small":
+            raise ValueError("backbone 'small' has no ImageNet weights; set weights to 'crops' or 'none'")
+        state = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].get_state_dict(progress=True)
+        backbone.load(state)
+        return backbone
+    path = Path(weights)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; it should hold the weights of {name}")
+    is_safe = path.suffix == ".safetensors"
+    state = load_file(path) if is_safe else torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        backbone.load(state)
+    except (KeyError, RuntimeError) as error:
+        raise ValueError(f"{path}: these are not weights of {name} in its own naming: {error}") from error
+    return backbone

@@ -1,0 +1,190 @@
+"""A campaign: the missing runs of some ablations, several at once, each kept the moment it is done."""
+
+import ctypes
+import multiprocessing
+import os
+import queue
+import signal
+import time
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass
+from multiprocessing.queues import Queue
+from pathlib import Path
+from typing import Any
+
+from focalrepro import hardware
+from focalrepro.ablations import Planned
+from focalrepro.config import RunConfig
+from focalrepro.progress import bar as progress_bar
+from focalrepro.runs import load_splits
+from focalrepro.store import Store
+
+
+@dataclass(frozen=True)
+class Job:
+    run_id: str
+    planned: Planned
+
+    @property
+    def config(self) -> RunConfig:
+        return self.planned.config
+
+
+def with_ids(planned: Iterable[Planned], progress: bool = True) -> list[Job]:
+    """Gives every planned run its id; each dataset that they share is loaded (and decoded) once."""
+    digests: dict[tuple, tuple[str, str]] = {}
+    jobs = []
+    for p in planned:
+        c = p.config
+        key = (c.dataset, c.classes, c.image_size, c.train_images, c.val_images)
+        if key not in digests:
+            train_data, val_data = load_splits(c, progress)
+            digests[key] = (train_data.digest, val_data.digest)
+        jobs.append(Job(c.run_id(*digests[key]), p))
+    return jobs
+
+
+def take_over(jobs: Iterable[Job], source: Store, target: Store) -> int:
+    """Copies finished runs from another store (committed results, say) that the target lacks; returns how many."""
+    count = 0
+    for job in jobs:
+        if target.get(job.run_id) is None and (record := source.get(job.run_id)) is not None:
+            target.put(record | {"reused": True})
+            count += 1
+    return count
+
+
+def run_missing(
+    jobs: list[Job], store: Store, device: str = "auto", workers: int = 0, quiet: bool = False
+) -> int:
+    """Trains what the store lacks; returns the number of runs that failed with an error.
+
+    On the CPU every run has one thread and there are as many workers as cores: small convolutions do not fill
+    two cores, and a run's numbers do not depend on the number of cores. On a GPU, one worker unless told.
+    """
+    missing = [job for job in jobs if store.get(job.run_id) is None]
+    if not missing:
+        return 0
+    on_cpu = hardware.pick_device(device).type == "cpu"
+    workers = min(workers or (hardware.cores() if on_cpu else 1), len(missing))
+    prepare(missing, device)
+    context = multiprocessing.get_context("spawn")
+    todo: Queue = context.Queue()
+    news: Queue = context.Queue()
+    for job in [*missing, *[None] * workers]:  # None sends a worker home
+        todo.put(job)
+    processes = [
+        context.Process(target=_work, args=(todo, news, store.folder, device, os.getpid()), daemon=True)
+        for _ in range(workers)
+    ]
+    for process in processes:
+        process.start()
+    try:
+        failed = _follow(missing, news, processes, quiet)
+        for process in processes:
+            process.join(timeout=10)
+        return failed
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join()
+        for channel in (todo, news):
+            channel.close()
+            channel.cancel_join_thread()
+
+
+def prepare(jobs: list[Job], device: str) -> None:
+    """What runs share and no two workers should do at once: pretrained weights, features of a frozen backbone."""
+    from focalrepro.backbones import weights_of
+    from focalrepro.features import cached_features
+
+    hardware.keep_memory()
+    fields = (
+        "dataset",
+        "classes",
+        "image_size",
+        "train_images",
+        "val_images",
+        "backbone",
+        "weights",
+        "frozen",
+    )
+    shared = {tuple(getattr(job.config, f) for f in fields): job.config for job in jobs}
+    for config in shared.values():
+        weights_of(config)
+        if config.frozen == "backbone":
+            for split in load_splits(config):
+                cached_features(config, split, hardware.pick_device(device))
+
+
+def _work(todo: Queue, news: Queue, folder: Path, device: str, parent: int) -> None:
+    """A worker process: takes runs until there are none left."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    _die_with(parent)
+    import torch
+
+    from focalrepro.runs import run
+
+    if hardware.pick_device(device).type == "cpu":
+        torch.set_num_threads(1)
+    store = Store(folder)
+    while (job := todo.get()) is not None:
+
+        def report(phase: str, done: int, total: int, run_id: str = job.run_id) -> None:
+            news.put((run_id, phase, done / total, ""))
+
+        try:
+            record = run(job.config, device, report)
+            store.put(record)
+            news.put((job.run_id, record["status"], 1.0, f"AP {record['metrics']['AP']:.1f}"))
+        except Exception:
+            text = traceback.format_exc()
+            store.put_error(job.run_id, text)
+            news.put((job.run_id, "failed", 1.0, text.strip().splitlines()[-1]))
+
+
+def _die_with(parent: int) -> None:
+    """Asks Linux to end this process with its parent, so that kill -9 of the campaign leaves no worker."""
+    try:
+        pr_set_pdeathsig = 1
+        ctypes.CDLL("libc.so.6").prctl(pr_set_pdeathsig, signal.SIGKILL)
+    except (OSError, AttributeError):
+        return
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+EVALUATION_SHARE = 0.15  # of a run's time; only for the estimate
+
+
+def _follow(jobs: list[Job], news: Queue, processes: list[Any], quiet: bool) -> int:
+    """Shows progress with the time left until all jobs have ended; returns how many failed."""
+    names = {job.run_id: f"{job.planned.wanted_by[0][0]}: {job.planned.wanted_by[0][1]}" for job in jobs}
+    share = dict.fromkeys(names, 0.0)
+    failed, ended = 0, 0
+    bar_format = "{desc} {percentage:3.0f}% |{bar:20}| {elapsed} gone, {remaining} left{postfix}"
+    with progress_bar(total=float(len(jobs)), bar_format=bar_format, disable=quiet) as bar:
+        bar.set_description_str(f"0/{len(jobs)} runs")
+        while ended < len(jobs):
+            try:
+                run_id, phase, part, text = news.get(timeout=5)
+            except queue.Empty:
+                if not any(process.is_alive() for process in processes):
+                    raise RuntimeError("all worker processes ended early: out of memory?") from None
+                continue
+            if phase in ("train", "evaluate"):
+                now = part * (1 - EVALUATION_SHARE) if phase == "train" else 1 - EVALUATION_SHARE * (1 - part)
+            else:
+                now = 1.0
+                ended += 1
+                failed += phase == "failed"
+                stamp = time.strftime("%H:%M:%S")
+                if not quiet:
+                    seed = next(j.config.seed for j in jobs if j.run_id == run_id)
+                    bar.write(f"{stamp}  {names[run_id]}, seed {seed}: {phase}, {text}  ({run_id})")
+                bar.set_description_str(f"{ended}/{len(jobs)} runs")
+            bar.update(max(0.0, now - share[run_id]))
+            share[run_id] = max(now, share[run_id])
+    return failed

@@ -1,0 +1,145 @@
+"""The command line: `focalrepro COMMAND`; `make help` shows the same work as Makefile targets."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import OmitArgPrefixes, Positional, arg
+
+ProfileName = Annotated[str, arg(help="smoke, quick, coco-cpu or coco256")]
+Device = Annotated[str, arg(help="auto, cpu or cuda")]
+
+
+def run(
+    ablation: Positional[tuple[str, ...]] = (),
+    /,
+    profile: ProfileName = "quick",
+    seeds: Annotated[int, arg(help="how many seeds; the first is 0")] = 1,
+    device: Device = "auto",
+    workers: Annotated[int, arg(help="runs at once; 0: as many as cores on a CPU, one on a GPU")] = 0,
+    recipe: Annotated[str, arg(help="the profile's recipe")] = "fast",
+    dataset: Annotated[str, arg(help="a registered dataset in place of the profile's own")] = "",
+    reuse: Annotated[
+        Path | None, arg(help="results to take finished runs from, e.g. results/coco256")
+    ] = None,
+    limit: Annotated[int, arg(help="at most this many runs; 0: all")] = 0,
+    steps: Annotated[int, arg(help="train only this many steps (to prove a path, not for results)")] = 0,
+) -> int:
+    """Computes the missing runs of ablations (all of the profile's, unless named). Needs no Jupyter."""
+    from focalrepro.reproduce import run_ablations
+
+    return run_ablations(
+        profile,
+        ablation,
+        seeds,
+        device,
+        workers,
+        recipe=recipe,
+        dataset=dataset,
+        reuse=reuse,
+        limit=limit,
+        steps=steps,
+    )
+
+
+def status(
+    ablation: Positional[tuple[str, ...]] = (),
+    /,
+    profile: ProfileName = "quick",
+    seeds: int = 1,
+    recipe: str = "fast",
+    dataset: str = "",
+) -> int:
+    """Shows what is done, missing, diverged or failed, and the time that the missing runs will take."""
+    from focalrepro.status import print_status
+
+    return print_status(profile, ablation, seeds, recipe, dataset)
+
+
+def report(profile: ProfileName = "quick", dataset: str = "") -> int:
+    """Writes results/PROFILE (tables, figures, results.csv) from the run JSONs, without training."""
+    from focalrepro.report import write_report
+
+    print(f"wrote {write_report(profile, dataset)}")
+    return 0
+
+
+def verify(
+    profile: ProfileName = "quick",
+    freeze: Annotated[bool, arg(help="make the committed results the expected ones")] = False,
+) -> int:
+    """Exits 1 with a list where a result of results/PROFILE left its expected range."""
+    from focalrepro.expected import freeze_expected, verify_profile
+
+    return freeze_expected(profile) if freeze else verify_profile(profile)
+
+
+def reproduce(
+    profile: ProfileName = "quick",
+    seeds: int = 1,
+    device: Device = "auto",
+    reuse: Annotated[bool, arg(help="take the committed runs instead of training them again")] = False,
+) -> int:
+    """Everything: data, missing runs, executed notebooks, report, comparison with the committed results."""
+    from focalrepro.reproduce import reproduce as everything
+
+    return everything(profile, seeds, device, reuse)
+
+
+def notebooks(profile: ProfileName = "quick", only: Positional[tuple[str, ...]] = ()) -> int:
+    """Executes the notebooks with papermill into results/PROFILE/notebooks/."""
+    from focalrepro.notebooks import execute_all
+
+    execute_all(profile, only)
+    return 0
+
+
+def data(
+    dataset: Positional[Literal["synthetic", "coco256", "register", "list"]],
+    /,
+    from_: Annotated[
+        Path | None, arg(name="from", help="coco256: a folder to import instead of downloading")
+    ] = None,
+    weights: Annotated[Path | None, arg(help="coco256: the resnet50v2 weights, when downloading")] = None,
+    name: Annotated[str, arg(help="register: the name of your dataset")] = "",
+    train_annotations: Path | None = None,
+    train_images: tuple[Path, ...] = (),
+    val_annotations: Path | None = None,
+    val_images: tuple[Path, ...] = (),
+) -> int:
+    """Prepares a dataset: generates the embedded one, imports or downloads COCO, or registers your own."""
+    from focalrepro.prepare import prepare_dataset
+
+    return prepare_dataset(
+        dataset, from_, weights, name, train_annotations, train_images, val_annotations, val_images
+    )
+
+
+COMMANDS = {
+    "run": run,
+    "status": status,
+    "report": report,
+    "verify": verify,
+    "reproduce": reproduce,
+    "notebooks": notebooks,
+    "data": data,
+}
+
+
+def main() -> None:
+    """Entry point: exit 2 with one line for input that is wrong, 130 after Ctrl-C."""
+    from focalrepro.store import RunFileError
+
+    try:
+        sys.exit(tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="focalrepro", config=(OmitArgPrefixes,)))
+    except (ValueError, FileNotFoundError, RunFileError, RuntimeError) as error:
+        print(f"focalrepro: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\nfocalrepro: stopped; finished runs are kept, the same command goes on", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

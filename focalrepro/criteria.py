@@ -1,0 +1,51 @@
+"""What a run minimises: a classification loss by its name, and the box loss.
+
+To add a loss of your own: write a function of (logits [B, A, K], labels [B, A], config) that returns the sum
+over all anchors, and put it in LOSSES; `RunConfig(loss="its name")` then trains with it.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from focalrepro import boxes as box_ops
+from focalrepro.config import RunConfig
+from focalrepro.losses import detection_focal_loss
+
+
+def focal(logits: Tensor, labels: Tensor, config: RunConfig) -> Tensor:
+    """Equation 5; α-balanced cross entropy (equation 3) at γ = 0."""
+    return detection_focal_loss(logits, labels, config.alpha, config.gamma)
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor, RunConfig], Tensor]] = {"focal": focal}
+
+
+def get_loss(name: str) -> Callable[[Tensor, Tensor, RunConfig], Tensor]:
+    """The loss of that name; ValueError lists the names that there are."""
+    if name not in LOSSES:
+        raise ValueError(f"RunConfig.loss is {name!r}; there are {', '.join(sorted(LOSSES))}")
+    return LOSSES[name]
+
+
+def box_loss(offsets: Tensor, anchors: Tensor, targets: Tensor, positive: Tensor, beta: float) -> Tensor:
+    """Smooth L1 between predicted and true offsets, summed over the positive anchors: a scalar in fp32.
+
+    offsets [B, A, 4], anchors [A, 4], targets [B, A, 4] boxes, positive [B, A]; beta is where L1 begins.
+    """
+    if (
+        offsets.device.type == "cpu"
+    ):  # pick the one anchor in a thousand; a GPU would have to wait for its count
+        image, anchor = positive.nonzero(as_tuple=True)
+        return smooth_l1(
+            offsets[image, anchor].float() - box_ops.encode(targets[image, anchor], anchors[anchor]), beta
+        ).sum()
+    difference = offsets.float() - box_ops.encode(targets, anchors)
+    return torch.where(positive.unsqueeze(-1), smooth_l1(difference, beta), 0.0).sum()
+
+
+def smooth_l1(difference: Tensor, beta: float) -> Tensor:
+    """Elementwise smooth L1: x²/2β below β, |x| - β/2 above."""
+    size = difference.abs()
+    return torch.where(size < beta, size * size / (2 * beta), size - beta / 2)

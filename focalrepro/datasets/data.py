@@ -1,0 +1,54 @@
+"""What every dataset becomes before anything is trained on it: one array of pixels, one of boxes, one of labels.
+
+The embedded digits and COCO end in the same `DetectionData`, so training and evaluation know of no dataset
+by name.  This file holds the type and the one error that the package raises about data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+class DatasetError(ValueError):
+    """A dataset is absent, incomplete or wrong.  The message names the file, the place in it and the mend."""
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionData:
+    """One split of a detection dataset, squashed to S×S pixels.
+
+    There are N images, at most M boxes in one of them, and K classes.  Training reads `images`, `boxes` and
+    `labels` (the squashed frame); evaluation reads `coco` (the original frame, crowd boxes included), because
+    AP is a statement about the original images.
+    """
+
+    name: str
+    split: str
+    images: np.ndarray
+    """uint8 [N,3,S,S], RGB, mapped from disk (read-only): slicing reads only what is asked for."""
+    boxes: np.ndarray
+    """float32 [N,M,4], x1,y1,x2,y2 in pixels of the S×S frame, clipped to it; zeros where `labels` is -1."""
+    labels: np.ndarray
+    """int64 [N,M], 0..K-1; -1 is padding, always after the real boxes of the image."""
+    sizes: np.ndarray
+    """float32 [N,2], original height and width in pixels."""
+    image_ids: np.ndarray
+    """int64 [N], ascending."""
+    categories: tuple[str, ...]
+    """K names; label k is categories[k]."""
+    coco: dict
+    """COCO-format dict in the original frame; category_id = label + 1; annotation ids count from 1."""
+    digest: str
+    """sha256 (hex) of all that a run depends on: image files, frame, targets and evaluation annotations."""
+    pixels_digest: str = ""
+    """sha256 (hex) of the images and their frame alone: the key of what is computed from pixels only."""
+
+    @property
+    def frame(self) -> int:
+        """S, the side of the squashed images in pixels."""
+        return int(self.images.shape[-1])
+
+    def __len__(self) -> int:
+        return len(self.image_ids)

@@ -1,0 +1,261 @@
+"""One synthetic scene: a textured background, things that are no digits, and digits with their boxes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+# Side of the masks that are rotated and scaled; a multiple of the samples' 8 pixels, larger than any glyph drawn.
+_MASK = 64
+
+
+@dataclass(frozen=True)
+class SceneConfig:
+    """How hard the scenes are.  Lengths in pixels, contrasts and noise in grey levels of 0..255."""
+
+    digits: tuple[int, int] = (1, 5)
+    """Fewest and most digits in a scene."""
+    smallest: int = 14
+    """Least height of a glyph before rotation."""
+    largest: int = 44
+    """Most height of a glyph; sizes are log-uniform in between, so small ones are common."""
+    rotation: float = 15.0
+    """Digits turn by at most this many degrees either way."""
+    stretch: float = 0.2
+    """Width over height varies by this share."""
+    contrast: tuple[float, float] = (60.0, 160.0)
+    """Difference in brightness between a glyph and what lies under it, darker or lighter."""
+    tint: float = 40.0
+    """Most deviation of a glyph's colour channels from its brightness."""
+    distractors: tuple[int, int] = (2, 6)
+    """Fewest and most things that look like pieces of writing and are no digits."""
+    strokes: tuple[int, int] = (2, 7)
+    """Fewest and most lines and arcs across the background."""
+    texture: float = 35.0
+    """Amplitude of the smooth background variation."""
+    noise: int = 8
+    """Pixel noise, uniform within ± this."""
+    overlap: float = 0.1
+    """Most IoU of two digits' boxes (distractors keep to the same bound against digits)."""
+    ink: float = 0.35
+    """A box surrounds the pixels where the glyph covers at least this share."""
+
+
+class Glyphs:
+    """Handwritten samples as smooth masks, drawn from at random."""
+
+    def __init__(self, samples: np.ndarray, digits: np.ndarray) -> None:
+        """`samples` float64 [n,8,8] in 0..1 and `digits` int64 [n] in 0..9."""
+        self.digits = digits
+        self.masks = [_enlarge(sample) for sample in samples]
+
+    def draw(self, rng: np.random.Generator) -> tuple[Image.Image, int]:
+        """(mask in Pillow mode L, digit); every digit is as likely as any other, however many samples it has."""
+        digit = int(rng.integers(10))
+        of_digit = np.flatnonzero(self.digits == digit)
+        return self.masks[int(of_digit[rng.integers(len(of_digit))])], digit
+
+
+def _enlarge(sample: np.ndarray) -> Image.Image:
+    """[8,8] in 0..1 -> a 64×64 mask with a margin, its edge steepened so that it looks inked and not blurred."""
+    grey = np.zeros((10, 10))
+    grey[1:9, 1:9] = sample
+    small = Image.fromarray(np.rint(grey * 255).astype(np.uint8))
+    smooth = np.asarray(small.resize((_MASK, _MASK), Image.Resampling.BICUBIC)).astype(np.float64)
+    return Image.fromarray(np.rint(np.clip((smooth - 70) * 2.0, 0, 255)).astype(np.uint8))
+
+
+def draw_scene(
+    rng: np.random.Generator, glyphs: Glyphs, size: int, config: SceneConfig
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(uint8 [size,size,3], boxes int64 [n,4] as x1,y1,x2,y2, digits int64 [n]); n >= 1."""
+    canvas = _background(rng, size, config)
+    # Places are chosen first and distractors painted first: nothing covers a digit but another digit's edge.
+    placed: list[tuple[np.ndarray, int, int, int]] = []
+    boxes: list[list[int]] = []
+    wanted = _between(rng, config.digits)
+    # A scene keeps trying for its first digit; later ones give up when the scene is full.
+    for attempt in range(20 * wanted):
+        if len(placed) == wanted:
+            break
+        mask, digit = glyphs.draw(rng)
+        alpha = _shape(rng, mask, config, config.rotation)
+        place = _place(rng, alpha, size, boxes, config)
+        if place is not None:
+            x, y, box = place
+            placed.append((alpha, x, y, digit))
+            boxes.append(box)
+        elif attempt == 20 * wanted - 1 and not placed:  # cannot be: an empty scene takes any glyph
+            raise RuntimeError("no place for a digit in an empty scene")
+    taken = list(boxes)
+    for _ in range(_between(rng, config.distractors)):
+        alpha = _shape(rng, _distractor(rng, glyphs), config, 180.0)
+        place = _place(rng, alpha, size, taken, config)
+        if place is not None:
+            x, y, box = place
+            taken.append(box)
+            _paint(rng, canvas, alpha, x, y, config)
+    for alpha, x, y, _ in placed:
+        _paint(rng, canvas, alpha, x, y, config)
+    canvas += rng.integers(-config.noise, config.noise + 1, canvas.shape)
+    pixels = np.rint(np.clip(canvas, 0, 255)).astype(np.uint8)
+    return pixels, np.array(boxes, np.int64), np.array([digit for *_, digit in placed], np.int64)
+
+
+def _between(rng: np.random.Generator, bounds: tuple[int, int]) -> int:
+    return int(rng.integers(bounds[0], bounds[1] + 1))
+
+
+def _shape(rng: np.random.Generator, mask: Image.Image, config: SceneConfig, rotation: float) -> np.ndarray:
+    """Turn, stretch and scale a mask -> float64 [h,w] coverage in 0..1, cut to where there is ink."""
+    turned = mask.rotate(rng.uniform(-rotation, rotation), Image.Resampling.BICUBIC)
+    turned = turned.crop(turned.getbbox() or (0, 0, *turned.size))
+    height = config.smallest * (config.largest / config.smallest) ** rng.uniform()
+    # The longer side is the glyph's size, so that a lying stroke is not larger than any digit.
+    scale = height / max(turned.size)
+    stretch = 1 + rng.uniform(-config.stretch, config.stretch)
+    width = min(config.largest, turned.width * scale * stretch)
+    shape = (max(3, round(width)), max(3, round(turned.height * scale)))
+    alpha = np.asarray(turned.resize(shape, Image.Resampling.BILINEAR)).astype(np.float64) / 255
+    # A thin stroke fades when it is made small; ink at full strength keeps the contrast what was asked for.
+    return alpha / max(alpha.max(), 1 / 255)
+
+
+def _place(
+    rng: np.random.Generator, alpha: np.ndarray, size: int, boxes: list[list[int]], config: SceneConfig
+) -> tuple[int, int, list[int]] | None:
+    """(x, y, box of the ink) at a random place within the scene, or None if it finds none."""
+    rows = np.flatnonzero((alpha >= config.ink).any(axis=1))
+    columns = np.flatnonzero((alpha >= config.ink).any(axis=0))
+    if not len(rows):
+        return None  # a piece of a digit that happens to hold no ink
+    for _ in range(10):
+        x = int(rng.integers(size - alpha.shape[1] + 1))
+        y = int(rng.integers(size - alpha.shape[0] + 1))
+        box = [x + columns[0], y + rows[0], x + columns[-1] + 1, y + rows[-1] + 1]
+        if all(_iou(box, other) <= config.overlap for other in boxes):
+            return x, y, [int(v) for v in box]
+    return None
+
+
+def _iou(a: list[int], b: list[int]) -> float:
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    both = width * height
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+
+
+def _paint(
+    rng: np.random.Generator, canvas: np.ndarray, alpha: np.ndarray, x: int, y: int, config: SceneConfig
+) -> None:
+    """Blend a glyph into the canvas in a colour that stands out from what is there by the wanted contrast."""
+    patch = canvas[y : y + alpha.shape[0], x : x + alpha.shape[1]]
+    under = float(patch.mean())
+    contrast = rng.uniform(*config.contrast)
+    lighter = rng.uniform() < 0.5
+    if (under + contrast > 250) if lighter else (under - contrast < 5):
+        lighter = not lighter  # no room on that side of the scale
+    level = under + contrast if lighter else under - contrast
+    tint = rng.uniform(-config.tint, config.tint, 3)
+    colour = level + tint - tint.mean()
+    patch += alpha[:, :, None] * (colour - patch)
+
+
+def _background(rng: np.random.Generator, size: int, config: SceneConfig) -> np.ndarray:
+    """float64 [size,size,3]: smooth colour noise at two scales, a gradient, and lines and arcs across it."""
+    canvas = np.full((size, size, 3), rng.uniform(70, 185)) + rng.uniform(-25, 25, 3)
+    for cells, share in ((4, 1.0), (16, 0.5)):
+        coarse = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
+        fine = np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC)).astype(np.float64)
+        canvas += (fine / 127.5 - 1) * config.texture * share
+    ramp = np.arange(size) / size - 0.5
+    slope = rng.uniform(-60, 60, 2)
+    canvas += (slope[0] * ramp[:, None] + slope[1] * ramp[None, :])[:, :, None]
+    for _ in range(_between(rng, config.strokes)):
+        alpha, x, y = _stroke(rng, size)
+        patch = canvas[y : y + alpha.shape[0], x : x + alpha.shape[1]]
+        patch += alpha[:, :, None] * (rng.uniform(0, 255, 3) - patch) * rng.uniform(0.3, 0.8)
+    return canvas
+
+
+def _stroke(rng: np.random.Generator, size: int) -> tuple[np.ndarray, int, int]:
+    """(float64 [h,w] coverage in 0..1, x, y): a line or arc, drawn at twice the size so that its edge is smooth."""
+    layer = Image.new("L", (2 * size, 2 * size))
+    pen = ImageDraw.Draw(layer)
+    width = int(rng.integers(2, 9))
+    x, y = (int(v) for v in rng.integers(0, 2 * size, 2))
+    if rng.uniform() < 0.5:
+        dx, dy = (int(v) for v in rng.integers(-size, size + 1, 2))
+        pen.line((x, y, x + dx, y + dy), fill=255, width=width)
+    else:
+        radius, start = int(rng.integers(size // 6, size)), int(rng.integers(360))
+        span = int(rng.integers(60, 240))
+        pen.arc((x - radius, y - radius, x + radius, y + radius), start, start + span, fill=255, width=width)
+    small = layer.reduce(2)
+    left, top, right, bottom = small.getbbox() or (0, 0, 1, 1)
+    return np.asarray(small.crop((left, top, right, bottom))).astype(np.float64) / 255, left, top
+
+
+def _distractor(rng: np.random.Generator, glyphs: Glyphs) -> Image.Image:
+    """A mask that shares a digit's strokes, width and size, and is none: scrambled, cut, drawn or a blob."""
+    kind = int(rng.integers(4))
+    if kind == 0:
+        return _scrambled(rng, glyphs.draw(rng)[0])
+    if kind == 1:
+        return _corner(rng, glyphs.draw(rng)[0])
+    return _scribble(rng) if kind == 2 else _blob(rng)
+
+
+def _scrambled(rng: np.random.Generator, mask: Image.Image) -> Image.Image:
+    """A digit's quarters in another order, each turned: the strokes of a digit without its shape."""
+    half = _MASK // 2
+    # Cut about the ink, whose middle is the mask's, or the quarters would be mostly margin.
+    order = rng.permutation(4)
+    if (order == np.arange(4)).all():
+        order = order[::-1]
+    out = Image.new("L", mask.size)
+    for target, source in enumerate(order.tolist()):
+        left, top = half * (source % 2), half * (source // 2)
+        part = mask.crop((left, top, left + half, top + half)).rotate(90 * int(rng.integers(1, 4)))
+        out.paste(part, (half * (target % 2), half * (target // 2)))
+    return out
+
+
+def _corner(rng: np.random.Generator, mask: Image.Image) -> Image.Image:
+    """A quarter to a third of a digit: half of an 8 would be a 0 or a 3, so it is less than half."""
+    left, top, right, bottom = mask.getbbox() or (0, 0, _MASK, _MASK)
+    width, height = int((right - left) * rng.uniform(0.5, 0.6)), int((bottom - top) * rng.uniform(0.45, 0.55))
+    x = left if rng.uniform() < 0.5 else right - width
+    y = top if rng.uniform() < 0.5 else bottom - height
+    return mask.crop((x, y, x + max(width, 4), y + max(height, 4)))
+
+
+def _scribble(rng: np.random.Generator) -> Image.Image:
+    """Letter-like: two to four straight strokes between points of a 3×3 grid (X, K, M, E and unknown letters)."""
+    layer = Image.new("L", (_MASK, _MASK))
+    pen = ImageDraw.Draw(layer)
+    width = int(rng.integers(7, 13))
+    grid = np.linspace(10, _MASK - 10, 3)
+    for _ in range(int(rng.integers(3, 5))):
+        x1, y1, x2, y2 = (float(grid[i] + rng.uniform(-5, 5)) for i in rng.integers(0, 3, 4))
+        pen.line((x1, y1, x2, y2), fill=255, width=width)
+    if layer.getbbox() is None:
+        pen.line((10, 10, _MASK - 10, _MASK - 10), fill=255, width=width)
+    return layer
+
+
+def _blob(rng: np.random.Generator) -> Image.Image:
+    """A filled ellipse or a bar with a smooth edge."""
+    layer = Image.new("L", (_MASK, _MASK))
+    pen = ImageDraw.Draw(layer)
+    w, h = (int(v) for v in rng.integers(16, _MASK - 8, 2))
+    box = ((_MASK - w) // 2, (_MASK - h) // 2, (_MASK + w) // 2, (_MASK + h) // 2)
+    if rng.uniform() < 0.6:
+        pen.ellipse(box, fill=255)
+    else:
+        pen.rectangle(box, fill=255)
+    return layer

@@ -1,0 +1,163 @@
+"""The embedded dataset: handwritten digits hidden in cluttered scenes, in COCO format, made in seconds.
+
+It is a real detection problem and has the imbalance that focal loss is about: a scene holds one to five
+digits of 10–40 px among textures, strokes and pieces of digits, so nearly every anchor is background and
+some background is hard.  The digits are scikit-learn's copy of the UCI handwritten digits.
+
+The bytes on disk follow from the seed alone: pixel arithmetic is in float64 or integers, and the PNG files
+are stored uncompressed, because compressors differ between library versions and processors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import struct
+import tarfile
+import zlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from focalrepro.datasets.data import DatasetError
+from focalrepro.datasets.files import new_folder, write_json
+from focalrepro.datasets.registry import DESCRIPTOR
+from focalrepro.datasets.scenes import Glyphs, SceneConfig, draw_scene
+
+NAME = "synthetic"
+# Raise it when the same parameters give other bytes.
+GENERATOR_VERSION = 1
+# Share of the handwritten samples that only validation scenes may show.
+VAL_SHARE = 0.2
+CATEGORIES = [{"id": k + 1, "name": str(k), "supercategory": "digit"} for k in range(10)]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Parameters:
+    train_images: int
+    val_images: int
+    size: int
+    seed: int
+
+
+def generate(
+    root: Path,
+    *,
+    train_images: int = 1500,
+    val_images: int = 300,
+    size: int = 128,
+    seed: int = 0,
+    scene: SceneConfig | None = None,
+) -> Path:
+    """Write `root/synthetic/`: annotations/, one tar of PNGs per split, dataset.json.  Returns that folder.
+
+    Scenes are size×size pixels.  If the folder was made with the same parameters, nothing is done; if with
+    others, it is replaced.  No digit sample and no scene is in both splits.
+    """
+    scene = scene or SceneConfig()
+    if train_images < 1 or val_images < 1:
+        raise DatasetError(
+            f"{train_images} training and {val_images} validation images: give at least 1 of each"
+        )
+    if not size >= 2 * scene.largest:
+        raise DatasetError(f"size is {size}: scenes need at least {2 * scene.largest} pixels a side")
+    if seed < 0:
+        raise DatasetError(f"seed is {seed}: give a number from 0 up")
+    given = asdict(_Parameters(train_images, val_images, size, seed))
+    parameters = {"generator": GENERATOR_VERSION, **given, "scene": asdict(scene)}
+    final = Path(root) / NAME
+    if _is_made(final, parameters):
+        return final
+    glyphs = {split: Glyphs(*samples) for split, samples in split_digits().items()}
+    with new_folder(final) as folder:
+        for number, (split, count) in enumerate((("train", train_images), ("val", val_images))):
+            _write_split(folder, split, count, size, [seed, number], glyphs[split], scene)
+        parts = {
+            split: {"annotations": f"annotations/instances_{split}.json", "images": [f"{split}.tar"]}
+            for split in glyphs
+        }
+        flags = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in given.items())
+        made_by = f"focalrepro data {NAME} {flags}"
+        value = {"name": NAME, **parts, "weights": {}, "made_by": made_by, "parameters": parameters}
+        write_json(folder / DESCRIPTOR, value, indent=2)
+    return final
+
+
+def _is_made(folder: Path, parameters: dict) -> bool:
+    try:
+        made = json.loads((folder / DESCRIPTOR).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    parts = [folder / f"{split}.tar" for split in ("train", "val")]
+    parts += [folder / "annotations" / f"instances_{split}.json" for split in ("train", "val")]
+    # Through JSON, because tuples come back as lists.
+    same = made.get("parameters") == json.loads(json.dumps(parameters))
+    return same and all(part.is_file() for part in parts)
+
+
+def split_digits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """{split: (samples float64 [n,8,8] in 0..1, digits int64 [n])}; a hash of the index decides the split."""
+    from sklearn.datasets import load_digits  # slow to import, and only needed to generate
+
+    digits = load_digits()
+    samples = digits.images / 16.0
+    draws = [hashlib.sha256(str(index).encode()).digest()[0] / 256 for index in range(len(samples))]
+    val = np.array(draws) < VAL_SHARE
+    return {
+        "train": (samples[~val], digits.target[~val].astype(np.int64)),
+        "val": (samples[val], digits.target[val].astype(np.int64)),
+    }
+
+
+def _write_split(
+    folder: Path, split: str, count: int, size: int, seed: list[int], glyphs: Glyphs, scene: SceneConfig
+) -> None:
+    images, annotations = [], []
+    with tarfile.open(folder / f"{split}.tar", "w", format=tarfile.USTAR_FORMAT) as archive:
+        for number in range(count):
+            # One generator a scene: the first scenes stay the same when more of them are asked for.
+            pixels, boxes, labels = draw_scene(np.random.default_rng([*seed, number]), glyphs, size, scene)
+            name = f"{split}/{number + 1:06d}.png"
+            data = stored_png(pixels)
+            entry = tarfile.TarInfo(name)  # time 0 and no owner, so that the bytes repeat
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+            images.append({"id": number + 1, "file_name": name, "width": size, "height": size})
+            for (x1, y1, x2, y2), label in zip(boxes.tolist(), labels.tolist(), strict=True):
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": number + 1,
+                        "category_id": label + 1,
+                        "bbox": [x1, y1, x2 - x1, y2 - y1],
+                        "area": (x2 - x1) * (y2 - y1),
+                        "iscrowd": 0,
+                    }
+                )
+    info = {"description": f"Handwritten digits in clutter, {split}; digits: UCI, as in scikit-learn"}
+    value = {"info": info, "images": images, "annotations": annotations, "categories": CATEGORIES}
+    write_json(folder / "annotations" / f"instances_{split}.json", value)
+
+
+def stored_png(pixels: np.ndarray) -> bytes:
+    """uint8 [H,W,3] -> an uncompressed PNG, whose bytes depend on the pixels and on nothing else."""
+    height, width, _ = pixels.shape
+    rows = np.zeros((height, 1 + 3 * width), np.uint8)  # each row begins with its filter: 0, none
+    rows[:, 1:] = pixels.reshape(height, -1)
+    raw = rows.tobytes()
+    blocks = [raw[start : start + 65535] for start in range(0, len(raw), 65535)]
+    deflate = b"".join(
+        struct.pack("<BHH", index == len(blocks) - 1, len(block), len(block) ^ 0xFFFF) + block
+        for index, block in enumerate(blocks)
+    )
+    stream = b"\x78\x01" + deflate + struct.pack(">I", zlib.adler32(raw))
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", stream) + chunk(b"IEND", b"")

@@ -1,0 +1,99 @@
+"""Expected results: for each row of a profile the range in which another training of it should fall.
+
+`results/<profile>/expected.json` is made from committed results by `focalrepro verify --freeze`. A
+reproduction never writes it, so it can be compared with it.
+"""
+
+import json
+import time
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from focalrepro.files import write_json
+from focalrepro.profiles import get_profile
+from focalrepro.results import load_records, table
+from focalrepro.store import results_root
+
+# Without repeated seeds nothing is known of their spread; one AP is about what COCO detectors show.
+LEAST_HALF_WIDTH = 1.0
+
+
+def ranges(profile: str, records: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Expected AP per "ablation / row": a 99 % prediction interval for the mean of as many seeds as it has.
+
+    The standard deviation over seeds is pooled over all rows with two seeds or more; the half-width is never
+    below LEAST_HALF_WIDTH.
+    """
+    frames = {name: table(records, profile, name) for name in get_profile(profile).ablations}
+    sd, freedom = pooled_sd(list(frames.values()))
+    result = {}
+    for name, frame in frames.items():
+        for row in frame.dropna(subset=["AP"]).itertuples():
+            half = LEAST_HALF_WIDTH
+            if freedom:
+                half = max(half, stats.t.ppf(0.995, freedom) * sd * np.sqrt(1 + 1 / row.seeds))
+            result[f"{name} / {row.row}"] = {
+                "AP": round(row.AP, 2),
+                "low": round(max(row.AP - half, 0.0), 2),
+                "high": round(row.AP + half, 2),
+                "seeds": int(row.seeds),
+            }
+    return result
+
+
+def pooled_sd(frames: list[pd.DataFrame]) -> tuple[float, int]:
+    """Standard deviation over seeds, pooled over rows, with its degrees of freedom (0: no row has two seeds)."""
+    rows = pd.concat(frames).dropna(subset=["sd"]).drop_duplicates("run_ids")
+    freedom = int((rows["seeds"] - 1).sum())
+    if not freedom:
+        return float("nan"), 0
+    return float(np.sqrt(((rows["seeds"] - 1) * rows["sd"] ** 2).sum() / freedom)), freedom
+
+
+def compare(profile: str, records: list[dict[str, Any]]) -> tuple[list[str], int] | None:
+    """Lines for rows outside their expected range and the number of rows compared; None without expectations."""
+    path = results_root(profile) / "expected.json"
+    if not path.exists():
+        return None
+    expected = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    off, compared = [], 0
+    for name in get_profile(profile).ablations:
+        for row in table(records, profile, name).itertuples():
+            want = expected.get(f"{name} / {row.row}")
+            if want is None or np.isnan(row.AP):
+                continue
+            compared += 1
+            if not want["low"] <= row.AP <= want["high"]:
+                off.append(f"{name} / {row.row}: AP {row.AP:.2f}, expected {want['low']} … {want['high']}")
+    return off, compared
+
+
+def freeze_expected(profile: str) -> int:
+    """Makes the committed results of a profile the expected ones."""
+    records = load_records(profile, committed=True)
+    if not records:
+        raise ValueError(f"{results_root(profile) / 'runs'}: no runs to expect anything from")
+    rows = ranges(profile, records)
+    made = {"made": time.strftime("%Y-%m-%d"), "hardware": records[0]["hardware"], "rows": rows}
+    write_json(results_root(profile) / "expected.json", made)
+    print(f"{len(rows)} expected results in {results_root(profile) / 'expected.json'}")
+    return 0
+
+
+def verify_profile(profile: str) -> int:
+    """Checks the committed results against the expected ranges: 1 and a list where one is outside or absent."""
+    path = results_root(profile) / "expected.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no expected results; make them with focalrepro verify --freeze")
+    records = load_records(profile, committed=True)
+    off, compared = compare(profile, records)
+    wanted = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    found = ranges(profile, records)
+    off += [f"{key}: no run in {results_root(profile) / 'runs'}" for key in wanted if key not in found]
+    for line in off:
+        print(line)
+    print(f"{profile}: {compared} rows compared, {len(off)} outside their expected range or absent")
+    return 1 if off else 0

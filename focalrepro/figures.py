@@ -1,0 +1,172 @@
+"""Figures of results: ablations beside the paper's numbers, the plane of γ and α, training curves.
+
+They draw what `focalrepro.results` computed, and compute nothing. The other figures are in `figures_loss`
+(the loss alone) and `figures_data` (images, anchors, detections).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from focalrepro.figures_style import BLUE, DARK, GREY, LINES, ORANGE, RED, shades, styled
+
+
+@styled
+def ablation(frame: pd.DataFrame, title: str) -> Figure:
+    """AP of each row with its 95 % interval, and beside it the paper's AP on an axis of its own.
+
+    frame: of `results.table`. The best row of each side is filled, a diverged one is a cross, and a row
+    without runs says so.
+    """
+    has_paper = bool(frame["paper_AP"].notna().any())
+    height = 1.5 + 0.36 * len(frame)
+    figure, panels = plt.subplots(
+        1, 2 if has_paper else 1, figsize=(8.6 if has_paper else 6.0, height), sharey=True, squeeze=False
+    )
+    y = np.arange(len(frame))
+    ours = panels[0, 0]
+    _ours(ours, frame, y)
+    ours.set_yticks(y, frame["row"])
+    ours.set_ylim(len(frame) - 0.4, -0.6)
+    ours.set(xlabel="AP, %", title="This reproduction")
+    _room(ours, frame[["AP", "low", "high"]])
+    if has_paper:
+        theirs = panels[0, 1]
+        _dots(theirs, frame["paper_AP"], y, ORANGE)
+        theirs.set(xlabel="AP, %", title="Paper (COCO minival)")
+        _room(theirs, frame[["paper_AP"]])
+    figure.suptitle(title, fontsize=12)
+    return figure
+
+
+def _ours(axes: Axes, frame: pd.DataFrame, y: np.ndarray) -> None:
+    low, high = frame["AP"] - frame["low"], frame["high"] - frame["AP"]
+    errors = np.stack([low.clip(lower=0), high.clip(lower=0)])
+    axes.errorbar(frame["AP"], y, xerr=errors, fmt="none", ecolor=BLUE, elinewidth=1.4, capsize=3)
+    diverged = (frame["diverged"] > 0).to_numpy()
+    _dots(axes, frame["AP"].where(~diverged), y, BLUE)
+    axes.plot(
+        frame["AP"][diverged], y[diverged], "X", color=RED, markersize=8, linestyle="none", label="diverged"
+    )
+    for at in y[frame["AP"].isna()]:
+        axes.text(
+            0.5, at, "not run", transform=axes.get_yaxis_transform(), ha="center", va="center", color=GREY
+        )
+    if diverged.any():
+        axes.legend(loc="best")
+
+
+def _dots(axes: Axes, values: pd.Series, y: np.ndarray, colour: str) -> None:
+    """Rings with the value beside them; the best one is filled."""
+    best = (values == values.max()).to_numpy()
+    for chosen, face in ((~best, "white"), (best, colour)):
+        axes.plot(
+            values[chosen], y[chosen], "o", color=colour, markerfacecolor=face, markersize=7, linestyle="none"
+        )
+    for value, at in zip(values, y, strict=True):
+        if not np.isnan(value):
+            axes.annotate(
+                f"{value:.1f}", (value, at), (0, 6), textcoords="offset points", ha="center", fontsize=9
+            )
+    axes.grid(axis="y", visible=False)
+
+
+def _room(axes: Axes, values: pd.DataFrame) -> None:
+    """Limits that leave space beside the outermost values; AP starts at 0 where a row is near it."""
+    low, high = np.nanmin(values.to_numpy(), initial=np.inf), np.nanmax(values.to_numpy(), initial=-np.inf)
+    if not np.isfinite([low, high]).all():
+        axes.set(xlim=(0, 1), xticks=[])
+        return
+    space = max(0.08 * (high - low), 0.15)
+    axes.set_xlim(low - space, high + space)
+
+
+@styled
+def heatmap(frame: pd.DataFrame) -> Figure:
+    """AP over the plane of γ and α; the best cell is outlined, a diverged one says so, one without runs is "–".
+
+    frame: of `results.table` for the ablation "grid".
+    """
+    ap = frame.pivot(index="alpha", columns="gamma", values="AP")
+    diverged = frame.pivot(index="alpha", columns="gamma", values="diverged").reindex_like(ap) > 0
+    texts = ap.map(lambda v: "–" if np.isnan(v) else f"{v:.1f}").where(~diverged, "div.")
+    figure, axes = plt.subplots(figsize=(2.2 + 0.75 * ap.shape[1], 1.4 + 0.45 * ap.shape[0]))
+    sns.heatmap(ap, cmap="viridis", ax=axes, linewidths=0.5, cbar_kws={"label": "AP, %"})
+    bottom, top = np.nanmin(ap.to_numpy(), initial=np.inf), np.nanmax(ap.to_numpy(), initial=-np.inf)
+    for (row, column), value in np.ndenumerate(ap.to_numpy()):
+        dark = not np.isnan(value) and value < (bottom + top) / 2
+        text = str(texts.iat[row, column])
+        axes.text(
+            column + 0.5,
+            row + 0.5,
+            text,
+            ha="center",
+            va="center",
+            fontsize=9,
+            color="white" if dark else DARK,
+        )
+        if value == top:
+            axes.add_patch(Rectangle((column, row), 1, 1, fill=False, edgecolor=RED, linewidth=2.5))
+    axes.set_xticklabels([f"{g:g}" for g in ap.columns])
+    axes.set_yticklabels([f"{a:g}" for a in ap.index], rotation=0)
+    axes.set(xlabel="γ", ylabel="α", title="AP over γ and α")
+    return figure
+
+
+@styled
+def training_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], title: str = "") -> Figure:
+    """Classification and box loss against the step, one line per label: its first seed.
+
+    runs: records by label, as `results.select` gives them; labels without records are left out. The
+    classification losses of two labels are different functions, so compare their courses, not their heights.
+    """
+    figure, panels = plt.subplots(1, 2, figsize=(9.2, 3.8), sharex=True)
+    shown = {label: found[0] for label, found in runs.items() if found}
+    for i, ((label, record), colour) in enumerate(zip(shown.items(), shades(len(shown)), strict=True)):
+        history = record["history"]
+        text = label + (" (diverged)" if record["status"] == "diverged" else "")
+        line = {"color": colour, "linestyle": LINES[i % len(LINES)], "label": text}
+        marker = "o" if len(history["step"]) < 10 else None
+        for axes, name in zip(panels, ("class_loss", "box_loss"), strict=True):
+            axes.plot(history["step"], history[name], marker=marker, markersize=4, **line)
+    panels[0].set(title="Classification loss", xlabel="step", ylabel="loss per positive anchor", yscale="log")
+    panels[1].set(title="Box loss (smooth L1)", xlabel="step")
+    if len(shown) > 1:
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
+    if title:
+        figure.suptitle(title, fontsize=12)
+    return figure
+
+
+@styled
+def against_paper(frames: Mapping[str, pd.DataFrame]) -> Figure:
+    """Our AP against the paper's, one panel per table; two rankings that agree rise from left to right."""
+    with_paper = {name: f.dropna(subset=["AP", "paper_AP"]) for name, f in frames.items()}
+    with_paper = {name: f for name, f in with_paper.items() if len(f)}
+    figure, panels = plt.subplots(
+        1, max(len(with_paper), 1), figsize=(4.7 * max(len(with_paper), 1), 4.2), squeeze=False
+    )
+    for axes, (name, frame) in zip(panels[0], with_paper.items(), strict=False):
+        errors = np.stack([frame["AP"] - frame["low"], frame["high"] - frame["AP"]]).clip(min=0)
+        axes.errorbar(
+            frame["paper_AP"], frame["AP"], yerr=errors, fmt="o", color=BLUE, capsize=3, elinewidth=1.2
+        )
+        for i, (_, row) in enumerate(frame.sort_values("paper_AP").iterrows()):
+            side = 7 if i % 2 else -7
+            axes.annotate(
+                row["row"], (row["paper_AP"], row["AP"]), (side, 0), textcoords="offset points", fontsize=9,
+                ha="left" if side > 0 else "right", va="center",
+            )  # fmt: skip
+        axes.margins(x=0.35, y=0.1)
+        axes.set(xlabel="paper's AP, %", ylabel="AP here, %", title=f"Table {name}")
+    if not with_paper:
+        panels[0, 0].text(0.5, 0.5, "no runs yet", ha="center", va="center", color=GREY)
+        panels[0, 0].set(xticks=[], yticks=[])
+    return figure

@@ -1,0 +1,55 @@
+"""One look for every figure: white ground, light grid, a colour-blind palette, text that is legible in print."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.figure import Figure
+
+P = ParamSpec("P")
+
+BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, PINK, GREY, YELLOW, SKY = sns.color_palette("colorblind").as_hex()
+DARK = "#333333"
+LINES = ("-", "--", "-.", (0, (1, 1.2)))  # so that neighbouring curves differ without colour, too
+
+STYLE: dict[str, Any] = sns.axes_style("whitegrid") | {
+    "figure.dpi": 110,
+    "figure.constrained_layout.use": True,
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.labelsize": 10,
+    "axes.edgecolor": "#999999",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": "#e4e4e4",
+    "legend.fontsize": 9,
+    "legend.framealpha": 0.9,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "lines.linewidth": 1.8,
+}
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Gives a figure function the common style, and takes its figure out of pyplot's list of open ones.
+
+    Otherwise Jupyter would show it twice, as the cell's value and as an open figure, and a report that draws
+    many would keep all of them in memory.
+    """
+
+    @functools.wraps(draw)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with plt.rc_context(STYLE):
+            figure = draw(*args, **kwargs)
+        plt.close(figure)
+        return figure
+
+    return wrapper
+
+
+def shades(count: int) -> list[tuple[float, ...]]:
+    """Colours for `count` ordered values, dark to light; the palest part of the scale is left out."""
+    return [tuple(c) for c in plt.get_cmap("viridis")(np.linspace(0, 0.85, max(count, 1)))]

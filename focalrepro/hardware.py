@@ -1,0 +1,92 @@
+"""The machine: device, threads, allocator, and its description in every run's record."""
+
+import ctypes
+import os
+import platform
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from focalrepro import __version__
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """ "auto" takes CUDA where there is a device; RuntimeError where "cuda" is asked for and absent."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise RuntimeError("--device cuda: torch sees no CUDA device here; use --device cpu or auto")
+    return torch.device(name)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def keep_memory() -> bool:
+    """Tells glibc's malloc to keep freed memory; False where there is no glibc.
+
+    By default every large tensor is mapped afresh and given back at once, and a training step on the CPU spends
+    much of its time on the page faults of that.
+    """
+    m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return False
+    return bool(
+        mallopt(m_mmap_max, 0) and mallopt(m_trim_threshold, 1 << 30) and mallopt(m_top_pad, 64 << 20)
+    )
+
+
+@cache
+def describe(device: str) -> dict[str, Any]:
+    """Hardware and versions, as they go into a run's JSON."""
+    import torchvision
+
+    info: dict[str, Any] = {
+        "device": device,
+        "cpu": _cpu_name(),
+        "cores": cores(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "focalrepro": __version__,
+        "commit": commit(),
+    }
+    if device.startswith("cuda"):
+        info["gpu"] = torch.cuda.get_device_name(torch.device(device))
+    return info
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+@cache
+def commit() -> str:
+    """The repository's commit, with "+" where the package differs from it.
+
+    Outside a checkout it is what FOCALREPRO_COMMIT says, or "".
+    """
+    here = Path(__file__).parent
+    try:
+        sha = _git("rev-parse", "--short=12", "HEAD", cwd=here)
+        return sha + ("+" if _git("status", "--porcelain", "--", ".", cwd=here) else "")
+    except (OSError, subprocess.CalledProcessError):
+        return os.environ.get("FOCALREPRO_COMMIT", "")
+
+
+def _git(*args: str, cwd: Path) -> str:
+    return subprocess.run(["git", *args], cwd=cwd, check=True, capture_output=True, text=True).stdout.strip()

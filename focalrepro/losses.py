@@ -1,0 +1,212 @@
+"""The classification losses: cross entropy, α-balanced cross entropy and focal loss (section 3).
+
+One convention throughout: α weighs the object class and 1 - α the background, as in the paper. So α = .25 turns
+the rare objects *down*; that is right only because γ = 2 has turned the easy background down much further.
+
+For your own training loop: `FocalLoss` or `sigmoid_focal_loss`. For a detector, where nearly every target is
+background: `detection_focal_loss`, which takes integer labels and makes value and gradient in one pass.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from focalrepro.matching import BACKGROUND, IGNORED
+
+
+def sigmoid_focal_loss(
+    inputs: Tensor, targets: Tensor, alpha: float = 0.25, gamma: float = 2.0, reduction: str = "none"
+) -> Tensor:
+    """FL(p_t) = -α_t (1 - p_t)^γ log p_t with p = sigmoid(inputs): equation 5; drop-in for torchvision's.
+
+    Unlike torchvision's it has finite values and gradients for every γ >= 0, in fp32, bf16 and fp16.
+
+    Args:
+        inputs: logits, any shape. targets: the same shape, 1 for object and 0 for background; values between
+            are soft labels, with p_t = p t + (1 - p)(1 - t).
+        alpha: weight of the object class, 1 - alpha of the background; a negative value means no weighting.
+        reduction: "none", "mean" or "sum".
+    Errors: ValueError for other shapes, reductions, γ < 0 or α > 1.
+    """
+    check_focal_parameters(alpha, gamma)
+    if inputs.shape != targets.shape:
+        raise ValueError(
+            f"targets have the shape {tuple(targets.shape)}, inputs {tuple(inputs.shape)}: they must be the same "
+            "(one 0/1 target per logit; FocalLoss also takes class indices)"
+        )
+    x = inputs.double() if inputs.dtype == torch.float64 else inputs.float()
+    t = targets.to(x.dtype)
+    cross_entropy = F.softplus(-x) * t + F.softplus(x) * (1 - t)
+    # (1 - p_t)^γ as exp(γ log(1 - p_t)): a power has the derivative inf · 0 at p_t = 1 for γ < 1, an exp has none.
+    log_miss = torch.logaddexp(F.logsigmoid(x) + (1 - t).log(), F.logsigmoid(-x) + t.log())
+    loss = (gamma * log_miss).exp() * cross_entropy
+    if alpha >= 0:
+        loss = (alpha * t + (1 - alpha) * (1 - t)) * loss
+    return reduce(loss, reduction).to(inputs.dtype)
+
+
+def reduce(loss: Tensor, reduction: str) -> Tensor:
+    """Applies a reduction by its name in torch: "none", "mean" or "sum"."""
+    if reduction == "none":
+        return loss
+    if reduction == "mean":
+        return loss.mean()
+    if reduction == "sum":
+        return loss.sum()
+    raise ValueError(f"reduction is {reduction!r}; it must be 'none', 'mean' or 'sum'")
+
+
+def check_focal_parameters(alpha: float, gamma: float) -> None:
+    """Raises ValueError unless γ >= 0 and α <= 1 (a negative α means no class weighting, as in torchvision)."""
+    if not gamma >= 0:
+        raise ValueError(f"gamma is {gamma}; it must be 0 (cross entropy) or more")
+    if not alpha <= 1:
+        raise ValueError(f"alpha is {alpha}; it must lie in [0, 1], or be negative for no class weighting")
+
+
+class FocalLoss(nn.Module):
+    """Focal loss as a criterion: `loss = FocalLoss(gamma=1.5)(logits, targets)`.
+
+    targets are either 0/1 in the shape of the logits, or integer class indices in the shape of the logits
+    without their last dimension (K one-against-all sigmoids; -1 is "none of the classes", -2 is left out).
+    The default reduction is "mean", as in torch's own criteria. A detector divides the "sum" by its number of
+    positive anchors instead: a mean over 100,000 easy negatives is a very small number.
+    """
+
+    def __init__(self, gamma: float = 1.5, alpha: float = 0.25, reduction: str = "mean") -> None:
+        super().__init__()
+        check_focal_parameters(alpha, gamma)
+        if reduction not in ("none", "mean", "sum"):
+            reduce(torch.zeros(()), reduction)
+        self.gamma, self.alpha, self.reduction = gamma, alpha, reduction
+
+    def extra_repr(self) -> str:
+        return f"gamma={self.gamma}, alpha={self.alpha}, reduction={self.reduction!r}"
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """logits [...] with targets [...] in {0, 1}, or logits [..., K] with class indices [...]."""
+        if targets.shape == logits.shape:
+            return sigmoid_focal_loss(logits, targets, self.alpha, self.gamma, self.reduction)
+        if targets.shape != logits.shape[:-1] or targets.is_floating_point():
+            raise ValueError(
+                f"targets {tuple(targets.shape)} of {targets.dtype} do not fit logits {tuple(logits.shape)}: give "
+                "0/1 targets in the logits' shape, or integer class indices in their shape less the last dimension"
+            )
+        check_labels(targets, logits.shape[-1])
+        kept = targets != IGNORED
+        one_hot = F.one_hot(targets.clamp(min=0).long(), logits.shape[-1]) * (targets >= 0).unsqueeze(-1)
+        if self.reduction == "none":
+            loss = sigmoid_focal_loss(logits, one_hot, self.alpha, self.gamma)
+            return loss * kept.unsqueeze(-1)
+        return sigmoid_focal_loss(logits[kept], one_hot[kept], self.alpha, self.gamma, self.reduction)
+
+
+def check_labels(labels: Tensor, classes: int) -> None:
+    """Raises ValueError where a label is neither a class 0 … classes-1, BACKGROUND (-1) nor IGNORED (-2)."""
+    if labels.numel() and (int(labels.max()) >= classes or int(labels.min()) < IGNORED):
+        raise ValueError(
+            f"class indices reach from {int(labels.min())} to {int(labels.max())}; with {classes} logits they must "
+            f"lie in 0 … {classes - 1}, or be {BACKGROUND} (background) or {IGNORED} (ignored)"
+        )
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# For detectors: integer labels, summed over all anchors.
+
+
+def focal_terms(logits: Tensor, labels: Tensor, alpha: float | Tensor, gamma: float | Tensor) -> Tensor:
+    """The plain definition per anchor and class, in fp32: [..., K] from logits [..., K] and labels [...].
+
+    labels are class indices, BACKGROUND or IGNORED (whose terms are 0). With x_t = ±x (plus for the labelled
+    class), p_t = σ(x_t), so -log p_t = softplus(-x_t) and (1 - p_t)^γ = exp(-γ softplus(x_t)).
+    """
+    x = logits if logits.dtype == torch.float64 else logits.float()
+    is_object = labels.unsqueeze(-1) == torch.arange(logits.shape[-1], device=logits.device)
+    x_t = torch.where(is_object, x, -x)
+    weight = torch.where(is_object, alpha, 1 - alpha) * (labels != IGNORED).unsqueeze(-1)
+    return weight * (-gamma * F.softplus(x_t)).exp() * F.softplus(-x_t)
+
+
+def detection_focal_loss(logits: Tensor, labels: Tensor, alpha: float, gamma: float) -> Tensor:
+    """Sum of the focal loss over all anchors and classes (section 4, "Focal loss"), a scalar in fp32.
+
+    logits [..., K] of any float type, labels [...] as in `focal_terms`, which this equals; the gradient is made
+    together with the value. On the CPU it is computed in pieces that stay in the cache.
+    """
+    if logits.device.type == "cpu":
+        return _FocalSum.apply(logits, labels, float(alpha), float(gamma))
+    return focal_terms(logits, labels, alpha, gamma).sum()
+
+
+class _FocalSum(torch.autograd.Function):
+    """The sum over all anchors: first as if all were background, then mended at the few that are not.
+
+    Nine hundred and ninety-nine terms in a thousand are (1 - α) σ(x)^γ softplus(x) and need no label, so one
+    pass over the logits without branches does nearly all of the work.
+    """
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, labels: Tensor, alpha: float, gamma: float) -> Tensor:  # noqa: ANN001
+        classes = logits.shape[-1]
+        x, labels = logits.detach().reshape(-1, classes), labels.reshape(-1)
+        if not x.is_contiguous():
+            x = x.contiguous()
+        total, grad = _background(x, gamma)
+        total, grad = total * (1 - alpha), grad.mul_(1 - alpha)
+
+        ignored = (labels == IGNORED).nonzero().squeeze(1)
+        if len(ignored):
+            total -= (1 - alpha) * _background(x[ignored], gamma)[0]
+            grad[ignored] = 0
+        anchor = (labels >= 0).nonzero().squeeze(1)
+        if len(anchor):
+            label = labels[anchor].long()
+            picked = x[anchor, label].to(grad_dtype(x))
+            total -= (1 - alpha) * _background(picked, gamma)[0]
+            value, slope = _background(-picked, gamma)  # an object's term is a background's at -x
+            total += alpha * value
+            grad[anchor, label] = (-alpha * slope).to(grad.dtype)
+        ctx.save_for_backward(grad.view(logits.shape))
+        return torch.tensor(total, dtype=grad_dtype(x))
+
+    @staticmethod
+    def backward(ctx, upstream: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN001
+        (grad,) = ctx.saved_tensors
+        return grad * upstream.to(grad.dtype), None, None, None
+
+
+def grad_dtype(x: Tensor) -> torch.dtype:
+    """The type in which a loss is computed: float64 for float64, else float32."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+PIECE = 1 << 15  # elements: five fp32 buffers of it fit a core's second-level cache
+
+
+def _background(x: Tensor, gamma: float) -> tuple[float, Tensor]:
+    """Sum and gradient of σ(x)^γ softplus(x), the background's term without 1 - α; the gradient as x is.
+
+    With s = softplus(x) and log p = x - s:  value = p^γ s,  slope = p^γ (γ (1 - p) s + p).
+    """
+    flat, grad = x.reshape(-1), torch.empty_like(x)
+    out = grad.view(-1)
+    buffers = [torch.empty(min(PIECE, len(flat)), dtype=grad_dtype(x)) for _ in range(4)]
+    total = 0.0
+    for start in range(0, len(flat), PIECE):
+        piece = flat[start : start + PIECE]
+        v, s, p, w = (b[: len(piece)] for b in buffers)
+        v.copy_(piece)
+        torch._C._nn.softplus(v, out=s)
+        v.sub_(s)  # log p
+        torch.exp(v, out=p)
+        if gamma == 0:
+            total += float(s.sum())
+            out[start : start + PIECE] = p
+            continue
+        torch.exp(v.mul_(gamma), out=w)  # p^γ
+        total += float(torch.dot(w, s))
+        # γ (1 - p) s + p = p (1 - γ s) + γ s
+        s.mul_(gamma)
+        v.copy_(s).neg_().add_(1).mul_(p).add_(s).mul_(w)
+        out[start : start + PIECE] = v
+    return total, grad

@@ -1,0 +1,69 @@
+"""Which anchor learns which object (section 4): object at IoU >= 0.5, background below 0.4, ignored between.
+
+A match is one small integer per anchor: the object's index in the image's list of boxes, or BACKGROUND or
+IGNORED. Boxes and labels follow from it by a gather, so the match of a whole dataset fits in memory and is
+computed once: geometry does not change during training, apart from the horizontal flip.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from focalrepro import boxes as box_ops
+
+BACKGROUND = -1
+IGNORED = -2
+
+
+def match(
+    anchors: Tensor,
+    boxes: Tensor,
+    valid: Tensor,
+    pos_iou: float = 0.5,
+    neg_iou: float = 0.4,
+    best_iou: float = 0.4,
+) -> Tensor:
+    """Matches anchors [A, 4] to the boxes [B, M, 4] of B images; valid [B, M] is False on padding.
+
+    As in the authors' code, though not in the paper, an object's best anchors are its own even below pos_iou,
+    unless their IoU is below best_iou.
+    Returns: int16 [B, A], an index into M, BACKGROUND or IGNORED.
+    """
+    iou = box_ops.pairwise_iou(anchors, boxes).masked_fill(~valid.unsqueeze(-2), -1.0)  # [B, A, M]
+    value, index = iou.max(dim=-1)
+    result = torch.full_like(index, IGNORED)
+    result[value < neg_iou] = BACKGROUND
+    result = torch.where(value >= pos_iou, index, result)
+    best = iou.max(dim=1, keepdim=True).values  # [B, 1, M]: how well each object is covered at all
+    forced = (iou == best) & (best >= best_iou) & valid.unsqueeze(-2)
+    own = torch.where(forced, iou, -1.0).max(dim=-1)
+    return torch.where(own.values >= 0, own.indices, result).to(torch.int16)
+
+
+def match_dataset(
+    anchors: Tensor,
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    frame: int,
+    device: torch.device,
+    **thresholds: float,
+) -> Tensor:
+    """Matches of a dataset's images as they are ([0]) and mirrored ([1]): int16 [2, N, A] on the device.
+
+    boxes [N, M, 4] in the frame's pixels, labels [N, M] with -1 for padding. Images with equally many boxes go
+    together, so that padding costs next to nothing.
+    """
+    count = (labels >= 0).sum(1)
+    order = np.argsort(count, kind="stable")
+    anchors = anchors.to(device)
+    result = torch.empty((2, len(boxes), len(anchors)), dtype=torch.int16, device=device)
+    chunk = 256 if device.type == "cuda" else 8
+    for start in range(0, len(order), chunk):
+        rows = order[start : start + chunk]
+        most = max(int(count[rows].max()), 1)
+        batch = torch.from_numpy(boxes[rows, :most]).to(device)
+        valid = torch.from_numpy(labels[rows, :most] >= 0).to(device)
+        index = torch.from_numpy(rows).to(device)
+        result[0, index] = match(anchors, batch, valid, **thresholds)
+        result[1, index] = match(anchors, box_ops.flip(batch, frame), valid, **thresholds)
+    return result

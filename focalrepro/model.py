@@ -1,0 +1,117 @@
+"""RetinaNet (section 4): a backbone, a feature pyramid, and two small heads shared by all levels."""
+
+import math
+from collections import OrderedDict
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
+
+from focalrepro.backbones import Normalise, make_backbone, weights_of
+from focalrepro.config import RunConfig
+
+
+class TopLevels(ExtraFPNBlock):
+    """The pyramid's coarse end, made from the last backbone map: P6 = conv(C5), P7 = conv(ReLU(P6)).
+
+    A backbone that ends at C4 gets its P5 in the same way. 3×3 convolutions of stride 2.
+    """
+
+    def __init__(self, inputs: int, channels: int, count: int) -> None:
+        super().__init__()
+        sizes = [inputs] + [channels] * (count - 1)
+        self.convs = nn.ModuleList(nn.Conv2d(c, channels, 3, stride=2, padding=1) for c in sizes[:count])
+        for conv in self.convs:
+            nn.init.kaiming_uniform_(conv.weight, a=1)
+            nn.init.zeros_(conv.bias)
+
+    def forward(
+        self, results: list[Tensor], x: list[Tensor], names: list[str]
+    ) -> tuple[list[Tensor], list[str]]:
+        top = x[-1]
+        for i, conv in enumerate(self.convs):
+            top = conv(top if i == 0 else F.relu(top))
+            results.append(top)
+            names.append(f"top{i}")
+        return results, names
+
+
+class Head(nn.Module):
+    """One head: `convs` 3×3 convolutions, then a 3×3 convolution to `outputs` numbers per anchor."""
+
+    def __init__(self, channels: int, convs: int, norm: str, shapes: int, outputs: int, bias: float) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for _ in range(convs):
+            layers.append(nn.Conv2d(channels, channels, 3, padding=1, bias=norm == "none"))
+            if norm == "group":
+                layers.append(nn.GroupNorm(min(32, channels // 4), channels))
+            layers.append(nn.ReLU(inplace=True))
+        layers.append(nn.Conv2d(channels, shapes * outputs, 3, padding=1))
+        self.layers = nn.Sequential(*layers)
+        self.outputs = outputs
+        for layer in self.layers:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.normal_(layer.weight, std=0.01)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+        nn.init.constant_(self.layers[-1].bias, bias)
+
+    def forward(self, pyramid: list[Tensor]) -> Tensor:
+        """[B, A, outputs] over all levels' anchors, in the order of `make_anchors`."""
+        maps = [self.layers(level).permute(0, 2, 3, 1) for level in pyramid]
+        return torch.cat([m.reshape(len(m), -1, self.outputs) for m in maps], dim=1)
+
+
+class RetinaNet(nn.Module):
+    """Images or cached features in; logits [B, A, K] and box offsets [B, A, 4] out."""
+
+    def __init__(self, config: RunConfig, classes: int) -> None:
+        super().__init__()
+        self.backbone = make_backbone(config.backbone, weights_of(config))
+        self.normalise = Normalise()
+        self.used = [level for level in config.levels if level in self.backbone.channels]
+        if not self.used or self.used[0] != config.first_level:
+            raise ValueError(
+                f"first_level is {config.first_level}; {config.backbone} has the levels "
+                f"{sorted(self.backbone.channels)}"
+            )
+        inputs = [self.backbone.channels[level] for level in self.used]
+        coarse = len(config.levels) - len(self.used)
+        top = TopLevels(inputs[-1], config.fpn_channels, coarse) if coarse else None
+        self.fpn = FeaturePyramidNetwork(inputs, config.fpn_channels, extra_blocks=top)
+        shapes = config.anchor_scales * config.anchor_ratios
+        common = (config.fpn_channels, config.head_convs, config.head_norm, shapes)
+        # Section 3.3: the bias makes every anchor's foreground probability π at the start, so that the first
+        # steps are not spent (or the training not wrecked) on learning that nearly everything is background.
+        self.class_head = Head(*common, classes, bias=-math.log((1 - config.prior) / config.prior))
+        self.box_head = Head(*common, 4, bias=0.0)
+        self._freeze(config.frozen)
+
+    def _freeze(self, frozen: str) -> None:
+        self.backbone_frozen = frozen == "backbone"
+        modules = {"nothing": [], "stage1": self.backbone.stage1(), "backbone": [self.backbone]}[frozen]
+        for module in modules:
+            module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "RetinaNet":
+        super().train(mode)
+        if self.backbone_frozen:
+            self.backbone.eval()
+        return self
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """The backbone's maps, fine to coarse, from uint8 images [B, 3, S, S]."""
+        maps = self.backbone(self.normalise(images).contiguous(memory_format=torch.channels_last))
+        return [maps[level] for level in self.used]
+
+    def predict(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """logits [B, A, K] and offsets [B, A, 4] from the backbone's maps."""
+        named = OrderedDict((f"c{i}", f) for i, f in enumerate(features))
+        pyramid = list(self.fpn(named).values())
+        return self.class_head(pyramid), self.box_head(pyramid)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.predict(self.features(images))

@@ -1,0 +1,228 @@
+"""`results/<profile>/`: README.md with tables and figures, results.csv, figures/, all from the run records."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from focalrepro.ablations import Ablation, get_ablation
+from focalrepro.config import RunConfig
+from focalrepro.expected import pooled_sd
+from focalrepro.files import write_atomic
+from focalrepro.profiles import PROFILES, Profile, get_profile
+from focalrepro.results import load_records, rank_correlation, runs_frame, table
+from focalrepro.store import Store, results_root
+
+CAREFUL = {
+    "synthetic": "The embedded dataset is drawn, not photographed: ten digits on cluttered ground. It has the "
+    "imbalance of detection, not its variety.",
+    "coco256": "A subset of COCO: the 5,705 training images of lowest id, squashed to 256 × 256. Of the validation "
+    "images 92 % hold a person, against 55 % in COCO; crowd boxes are absent; area is width × height. AP here is "
+    "not comparable with AP on all of val2017; differences between rows are what to read.",
+}
+
+
+def export(profile: str, dataset: str = "") -> Path:
+    """Copies the local store's records to results/<profile>/runs; nothing there is deleted."""
+    target = Store(folder_of(profile, dataset) / "runs")
+    for record in load_records(profile, dataset):
+        target.put({k: v for k, v in record.items() if k != "reused"})
+    return target.folder
+
+
+def folder_of(profile: str, dataset: str = "") -> Path:
+    return results_root(f"{profile}@{dataset}" if dataset else profile)
+
+
+def write_report(profile_name: str, dataset: str = "") -> Path:
+    """Writes tables, figures and results.csv; returns the README's path. ValueError where there are no runs.
+
+    The local store's runs are taken; where it has none, those in results/<profile>/runs.
+    """
+    records = load_records(profile_name, dataset)
+    if records:
+        export(profile_name, dataset)
+    else:
+        records = load_records(profile_name, committed=True)
+    if not records:
+        raise ValueError(
+            f"profile {profile_name} has no runs yet; make them: focalrepro run --profile {profile_name}"
+        )
+    folder, profile = folder_of(profile_name, dataset), get_profile(profile_name)
+    frame = runs_frame(records, profile_name, dataset)
+    write_atomic(folder / "results.csv", frame.to_csv(index=False))
+    sections = []
+    for recipe in ("fast", *profile.recipes):
+        for name in profile.ablations:
+            rows = table(records, profile_name, name, recipe, dataset)
+            if rows["AP"].notna().any():
+                sections.append(_section(folder, profile, get_ablation(name), rows, recipe))
+    text = (
+        "\n\n".join([_head(profile, records), *sections, _differences(profile), _made(profile, records)])
+        + "\n"
+    )
+    write_atomic(folder / "README.md", text)
+    write_index()
+    return folder / "README.md"
+
+
+def _head(profile: Profile, records: list[dict[str, Any]]) -> str:
+    base = profile.base
+    anchors = records[0]["anchors"]
+    ratio = anchors["per_image"] / max(anchors["positive_per_image"], 1e-9)
+    return (
+        f"# Results of profile `{profile.name}`\n\n"
+        f"{profile.what[0].upper()}{profile.what[1:]}. {anchors['per_image']:,} anchors an image, of which "
+        f"{anchors['positive_per_image']:.0f} are assigned to an object: 1 in {ratio:.0f}. "
+        f"{base.steps:,} steps of {base.batch_size} images.\n\n"
+        'AP is COCO\'s, in percent, on the validation split. A figure in brackets is the 95 % interval; "rank" '
+        "is the row's place among the rows of its table, here and in the paper. Each row leads to the record of "
+        "its first seed, which has the config, all metrics, the training's curves and the bootstrap replicates. "
+        "Every run is in [results.csv](results.csv); the executed notebooks are in [notebooks/](notebooks/)."
+    )
+
+
+def _section(folder: Path, profile: Profile, ablation: Ablation, frame: pd.DataFrame, recipe: str) -> str:
+    stem = ablation.name if recipe == "fast" else f"{ablation.name}-{recipe}"
+    title = f"{ablation.title[0].upper()}{ablation.title[1:]}"
+    heading = f"## {ablation.source.split(',')[0] if ablation.source.startswith('Table') else title}"
+    flag = "" if recipe == "fast" else f" --recipe {recipe}"
+    lines = [heading, "", f"{title} ({ablation.source}){'' if recipe == 'fast' else f', recipe `{recipe}`'}."]
+    lines += ["", pipe_table(frame), ""]
+    correlation, count = rank_correlation(frame)
+    if not np.isnan(correlation):
+        lines += [
+            f"Rank correlation with the paper's column: {correlation:.2f} (Spearman, {count} rows).",
+            "",
+        ]
+    sd, freedom = pooled_sd([frame])
+    if freedom:
+        lines += [
+            f"Standard deviation over seeds, pooled over the rows: {sd:.2f} AP ({freedom} degrees of freedom).",
+            "",
+        ]
+    lines += [f"![{title}]({_figure(folder, stem, frame, title)})", ""]
+    seeds = int(frame["seeds"].max())
+    lines.append(f"Again: `focalrepro run {ablation.name} --profile {profile.name} --seeds {seeds}{flag}`")
+    return "\n".join(lines)
+
+
+def pipe_table(frame: pd.DataFrame) -> str:
+    """A Markdown table of one ablation: ours, then the paper's."""
+    ours_only = frame["paper_AP"].isna().all()
+    head = ["row", "AP (95 %)", "AP50", "AP75", "seeds"]
+    head += [] if ours_only else ["paper AP", "paper AP50", "paper AP75", "rank", "paper's rank"]
+    lines = ["| " + " | ".join([*head, "run"]) + " |", "|" + "---|" * (len(head) + 1)]
+    best, paper_best = frame["AP"].max(), frame["paper_AP"].max()
+    for row in frame.itertuples():
+        if row.seeds == 0:
+            cells = [row.row, "missing", "", "", "0"]
+        else:
+            ap = f"{row.AP:.1f}"
+            ap = f"**{ap}**" if best == row.AP else ap
+            ap += f" ({row.low:.1f} … {row.high:.1f})" + (" diverged" if row.diverged else "")
+            cells = [row.row, ap, f"{row.AP50:.1f}", f"{row.AP75:.1f}", str(row.seeds)]
+        if not ours_only:
+            paper_ap = f"{row.paper_AP:.1f}"
+            cells += [f"**{paper_ap}**" if row.paper_AP == paper_best else paper_ap]
+            cells += [f"{row.paper_AP50:.1f}", f"{row.paper_AP75:.1f}"]
+            cells += ["" if np.isnan(row.rank) else f"{row.rank:g}", f"{row.paper_rank:g}"]
+        run = f"[{row.run_ids[0]}](runs/{row.run_ids[0]}.json)" if row.run_ids else ""
+        lines.append("| " + " | ".join([*cells, run]) + " |")
+    kinds = sorted(set(frame["interval_of"]) - {""})
+    return "\n".join(lines) + f"\n\nInterval: {'; '.join(kinds)}." if kinds else "\n".join(lines)
+
+
+def _figure(folder: Path, stem: str, frame: pd.DataFrame, title: str) -> str:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from focalrepro import figures
+
+    is_plane = frame["paper_AP"].isna().all() and {"gamma", "alpha"} <= set(frame.columns)
+    figure = figures.heatmap(frame) if is_plane else figures.ablation(frame, title)
+    path = folder / "figures" / f"{stem}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130, bbox_inches="tight")
+    plt.close(figure)
+    return f"figures/{path.name}"
+
+
+def recipe_differences(config: RunConfig) -> pd.DataFrame:
+    """Where a profile's recipe differs from the paper's: field, here, paper."""
+    paper = RunConfig()
+    skip = {"dataset", "seed"}
+    rows = [
+        {"field": k, "here": v, "paper": getattr(paper, k)}
+        for k, v in config.differences(paper).items()
+        if k not in skip
+    ]
+    rows.append({"field": "image_size", "here": config.image_size, "paper": "600 (shorter side)"})
+    rows = [r for r in rows if not (r["field"] == "image_size" and isinstance(r["paper"], int))]
+    return pd.DataFrame(rows)
+
+
+def _differences(profile: Profile) -> str:
+    rows = recipe_differences(profile.base)
+    lines = ["## What differs from the paper", "", "| field | here | paper |", "|---|---|---|"]
+    lines += [f"| `{r.field}` | {r.here} | {r.paper} |" for r in rows.itertuples()]
+    lines += ["", "## What to be careful about", "", CAREFUL.get(profile.base.dataset, "")]
+    lines += [
+        "",
+        "The intervals over images say how the AP would move with other validation images, not with another "
+        "seed; gaps below half an AP point between single-seed rows mean nothing. All rows are trained with a recipe "
+        "that was chosen on the row γ = 2, α = .25; the paper's own recipe may rank them otherwise.",
+    ]
+    return "\n".join(lines)
+
+
+def _made(profile: Profile, records: list[dict[str, Any]]) -> str:
+    seconds = sum(r["seconds"]["total"] for r in records)
+    hardware = pd.DataFrame([r["hardware"] for r in records])
+    machine = hardware["gpu"] if "gpu" in hardware else hardware["cpu"]
+    seeds = sorted({r["config"]["seed"] for r in records})
+    facts = {
+        "runs": len(records),
+        "seeds": ", ".join(map(str, seeds)),
+        "hardware": "; ".join(sorted(set(machine.dropna()))),
+        "cores": "; ".join(sorted(set(hardware["cores"].astype(str)))),
+        "training and evaluation, all runs": f"{seconds / 60:.1f} min of one worker's time",
+        "median per run": f"{np.median([r['seconds']['total'] for r in records]):.1f} s, "
+        f"{np.median([r['images_per_second'] for r in records]):.0f} images/s in training",
+        "torch": "; ".join(sorted(set(hardware["torch"]))),
+        "torchvision": "; ".join(sorted(set(hardware["torchvision"]))),
+        "commit": "; ".join(sorted(set(hardware["commit"]) - {""})),
+        "finished": max(r["finished"] for r in records),
+    }
+    lines = ["## How it was made", "", "| | |", "|---|---|"]
+    lines += [f"| {k} | {v} |" for k, v in facts.items()]
+    return "\n".join([*lines, "", f"`make reproduce PROFILE={profile.name}` makes all of this again."])
+
+
+def write_index() -> Path:
+    """results/README.md: a line per profile that has results."""
+    root = results_root("x").parent
+    lines = ["# Results", "", "| profile | what | runs |", "|---|---|---|"]
+    for profile in PROFILES.values():
+        if (root / profile.name / "README.md").exists() and profile.name != "smoke":
+            count = len(list((root / profile.name / "runs").glob("*.json")))
+            lines.append(
+                f"| [{profile.name}]({profile.name}/README.md) | {profile.what}; {profile.hardware} | {count} |"
+            )
+    lines += [
+        "",
+        "A folder holds `README.md` (tables, figures), `results.csv` (a row per run), `runs/` (the records that "
+        "everything else is made from), `figures/`, `notebooks/` (executed) and `expected.json` (the ranges that "
+        "`focalrepro verify` checks).",
+        "",
+        "Columns of `results.csv`: `ablation` and `row` as in the tables; `gamma`, `alpha`, `loss`, `seed`; `AP` … "
+        "`APl` in percent (empty: no object of that size); `status` done or diverged; `run_id`, the name of the "
+        "record; `seconds` in all and `images_per_second` in training; `device`; `AP_low` and `AP_high`, the 95 % "
+        "bootstrap interval over images; `recipe`, `steps`, `batch_size`, `hardware`, `commit`.",
+    ]
+    path = root / "README.md"
+    write_atomic(path, "\n".join(lines) + "\n")
+    return path

@@ -1,0 +1,171 @@
+"""From run records to tables: one row per run (`runs_frame`), one row per ablation row (`table`)."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from focalrepro.ablations import ABLATIONS, get_ablation
+from focalrepro.bootstrap import interval, paired_interval
+from focalrepro.config import from_dict
+from focalrepro.profiles import get_profile
+from focalrepro.store import Store
+
+METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+
+
+def load_records(profile: str, dataset: str = "", committed: bool = False) -> list[dict[str, Any]]:
+    """All records of a profile: of the local store, or of the committed results."""
+    store = Store.committed(profile) if committed else Store.local(profile, dataset)
+    return store.records()
+
+
+def records_or_committed(profile: str, dataset: str = "") -> list[dict[str, Any]]:
+    """The local store's records; where it has none, the committed ones, so that a notebook opens on a clone."""
+    return load_records(profile, dataset) or load_records(profile, committed=True)
+
+
+def wanted(
+    profile: str, name: str, recipe: str = "fast", dataset: str = ""
+) -> list[tuple[str, dict[str, Any]]]:
+    """(row label, config without its seed) of an ablation's rows in a profile."""
+    base = get_profile(profile).config(recipe)
+    base = base.replace(dataset=dataset) if dataset else base
+    rows = []
+    for row in get_ablation(name).rows:
+        config = base.replace(**row.changes).as_dict()
+        config.pop("seed")
+        rows.append((row.label, config))
+    return rows
+
+
+def select(
+    records: list[dict[str, Any]], profile: str, name: str, recipe: str = "fast", dataset: str = ""
+) -> dict[str, list[dict[str, Any]]]:
+    """Records of each row of an ablation, ordered by seed; an empty list for a row without any."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for label, config in wanted(profile, name, recipe, dataset):
+        same = [r for r in records if {k: v for k, v in r["config"].items() if k != "seed"} == config]
+        found[label] = sorted(same, key=lambda r: r["config"]["seed"])
+    return found
+
+
+def table(
+    records: list[dict[str, Any]], profile: str, name: str, recipe: str = "fast", dataset: str = ""
+) -> pd.DataFrame:
+    """One row per row of the ablation: ours with interval and seeds, the paper's numbers beside them.
+
+    AP, AP50, … are means over seeds, in percent. low, high: 95 % interval of AP; with three seeds or more a t
+    interval over seeds, else the bootstrap over images of the first seed (`interval_of` says which). A diverged
+    run counts as AP 0. Rows without runs have NaN.
+    """
+    by_label = select(records, profile, name, recipe, dataset)
+    rows = []
+    for row in get_ablation(name).rows:
+        found = by_label[row.label]
+        paper = row.paper
+        entry: dict[str, Any] = {"row": row.label, **row.changes, "seeds": len(found)}
+        for metric in METRICS:
+            values = [r["metrics"][metric] for r in found if r["metrics"].get(metric) is not None]
+            entry[metric] = float(np.mean(values)) if values else np.nan
+        entry |= spread(found)
+        entry["diverged"] = sum(r["status"] == "diverged" for r in found)
+        for metric in ("AP", "AP50", "AP75"):
+            entry[f"paper_{metric}"] = getattr(paper, metric) if paper else np.nan
+        entry["run_ids"] = tuple(r["run_id"] for r in found)
+        rows.append(entry)
+    frame = pd.DataFrame(rows)
+    frame["rank"] = frame["AP"].rank(ascending=False)
+    frame["paper_rank"] = frame["paper_AP"].rank(ascending=False)
+    return frame
+
+
+def spread(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """The 95 % interval of a row's mean AP, its kind, and the standard deviation over seeds."""
+    values = np.array([r["metrics"]["AP"] for r in found], dtype=float)
+    if len(values) >= 3:
+        sd = float(values.std(ddof=1))
+        half = float(stats.t.ppf(0.975, len(values) - 1)) * sd / np.sqrt(len(values))
+        mean = float(values.mean())
+        return {"low": mean - half, "high": mean + half, "sd": sd, "interval_of": "t over seeds"}
+    sd = float(values.std(ddof=1)) if len(values) == 2 else np.nan
+    if not len(values):
+        return {"low": np.nan, "high": np.nan, "sd": np.nan, "interval_of": ""}
+    low, high = interval(np.array(found[0]["bootstrap"]["AP"]), estimate=values[0])
+    return {"low": max(low, 0.0), "high": high, "sd": sd, "interval_of": "bootstrap over images"}
+
+
+def difference(a: list[dict[str, Any]], b: list[dict[str, Any]]) -> tuple[float, float, float]:
+    """Mean difference of AP, a - b, over the seeds that both have, with its 95 % interval over images.
+
+    The bootstrap replicates of both sides resample the same images, so they are paired; ValueError where no
+    seed is shared.
+    """
+    seeds = {r["config"]["seed"]: r for r in a}
+    pairs = [(seeds[r["config"]["seed"]], r) for r in b if r["config"]["seed"] in seeds]
+    if not pairs:
+        raise ValueError("the two rows share no seed; train both with the same --seeds")
+    first, second = (np.mean([p[i]["bootstrap"]["AP"] for p in pairs], axis=0) for i in (0, 1))
+    low, high = paired_interval(first, second)
+    return float(np.mean([p[0]["metrics"]["AP"] - p[1]["metrics"]["AP"] for p in pairs])), low, high
+
+
+def rank_correlation(frame: pd.DataFrame) -> tuple[float, int]:
+    """Spearman's correlation of our AP with the paper's over the rows that have both, and their number."""
+    both = frame.dropna(subset=["AP", "paper_AP"])
+    if len(both) < 3 or both["AP"].nunique() < 2:
+        return float("nan"), len(both)
+    return float(stats.spearmanr(both["AP"], both["paper_AP"]).statistic), len(both)
+
+
+def runs_frame(records: list[dict[str, Any]], profile: str, dataset: str = "") -> pd.DataFrame:
+    """results.csv: one row per run and ablation row that wants it; runs that no ablation wants come last."""
+    rows, named = [], set()
+    recipes = ["fast", *get_profile(profile).recipes]
+    for recipe in recipes:
+        for name in ABLATIONS:
+            for label, found in select(records, profile, name, recipe, dataset).items():
+                for record in found:
+                    rows.append(_run_row(record, name, label, recipe))
+                    named.add(record["run_id"])
+    rows += [_run_row(r, "", "", "") for r in records if r["run_id"] not in named]
+    return pd.DataFrame(rows, columns=None if rows else list(RUN_COLUMNS))
+
+
+RUN_COLUMNS = (
+    *("ablation", "row", "gamma", "alpha", "loss", "seed", *METRICS, "status", "run_id", "seconds"),
+    *(
+        "images_per_second",
+        "device",
+        "AP_low",
+        "AP_high",
+        "recipe",
+        "steps",
+        "batch_size",
+        "hardware",
+        "commit",
+    ),
+)
+
+
+def _run_row(record: dict[str, Any], name: str, label: str, recipe: str) -> dict[str, Any]:
+    config, hardware = from_dict(record["config"]), record["hardware"]
+    low, high = record.get("AP_interval", (None, None))
+    values = {
+        "ablation": name,
+        "row": label,
+        **{k: getattr(config, k) for k in ("gamma", "alpha", "loss", "seed", "steps", "batch_size")},
+        **{metric: record["metrics"].get(metric) for metric in METRICS},
+        "status": record["status"],
+        "run_id": record["run_id"],
+        "seconds": record["seconds"]["total"],
+        "images_per_second": record.get("images_per_second"),
+        "device": hardware["device"],
+        "AP_low": low,
+        "AP_high": high,
+        "recipe": recipe,
+        "hardware": hardware.get("gpu", hardware["cpu"]),
+        "commit": hardware.get("commit", ""),
+    }
+    return {column: values[column] for column in RUN_COLUMNS}

@@ -1,0 +1,111 @@
+"""The run: one training and its evaluation, and the JSON record that is all that remains of it."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from focalrepro import hardware
+from focalrepro.bootstrap import bootstrap_ap, interval
+from focalrepro.coco_ap import evaluate_coco
+from focalrepro.config import TRAINING_VERSION, RunConfig, from_dict
+from focalrepro.datasets import DetectionData, load
+from focalrepro.detections import Detections
+from focalrepro.evaluate import detect
+from focalrepro.train import TrainResult, train
+
+__all__ = ["RunConfig", "from_dict", "run", "run_id"]
+
+REPLICATES = 1000
+Report = Callable[[str, int, int], None]
+
+
+def load_splits(config: RunConfig, progress: bool = False) -> tuple[DetectionData, DetectionData]:
+    """The training and the validation split that a config asks for, decoded."""
+    common = {"classes": config.classes, "progress": progress}
+    return (
+        load(config.dataset, "train", config.image_size, limit=config.train_images, **common),
+        load(config.dataset, "val", config.image_size, limit=config.val_images, **common),
+    )
+
+
+def run_id(config: RunConfig) -> str:
+    """The id of the run: config, content of the data, and training version."""
+    train_data, val_data = load_splits(config)
+    return config.run_id(train_data.digest, val_data.digest)
+
+
+def run(
+    config: RunConfig, device: str | torch.device = "auto", report: Report = lambda phase, done, total: None
+) -> dict[str, Any]:
+    """Trains and evaluates one config; returns its record, ready for JSON.
+
+    report(phase, done, total) is called now and then with phase "train" or "evaluate". Two calls with the same
+    config on the same CPU and number of threads give the same numbers.
+    """
+    return run_with_model(config, device, report)[0]
+
+
+def run_with_model(
+    config: RunConfig, device: str | torch.device = "auto", report: Report = lambda phase, done, total: None
+) -> tuple[dict[str, Any], TrainResult, Detections]:
+    """As `run`, and also returns what a record leaves out: the model and its detections on val."""
+    device = hardware.pick_device(device) if isinstance(device, str) else device
+    hardware.keep_memory()
+    started = time.perf_counter()
+    train_data, val_data = load_splits(config)
+    result = train(config, train_data, device, lambda done, total: report("train", done, total))
+    trained = time.perf_counter()
+    detections = Detections.empty()
+    if result.status == "done":
+        detections = detect(
+            result.model, config, val_data, device, lambda done, total: report("evaluate", done, total)
+        )
+    coco = evaluate_coco(val_data.coco, val_data.image_ids, detections)
+    replicates = bootstrap_ap(val_data.coco, val_data.image_ids, detections, REPLICATES)
+    low, high = interval(replicates[:, 0], estimate=coco.metrics["AP"])
+    finished = time.perf_counter()
+    record = {
+        "run_id": config.run_id(train_data.digest, val_data.digest),
+        "status": result.status,
+        "config": config.as_dict(),
+        "metrics": {k: _number(v) for k, v in coco.metrics.items()},
+        "AP_interval": [_number(max(low, 0.0)), _number(high)],
+        "per_class": {name: _number(v) for name, v in coco.per_class.items()},
+        "bootstrap": {
+            "what": "AP, AP50 in percent over resamples of the val images; seed 0 for every run, so paired",
+            "AP": [round(float(v), 3) for v in replicates[:, 0]],
+            "AP50": [round(float(v), 3) for v in replicates[:, 1]],
+        },
+        "history": result.history,
+        "detections": len(detections),
+        "anchors": {"per_image": anchors_per_image(config), "positive_per_image": result.positives},
+        "seconds": {
+            "train": round(result.seconds, 3),
+            "evaluate": round(finished - trained, 3),
+            "total": round(finished - started, 3),
+        },
+        "images_per_second": round(result.images_per_second, 2),
+        "data": {
+            "train": {"images": len(train_data), "digest": train_data.digest},
+            "val": {"images": len(val_data), "digest": val_data.digest},
+        },
+        "hardware": hardware.describe(device.type) | {"threads": torch.get_num_threads()},
+        "training_version": TRAINING_VERSION,
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    return record, result, detections
+
+
+def anchors_per_image(config: RunConfig) -> int:
+    """How many anchors the detector scores in one image."""
+    from focalrepro.train import config_anchors
+
+    return len(config_anchors(config).boxes)
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN: a metric without any object is null."""
+    return None if np.isnan(value) else round(float(value), 4)

@@ -1,0 +1,64 @@
+"""`focalrepro status`: what is done, missing, diverged or failed, and how long the missing runs will take."""
+
+from collections import Counter
+
+import numpy as np
+
+from focalrepro import hardware
+from focalrepro.ablations import plan
+from focalrepro.campaign import Job, with_ids
+from focalrepro.profiles import Profile, get_profile
+from focalrepro.store import Store
+
+
+def state_of(job: Job, store: Store, committed: Store) -> str:
+    """done, diverged, committed (in results/, taken over with --reuse), failed or missing."""
+    record = store.get(job.run_id)
+    if record:
+        return record["status"]
+    if committed.get(job.run_id):
+        return "committed"
+    return "failed" if store.error_path(job.run_id).exists() else "missing"
+
+
+def seconds_left(missing: int, store: Store, profile: Profile) -> float:
+    """Estimate for so many runs on this machine: from its own runs where there are any."""
+    own = [r["seconds"]["total"] for r in store.records() if not r.get("reused")]
+    workers = 1 if hardware.pick_device().type == "cuda" else hardware.cores()
+    return (
+        (float(np.median(own)) if own else profile.seconds_per_run) * missing / max(1, min(workers, missing))
+    )
+
+
+def print_status(profile_name: str, ablations: tuple[str, ...], seeds: int, recipe: str, dataset: str) -> int:
+    """Prints a line per ablation and the total; always exit status 0."""
+    profile = get_profile(profile_name)
+    store = Store.local(profile_name, dataset)
+    committed = Store.committed(profile_name)
+    changes = {"dataset": dataset} if dataset else {}
+    names = ablations or profile.ablations
+    jobs = with_ids(plan(profile, list(names), seeds, recipe, **changes))
+    states = {job.run_id: state_of(job, store, committed) for job in jobs}
+    print(f"profile {profile.name} ({recipe}): {profile.what}; {seeds} seed{'s'[: seeds > 1]}")
+    for name in names:
+        mine = [job for job in jobs if any(by == name for by, _ in job.planned.wanted_by)]
+        counts = Counter(states[job.run_id] for job in mine)
+        print(
+            f"  {name:6} {len(mine):4} runs: "
+            + ", ".join(f"{n} {state}" for state, n in counts.most_common())
+        )
+    missing = sum(state in ("missing", "failed") for state in states.values())
+    for job in jobs:
+        if states[job.run_id] == "failed":
+            print(f"  failed: {job.planned.wanted_by[0]}, see {store.error_path(job.run_id)}")
+    if missing:
+        minutes = seconds_left(missing, store, profile) / 60
+        print(f"{missing} of {len(jobs)} runs are missing: about {minutes:.0f} min on this machine")
+        print(
+            f"  focalrepro run {' '.join(ablations)} --profile {profile_name} --seeds {seeds}".replace(
+                "  --", " --"
+            )
+        )
+    else:
+        print(f"all {len(jobs)} runs are there")
+    return 0

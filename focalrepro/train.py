@@ -1,0 +1,214 @@
+"""One training: data on the device, static shapes, no question asked of the device inside a step."""
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from focalrepro.anchors import AnchorGrid, make_anchors
+from focalrepro.boxes import flip as flip_boxes
+from focalrepro.config import RunConfig
+from focalrepro.criteria import box_loss, get_loss
+from focalrepro.datasets import DetectionData
+from focalrepro.features import cached_features
+from focalrepro.matching import match_dataset
+from focalrepro.model import RetinaNet
+
+REFERENCE_BATCH = 16  # the batch that RunConfig.lr is for
+CHECK_EVERY = 10  # steps between two looks at whether everything is finite
+
+OnStep = Callable[[int, int], None]
+
+
+@dataclass
+class TrainResult:
+    """A trained model and how it got there.
+
+    history: loss, class_loss and box_loss per step. status: "done" or "diverged" (a loss or gradient was not
+    finite). seconds: of the steps alone. positives: anchors assigned to an object, per image.
+    """
+
+    model: RetinaNet
+    status: str
+    history: dict[str, list[float]] = field(default_factory=dict)
+    seconds: float = 0.0
+    images_per_second: float = 0.0
+    positives: float = 0.0
+
+
+class TrainData:
+    """A split on the device: what the model reads (images or cached features), boxes, labels and matches."""
+
+    def __init__(self, config: RunConfig, data: DetectionData, device: torch.device, progress: bool) -> None:
+        self.flips = config.flip
+        self.size = float(config.image_size)
+        self.cached = config.frozen == "backbone"
+        if self.cached:
+            self.inputs = cached_features(config, data, device, progress)
+            if device.type == "cuda":
+                self.inputs = [f.to(device) for f in self.inputs]
+        else:
+            images = torch.from_numpy(np.array(data.images))
+            self.inputs = [images.to(device)]
+        self.boxes = torch.from_numpy(data.boxes).to(device)
+        self.labels = torch.from_numpy(data.labels).to(device)
+        self.anchors = config_anchors(config)
+        self.match = match_dataset(
+            self.anchors.boxes,
+            data.boxes,
+            data.labels,
+            config.image_size,
+            device,
+            pos_iou=config.pos_iou,
+            neg_iou=config.neg_iou,
+            best_iou=config.best_iou,
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, index: Tensor, flip: Tensor) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
+        """inputs (NCHW, channels last), labels [B, A], target boxes [B, A, 4] and positive [B, A] of some images.
+
+        index [B] into the split, flip [B] 0 or 1, both on the device.
+        """
+        mirrored = flip.bool().view(-1, 1, 1, 1)
+        inputs = []
+        for source in self.inputs:
+            x = source[index]
+            if self.cached:
+                x = x.permute(0, 3, 1, 2)
+            inputs.append(torch.where(mirrored, x.flip(-1), x))
+        match = self.match[flip, index].long()  # [B, A]
+        positive = match >= 0
+        at = match.clamp(min=0)
+        labels = torch.where(positive, self.labels[index].gather(1, at), match)
+        boxes = self.boxes[index]
+        boxes = torch.where(mirrored[..., 0], flip_boxes(boxes, self.size), boxes)
+        return inputs, labels, boxes.gather(1, at.unsqueeze(-1).expand(-1, -1, 4)), positive
+
+
+def config_anchors(config: RunConfig) -> AnchorGrid:
+    """The anchors that a config asks for."""
+    return make_anchors(
+        config.image_size, config.levels, config.anchor_size, config.anchor_scales, config.anchor_ratios
+    )
+
+
+def batches(count: int, config: RunConfig) -> tuple[Tensor, Tensor]:
+    """The order of the training: image indices and flips, [steps, batch] each, from the seed alone.
+
+    Every epoch is a permutation; a batch may straddle two epochs. The same on every device.
+    """
+    rng = np.random.default_rng([config.seed, 0x0DE7])
+    needed = config.steps * config.batch_size
+    epochs = [rng.permutation(count) for _ in range(-(-needed // count))]
+    index = np.concatenate(epochs)[:needed].reshape(config.steps, config.batch_size)
+    flips = rng.integers(0, 2, size=index.shape) * int(config.flip)
+    return torch.from_numpy(index), torch.from_numpy(flips)
+
+
+def learning_rate(step: int, config: RunConfig) -> float:
+    """The rate of a step: linear warm-up from a third (Detectron), then steps at 2/3 and 8/9, or a cosine to 0."""
+    rate = config.lr * config.batch_size / REFERENCE_BATCH
+    if step < config.warmup:
+        rate *= 1 / 3 + 2 / 3 * step / config.warmup
+    if config.schedule == "steps":
+        return rate * 0.1 ** sum(step >= config.steps * part for part in (2 / 3, 8 / 9))
+    return rate * (1 + math.cos(math.pi * step / config.steps)) / 2
+
+
+def make_optimizer(model: RetinaNet, config: RunConfig) -> torch.optim.Optimizer:
+    """SGD with momentum as in the paper, or AdamW, which keeps its decay off norms and biases."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
+        )
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.lr, fused=True)
+
+
+def autocast(config: RunConfig, device: torch.device) -> AbstractContextManager:
+    """bf16 for the convolutions; weights, losses and the optimizer stay in fp32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
+
+
+def train(
+    config: RunConfig,
+    data: DetectionData,
+    device: torch.device,
+    on_step: OnStep = lambda done, total: None,
+    progress: bool = False,
+) -> TrainResult:
+    """Trains one model from scratch or from ImageNet weights, as the config says.
+
+    on_step(done, total) is called now and then. A loss or gradient that is not finite ends the training with
+    status "diverged", and the history ends with that loss.
+    """
+    torch.manual_seed(config.seed)
+    model = RetinaNet(config, len(data.categories))
+    model = model.to(device, memory_format=torch.channels_last).train()
+    source = TrainData(config, data, device, progress)
+    anchors = source.anchors.boxes.to(device)
+    optimizer = make_optimizer(model, config)
+    index, flips = (t.to(device) for t in batches(len(source), config))
+    loss_function = get_loss(config.loss)
+    history = torch.zeros(config.steps, 3, device=device)
+    finite = torch.ones((), dtype=torch.bool, device=device)
+
+    start, done, status = time.perf_counter(), 0, "done"
+    for step in range(config.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, config)
+        inputs, labels, boxes, positive = source.batch(index[step], flips[step])
+        with autocast(config, device):
+            logits, offsets = model.predict(inputs) if source.cached else model(inputs[0])
+        # Section 4: both losses are sums over all anchors, divided by the number assigned to an object; "not
+        # total anchors, since the vast majority of anchors are easy negatives and receive negligible loss".
+        count = positive.sum().clamp(min=1)
+        class_loss = loss_function(logits, labels, config) / count
+        boxes_loss = box_loss(offsets, anchors, boxes, positive, config.box_beta) / count
+        loss = class_loss + config.box_weight * boxes_loss
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        finite &= torch.isfinite(torch.stack(torch._foreach_norm(gradients)).sum()) & torch.isfinite(loss)
+        history[step] = torch.stack([loss, class_loss, boxes_loss]).detach()
+        done = step + 1
+        if done % CHECK_EVERY == 0 or done == config.steps:
+            on_step(done, config.steps)
+            if not finite:
+                status = "diverged"
+                break
+        optimizer.step()
+    seconds = time.perf_counter() - start
+    return TrainResult(
+        model=model,
+        status=status,
+        history=summarise(history[:done]),
+        seconds=seconds,
+        images_per_second=done * config.batch_size / seconds,
+        positives=float((source.match[0] >= 0).sum()) / len(source),
+    )
+
+
+def summarise(history: Tensor, points: int = 100) -> dict[str, list[float]]:
+    """At most `points` values of each loss, means over equal stretches of steps, and the last raw ones."""
+    values = history.double().cpu().numpy()
+    stretch = max(1, -(-len(values) // points))
+    result: dict[str, list[float]] = {"step": []}
+    parts = [values[i : i + stretch] for i in range(0, len(values), stretch)]
+    result["step"] = [min((i + 1) * stretch, len(values)) for i in range(len(parts))]
+    for column, name in enumerate(("loss", "class_loss", "box_loss")):
+        result[name] = [round(float(p[:, column].mean()), 5) for p in parts]
+        result[f"last_{name}"] = [round(float(v), 5) for v in values[-CHECK_EVERY:, column]]
+    return result

@@ -1,0 +1,25 @@
+"""Shared by all tests: one thread, and a data root of their own with a tiny embedded dataset."""
+
+import pytest
+import torch
+
+from focalrepro.datasets import load
+from focalrepro.datasets.synthetic import generate
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def data_root(tmp_path_factory):
+    """FOCALREPRO_DATA points to a temporary folder that holds 24 training and 12 validation scenes of 128²."""
+    root = tmp_path_factory.mktemp("data")
+    generate(root, train_images=24, val_images=12, size=128)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FOCALREPRO_DATA", str(root))
+        yield root
+
+
+@pytest.fixture(scope="session")
+def tiny(data_root):
+    """The training and the validation split of that dataset."""
+    return tuple(load("synthetic", split, 128, progress=False) for split in ("train", "val"))

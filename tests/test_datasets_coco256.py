@@ -1,0 +1,167 @@
+"""Importing coco256: everything is checked before anything is written, and the source is never changed."""
+
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import save_file
+
+from focalrepro.datasets import DatasetError, coco256, load, weights_path
+from focalrepro.datasets.coco256 import import_coco256
+
+IDS = {"train2017": [9, 25, 30, 34], "val2017": [139, 285]}
+TARS = {"train2017-0.tar": [9, 25], "train2017-1.tar": [30, 34], "val2017.tar": [139, 285]}
+
+
+def jpeg(seed):
+    pixels = np.random.default_rng(seed).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).resize((256, 256)).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A small folder laid out like the real one, and a manifest that agrees with it."""
+    folder = tmp_path / "source"
+    (folder / "annotations").mkdir(parents=True)
+    for official, ids in IDS.items():
+        value = {
+            "images": [{"id": i, "file_name": f"{i:012d}.jpg", "width": 640, "height": 480} for i in ids],
+            "annotations": [
+                {"id": n + 1, "image_id": i, "category_id": 90, "bbox": [0, 0, 64, 48]}
+                for n, i in enumerate(ids)
+            ],
+            "categories": [{"id": 90, "name": "toothbrush", "supercategory": "indoor"}],
+        }
+        (folder / coco256.annotations_file(official)).write_text(json.dumps(value))
+    for name, ids in TARS.items():
+        with tarfile.open(folder / name, "w") as archive:
+            for key in ids:
+                data = jpeg(key)
+                entry = tarfile.TarInfo(f"{name[:-4].split('-')[0]}/{key:012d}.jpg")
+                entry.size = len(data)
+                archive.addfile(entry, io.BytesIO(data))
+    save_file({"conv0_weight": np.ones((2, 3), np.float32)}, folder / coco256.WEIGHTS)
+    (tmp_path / "manifest.json").write_text(json.dumps(IDS))
+    return folder
+
+
+def do(source, **more):
+    return import_coco256(source, source.parent / "root", manifest=source.parent / "manifest.json", **more)
+
+
+def snapshot(folder):
+    return {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("can_link", [True, False])
+def test_import_and_load(source, monkeypatch, can_link):
+    if not can_link:
+
+        def refuse(*_):
+            raise OSError("Invalid cross-device link")
+
+        monkeypatch.setattr(os, "link", refuse)
+    before = snapshot(source)
+    folder = do(source)
+    root = source.parent / "root"
+    assert folder == root / "coco256" and snapshot(source) == before
+    same = (folder / "val2017.tar").stat().st_ino == (source / "val2017.tar").stat().st_ino
+    assert same == can_link
+    train = load("coco256", "train", 256, root=root, progress=False)
+    assert train.image_ids.tolist() == IDS["train2017"] and train.categories == ("toothbrush",)
+    np.testing.assert_allclose(train.boxes[:, 0], [[0, 0, 25.6, 25.6]] * 4)
+    with Image.open(io.BytesIO(jpeg(34))) as image:
+        np.testing.assert_array_equal(train.images[3], np.asarray(image).transpose(2, 0, 1))
+    assert load("coco256", "val", 256, root=root, progress=False).image_ids.tolist() == IDS["val2017"]
+    assert weights_path("coco256", "resnet50v2", root).read_bytes() == (source / coco256.WEIGHTS).read_bytes()
+    do(source)  # again, over what is there
+    assert sorted(p.name for p in root.iterdir()) == ["cache", "coco256"]
+
+
+def test_all_that_is_missing_is_said_at_once(source):
+    (source / "val2017.tar").unlink()
+    (source / "annotations" / "instances_train2017.json").unlink()
+    with pytest.raises(DatasetError, match=r"missing: annotations/instances_train2017\.json, val2017\*\.tar"):
+        do(source)
+    assert not (source.parent / "root" / "coco256").exists()
+    with pytest.raises(DatasetError, match="no such folder"):
+        do(source / "nowhere")
+
+
+def test_a_missing_tar_part_is_found_by_its_images(source):
+    (source / "train2017-1.tar").unlink()
+    with pytest.raises(DatasetError, match=r"2 of 4 images are not in .*000000000030\.jpg"):
+        do(source)
+    assert not (source.parent / "root" / "coco256").exists()
+
+
+def test_another_subset_is_refused(source):
+    (source.parent / "manifest.json").write_text(json.dumps({**IDS, "train2017": [9, 25, 30, 42]}))
+    with pytest.raises(DatasetError, match=r"1 missing \[42\], 1 too many \[34\]"):
+        do(source)
+
+
+def test_absent_weights_are_warned_of_and_can_be_given(source, caplog, tmp_path):
+    elsewhere = tmp_path / "w.safetensors"
+    (source / coco256.WEIGHTS).rename(elsewhere)
+    do(source)
+    assert "resnet50-v2-7" in caplog.text and "--weights" in caplog.text
+    root = source.parent / "root"
+    with pytest.raises(DatasetError, match="no weights for 'resnet50v2'"):
+        weights_path("coco256", "resnet50v2", root)
+    do(source, weights=elsewhere)
+    path = weights_path("coco256", "resnet50v2", root)
+    assert path.read_bytes() == elsewhere.read_bytes()
+    path.unlink()
+    with pytest.raises(DatasetError, match="the weights are gone"):
+        weights_path("coco256", "resnet50v2", root)
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda d: d[:-1], lambda d: d[:20], lambda d: b"<html>no</html>", lambda d: b""]
+)
+def test_spoiled_weights_are_refused(source, spoil):
+    path = source / coco256.WEIGHTS
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(DatasetError, match="fetch it again"):
+        do(source)
+    assert not (source.parent / "root" / "coco256").exists()
+    with pytest.raises(DatasetError, match="no such weights file"):
+        do(source, weights=source / "nowhere")
+
+
+def test_the_shipped_manifest_holds_both_splits():
+    manifest = coco256.load_manifest()
+    assert len(manifest["train2017"]) == len(set(manifest["train2017"])) == 5705
+    assert len(manifest["val2017"]) == len(set(manifest["val2017"])) == 2939
+    assert manifest["annotations_md5"] == "f4bbac642086de4f52a3fdda2de5fa2c"
+
+
+def test_a_manifest_that_is_not_there_is_named(source, monkeypatch):
+    with pytest.raises(DatasetError, match=r"none\.json: the manifest is not readable"):
+        import_coco256(source, source.parent / "root", manifest=source / "none.json")
+    monkeypatch.setattr(coco256, "repo_root", lambda: None)
+    with pytest.raises(DatasetError, match="run from a checkout"):
+        coco256.load_manifest()
+
+
+REAL = os.environ.get("FOCALREPRO_COCO256")
+
+
+@pytest.mark.skipif(not REAL, reason="FOCALREPRO_COCO256 does not name a copy of coco256")
+def test_the_real_copy(tmp_path):
+    import_coco256(Path(REAL), tmp_path)
+    for split, images, boxes in (("train", 5705, 41767), ("val", 2939, 26850)):
+        folder = json.loads((tmp_path / "coco256" / "dataset.json").read_text())
+        assert len(folder[split]["images"]) >= 1
+        truth = json.loads((tmp_path / "coco256" / folder[split]["annotations"]).read_text())
+        assert (len(truth["images"]), len(truth["annotations"])) == (images, boxes)
+        data = load("coco256", split, 256, limit=16, root=tmp_path, progress=False)
+        assert data.images.shape == (16, 3, 256, 256) and len(data.categories) == 80

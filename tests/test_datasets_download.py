@@ -1,0 +1,297 @@
+"""The downloader against a server on this machine that misbehaves in the ways that servers do."""
+
+import hashlib
+import io
+import json
+import logging
+import threading
+import time
+import zipfile
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import save_file
+
+from focalrepro.datasets import DatasetError, coco256, download, load, weights_path
+from focalrepro.datasets.download import Retry, download_coco256
+
+IDS = {"train2017": [9, 25, 30, 34, 36], "val2017": [139, 285]}
+WIDTH, HEIGHT = 64, 48
+
+
+def jpeg(key):
+    coarse = np.random.default_rng(key).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(coarse).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC).save(stream, "JPEG", quality=90)
+    return stream.getvalue()
+
+
+def official_annotations(ids):
+    """As COCO's: more images than the manifest's, outlines, crowds, areas of outlines."""
+    images = [
+        {"id": i, "file_name": f"{i:012d}.jpg", "width": WIDTH, "height": HEIGHT, "license": 1}
+        for i in [*ids, 999]
+    ]
+    annotations = []
+    for i in reversed([*ids, 999]):
+        box = {"image_id": i, "category_id": 90, "segmentation": [[1, 2, 3, 4, 5, 6]]}
+        annotations += [
+            {**box, "id": 1000 + i, "bbox": [1.5, 2.25, 20.1, 10.3], "area": 77.7, "iscrowd": 0},
+            {**box, "id": 2000 + i, "bbox": [0, 0, 30, 30], "area": 500.0, "iscrowd": 1},
+        ]
+    categories = [{"id": 90, "name": "toothbrush", "supercategory": "indoor"}]
+    return {"info": {"year": 2017}, "images": images, "annotations": annotations, "categories": categories}
+
+
+class Server(ThreadingHTTPServer):
+    """Serves `files`; `faults[path]` is a list of what to do instead, one entry used up by each request."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files, self.faults, self.asked = {}, {}, Counter()
+        self.at_once, self.most_at_once, self.lock = 0, 0, threading.Lock()
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        server = self.server
+        with server.lock:
+            server.asked[self.path] += 1
+            server.at_once += 1
+            server.most_at_once = max(server.most_at_once, server.at_once)
+        try:
+            self.answer(server)
+        finally:
+            with server.lock:
+                server.at_once -= 1
+
+    def answer(self, server):
+        faults = server.faults.get(self.path, [])
+        fault = faults.pop(0) if faults else None
+        body = server.files.get(self.path)
+        if fault == "drop":
+            self.close_connection = True
+            self.connection.shutdown(2)
+            return
+        if fault == "slow":
+            time.sleep(0.05)
+        if isinstance(fault, int) or body is None:
+            self.send_error(fault or 404)
+            return
+        if fault == "garbage":
+            body = b"<html>welcome to the hotel's network</html>"
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: len(body) // 2] if fault == "truncate" else body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for official, ids in IDS.items():
+            name = coco256.annotations_file(official)
+            archive.writestr(zipfile.ZipInfo(name), json.dumps(official_annotations(ids)))
+            for key in ids:
+                server.files[f"/{official}/{key:012d}.jpg"] = jpeg(key)
+    server.files["/annotations.zip"] = stream.getvalue()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def fetch(server, tmp_path):
+    """Call the downloader on the server, with waits of milliseconds."""
+    manifest = tmp_path / "manifest.json"
+    md5 = hashlib.md5(server.files["/annotations.zip"]).hexdigest()
+    manifest.write_text(json.dumps({**IDS, "annotations_md5": md5}))
+
+    def call(**more):
+        more = {"workers": 3, "retry": Retry(tries=3, wait=0.002), "progress": False, **more}
+        return download_coco256(
+            tmp_path / "root",
+            base_images=server.url,
+            annotations_url=f"{server.url}/annotations.zip",
+            manifest=manifest,
+            **more,
+        )
+
+    return call
+
+
+def image_path(key, official="train2017"):
+    return f"/{official}/{key:012d}.jpg"
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_download_holds_what_an_import_does(fetch, server, tmp_path, caplog):
+    folder = fetch()
+    root = tmp_path / "root"
+    assert folder == root / "coco256"
+    assert names(folder) == [
+        "annotations",
+        "dataset.json",
+        "train2017",
+        "val2017",
+    ]  # no archive, nothing partial
+    assert sum(server.asked.values()) == 8 and max(server.asked.values()) == 1
+    truth = json.loads((folder / "annotations" / "instances_train2017.json").read_text())
+    assert [i["id"] for i in truth["images"]] == IDS["train2017"]
+    assert [a["image_id"] for a in truth["annotations"]] == IDS["train2017"]  # no crowds
+    assert [a["id"] for a in truth["annotations"]] == [1, 2, 3, 4, 5]
+    assert {a["area"] for a in truth["annotations"]} == {round(20.1 * 10.3, 2)}
+    assert truth["images"][0]["width"] == WIDTH
+    with Image.open(folder / "train2017" / "000000000009.jpg") as image:
+        assert image.size == (256, 256) and image.format == "JPEG"
+        got = np.asarray(image).astype(int)
+    with Image.open(io.BytesIO(jpeg(9))) as image:
+        expected = np.asarray(image.resize((256, 256), Image.Resampling.BILINEAR)).astype(int)
+    assert np.abs(got - expected).mean() < 3  # JPEG at quality 95
+    data = load("coco256", "val", 256, root=root, progress=False)
+    assert data.image_ids.tolist() == IDS["val2017"] and data.images.shape == (2, 3, 256, 256)
+    assert "resnet50-v2-7" in caplog.text and "--weights" in caplog.text
+
+
+def test_a_whole_download_is_not_repeated_and_takes_weights_later(fetch, server, tmp_path):
+    fetch()
+    server.asked.clear()
+    weights = tmp_path / "w.safetensors"
+    save_file({"conv0_weight": np.ones(3, np.float32)}, weights)
+    fetch(weights=weights)
+    assert not server.asked
+    assert weights_path("coco256", "resnet50v2", tmp_path / "root").read_bytes() == weights.read_bytes()
+    with pytest.raises(DatasetError, match="no such weights file"):
+        fetch(weights=tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("fault", ["drop", "truncate", "garbage", 500, 503, 429])
+def test_a_passing_fault_is_retried(fetch, server, fault):
+    server.faults[image_path(25)] = [fault, fault]
+    folder = fetch()
+    assert server.asked[image_path(25)] == 3
+    assert (folder / "train2017" / "000000000025.jpg").is_file()
+
+
+def test_lasting_faults_are_listed_and_a_second_run_mends_them(fetch, server, tmp_path):
+    faults = {9: ["truncate"] * 9, 25: [404], 30: ["drop"] * 9, 34: ["garbage"] * 9}
+    server.faults = {image_path(key): list(value) for key, value in faults.items()}
+    with pytest.raises(DatasetError, match="run the same command again") as caught:
+        fetch()
+    message = str(caught.value)
+    assert "4 images failed; 4 of 7 are still missing" in message
+    assert f"{server.url}{image_path(25)}: the server answers 404" in message
+    for key in (9, 30, 34):
+        assert f"{key:012d}.jpg: " in message
+    assert "000000000036.jpg" not in message
+    assert server.asked[image_path(25)] == 1  # "not found" is not asked again
+    assert server.asked[image_path(9)] == 3
+    root = tmp_path / "root"
+    assert not (root / "coco256").exists()
+    assert names(root / "downloads" / "coco256" / "train2017") == ["000000000036.jpg"]  # nothing half-written
+    with pytest.raises(DatasetError, match=r"is not in .* yet"):
+        load("coco256", "train", 256, root=root)
+
+    server.faults.clear()
+    server.asked.clear()
+    folder = fetch()
+    assert server.asked == Counter({image_path(key): 1 for key in faults})  # only what was missing
+    assert len(names(folder / "train2017")) == 5 and not (root / "downloads" / "coco256").exists()
+
+
+def test_a_wrong_checksum_is_not_used(fetch, server, tmp_path):
+    whole = server.files["/annotations.zip"]
+    server.files["/annotations.zip"] = whole[:-1] + b"x"
+    with pytest.raises(DatasetError, match=r"annotations\.zip: does not have the checksum md5:"):
+        fetch()
+    assert server.asked == Counter({"/annotations.zip": 1})
+    assert names(tmp_path / "root" / "downloads" / "coco256") == []
+    server.files["/annotations.zip"] = whole
+    assert fetch().is_dir()
+
+
+def test_a_cut_archive_is_fetched_again(fetch, server):
+    server.faults["/annotations.zip"] = ["truncate", "drop"]
+    assert fetch().is_dir()
+    assert server.asked["/annotations.zip"] == 3
+
+
+def test_an_absent_archive_says_so(fetch, server):
+    server.faults["/annotations.zip"] = [403]
+    with pytest.raises(DatasetError, match=r"annotations\.zip: the server answers 403"):
+        fetch()
+    assert server.asked["/annotations.zip"] == 1
+
+
+def test_an_archive_without_the_manifests_images_is_refused(fetch, tmp_path):
+    manifest = tmp_path / "manifest.json"
+    value = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**value, "val2017": [*IDS["val2017"], 777]}))
+    with pytest.raises(DatasetError, match=r"1 missing \[777\]"):
+        fetch()
+
+
+def test_a_dead_server_ends_the_download_early(fetch, server, monkeypatch):
+    monkeypatch.setattr(download, "GIVE_UP_AFTER", 2)
+    for key in IDS["train2017"]:
+        server.faults[image_path(key)] = ["drop"] * 9
+    with pytest.raises(DatasetError, match="2 images failed in a row, so the download stopped"):
+        fetch(workers=1)
+    assert sum(count for path, count in server.asked.items() if path.endswith(".jpg")) <= 3 * 3
+
+
+def test_a_killed_download_goes_on(fetch, server, monkeypatch):
+    kept = download.fetch_image
+
+    def killed(session, url, path, retry):
+        if url.endswith("000000000030.jpg"):
+            raise KeyboardInterrupt
+        kept(session, url, path, retry)
+
+    monkeypatch.setattr(download, "fetch_image", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fetch(workers=1)
+    monkeypatch.undo()
+    server.asked.clear()
+    folder = fetch()
+    assert "/annotations.zip" not in server.asked and image_path(9) not in server.asked
+    assert server.asked[image_path(30)] == 1 and len(names(folder / "train2017")) == 5
+
+
+def test_leftovers_of_a_killed_write_are_not_images(fetch, tmp_path):
+    folder = tmp_path / "root" / "downloads" / "coco256" / "train2017"
+    folder.mkdir(parents=True)
+    (folder / "000000000009.jpg.part").write_bytes(b"half")
+    assert names(fetch() / "train2017") == [f"{key:012d}.jpg" for key in IDS["train2017"]]
+
+
+def test_no_more_connections_than_workers(fetch, server):
+    for official, ids in IDS.items():
+        for key in ids:
+            server.faults[image_path(key, official)] = ["slow"]
+    fetch(workers=2)
+    assert server.most_at_once == 2
+
+
+def test_progress_is_shown_and_can_be_silent(fetch, capfd, caplog):
+    caplog.set_level(logging.WARNING)
+    fetch(progress=True)
+    shown = capfd.readouterr().err
+    assert "fetch images" in shown and "7/7" in shown

@@ -1,0 +1,339 @@
+"""The losses against torchvision, float64 finite differences, hand-computed numbers, and at their extremes."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+
+from focalrepro import losses
+from focalrepro.losses import FocalLoss, detection_focal_loss, focal_terms, sigmoid_focal_loss
+from focalrepro.matching import BACKGROUND, IGNORED
+
+GAMMAS = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def random_anchors(seed=0, shape=(2, 300), classes=5, dtype=torch.float32, scale=3.0):
+    """Logits [*shape, K] and labels [*shape]: mostly background, some ignored, some of each class."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = (scale * torch.randn(*shape, classes, generator=generator)).to(dtype)
+    labels = torch.randint(-40, classes, shape, generator=generator).clamp(min=IGNORED)
+    labels = torch.where(torch.rand(shape, generator=generator) < 0.7, BACKGROUND, labels)
+    assert {int(v) for v in labels.unique()} == {*range(classes), BACKGROUND, IGNORED}
+    return logits, labels
+
+
+def value_and_gradient(function, logits):
+    leaf = logits.clone().requires_grad_()
+    value = function(leaf)
+    (gradient,) = torch.autograd.grad(value.sum(), leaf)
+    return value.detach(), gradient
+
+
+# ---- sigmoid_focal_loss
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.parametrize("alpha", [0.25, 0.9, 0.0, 1.0, -1])
+@pytest.mark.parametrize("gamma", GAMMAS)
+def test_equals_torchvision_where_that_is_finite(gamma, alpha, reduction):
+    generator = torch.Generator().manual_seed(1)
+    logits = 4 * torch.randn(40, 7, generator=generator, dtype=torch.float64)
+    targets = torch.randint(0, 2, (40, 7), generator=generator).double()
+    arguments = {"alpha": alpha, "gamma": gamma, "reduction": reduction}
+    ours = value_and_gradient(lambda x: sigmoid_focal_loss(x, targets, **arguments), logits)
+    theirs = value_and_gradient(
+        lambda x: torchvision.ops.sigmoid_focal_loss(x, targets, **arguments), logits
+    )
+    # Theirs computes 1 - p_t, which at |x| = 14 has six of the sixteen digits left.
+    for mine, reference in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, reference, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_each_dtype_is_the_rounded_double(dtype):
+    logits = torch.linspace(-12, 12, 97).to(dtype)
+    targets = (torch.arange(97) % 3 == 0).to(dtype)
+    for gamma in GAMMAS:
+        value, gradient = value_and_gradient(lambda x, g=gamma: sigmoid_focal_loss(x, targets, 0.25, g), logits)
+        exact = value_and_gradient(
+            lambda x, g=gamma: sigmoid_focal_loss(x, targets.double(), 0.25, g), logits.double()
+        )
+        assert value.dtype == gradient.dtype == dtype
+        # One rounding to the dtype (eps / 2), plus fp32's own few ulps inside; fp16 has no numbers below 6e-8.
+        rtol = max(torch.finfo(dtype).eps, 1e-5)
+        atol = 6e-8 if dtype == torch.float16 else 1e-12
+        torch.testing.assert_close(value.double(), exact[0], rtol=rtol, atol=atol)
+        torch.testing.assert_close(gradient.double(), exact[1], rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize("gamma", GAMMAS)
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("target", [0.0, 1.0, 0.3])
+def test_finite_at_every_logit(target, dtype, gamma):
+    logits = torch.cat([torch.linspace(-200, 200, 801), torch.tensor([16.75, 8.5, 6.25, -16.75, 1e-8])]).to(dtype)
+    targets = torch.full_like(logits, target)
+    value, gradient = value_and_gradient(lambda x: sigmoid_focal_loss(x, targets, 0.25, gamma), logits)
+    assert value.isfinite().all() and gradient.isfinite().all()
+    # At ±200 p is 0 or 1, so that 1 - p_t is t or 1 - t and the cross entropy that times 200.
+    weight = 0.25 * target + 0.75 * (1 - target)
+    for at, miss in ((0, target), (800, 1 - target)):
+        assert value[at].item() == pytest.approx(weight * miss**gamma * miss * 200, rel=torch.finfo(dtype).eps)
+    assert (value >= 0).all()
+    if target == 1.0:  # an object's loss falls with the logit, the background's rises
+        assert (gradient <= 0).all() and gradient[0].item() == pytest.approx(-0.25, rel=1e-3)
+    if target == 0.0:
+        assert (gradient >= 0).all() and gradient[800].item() == pytest.approx(0.75, rel=1e-3)
+
+
+def test_torchvision_is_not_finite_there():
+    """Why this one exists; when this fails, torchvision has been mended."""
+    x = torch.tensor([20.0])
+    _, gradient = value_and_gradient(lambda x: torchvision.ops.sigmoid_focal_loss(x, torch.ones(1), gamma=0.5), x)
+    assert gradient.isnan().all()
+
+
+@pytest.mark.parametrize("gamma", GAMMAS)
+def test_gradient_is_that_of_the_value(gamma):
+    generator = torch.Generator().manual_seed(2)
+    logits = (3 * torch.randn(24, generator=generator, dtype=torch.float64)).requires_grad_()
+    targets = torch.rand(24, generator=generator, dtype=torch.float64)
+    targets[:8], targets[8:16] = 0, 1
+    assert torch.autograd.gradcheck(lambda x: sigmoid_focal_loss(x, targets, 0.3, gamma), (logits,))
+
+
+@pytest.mark.parametrize("gamma", GAMMAS)
+def test_soft_targets_follow_the_definition(gamma):
+    logits = torch.linspace(-8, 8, 65, dtype=torch.float64)
+    for target in (0.1, 0.3, 0.5, 0.9):
+        p = 1 / (1 + torch.exp(-logits))
+        p_t = p * target + (1 - p) * (1 - target)
+        alpha_t = 0.25 * target + 0.75 * (1 - target)
+        entropy = -(target * p.log() + (1 - target) * (1 - p).log())
+        ours = sigmoid_focal_loss(logits, torch.full_like(logits, target), 0.25, gamma)
+        torch.testing.assert_close(ours, alpha_t * (1 - p_t) ** gamma * entropy, rtol=1e-9, atol=0)
+
+
+def test_gamma_zero_is_alpha_balanced_cross_entropy():
+    generator = torch.Generator().manual_seed(3)
+    logits = 5 * torch.randn(200, generator=generator)
+    targets = torch.randint(0, 2, (200,), generator=generator).float()
+    entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    balanced = torch.where(targets == 1, 0.75, 0.25) * entropy
+    torch.testing.assert_close(sigmoid_focal_loss(logits, targets, alpha=0.75, gamma=0.0), balanced)
+    torch.testing.assert_close(sigmoid_focal_loss(logits, targets, alpha=-1, gamma=0.0), entropy)
+
+
+def test_alpha_weighs_the_object_class():
+    zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    positive = sigmoid_focal_loss(zero, one, alpha=0.25, gamma=0.0).item()
+    negative = sigmoid_focal_loss(zero, zero, alpha=0.25, gamma=0.0).item()
+    assert positive == pytest.approx(0.25 * math.log(2), rel=1e-14)
+    assert negative == pytest.approx(0.75 * math.log(2), rel=1e-14)
+    # In a detector too: a label costs alpha, its absence 1 - alpha.
+    labels = torch.tensor([0]), torch.tensor([BACKGROUND])
+    costs = [detection_focal_loss(zero.view(1, 1), label, 0.25, 0.0).item() for label in labels]
+    assert costs == pytest.approx([positive, negative], rel=1e-14)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_swapping_the_classes_swaps_alpha(gamma):
+    logits = torch.linspace(-9, 9, 50, dtype=torch.float64)
+    for alpha in (0.1, 0.25, 0.999):
+        a = sigmoid_focal_loss(logits, torch.ones_like(logits), alpha, gamma)
+        b = sigmoid_focal_loss(-logits, torch.zeros_like(logits), 1 - alpha, gamma)
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=0)
+
+
+def test_the_papers_own_examples():
+    """Section 3.2: at γ = 2, p_t = .9 costs 100 times less than under CE, p_t ≈ .968 about 1000 times less."""
+    p_t = torch.tensor([0.9, 0.968, 0.5], dtype=torch.float64)
+    focal = sigmoid_focal_loss(p_t.logit(), torch.ones(3, dtype=torch.float64), alpha=-1, gamma=2.0)
+    ratio = (-p_t.log() / focal).tolist()
+    assert ratio[0] == pytest.approx(100, rel=1e-9)
+    assert ratio[1] == pytest.approx(1000, rel=0.03), "the paper rounds 977"
+    assert ratio[2] == pytest.approx(4, rel=1e-9), "at most 4 times for p_t <= .5"
+    assert focal[0].item() == pytest.approx(0.01 * 0.10536051565782628, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"reduction": "average"}, "'average'.*'none', 'mean' or 'sum'"),
+        ({"gamma": -0.5}, "gamma is -0.5"),
+        ({"gamma": math.nan}, "gamma is nan"),
+        ({"alpha": 1.5}, "alpha is 1.5"),
+    ],
+)
+def test_wrong_parameters_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        sigmoid_focal_loss(torch.zeros(3), torch.zeros(3), **arguments)
+    with pytest.raises(ValueError, match=message):
+        FocalLoss(**arguments)
+
+
+def test_wrong_shapes_are_named():
+    with pytest.raises(ValueError, match=r"\(4, 3\).*\(4, 2\)"):
+        sigmoid_focal_loss(torch.zeros(4, 2), torch.zeros(4, 3))
+
+
+# ---- FocalLoss
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_class_indices_equal_their_one_hot(reduction):
+    logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(4))
+    classes = torch.tensor([0, 2, 1, BACKGROUND, 2, BACKGROUND])
+    one_hot = torch.zeros(6, 3)
+    one_hot[[0, 1, 2, 4], [0, 2, 1, 2]] = 1
+    criterion = FocalLoss(gamma=1.5, alpha=0.25, reduction=reduction)
+    torch.testing.assert_close(criterion(logits, classes), criterion(logits, one_hot), rtol=0, atol=0)
+    reference = torchvision.ops.sigmoid_focal_loss(logits, one_hot, 0.25, 1.5, reduction)
+    torch.testing.assert_close(criterion(logits, classes), reference, rtol=1e-5, atol=1e-7)
+
+
+def test_ignored_rows_count_for_nothing():
+    logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(5))
+    classes = torch.tensor([0, IGNORED, BACKGROUND, 2, IGNORED])
+    kept = classes != IGNORED
+    for reduction in ("mean", "sum"):
+        criterion = FocalLoss(reduction=reduction)
+        value, gradient = value_and_gradient(lambda x, c=criterion: c(x, classes), logits)
+        assert value == criterion(logits[kept], classes[kept])
+        assert (gradient[~kept] == 0).all() and (gradient[kept] != 0).all()
+    each = FocalLoss(reduction="none")(logits, classes)
+    assert each.shape == logits.shape and (each[~kept] == 0).all() and (each[kept] > 0).all()
+
+
+def test_criterion_defaults_and_images():
+    logits = torch.randn(2, 8, 8, 4, generator=torch.Generator().manual_seed(6))
+    classes = torch.randint(-2, 4, (2, 8, 8), generator=torch.Generator().manual_seed(7))
+    criterion = FocalLoss()
+    assert (criterion.gamma, criterion.alpha, criterion.reduction) == (1.5, 0.25, "mean")
+    flat = criterion(logits.reshape(-1, 4), classes.reshape(-1))
+    torch.testing.assert_close(criterion(logits, classes), flat)
+    assert "gamma=1.5" in repr(criterion)
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (torch.tensor([0, 3]), "from 0 to 3; with 3 logits"),
+        (torch.tensor([-3, 0]), "from -3 to 0; with 3 logits"),
+        (torch.tensor([0, 1, 2]), r"targets \(3,\).*logits \(2, 3\)"),
+        (torch.tensor([0.0, 1.0]), r"float32 do not fit logits \(2, 3\)"),
+    ],
+)
+def test_criterion_refuses_targets_that_do_not_fit(targets, message):
+    with pytest.raises(ValueError, match=message):
+        FocalLoss()(torch.zeros(2, 3), targets)
+
+
+# ---- detection_focal_loss
+
+
+@pytest.mark.parametrize("alpha", [0.25, 0.75, 0.999])
+@pytest.mark.parametrize("gamma", GAMMAS)
+def test_detection_loss_is_the_sum_of_its_terms(gamma, alpha):
+    logits, labels = random_anchors()
+    value, gradient = value_and_gradient(lambda x: detection_focal_loss(x, labels, alpha, gamma), logits)
+    exact = value_and_gradient(lambda x: focal_terms(x, labels, alpha, gamma).sum(), logits.double())
+    plain = value_and_gradient(lambda x: focal_terms(x, labels, alpha, gamma).sum(), logits)
+    assert value.dtype == gradient.dtype == torch.float32 and value.shape == ()
+    torch.testing.assert_close(value, plain[0], rtol=1e-5, atol=0)
+    torch.testing.assert_close(value.double(), exact[0], rtol=1e-5, atol=0)
+    # The smallest gradients here are some 1e-20; relative to each of them, not to the largest.
+    torch.testing.assert_close(gradient.double(), exact[1], rtol=2e-5, atol=0)
+    assert (gradient[labels == IGNORED] == 0).all()
+
+
+@pytest.mark.parametrize("gamma", GAMMAS)
+def test_terms_are_the_elementwise_loss(gamma):
+    logits, labels = random_anchors(seed=8, dtype=torch.float64)
+    one_hot = F.one_hot(labels.clamp(min=0), 5).double() * (labels >= 0).unsqueeze(-1)
+    elementwise = sigmoid_focal_loss(logits, one_hot, 0.25, gamma)
+    terms = focal_terms(logits, labels, 0.25, gamma)
+    kept = labels != IGNORED
+    torch.testing.assert_close(terms[kept], elementwise[kept], rtol=1e-10, atol=0)
+    assert (terms[~kept] == 0).all()
+
+
+@pytest.mark.parametrize("gamma", GAMMAS)
+def test_detection_gradient_is_that_of_the_value(gamma):
+    logits, labels = random_anchors(seed=9, shape=(2, 60), classes=3, dtype=torch.float64)
+    logits.requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: detection_focal_loss(x, labels, 0.25, gamma), (logits,))
+    assert torch.autograd.gradcheck(lambda x: focal_terms(x, labels, 0.25, gamma).sum(), (logits,))
+
+
+@pytest.mark.parametrize("gamma", GAMMAS)
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("label", [BACKGROUND, 0])
+def test_detection_loss_is_finite_at_every_logit(label, dtype, gamma):
+    logits = torch.linspace(-200, 200, 801).to(dtype).unsqueeze(1)
+    labels = torch.full((801,), label)
+    for function in (detection_focal_loss, lambda *a: focal_terms(*a).sum()):
+        value, gradient = value_and_gradient(lambda x, f=function: f(x, labels, 0.25, gamma), logits)
+        assert value.isfinite() and gradient.isfinite().all() and value > 400
+        towards_target = gradient if label == BACKGROUND else -gradient
+        assert (towards_target >= 0).all() and towards_target.max() > 0.2
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_bf16_logits_give_the_gradient_to_bf16s_precision(gamma):
+    logits, labels = random_anchors(seed=10, dtype=torch.bfloat16)
+    value, gradient = value_and_gradient(lambda x: detection_focal_loss(x, labels, 0.25, gamma), logits)
+    exact = value_and_gradient(lambda x: focal_terms(x, labels, 0.25, gamma).sum(), logits.double())
+    assert value.dtype == torch.float32 and gradient.dtype == torch.bfloat16
+    torch.testing.assert_close(value.double(), exact[0], rtol=1e-5, atol=0)
+    # Rounded to bf16 (2^-9) twice: when stored, and when multiplied by 1 - alpha.
+    torch.testing.assert_close(gradient.double(), exact[1], rtol=2**-8, atol=0)
+
+
+@pytest.mark.parametrize("count", [1, losses.PIECE - 1, losses.PIECE, losses.PIECE + 1, 2 * losses.PIECE + 17])
+def test_pieces_meet_without_a_seam(count):
+    logits, _ = random_anchors(seed=11, shape=(max(count, 300),))
+    logits = logits.reshape(-1)[:count].unsqueeze(1)
+    labels = torch.full((count,), BACKGROUND)
+    labels[::7] = 0
+    labels[3::11] = IGNORED
+    value, gradient = value_and_gradient(lambda x: detection_focal_loss(x, labels, 0.25, 2.0), logits)
+    exact = value_and_gradient(lambda x: focal_terms(x, labels, 0.25, 2.0).sum(), logits.double())
+    torch.testing.assert_close(value.double(), exact[0], rtol=1e-5, atol=0)
+    torch.testing.assert_close(gradient.double(), exact[1], rtol=2e-5, atol=0)
+
+
+def test_logits_need_not_be_contiguous():
+    logits, labels = random_anchors(seed=12)
+    expected = value_and_gradient(lambda x: detection_focal_loss(x, labels, 0.25, 2.0), logits)
+    strided = logits.transpose(1, 2).contiguous().transpose(1, 2)
+    assert not strided.is_contiguous()
+    leaf = strided.detach().requires_grad_()
+    value = detection_focal_loss(leaf, labels, 0.25, 2.0)
+    value.backward()
+    torch.testing.assert_close((value.detach(), leaf.grad.contiguous()), expected)
+
+
+@pytest.mark.parametrize("label", [BACKGROUND, IGNORED, 1])
+def test_images_with_one_kind_of_anchor(label):
+    logits, _ = random_anchors(seed=13)
+    labels = torch.full(logits.shape[:-1], label)
+    value, gradient = value_and_gradient(lambda x: detection_focal_loss(x, labels, 0.25, 2.0), logits)
+    exact = value_and_gradient(lambda x: focal_terms(x, labels, 0.25, 2.0).sum(), logits.double())
+    torch.testing.assert_close(value.double(), exact[0], rtol=1e-5, atol=0)
+    torch.testing.assert_close(gradient.double(), exact[1], rtol=2e-5, atol=0)
+
+
+def test_backward_scales_and_repeats():
+    logits, labels = random_anchors(seed=14)
+    before = logits.clone()
+    logits.requires_grad_()
+    value = detection_focal_loss(logits, labels, 0.25, 2.0)
+    (first,) = torch.autograd.grad(value, logits, retain_graph=True)
+    first = first.clone()
+    (scaled,) = torch.autograd.grad(value, logits, torch.tensor(3.0), retain_graph=True)
+    (again,) = torch.autograd.grad(value, logits)
+    assert torch.equal(first, again) and torch.equal(scaled, 3 * first)
+    assert torch.equal(logits.detach(), before), "the logits are the caller's"
