@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import queue
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Iterable
@@ -161,30 +162,39 @@ EVALUATION_SHARE = 0.15  # of a run's time; only for the estimate
 
 def _follow(jobs: list[Job], news: Queue, processes: list[Any], quiet: bool) -> int:
     """Shows progress with the time left until all jobs have ended; returns how many failed."""
-    names = {job.run_id: f"{job.planned.wanted_by[0][0]}: {job.planned.wanted_by[0][1]}" for job in jobs}
-    share = dict.fromkeys(names, 0.0)
-    failed, ended = 0, 0
-    bar_format = "{desc} {percentage:3.0f}% |{bar:20}| {elapsed} gone, {remaining} left{postfix}"
-    with progress_bar(total=float(len(jobs)), bar_format=bar_format, disable=quiet) as bar:
+    titles = {j.run_id: f"{': '.join(j.planned.wanted_by[0])}, seed {j.config.seed}" for j in jobs}
+    part = dict.fromkeys(titles, 0.0)
+    failed, ended, started = 0, 0, time.perf_counter()
+    terminal = sys.stderr.isatty()
+    form = "{desc} {percentage:3.0f}% |{bar:20}| {elapsed} gone, {remaining} left"
+    with progress_bar(total=float(len(jobs)), bar_format=form, disable=quiet or not terminal) as bar:
         bar.set_description_str(f"0/{len(jobs)} runs")
         while ended < len(jobs):
             try:
-                run_id, phase, part, text = news.get(timeout=5)
+                run_id, phase, done, text = news.get(timeout=5)
             except queue.Empty:
                 if not any(process.is_alive() for process in processes):
-                    raise RuntimeError("all worker processes ended early: out of memory?") from None
+                    raise RuntimeError("all worker processes ended early; out of memory?") from None
                 continue
-            if phase in ("train", "evaluate"):
-                now = part * (1 - EVALUATION_SHARE) if phase == "train" else 1 - EVALUATION_SHARE * (1 - part)
+            before = part[run_id]
+            if phase == "train":
+                part[run_id] = done * (1 - EVALUATION_SHARE)
+            elif phase == "evaluate":
+                part[run_id] = 1 - EVALUATION_SHARE * (1 - done)
             else:
-                now = 1.0
+                part[run_id] = 1.0
                 ended += 1
                 failed += phase == "failed"
-                stamp = time.strftime("%H:%M:%S")
+                gone = time.perf_counter() - started
+                left = gone * (len(jobs) / sum(part.values()) - 1)
+                line = f"{ended:3}/{len(jobs)}  {titles[run_id]}: {phase}, {text}"
                 if not quiet:
-                    seed = next(j.config.seed for j in jobs if j.run_id == run_id)
-                    bar.write(f"{stamp}  {names[run_id]}, seed {seed}: {phase}, {text}  ({run_id})")
-                bar.set_description_str(f"{ended}/{len(jobs)} runs")
-            bar.update(max(0.0, now - share[run_id]))
-            share[run_id] = max(now, share[run_id])
+                    bar.write(line if terminal else f"{line}   [{clock(gone)} gone, {clock(left)} left]")
+                bar.set_description_str(f"{ended}/{len(jobs)} runs", refresh=False)
+            bar.update(max(0.0, part[run_id] - before))
     return failed
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds as 1:05."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"

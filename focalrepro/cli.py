@@ -24,7 +24,9 @@ def run(
         Path | None, arg(help="results to take finished runs from, e.g. results/coco256")
     ] = None,
     limit: Annotated[int, arg(help="at most this many runs; 0: all")] = 0,
-    steps: Annotated[int, arg(help="train only this many steps (to prove a path, not for results)")] = 0,
+    trial: Annotated[
+        bool, arg(help="3 steps on 16 images, kept apart: proves the path, gives no results")
+    ] = False,
 ) -> int:
     """Computes the missing runs of ablations (all of the profile's, unless named). Needs no Jupyter."""
     from focalrepro.reproduce import run_ablations
@@ -39,7 +41,7 @@ def run(
         dataset=dataset,
         reuse=reuse,
         limit=limit,
-        steps=steps,
+        trial=trial,
     )
 
 

@@ -70,6 +70,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         for field, hint in typing.get_type_hints(type(self)).items():
             _check_type(field, getattr(self, field), hint)
+            if hint is float:  # 2 and 2.0 are the same number and must give the same id
+                object.__setattr__(self, field, float(getattr(self, field)))
         _require(0 < self.prior < 1, "prior", self.prior, "between 0 and 1 (0.5 is no prior)")
         _require(self.gamma >= 0, "gamma", self.gamma, "0 (cross entropy) or more")
         _require(0 <= self.alpha <= 1, "alpha", self.alpha, "between 0 and 1")
@@ -79,7 +81,15 @@ class RunConfig:
             _require(getattr(self, field) >= 1, field, getattr(self, field), "1 or more")
         for field in ("train_images", "val_images", "head_convs", "warmup"):
             _require(getattr(self, field) >= 0, field, getattr(self, field), "0 or more")
-        _require(self.lr > 0, "lr", self.lr, "above 0")
+        for field in ("lr", "box_beta", "anchor_size"):
+            _require(getattr(self, field) > 0, field, getattr(self, field), "above 0")
+        _require(0 < self.score_threshold < 1, "score_threshold", self.score_threshold, "between 0 and 1")
+        _require(
+            self.frozen != "backbone" or self.weights != "none",
+            "weights",
+            self.weights,
+            'something else where frozen is "backbone": a random backbone would stay random',
+        )
 
     @property
     def levels(self) -> tuple[int, ...]:

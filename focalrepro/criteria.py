@@ -41,6 +41,13 @@ def box_loss(offsets: Tensor, anchors: Tensor, targets: Tensor, positive: Tensor
         return smooth_l1(
             offsets[image, anchor].float() - box_ops.encode(targets[image, anchor], anchors[anchor]), beta
         ).sum()
+    return dense_box_loss(offsets, anchors, targets, positive, beta)
+
+
+def dense_box_loss(
+    offsets: Tensor, anchors: Tensor, targets: Tensor, positive: Tensor, beta: float
+) -> Tensor:
+    """`box_loss` without a shape that depends on the data: every anchor is computed, most count nothing."""
     difference = offsets.float() - box_ops.encode(targets, anchors)
     return torch.where(positive.unsqueeze(-1), smooth_l1(difference, beta), 0.0).sum()
 

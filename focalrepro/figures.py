@@ -14,6 +14,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from focalrepro.figures_style import BLUE, DARK, GREY, LINES, ORANGE, RED, shades, styled
 
@@ -98,8 +99,17 @@ def heatmap(frame: pd.DataFrame) -> Figure:
     diverged = frame.pivot(index="alpha", columns="gamma", values="diverged").reindex_like(ap) > 0
     texts = ap.map(lambda v: "–" if np.isnan(v) else f"{v:.1f}").where(~diverged, "div.")
     figure, axes = plt.subplots(figsize=(2.2 + 0.75 * ap.shape[1], 1.4 + 0.45 * ap.shape[0]))
-    sns.heatmap(ap, cmap="viridis", ax=axes, linewidths=0.5, cbar_kws={"label": "AP, %"})
-    bottom, top = np.nanmin(ap.to_numpy(), initial=np.inf), np.nanmax(ap.to_numpy(), initial=-np.inf)
+    known = frame["AP"].dropna()
+    bottom, top = (known.min(), known.max()) if len(known) else (0.0, 1.0)
+    sns.heatmap(
+        ap,
+        cmap="viridis",
+        ax=axes,
+        linewidths=0.5,
+        cbar_kws={"label": "AP, %"},
+        vmin=bottom,
+        vmax=max(top, 1e-3),
+    )
     for (row, column), value in np.ndenumerate(ap.to_numpy()):
         dark = not np.isnan(value) and value < (bottom + top) / 2
         text = str(texts.iat[row, column])
@@ -129,15 +139,18 @@ def training_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], title: str 
     """
     figure, panels = plt.subplots(1, 2, figsize=(9.2, 3.8), sharex=True)
     shown = {label: found[0] for label, found in runs.items() if found}
-    for i, ((label, record), colour) in enumerate(zip(shown.items(), shades(len(shown)), strict=True)):
+    for i, ((label, record), colour) in enumerate(zip(shown.items(), shades(len(shown)), strict=False)):
         history = record["history"]
         text = label + (" (diverged)" if record["status"] == "diverged" else "")
         line = {"color": colour, "linestyle": LINES[i % len(LINES)], "label": text}
         marker = "o" if len(history["step"]) < 10 else None
         for axes, name in zip(panels, ("class_loss", "box_loss"), strict=True):
             axes.plot(history["step"], history[name], marker=marker, markersize=4, **line)
-    panels[0].set(title="Classification loss", xlabel="step", ylabel="loss per positive anchor", yscale="log")
+    panels[0].set(title="Classification loss", xlabel="step", ylabel="loss per positive anchor")
+    if shown:
+        panels[0].set_yscale("log")
     panels[1].set(title="Box loss (smooth L1)", xlabel="step")
+    panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     if len(shown) > 1:
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
     if title:

@@ -100,7 +100,7 @@ def weight_map(
 
 def _short(value: float) -> str:
     """At most four characters or so: 0.33, 27, 4k, 1.2M."""
-    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for unit, name in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= unit:
             return f"{value / unit:.2g}{name}" if value / unit < 100 else f"{value / unit:.0f}{name}"
     return f"{value:.0f}" if value >= 100 else f"{value:.2g}"

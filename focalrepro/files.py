@@ -21,6 +21,9 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """JSON, atomically; NaN is refused, since JSON has none."""
-    write_atomic(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """A JSON object with one line per key, atomically; NaN is refused, since JSON has none."""
+    lines = [
+        f"{json.dumps(k)}: {json.dumps(v, allow_nan=False, ensure_ascii=False)}" for k, v in value.items()
+    ]
+    write_atomic(path, "{\n" + ",\n".join(lines) + "\n}\n")

@@ -26,7 +26,7 @@ def match(
     """Matches anchors [A, 4] to the boxes [B, M, 4] of B images; valid [B, M] is False on padding.
 
     As in the authors' code, though not in the paper, an object's best anchors are its own even below pos_iou,
-    unless their IoU is below best_iou.
+    unless their IoU is below best_iou (or 0: an object that no anchor touches has none).
     Returns: int16 [B, A], an index into M, BACKGROUND or IGNORED.
     """
     iou = box_ops.pairwise_iou(anchors, boxes).masked_fill(~valid.unsqueeze(-2), -1.0)  # [B, A, M]
@@ -35,7 +35,7 @@ def match(
     result[value < neg_iou] = BACKGROUND
     result = torch.where(value >= pos_iou, index, result)
     best = iou.max(dim=1, keepdim=True).values  # [B, 1, M]: how well each object is covered at all
-    forced = (iou == best) & (best >= best_iou) & valid.unsqueeze(-2)
+    forced = (iou == best) & (best >= best_iou) & (best > 0) & valid.unsqueeze(-2)
     own = torch.where(forced, iou, -1.0).max(dim=-1)
     return torch.where(own.values >= 0, own.indices, result).to(torch.int16)
 

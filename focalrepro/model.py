@@ -109,6 +109,8 @@ class RetinaNet(nn.Module):
 
     def predict(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
         """logits [B, A, K] and offsets [B, A, 4] from the backbone's maps."""
+        if not torch.is_autocast_enabled(features[0].device.type):
+            features = [f.float() for f in features]  # cached maps are bf16
         named = OrderedDict((f"c{i}", f) for i, f in enumerate(features))
         pyramid = list(self.fpn(named).values())
         return self.class_head(pyramid), self.box_head(pyramid)

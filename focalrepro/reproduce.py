@@ -24,17 +24,19 @@ def run_ablations(
     dataset: str = "",
     reuse: Path | None = None,
     limit: int = 0,
-    steps: int = 0,
+    trial: bool = False,
 ) -> int:
     """Trains the missing runs of a profile's ablations; 1 if a run failed, else 0."""
     if seeds < 1:
         raise ValueError(f"--seeds is {seeds}; it must be 1 or more")
     profile = get_profile(profile_name)
     names = list(ablations or profile.ablations)
-    changes = ({"dataset": dataset} if dataset else {}) | ({"steps": steps, "warmup": 1} if steps else {})
+    changes = {"dataset": dataset} if dataset else {}
+    if trial:
+        changes |= {"steps": 3, "warmup": 1, "batch_size": 4, "train_images": 16, "val_images": 16}
     planned = plan(profile, names, seeds, recipe, **changes)
     ensure(planned[0].config.dataset)
-    store = Store.local(profile_name, dataset)
+    store = Store.local(f"{profile_name}-trial" if trial else profile_name, dataset)
     with store.lock():
         jobs = with_ids(planned)
         if reuse:

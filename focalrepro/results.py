@@ -45,9 +45,12 @@ def select(
 ) -> dict[str, list[dict[str, Any]]]:
     """Records of each row of an ablation, ordered by seed; an empty list for a row without any."""
     found: dict[str, list[dict[str, Any]]] = {}
+    # Through RunConfig, so that a record from before a field existed has that field's default.
+    configs = [from_dict(r["config"]).replace(seed=0) for r in records]
     for label, config in wanted(profile, name, recipe, dataset):
-        same = [r for r in records if {k: v for k, v in r["config"].items() if k != "seed"} == config]
-        found[label] = sorted(same, key=lambda r: r["config"]["seed"])
+        row = from_dict(config).replace(seed=0)
+        same = [r for r, c in zip(records, configs, strict=True) if c == row]
+        found[label] = sorted(same, key=lambda r: r["config"].get("seed", 0))
     return found
 
 

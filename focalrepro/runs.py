@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from focalrepro import hardware
 from focalrepro.bootstrap import bootstrap_ap, interval
 from focalrepro.coco_ap import evaluate_coco
 from focalrepro.config import TRAINING_VERSION, RunConfig, from_dict
-from focalrepro.datasets import DetectionData, load
+from focalrepro.datasets import DetectionData, data_root, load
 from focalrepro.detections import Detections
 from focalrepro.evaluate import detect
 from focalrepro.train import TrainResult, train
@@ -23,11 +25,26 @@ Report = Callable[[str, int, int], None]
 
 
 def load_splits(config: RunConfig, progress: bool = False) -> tuple[DetectionData, DetectionData]:
-    """The training and the validation split that a config asks for, decoded."""
-    common = {"classes": config.classes, "progress": progress}
+    """The training and the validation split that a config asks for, decoded; kept for the process's next run."""
+    return _load_splits(
+        data_root(),
+        config.dataset,
+        config.image_size,
+        config.classes,
+        config.train_images,
+        config.val_images,
+        progress,
+    )
+
+
+@lru_cache(maxsize=2)
+def _load_splits(
+    root: Path, dataset: str, size: int, classes: str, train_images: int, val_images: int, progress: bool
+) -> tuple[DetectionData, DetectionData]:
+    common = {"classes": classes, "progress": progress, "root": root}
     return (
-        load(config.dataset, "train", config.image_size, limit=config.train_images, **common),
-        load(config.dataset, "val", config.image_size, limit=config.val_images, **common),
+        load(dataset, "train", size, limit=train_images, **common),
+        load(dataset, "val", size, limit=val_images, **common),
     )
 
 
@@ -79,7 +96,9 @@ def run_with_model(
             "AP": [round(float(v), 3) for v in replicates[:, 0]],
             "AP50": [round(float(v), 3) for v in replicates[:, 1]],
         },
-        "history": result.history,
+        "history": {
+            k: [v if np.isfinite(v) else None for v in values] for k, values in result.history.items()
+        },
         "detections": len(detections),
         "anchors": {"per_image": anchors_per_image(config), "positive_per_image": result.positives},
         "seconds": {

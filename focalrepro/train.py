@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -41,6 +42,16 @@ class TrainResult:
     positives: float = 0.0
 
 
+@lru_cache(maxsize=2)
+def _matches(data: DetectionData, device: torch.device, geometry: tuple, thresholds: tuple) -> Tensor:
+    """The split's matches, made once for all runs of a process that share data, anchors and thresholds."""
+    frame, *anchors = geometry
+    names = ("pos_iou", "neg_iou", "best_iou")
+    boxes = make_anchors(frame, *anchors).boxes
+    limits = dict(zip(names, thresholds, strict=True))
+    return match_dataset(boxes, data.boxes, data.labels, frame, device, **limits)
+
+
 class TrainData:
     """A split on the device: what the model reads (images or cached features), boxes, labels and matches."""
 
@@ -58,16 +69,8 @@ class TrainData:
         self.boxes = torch.from_numpy(data.boxes).to(device)
         self.labels = torch.from_numpy(data.labels).to(device)
         self.anchors = config_anchors(config)
-        self.match = match_dataset(
-            self.anchors.boxes,
-            data.boxes,
-            data.labels,
-            config.image_size,
-            device,
-            pos_iou=config.pos_iou,
-            neg_iou=config.neg_iou,
-            best_iou=config.best_iou,
-        )
+        geometry = (data.frame, config.levels, config.anchor_size, config.anchor_scales, config.anchor_ratios)
+        self.match = _matches(data, device, geometry, (config.pos_iou, config.neg_iou, config.best_iou))
 
     def __len__(self) -> int:
         return len(self.labels)
