@@ -118,6 +118,13 @@ def data(
     )
 
 
+def bench(device: Device = "auto") -> int:
+    """Speed against torchvision's RetinaNet and losses and pycocotools, in one run; kept in results/bench/."""
+    from focalrepro.bench.run import run_bench
+
+    return run_bench(device)
+
+
 COMMANDS = {
     "run": run,
     "status": status,
@@ -126,6 +133,7 @@ COMMANDS = {
     "reproduce": reproduce,
     "notebooks": notebooks,
     "data": data,
+    "bench": bench,
 }
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from focalrepro.files import write_json
+from focalrepro.front_page import update_front_page
 from focalrepro.profiles import get_profile
 from focalrepro.results import load_records, table
 from focalrepro.store import results_root
@@ -79,6 +80,8 @@ def freeze_expected(profile: str) -> int:
     rows = ranges(profile, records)
     made = {"made": time.strftime("%Y-%m-%d"), "hardware": records[0]["hardware"], "rows": rows}
     write_json(results_root(profile) / "expected.json", made)
+    if profile != "smoke":
+        update_front_page()
     print(f"{len(rows)} expected results in {results_root(profile) / 'expected.json'}")
     return 0
 

@@ -18,6 +18,8 @@ from matplotlib.ticker import MaxNLocator
 
 from focalrepro.figures_style import BLUE, DARK, GREY, LINES, ORANGE, RED, shades, styled
 
+MARKERS = "osD^v<>PX*"
+
 
 @styled
 def ablation(frame: pd.DataFrame, title: str) -> Figure:
@@ -110,6 +112,8 @@ def heatmap(frame: pd.DataFrame) -> Figure:
         vmin=bottom,
         vmax=max(top, 1e-3),
     )
+    axes.grid(visible=False)
+    axes.set_facecolor("#ececec")
     for (row, column), value in np.ndenumerate(ap.to_numpy()):
         dark = not np.isnan(value) and value < (bottom + top) / 2
         text = str(texts.iat[row, column])
@@ -147,12 +151,15 @@ def training_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], title: str 
         for axes, name in zip(panels, ("class_loss", "box_loss"), strict=True):
             axes.plot(history["step"], history[name], marker=marker, markersize=4, **line)
     panels[0].set(title="Classification loss", xlabel="step", ylabel="loss per positive anchor")
-    if shown:
+    if len(shown) > 1:  # losses of different size; a single curve reads better on a linear axis
         panels[0].set_yscale("log")
     panels[1].set(title="Box loss (smooth L1)", xlabel="step")
     panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     if len(shown) > 1:
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
+    for axes in panels if not shown else ():
+        axes.text(0.5, 0.5, "no runs yet", transform=axes.transAxes, ha="center", va="center", color=GREY)
+        axes.set(xticks=[], yticks=[])
     if title:
         figure.suptitle(title, fontsize=12)
     return figure
@@ -164,21 +171,17 @@ def against_paper(frames: Mapping[str, pd.DataFrame]) -> Figure:
     with_paper = {name: f.dropna(subset=["AP", "paper_AP"]) for name, f in frames.items()}
     with_paper = {name: f for name, f in with_paper.items() if len(f)}
     figure, panels = plt.subplots(
-        1, max(len(with_paper), 1), figsize=(4.7 * max(len(with_paper), 1), 4.2), squeeze=False
+        1, max(len(with_paper), 1), figsize=(4.7 * max(len(with_paper), 1), 5.2), squeeze=False
     )
     for axes, (name, frame) in zip(panels[0], with_paper.items(), strict=False):
-        errors = np.stack([frame["AP"] - frame["low"], frame["high"] - frame["AP"]]).clip(min=0)
-        axes.errorbar(
-            frame["paper_AP"], frame["AP"], yerr=errors, fmt="o", color=BLUE, capsize=3, elinewidth=1.2
-        )
-        for i, (_, row) in enumerate(frame.sort_values("paper_AP").iterrows()):
-            side = 7 if i % 2 else -7
-            axes.annotate(
-                row["row"], (row["paper_AP"], row["AP"]), (side, 0), textcoords="offset points", fontsize=9,
-                ha="left" if side > 0 else "right", va="center",
+        for i, (row, colour) in enumerate(zip(frame.itertuples(), shades(len(frame)), strict=True)):
+            error = [[max(row.AP - row.low, 0)], [max(row.high - row.AP, 0)]]
+            axes.errorbar(
+                row.paper_AP, row.AP, yerr=error, fmt=MARKERS[i % len(MARKERS)], color=colour, markersize=7,
+                capsize=3, elinewidth=1.2, label=row.row,
             )  # fmt: skip
-        axes.margins(x=0.35, y=0.1)
         axes.set(xlabel="paper's AP, %", ylabel="AP here, %", title=f"Table {name}")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     if not with_paper:
         panels[0, 0].text(0.5, 0.5, "no runs yet", ha="center", va="center", color=GREY)
         panels[0, 0].set(xticks=[], yticks=[])

@@ -44,12 +44,14 @@ def _box(
     patch = Rectangle(
         (x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=width, linestyle=line
     )
-    patch.set_path_effects([effects.withStroke(linewidth=width + 1.4, foreground="black")])
+    patch.set_path_effects([effects.withStroke(linewidth=width + 1.0, foreground="black")])
     axes.add_patch(patch)
     if text:
+        inside = y1 < 0.1 * axes.get_ylim()[0]  # the y axis points down: its lower limit is the frame's side
+        ground = {"facecolor": "black", "edgecolor": "none", "alpha": 0.7, "pad": 0.8}
         axes.text(
-            max(x1, 1), max(y1 - 1, 0), text, color=colour, fontsize=9, va="bottom" if y1 > 12 else "top",
-            path_effects=OUTLINE, clip_on=True,
+            x1, y1 + 1 if inside else y1 - 1, text, va="top" if inside else "bottom", color=colour,
+            fontsize=9, bbox=ground, clip_on=True,
         )  # fmt: skip
 
 
@@ -107,9 +109,18 @@ def imbalance(measured: Imbalance) -> Figure:
     return figure
 
 
-def _largest(data: DetectionData, row: int) -> int:
-    sides = box_ops.area(torch.from_numpy(data.boxes[row]))
-    return int(sides.argmax())
+def example(data: DetectionData) -> int:
+    """The first image whose largest object has a good size to look at, a fifth of the frame's side or more."""
+    sides = np.sqrt(box_ops.area(torch.from_numpy(data.boxes)).numpy()).max(axis=1, initial=0)
+    large = np.flatnonzero(sides >= data.frame / 5)
+    return int(large[0]) if len(large) else int(sides.argmax())
+
+
+def _largest(data: DetectionData, row: int) -> int | None:
+    """The index of the image's largest object; None where it has none."""
+    if not (data.labels[row] >= 0).any():
+        return None
+    return int(box_ops.area(torch.from_numpy(data.boxes[row])).argmax())
 
 
 @styled
@@ -118,7 +129,8 @@ def anchors_at(data: DetectionData, row: int, config: RunConfig, show_photos: bo
     figure, panels = plt.subplots(
         1, len(config.levels), figsize=(2.6 * len(config.levels), 3.0), squeeze=False
     )
-    box = data.boxes[row, _largest(data, row)]
+    number = _largest(data, row)
+    box = np.array([0, 0, data.frame, data.frame]) if number is None else data.boxes[row, number]
     centre = (box[:2] + box[2:]) / 2
     for axes, level in zip(panels[0], config.levels, strict=True):
         stride = 2**level
@@ -141,14 +153,13 @@ def matching(
 
     At most `most` anchors are drawn on each side.
     """
-    grid = config_anchors(config)
-    boxes, valid = (
-        torch.from_numpy(data.boxes[row : row + 1]),
-        torch.from_numpy(data.labels[row : row + 1] >= 0),
-    )
+    grid, number = config_anchors(config), _largest(data, row)
+    if number is None:
+        raise ValueError(f"image {row} of {data.name} has no object; `example` finds one that has")
+    boxes = torch.from_numpy(data.boxes[row : row + 1])
+    valid = torch.from_numpy(data.labels[row : row + 1] >= 0)
     thresholds = {"pos_iou": config.pos_iou, "neg_iou": config.neg_iou, "best_iou": config.best_iou}
     fate = match(grid.boxes, boxes, valid, **thresholds)[0]
-    number = _largest(data, row)
     near = box_ops.pairwise_iou(grid.boxes, boxes[0, valid[0]]).argmax(1) == number
     groups = (("learn this object", fate == number), ("ignored", (fate == IGNORED) & near))
     figure, panels = plt.subplots(1, 2, figsize=(7.2, 4.0))
@@ -170,7 +181,10 @@ def detections(
     min_score: float = 0.3,
     most: int = 15,
 ) -> Figure:
-    """Ground truth above, detections below: class and score of the best `most` above min_score."""
+    """Ground truth above, detections below: class and score of the best `most` above min_score.
+
+    Of boxes in the same place (IoU above 0.6) only the best one has its text.
+    """
     figure, panels = plt.subplots(2, len(rows), figsize=(2.5 * len(rows), 5.3), squeeze=False)
     for column, row in enumerate(rows):
         truth, ours = panels[:, column]
@@ -179,9 +193,12 @@ def detections(
         _ground(ours, data, row, show_photos)
         height, width = data.frame / data.sizes[row]
         mine = np.flatnonzero((found.image_index == row) & (found.scores >= min_score))
-        for i in mine[np.argsort(-found.scores[mine], kind="stable")][:most]:
+        best = mine[np.argsort(-found.scores[mine], kind="stable")][:most]
+        boxes = torch.from_numpy(found.boxes[best] * np.array([width, height, width, height], np.float32))
+        overlap = box_ops.pairwise_iou(boxes, boxes).triu(1).amax(0) if len(best) else []
+        for i, box, hidden in zip(best, boxes, overlap, strict=True):
             text = f"{data.categories[found.labels[i]]} {found.scores[i]:.2f}"
-            _box(ours, found.boxes[i] * (width, height, width, height), FOUND, text)
+            _box(ours, box, FOUND, "" if hidden > 0.6 else text)
         truth.set_title(f"image {data.image_ids[row]}", fontsize=9)
         if not len(mine):
             ours.text(0.5, 0.5, f"nothing above {min_score:g}", transform=ours.transAxes, ha="center",

@@ -172,7 +172,9 @@ class _FocalSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx, upstream: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN001
         (grad,) = ctx.saved_tensors
-        return grad * upstream.to(grad.dtype), None, None, None
+        if upstream != 1:  # a plain sum is handed on as it is: no second copy of the logits' size
+            grad = grad * upstream.to(grad.dtype)
+        return grad, None, None, None
 
 
 def grad_dtype(x: Tensor) -> torch.dtype:

@@ -1,13 +1,12 @@
 """What the notebooks say about results: tables for the eye and sentences, all computed from the run records."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
-from focalrepro import hardware, results
+from focalrepro import results
 from focalrepro.ablations import get_ablation
 from focalrepro.config import RunConfig
 from focalrepro.profiles import get_profile
@@ -17,37 +16,43 @@ Records = Sequence[Mapping[str, Any]]
 NONE = "–"
 
 
-def where_from(profile: str, name: str, recipe: str = "fast") -> str:
-    """Opening of a results notebook: the profile, its hardware, whose runs are shown and what they took."""
+def where_from(profile: str, *names: str) -> str:
+    """Opening of a results notebook: the profile, its hardware, whose runs are shown and what they took.
+
+    names: of the ablations that the notebook shows.
+    """
     p = get_profile(profile)
     lines = [f"**Profile `{profile}`**: {p.what}. Meant for: {p.hardware}.", ""]
     records = results.records_or_committed(profile)
-    rows = results.select(records, profile, name, recipe)
-    shown = [r for found in rows.values() for r in found]
+    rows = {
+        f"{label} ({name})" if len(names) > 1 else label: found
+        for name in names
+        for label, found in results.select(records, profile, name).items()
+    }
+    shown = {r["run_id"]: r for found in rows.values() for r in found}
     missing = [label for label, found in rows.items() if not found]
-    command = f"`focalrepro run {name} --profile {profile}`"
+    command = f"`focalrepro run {' '.join(names)} --profile {profile}`"
     if not shown:
-        return "\n".join(
-            [
-                *lines,
-                f"**There are no runs of this table yet.** To make them: {command}, then run this again.",
-            ]
+        lines.append(
+            f"**There are no runs to show yet.** To make them: {command}; then execute this notebook again."
         )
+        return "\n".join(lines)
     own = (
         "your own runs (local store)"
         if Store.local(profile).records()
         else f"the committed results of `{profile}`"
     )
-    minutes = sum(r["seconds"]["total"] for r in shown) / 60
-    machines = sorted({r["hardware"].get("gpu", r["hardware"]["cpu"]) for r in shown})
-    seeds = len({r["config"]["seed"] for r in shown})
+    seconds = sum(r["seconds"]["total"] for r in shown.values())
+    machines = sorted({r["hardware"].get("gpu", r["hardware"]["cpu"]) for r in shown.values()})
+    seeds = len({r["config"]["seed"] for r in shown.values()})
     lines.append(
-        f"Shown are {len(shown)} runs from {own}, {seeds} seed{'s'[: seeds > 1]}; together they took "
-        f"{minutes:.1f} minutes of one worker on {', '.join(machines)}."
+        f"Shown are {len(shown)} runs ({own}) with {seeds} seed{'s'[: seeds > 1]}. They took {seconds / 60:.1f} minutes "
+        f"in all, added up over the workers, on {', '.join(machines)}."
     )
     if missing:
-        lines.append(f"Not run yet: {', '.join(missing)}. To add them: {command}.")
-    if shown[0]["config"]["steps"] < 20:
+        named = ", ".join(missing) if len(missing) <= 8 else f"{len(missing)} of {len(rows)} rows"
+        lines.append(f"Not run yet: {named}. To add them: {command}.")
+    if max(r["config"]["steps"] for r in shown.values()) < 20:
         lines.append(
             "\n*These runs are a few steps long: they show that the path works, their AP means nothing.*"
         )
@@ -59,7 +64,7 @@ def comparison(frame: pd.DataFrame) -> pd.DataFrame:
     shown = pd.DataFrame(
         {
             "AP": frame["AP"].map(_one),
-            "95 % interval": [_range(r.low, r.high) for r in frame.itertuples()],
+            "95 % interval": [interval_text(r.low, r.high) for r in frame.itertuples()],
             "AP50": frame["AP50"].map(_one),
             "AP75": frame["AP75"].map(_one),
             "seeds": frame["seeds"],
@@ -77,7 +82,7 @@ def _one(value: float) -> str:
     return NONE if pd.isna(value) else f"{value:.1f}"
 
 
-def _range(low: float, high: float) -> str:
+def interval_text(low: float, high: float) -> str:
     return NONE if pd.isna(low) or pd.isna(high) else f"{low:.1f} … {high:.1f}"
 
 
@@ -100,16 +105,18 @@ def summary(frame: pd.DataFrame) -> str:
     else:
         best = run.loc[run["AP"].idxmax()]
         lines.append(
-            f"- Best row here: **{best.row}** with AP {best.AP:.1f} ({_range(best.low, best.high)})."
+            f"- Best row here: **{best.row}** with AP {best.AP:.1f} ({interval_text(best.low, best.high)})."
         )
     if frame["paper_AP"].notna().any():
         theirs = frame.loc[frame["paper_AP"].idxmax()]
         lines.append(f"- Best row in the paper: **{theirs.row}** with AP {theirs.paper_AP:.1f}.")
     if len(run) < len(frame):
-        lines.append(
-            f"- {len(frame) - len(run)} of {len(frame)} rows have no run yet; the rest is about the others."
-        )
-    for what, rows in (("diverged", run[run["diverged"] > 0]), ("AP below 1", run[run["AP"] < 1])):
+        missing = f"{len(frame) - len(run)} of {len(frame)}"
+        lines.append(f"- Rows without a run: {missing}; what is said here is about the others.")
+    for what, rows in (
+        ("diverged", run[run["diverged"] > 0]),
+        ("AP below 1", run[(run["AP"] < 1) & (run["diverged"] == 0)]),
+    ):
         if len(rows) and run["AP"].max() > 0.05:
             lines.append(f"- {what[0].upper() + what[1:]}: {', '.join(rows['row'])}.")
     correlation, count = results.rank_correlation(frame)
@@ -243,69 +250,3 @@ def provenance(records: Records) -> pd.DataFrame:
             "images_per_second": "training images per second (median)",
         }
     ).reset_index()
-
-
-def demonstration(profile: str, steps: int = 0) -> RunConfig:
-    """The profile's baseline for one training inside a notebook.
-
-    steps 0 is the profile's own number on the embedded dataset and on a GPU, and 60 where a CPU would otherwise
-    train real photos for minutes; a shortened run also takes fewer images.
-    """
-    config = get_profile(profile).base
-    on_cpu = hardware.pick_device("auto").type == "cpu"
-    steps = steps or (60 if on_cpu and config.dataset != "synthetic" else config.steps)
-    if steps >= config.steps:
-        return config
-    changes = {"steps": steps, "warmup": min(config.warmup, steps // 10)}
-    if config.dataset != "synthetic":
-        changes |= {"train_images": 240, "val_images": 100, "batch_size": min(config.batch_size, 16)}
-    return config.replace(**changes)
-
-
-def baseline_record(profile: str) -> Mapping[str, Any] | None:
-    """The kept record of the profile's baseline itself, if there is one."""
-    config = get_profile(profile).base.as_dict()
-    return next((r for r in results.records_or_committed(profile) if r["config"] == config), None)
-
-
-def verdict(record: Mapping[str, Any], profile: str) -> str:
-    """What one run in a notebook reached, and how that compares with the kept record of the baseline."""
-    low, high = record["AP_interval"]
-    steps, seconds = record["config"]["steps"], record["seconds"]["total"]
-    ap = record["metrics"]["AP"]
-    if record["status"] == "diverged":
-        lines = [f"The training **diverged** after {record['history']['step'][-1]} steps."]
-    else:
-        lines = [
-            f"AP **{ap:.1f} %** ({_range(low, high)}) after {steps} steps; {seconds:.0f} seconds in all."
-        ]
-    if steps < 20:
-        lines.append("So few steps only show that the path works.")
-    kept = baseline_record(profile)
-    if kept is None:
-        lines.append(
-            f"There is no kept run of this baseline yet (`focalrepro run 1b --profile {profile}` makes it)."
-        )
-    elif kept["run_id"] == record["run_id"]:
-        lines.append(
-            f"The kept record of the same run, `{kept['run_id']}`, has AP {kept['metrics']['AP']:.1f}."
-        )
-    else:
-        lines.append(
-            f"With its full {kept['config']['steps']} steps the baseline reaches {kept['metrics']['AP']:.1f}."
-        )
-    return " ".join(lines)
-
-
-def progress_bars() -> Callable[[str, int, int], None]:
-    """A `report` for `focalrepro.runs.run`: one plain bar with the remaining time for each phase."""
-    bars: dict[str, tqdm] = {}
-
-    def report(phase: str, done: int, total: int) -> None:
-        if phase not in bars:
-            bars[phase] = tqdm(total=total, desc=phase, mininterval=1.0, ascii=True, ncols=80)
-        bars[phase].update(done - bars[phase].n)
-        if done >= total:
-            bars[phase].close()
-
-    return report

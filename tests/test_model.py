@@ -27,7 +27,13 @@ from focalrepro.train import config_anchors, train
 CLASSES = 5
 CONFIG = RunConfig(backbone="resnet18", weights="none", frozen="stage1", best_iou=0.0, precision="fp32")
 SMALL = RunConfig(
-    **{"dataset": "synthetic", "image_size": 128, "backbone": "small", "weights": "none", "frozen": "nothing"},
+    **{
+        "dataset": "synthetic",
+        "image_size": 128,
+        "backbone": "small",
+        "weights": "none",
+        "frozen": "nothing",
+    },
     **{"fpn_channels": 16, "head_convs": 1, "first_level": 2, "last_level": 4, "anchor_size": 2.5},
     **{"precision": "fp32", "batch_size": 4, "steps": 2, "warmup": 0, "optimizer": "adamw", "lr": 1e-3},
 )
@@ -83,7 +89,9 @@ def torchvision_twin(ours):
         (ours.box_head, "regression_head", "bbox_reg"),
     ):
         convs = [layer for layer in head.layers if isinstance(layer, nn.Conv2d)]
-        targets = [block[0] for block in getattr(twin.head, name).conv] + [getattr(getattr(twin.head, name), last)]
+        targets = [block[0] for block in getattr(twin.head, name).conv] + [
+            getattr(getattr(twin.head, name), last)
+        ]
         for source, target in zip(convs, targets, strict=True):
             target.load_state_dict(source.state_dict())
     return twin
@@ -106,7 +114,9 @@ def models():
         pyramid = list(ours.fpn(OrderedDict(enumerate(ours.features(images)))).values())
         for head, spread in ((ours.class_head, 1.5), (ours.box_head, 0.4)):
             last = head.layers[-1]
-            maps = torch.cat([head.layers(level).flatten(2) for level in pyramid], dim=2) - last.bias.view(-1, 1)
+            maps = torch.cat([head.layers(level).flatten(2) for level in pyramid], dim=2) - last.bias.view(
+                -1, 1
+            )
             scale = spread / maps.std(dim=(0, 2))
             last.weight.mul_(scale.view(-1, 1, 1, 1))
             last.bias.sub_(scale * maps.mean(dim=(0, 2)))
@@ -126,14 +136,16 @@ def test_outputs_equal_torchvisions(models):
 
 @pytest.mark.parametrize("nms", [0.5, 0.9])
 def test_detections_equal_torchvisions(models, nms):
-    ours, twin, images = models
+    _, twin, images = models
     twin.nms_thresh = nms
     with torch.no_grad():
         theirs = twin(list(images))
         # Ours from their outputs: a last-bit difference of two scores may turn an NMS decision.
         heads = twin.head(list(twin.backbone(NoTransform()(list(images), None)[0].tensors).values()))
     grid = config_anchors(CONFIG)
-    assert ((heads["cls_logits"][0, : grid.per_level[0]] > -2.94).sum() > 1000), "top-k must have something to cut"
+    assert (heads["cls_logits"][0, : grid.per_level[0]] > -2.94).sum() > 1000, (
+        "top-k must have something to cut"
+    )
     for i, expected in enumerate(theirs):
         boxes, scores, labels = select(
             heads["cls_logits"][i], heads["bbox_regression"][i], grid, CONFIG.replace(nms=nms)
@@ -221,7 +233,9 @@ def plain_v2(state, x):
                 c3 = a
             shortcut = F.conv2d(a, weights[3], stride=stride) if unit == 0 else x
             y = F.conv2d(a, weights[0])
-            y = F.conv2d(F.relu(norm(y, f"stage{stage}_batchnorm{3 * unit + 1}")), weights[1], None, stride, 1)
+            y = F.conv2d(
+                F.relu(norm(y, f"stage{stage}_batchnorm{3 * unit + 1}")), weights[1], None, stride, 1
+            )
             y = F.conv2d(F.relu(norm(y, f"stage{stage}_batchnorm{3 * unit + 2}")), weights[2])
             x = y + shortcut
     return {3: c3, 4: F.relu(norm(x, "stage4_batchnorm0"))}
@@ -237,7 +251,9 @@ def test_resnet50v2_is_the_plain_network(tmp_path):
     assert ours[3].shape == (1, 512, 32, 32) and ours[4].shape == (1, 1024, 16, 16)
     for level in (3, 4):
         assert plain[level].std() > 0.1
-        torch.testing.assert_close(ours[level], plain[level], rtol=1e-3, atol=1e-4 * float(plain[level].std()))
+        torch.testing.assert_close(
+            ours[level], plain[level], rtol=1e-3, atol=1e-4 * float(plain[level].std())
+        )
     assert backbone.channels == {3: 512, 4: 1024}
 
 
@@ -317,7 +333,9 @@ def test_nothing_frozen_changes_every_parameter(tiny):
 
 
 def test_frozen_stage1_stays(tiny):
-    names, model = changed(CONFIG.replace(image_size=128, batch_size=2, steps=1, warmup=0, fpn_channels=32), tiny[0])
+    names, model = changed(
+        CONFIG.replace(image_size=128, batch_size=2, steps=1, warmup=0, fpn_channels=32), tiny[0]
+    )
     stem = ("backbone.body.conv1", "backbone.body.bn1", "backbone.body.layer1")
     for name, parameter in model.named_parameters():
         assert parameter.requires_grad != name.startswith(stem), name
@@ -342,7 +360,7 @@ def test_frozen_backbone_stays_and_is_in_eval(tiny, tmp_path):
 
 
 def test_unknown_backbone():
-    with pytest.raises(ValueError, match="'resnet51'.*resnet50"):
+    with pytest.raises(ValueError, match=r"'resnet51'.*resnet50"):
         make_backbone("resnet51")
     with pytest.raises(ValueError, match="'small' has no ImageNet weights"):
         make_backbone("small", "imagenet")
@@ -357,7 +375,7 @@ def test_a_level_that_the_backbone_lacks():
 
 def test_weights_that_are_not_there_or_another_networks(tmp_path):
     missing = tmp_path / "gone.safetensors"
-    with pytest.raises(FileNotFoundError, match="gone.safetensors.*resnet18"):
+    with pytest.raises(FileNotFoundError, match=r"gone\.safetensors.*resnet18"):
         make_backbone("resnet18", str(missing))
     save_file(BACKBONES["small"]().state_dict(), tmp_path / "small.safetensors")
     for name in ("resnet18", "resnet50v2"):

@@ -1,0 +1,84 @@
+"""The whole bench: rows that apply to this machine, a table, and a JSON in results/bench/."""
+
+import re
+import time
+
+import torch
+
+from focalrepro import hardware
+from focalrepro.bench.evaluation import bench_ap, bench_postprocessing
+from focalrepro.bench.limits import measure_limits
+from focalrepro.bench.loss import bench_loss
+from focalrepro.bench.measure import Row, Spread
+from focalrepro.bench.training import bench_cpu_training, bench_gpu_training
+from focalrepro.config import RunConfig
+from focalrepro.datasets.registry import prepared
+from focalrepro.files import write_json
+from focalrepro.prepare import EMBEDDED, ensure
+from focalrepro.store import results_root
+
+GPU_CONFIG = RunConfig(dataset=EMBEDDED, backbone="resnet50", weights="none", batch_size=64, anchor_size=2.0)
+
+
+def run_bench(device_name: str = "auto") -> int:
+    """Measures, prints a line as each row is done, then the table; returns 0."""
+    device = hardware.pick_device(device_name)
+    ensure(EMBEDDED)
+    limits = measure_limits(device)
+    print(
+        f"limits of {_machine(device)}: {limits.teraflops:.2f} TFLOP/s in bf16, copies at {limits.gigabytes:.0f} GB/s"
+    )
+    rows: list[Row] = []
+
+    def add(row: Row) -> None:
+        rows.append(row)
+        print(line(row), flush=True)
+
+    add(bench_loss(device, limits))
+    add(bench_postprocessing(device))
+    for row in bench_ap():
+        add(row)
+    add(bench_cpu_training("quick"))
+    if "coco256" in prepared():
+        add(bench_cpu_training("coco-cpu"))
+    if device.type == "cuda":
+        add(bench_gpu_training(GPU_CONFIG, device, repeats=3, steps=40))
+        add(
+            bench_gpu_training(GPU_CONFIG.replace(image_size=800, batch_size=16), device, repeats=2, steps=10)
+        )
+    path = results_root("bench") / f"{slug(_machine(device))}.json"
+    write_json(
+        path,
+        {
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "hardware": hardware.describe(device.type),
+            "limits": vars(limits),
+            "rows": [row.as_dict() for row in rows],
+        },
+    )
+    print(f"kept in {path}")
+    return 0
+
+
+def line(row: Row) -> str:
+    """A row for a reader: both sides with their spread, the ratio, the goal, the share of the limit."""
+    share = f", {row.share:.0%} of the {row.limit}" if row.share is not None else ""
+    note = f"; {row.note}" if row.note else ""
+    return (
+        f"{row.what}\n    ours {_spread(row.ours)} {row.unit}{share}; {row.against}: {_spread(row.theirs)} "
+        f"{row.unit}\n    ratio {row.ratio:.1f} (goal {row.goal:g}){note}"
+    )
+
+
+def _spread(s: Spread) -> str:
+    return f"{s.median:.4g} [{s.low:.4g} … {s.high:.4g}, n {s.n}]"
+
+
+def _machine(device: torch.device) -> str:
+    info = hardware.describe(device.type)
+    return info.get("gpu", f"{info['cpu']} {info['cores']} cores")
+
+
+def slug(text: str) -> str:
+    """A name for a file: small letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

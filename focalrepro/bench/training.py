@@ -1,0 +1,107 @@
+"""Training, images a second: our engine against torchvision's RetinaNet in its own loop, on the same data."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from focalrepro import hardware
+from focalrepro.bench.measure import Row, Spread, seconds
+from focalrepro.bench.twin import TorchvisionLoop
+from focalrepro.config import RunConfig
+from focalrepro.datasets import load
+from focalrepro.profiles import get_profile
+from focalrepro.train import train
+
+
+def our_rate(config: RunConfig, device: torch.device, steps: int) -> float:
+    """Images a second of `train` over some steps, after a few to warm up."""
+    data = load(config.dataset, "train", config.image_size, limit=config.train_images, classes=config.classes)
+    short = config.replace(schedule="cosine", warmup=1)
+    train(short.replace(steps=3), data, device)
+    return train(short.replace(steps=steps), data, device).images_per_second
+
+
+def their_rate(config: RunConfig, device: torch.device, steps: int) -> float:
+    """The same of torchvision's loop."""
+    data = load(config.dataset, "train", config.image_size, limit=config.train_images, classes=config.classes)
+    loop = TorchvisionLoop(config, data, device)
+    for _ in range(2):
+        loop.step()
+    return config.batch_size * steps / seconds(lambda: [loop.step() for _ in range(steps)], device)
+
+
+def bench_cpu_training(profile: str, repeats: int = 3, steps: int = 12) -> Row:
+    """A profile on the CPU as `focalrepro run` trains it: one run on each core, its own allocator settings.
+
+    Against one process of torchvision's loop with all cores and the allocator as it comes. Every measurement is
+    a process of its own, in turn, since allocator and threads are settings of a process.
+    """
+    cores = hardware.cores()
+    pairs = [
+        (sum(_processes("ours", profile, steps, cores)), _processes("theirs", profile, steps, 1)[0])
+        for _ in range(repeats)
+    ]
+    return Row(
+        what=f"training at profile {profile}, {cores} CPU cores",
+        against="torchvision's RetinaNet and loop, same layers and data, default allocator",
+        unit="images/s",
+        ours=Spread.of([a for a, _ in pairs]),
+        theirs=Spread.of([b for _, b in pairs]),
+        more_is_better=True,
+        goal=3.0,
+        note=f"ours: {cores} runs at once, one thread each",
+    )
+
+
+def _processes(side: str, profile: str, steps: int, count: int) -> list[float]:
+    """Images a second of each of `count` processes that run at the same time."""
+    command = [sys.executable, "-m", "focalrepro.bench.training", side, profile, str(steps)]
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / str(i) for i in range(count)]
+        started = [
+            subprocess.Popen([*command, str(f)], stdout=subprocess.DEVNULL, env=dict(os.environ))
+            for f in files
+        ]
+        if any([process.wait() for process in started]):
+            raise RuntimeError(f"{' '.join(command)}: failed; its error is above")
+        return [json.loads(f.read_text()) for f in files]
+
+
+def bench_gpu_training(config: RunConfig, device: torch.device, repeats: int, steps: int) -> Row:
+    """One GPU, the same process, in turn."""
+    pairs = [
+        (our_rate(config, device, steps), their_rate(config, device, max(4, steps // 5)))
+        for _ in range(repeats)
+    ]
+    return Row(
+        what=f"training, {config.backbone} at {config.image_size}², batch {config.batch_size}, bf16",
+        against="torchvision's RetinaNet and loop, autocast, same layers and data in memory",
+        unit="images/s",
+        ours=Spread.of([a for a, _ in pairs]),
+        theirs=Spread.of([b for _, b in pairs]),
+        more_is_better=True,
+        goal=8.0,
+    )
+
+
+def main() -> None:
+    """A process of `bench_cpu_training`: side, profile, steps and the file that takes the result."""
+    side, profile, steps, target = sys.argv[1:]
+    config = get_profile(profile).base
+    device = torch.device("cpu")
+    if side == "ours":
+        hardware.keep_memory()
+        torch.set_num_threads(1)
+        rate = our_rate(config, device, int(steps))
+    else:
+        rate = their_rate(config, device, int(steps))
+    Path(target).write_text(json.dumps(rate))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""The results on the repository's front page: written between two markers of README.md, never by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from focalrepro.ablations import get_ablation
+from focalrepro.datasets.registry import repo_root
+from focalrepro.files import write_atomic
+from focalrepro.profiles import PROFILES
+from focalrepro.results import load_records, rank_correlation, table
+
+BEGIN = "<!-- results:begin (written by `focalrepro verify --freeze`) -->"
+END = "<!-- results:end -->"
+TABLES = ("1a", "1b")
+
+
+def front_page_results() -> str:
+    """Both tables with a column per profile that has committed results, and the figure of the first of them."""
+    records = {name: load_records(name, committed=True) for name in PROFILES if name != "smoke"}
+    records = {name: r for name, r in records.items() if r}
+    if not records:
+        return ""
+    parts = []
+    for name in TABLES:
+        frames = {profile: table(r, profile, name) for profile, r in records.items()}
+        frames = {profile: f for profile, f in frames.items() if f["AP"].notna().any()}
+        if frames:
+            parts += [
+                f"**{get_ablation(name).source.split(',')[0]}**: {get_ablation(name).title}",
+                _table(frames),
+            ]
+    first = next(iter(records))
+    figure = f"results/{first}/figures/1b.png"
+    parts.append(f"![AP against γ, here (profile {first}) and in the paper]({figure})")
+    parts.append(
+        "AP in percent, with the 95 % interval and, where there is more than one, the number of seeds. The last "
+        "line is Spearman's rank correlation of a column with the paper's. Hardware, versions, seeds and commit are "
+        "in each profile's results: "
+        + ", ".join(f"[{name}](results/{name}/README.md)" for name in records)
+        + "."
+    )
+    return "\n\n".join(parts)
+
+
+def _table(frames: dict[str, pd.DataFrame]) -> str:
+    any_frame = next(iter(frames.values()))
+    lines = [
+        "| row | paper | " + " | ".join(f"`{p}`" for p in frames) + " |",
+        "|---|---|" + "---|" * len(frames),
+    ]
+    for i, row in enumerate(any_frame.itertuples()):
+        cells = [_cell(frame.iloc[i], frame["AP"].max()) for frame in frames.values()]
+        paper = f"{row.paper_AP:.1f}"
+        best = row.paper_AP == any_frame["paper_AP"].max()
+        lines.append("| " + " | ".join([row.row, f"**{paper}**" if best else paper, *cells]) + " |")
+    ranks = [rank_correlation(frame)[0] for frame in frames.values()]
+    lines.append(
+        "| rank correlation | | " + " | ".join("" if np.isnan(r) else f"{r:.2f}" for r in ranks) + " |"
+    )
+    return "\n".join(lines)
+
+
+def _cell(row: pd.Series, best: float) -> str:
+    if row["seeds"] == 0:
+        return ""
+    ap = f"**{row['AP']:.1f}**" if row["AP"] == best else f"{row['AP']:.1f}"
+    seeds = f", {row['seeds']} seeds" if row["seeds"] > 1 else ""
+    return f"{ap} ({row['low']:.1f} … {row['high']:.1f}{seeds})"
+
+
+def readme_path() -> Path:
+    return (repo_root() or Path.cwd()) / "README.md"
+
+
+def update_front_page() -> None:
+    """Replaces what stands between the markers; ValueError where README.md has lost them."""
+    path = readme_path()
+    text = path.read_text(encoding="utf-8")
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise ValueError(f"{path}: the markers {BEGIN} and {END} must be there once each")
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    write_atomic(path, f"{before}{BEGIN}\n{front_page_results()}\n{END}{after}")
+
+
+def is_up_to_date() -> bool:
+    """Whether README.md shows just what the committed results say."""
+    text = readme_path().read_text(encoding="utf-8")
+    return text.split(BEGIN)[1].split(END)[0].strip() == front_page_results().strip()

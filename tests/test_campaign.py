@@ -1,0 +1,173 @@
+"""Campaigns with real worker processes: nothing twice, nothing lost, nothing left behind."""
+
+import dataclasses
+import json
+import multiprocessing
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from focalrepro.ablations import Planned, plan
+from focalrepro.backbones import BACKBONES
+from focalrepro.campaign import Job, prepare, run_missing, take_over, with_ids
+from focalrepro.config import RunConfig
+from focalrepro.profiles import get_profile
+from focalrepro.runs import load_splits, run
+from focalrepro.store import Store
+
+SMOKE = get_profile("smoke").base.replace(weights="none", steps=2, fpn_channels=8)
+PROFILE = dataclasses.replace(get_profile("smoke"), base=SMOKE)
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from focalrepro.ablations import Planned
+from focalrepro.campaign import run_missing, with_ids
+from focalrepro.config import from_dict
+from focalrepro.store import Store
+
+if __name__ == "__main__":
+    folder, config, seeds = sys.argv[1:]
+    base, store = from_dict(json.loads(config)), Store(Path(folder))
+    with store.lock():
+        planned = [Planned(base.replace(seed=s), (("made", "row"),)) for s in range(int(seeds))]
+        sys.exit(run_missing(with_ids(planned, False), store, "cpu", workers=2, quiet=True))
+"""
+
+
+def jobs_of(base, seeds):
+    return with_ids([Planned(base.replace(seed=s), (("made", "row"),)) for s in seeds], progress=False)
+
+
+def times(store):
+    return {p.name: p.stat().st_mtime_ns for p in store.folder.glob("*.json")}
+
+
+def test_ids_are_those_of_single_runs(data_root):
+    jobs = with_ids(plan(PROFILE, ["1a", "1b"], seeds=1), progress=False)
+    assert len({job.run_id for job in jobs}) == len(jobs) == 13
+    train_data, val_data = load_splits(jobs[0].config)
+    assert (len(train_data), len(val_data)) == (24, 12)
+    assert jobs[3].run_id == jobs[3].config.run_id(train_data.digest, val_data.digest)
+
+
+def test_what_is_missing_is_trained_and_what_fails_is_told(data_root, tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    good, (bad,) = jobs_of(SMOKE, range(3)), jobs_of(SMOKE.replace(loss="nope"), [0])
+    assert run_missing([good[0], bad, *good[1:]], store, "cpu", workers=2, quiet=True) == 1
+    assert {r["run_id"] for r in store.records()} == {job.run_id for job in good}
+    error = store.error_path(bad.run_id)
+    assert "Traceback" in error.read_text() and "'nope'" in error.read_text()
+
+    # The worker's numbers are those of a run of one's own, with one thread.
+    mine, theirs = run(good[1].config, "cpu"), store.get(good[1].run_id)
+    assert theirs["hardware"]["threads"] == 1
+    for part in ("run_id", "status", "config", "metrics", "history", "bootstrap", "data"):
+        assert mine[part] == theirs[part], part
+
+    # A failed run is tried again; the finished ones are not.
+    before = times(store)
+    error.write_text("old")
+    assert run_missing([*good, bad], store, "cpu", workers=2, quiet=True) == 1
+    assert "'nope'" in error.read_text() and times(store) == before
+
+    def no_process(*args):
+        raise AssertionError("a process was started though nothing is missing")
+
+    monkeypatch.setattr(multiprocessing, "get_context", no_process)
+    assert run_missing(good, store, "cpu", workers=2, quiet=True) == 0
+    assert times(store) == before
+
+
+def children(parent):
+    """Process ids whose parent is `parent`, from /proc."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, ppid = path.read_text().rsplit(")", 1)[1].split()[:2]
+        except OSError:
+            continue
+        if int(ppid) == parent and state != "Z":
+            found.append(int(path.parent.name))
+    return found
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for(condition, seconds, what):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"after {seconds} s still not: {what}"
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc; PR_SET_PDEATHSIG is Linux's")
+def test_killed_in_the_middle_it_goes_on(data_root, tmp_path):
+    script, store = tmp_path / "campaign.py", Store(tmp_path / "runs")
+    script.write_text(SCRIPT)
+    config = SMOKE.replace(steps=12)
+    command = [sys.executable, script, store.folder, json.dumps(config.as_dict()), "5"]
+    process = subprocess.Popen(list(map(str, command)))
+    try:
+        wait_for(lambda: times(store) or process.poll() is not None, 60, "a first finished run")
+        workers = children(process.pid)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert len(workers) >= 2, "it was to be killed at work"
+    wait_for(lambda: not any(alive(pid) for pid in workers), 5, "workers gone with the campaign")
+
+    kept = times(store)
+    assert 1 <= len(kept) < 5 and len(store.records()) == len(kept), "whole records only"
+    with store.lock():
+        assert run_missing(jobs_of(config, range(5)), store, "cpu", workers=1, quiet=True) == 0
+    assert len(store.records()) == 5
+    assert {name: stamp for name, stamp in times(store).items() if name in kept} == kept, (
+        "none was made again"
+    )
+
+
+def test_take_over_copies_what_is_wanted_and_lacking(tmp_path):
+    def record(run_id, ap):
+        return {
+            **{"run_id": run_id, "status": "done", "config": RunConfig().as_dict(), "metrics": {"AP": ap}},
+            **{"seconds": {}, "hardware": {}},
+        }
+
+    source, target = Store(tmp_path / "committed"), Store(tmp_path / "local")
+    for name in ("aaa", "bbb", "unwanted"):
+        source.put(record(name, 1.0))
+    target.put(record("bbb", 2.0))
+    jobs = [Job(name, Planned(RunConfig(), (("made", "row"),))) for name in ("aaa", "bbb", "nowhere")]
+    assert take_over(jobs, source, target) == 1
+    assert {r["run_id"]: r["metrics"]["AP"] for r in target.records()} == {"aaa": 1.0, "bbb": 2.0}
+    assert target.get("aaa")["reused"] is True and "reused" not in source.get("aaa")
+    assert take_over(jobs, source, target) == 0
+
+
+def test_a_frozen_backbones_maps_are_computed_once(data_root, tmp_path):
+    torch.manual_seed(3)
+    save_file(BACKBONES["small"]().state_dict(), tmp_path / "small.safetensors")
+    config = SMOKE.replace(frozen="backbone", weights=str(tmp_path / "small.safetensors"), precision="bf16")
+    jobs = jobs_of(config, range(3))
+    before = set((data_root / "cache").glob("features-*"))
+    prepare(jobs, "cpu")
+    made = set((data_root / "cache").glob("features-*")) - before
+    assert len(made) == 2 and all((folder / "done").exists() for folder in made), (
+        "train and val, for all seeds"
+    )
+    stamps = {p: p.stat().st_mtime_ns for folder in made for p in folder.iterdir()}
+    record = run(jobs[0].config, "cpu")
+    assert record["status"] == "done" and json.dumps(record, allow_nan=False)
+    assert stamps == {p: p.stat().st_mtime_ns for folder in made for p in folder.iterdir()}

@@ -1,0 +1,72 @@
+"""The files around the package: versions agree, the project speaks of itself alone."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PIN = re.compile(r"^([A-Za-z0-9_.-]+)==(\S+?)(?: ; (.+?))?(?: \\)?$")
+
+
+def lock_pins():
+    """name -> version of requirements.lock for Python 3.12."""
+    pins = {}
+    for line in (ROOT / "requirements.lock").read_text().splitlines():
+        found = PIN.match(line)
+        if found and "< '3.12'" not in (found[3] or ""):
+            pins[found[1]] = found[2]
+    return pins
+
+
+def conda_pins():
+    content = yaml.safe_load((ROOT / "environment.yml").read_text())
+    (pip,) = [d["pip"] for d in content["dependencies"] if isinstance(d, dict)]
+    return dict(line.split("==") for line in pip if "==" in line)
+
+
+def test_environment_and_lock_say_the_same_versions():
+    lock, conda = lock_pins(), conda_pins()
+    assert conda == {name: lock[name] for name in conda}
+
+
+def test_environment_and_lock_hold_every_dependency():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
+    names = {re.match(r"[A-Za-z0-9-]+", line)[0] for line in wanted}
+    assert names == set(conda_pins())
+    assert names <= set(lock_pins())
+
+
+def test_torch_and_torchvision_belong_together():
+    assert (lock_pins()["torch"], lock_pins()["torchvision"]) == ("2.11.0", "0.26.0")
+
+
+def test_every_pin_has_hashes_and_names_no_registry():
+    text = (ROOT / "requirements.lock").read_text()
+    assert "://" not in text
+    blocks = re.split(r"\n(?=[A-Za-z0-9])", text.strip())
+    assert len(blocks) > 50 and all("--hash=sha256:" in block for block in blocks)
+
+
+def test_no_photo_and_no_weights_are_tracked():
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert tracked
+    assert not [t for t in tracked if t.endswith((".jpg", ".jpeg", ".tar", ".safetensors", ".pth", ".npy"))]
+
+
+def test_links_in_the_readme_lead_somewhere():
+    text = (ROOT / "README.md").read_text()
+    links = [x for x in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in x]
+    assert links and not [x for x in links if not (ROOT / x).exists()]
+
+
+def test_the_front_page_shows_what_the_committed_results_say():
+    from focalrepro.front_page import front_page_results, is_up_to_date
+
+    assert "Table 1a" in front_page_results()
+    assert is_up_to_date()
