@@ -15,17 +15,19 @@ from focalrepro.profiles import get_profile
 def short_config(profile: str, steps: int = 0) -> RunConfig:
     """The profile's baseline for one training inside a notebook.
 
-    steps 0 is the profile's own number on the embedded dataset and on a GPU, and 60 where a CPU would otherwise
-    train real photos for minutes. A shortened run on photos also takes fewer of them.
+    steps 0 is the profile's own number on the embedded dataset and on a GPU. Where a CPU would otherwise train
+    on photos for minutes or hours it is 60, or 10 where the backbone is trained as well; a shortened run on
+    photos also takes fewer of them.
     """
     config = get_profile(profile).base
-    on_cpu = hardware.pick_device("auto").type == "cpu"
-    steps = steps or (60 if on_cpu and config.dataset != "synthetic" else config.steps)
+    slow = config.dataset != "synthetic" and hardware.pick_device("auto").type == "cpu"
+    steps = steps or ((60 if config.frozen == "backbone" else 10) if slow else config.steps)
     if steps >= config.steps:
         return config
     changes = {"steps": steps, "warmup": min(config.warmup, steps // 10)}
-    if config.dataset != "synthetic":
-        changes |= {"train_images": 120, "val_images": 60, "batch_size": min(config.batch_size, 16)}
+    if slow:
+        batch = 16 if config.frozen == "backbone" else 4
+        changes |= {"train_images": 120, "val_images": 60, "batch_size": min(config.batch_size, batch)}
     return config.replace(**changes)
 
 

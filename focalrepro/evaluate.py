@@ -43,6 +43,36 @@ def select(
     return boxes[kept], scores[kept], label[kept]
 
 
+def select_batch(
+    logits: Tensor, offsets: Tensor, anchors: AnchorGrid, config: RunConfig
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """`select` for a batch [B, A, K], [B, A, 4] without a shape that waits for the device until the very end.
+
+    Per level the topk of all scores are taken before the threshold, and one NMS serves all images and classes.
+    """
+    batch, _, classes = logits.shape
+    threshold = math.log(config.score_threshold / (1 - config.score_threshold))
+    values, indices, start = [], [], 0
+    for count in anchors.per_level:
+        flat = logits[:, start : start + count].reshape(batch, -1).float()
+        value, index = flat.topk(min(config.topk, flat.shape[1]), dim=1)
+        values.append(value)
+        indices.append(index + start * classes)
+        start += count
+    value, index = torch.cat(values, 1), torch.cat(indices, 1)  # [B, levels · topk]
+    image, place = (value > threshold).nonzero(as_tuple=True)
+    value, index = value[image, place], index[image, place]
+    anchor, label = index // classes, index % classes
+    boxes = box_ops.decode(offsets[image, anchor].float(), anchors.boxes[anchor]).clamp(0, config.image_size)
+    kept = batched_nms(boxes, value, image * classes + label, config.nms)  # best first over all images
+    image, boxes, scores, label = image[kept].cpu(), boxes[kept], value[kept].sigmoid(), label[kept]
+    found = []
+    for i in range(batch):
+        mine = (image == i).nonzero().squeeze(1)[: config.max_detections].to(boxes.device)
+        found.append((boxes[mine], scores[mine], label[mine]))
+    return found
+
+
 @torch.inference_mode()
 def detect(
     model: RetinaNet,
@@ -66,8 +96,11 @@ def detect(
                 logits, offsets = model.predict([f[rows].to(device).permute(0, 3, 1, 2) for f in cached])
             else:
                 logits, offsets = model(torch.from_numpy(np.array(data.images[rows])).to(device))
-        for i in range(len(logits)):
-            boxes, scores, labels = select(logits[i], offsets[i], grid, config)
+        if device.type == "cuda":
+            selected = select_batch(logits, offsets, grid, config)
+        else:
+            selected = [select(logits[i], offsets[i], grid, config) for i in range(len(logits))]
+        for i, (boxes, scores, labels) in enumerate(selected):
             height, width = data.sizes[start + i] / config.image_size
             scale = np.array([width, height, width, height], dtype=np.float32)
             found.append(

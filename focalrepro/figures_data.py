@@ -105,7 +105,8 @@ def imbalance(measured: Imbalance) -> Figure:
     sizes.set_xscale("log", base=2)
     sizes.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
     sizes.set(xlabel="side = √area, px in the frame", ylabel="objects", title="Object sizes")
-    sizes.legend()
+    sizes.set_ylim(top=1.2 * sizes.get_ylim()[1])  # room for the legend
+    sizes.legend(loc="upper left")
     return figure
 
 

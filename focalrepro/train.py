@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from focalrepro.anchors import AnchorGrid, make_anchors
 from focalrepro.boxes import flip as flip_boxes
@@ -126,23 +126,96 @@ def learning_rate(step: int, config: RunConfig) -> float:
     return rate * (1 + math.cos(math.pi * step / config.steps)) / 2
 
 
-def make_optimizer(model: RetinaNet, config: RunConfig) -> torch.optim.Optimizer:
-    """SGD with momentum as in the paper, or AdamW, which keeps its decay off norms and biases."""
+def make_optimizer(model: nn.Module, config: RunConfig, captured: bool = False) -> torch.optim.Optimizer:
+    """SGD with momentum as in the paper, or AdamW, which keeps its decay off norms and biases.
+
+    captured: for a CUDA graph the rate is a tensor on the device, so that a replay sees it change.
+    """
     parameters = [p for p in model.parameters() if p.requires_grad]
+    lr = torch.tensor(config.lr, device=parameters[0].device) if captured else config.lr
     if config.optimizer == "sgd":
         return torch.optim.SGD(
-            parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
+            parameters, lr=lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
         )
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.lr, fused=True)
+    return torch.optim.AdamW(groups, lr=lr, fused=True, capturable=captured)
 
 
 def autocast(config: RunConfig, device: torch.device) -> AbstractContextManager:
     """bf16 for the convolutions; weights, losses and the optimizer stay in fp32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
+
+
+class Step:
+    """One optimisation step on static buffers: `index` and `flip` [B] in, `losses` [3] and `finite` out.
+
+    On a GPU nothing in it waits for the device, so after a few steps it is captured as a CUDA graph and
+    replayed: launching some thousand kernels one by one takes longer than running them.
+    """
+
+    EAGER_STEPS = 3  # before the capture, which wants its libraries and buffers to be warm
+
+    def __init__(self, model: RetinaNet, source: TrainData, config: RunConfig, device: torch.device) -> None:
+        self.model, self.source, self.config, self.device = model, source, config, device
+        self.on_gpu = device.type == "cuda"
+        self.anchors = source.anchors.boxes.to(device)
+        self.optimizer = make_optimizer(model, config, captured=self.on_gpu)
+        self.loss_function = get_loss(config.loss)
+        self.index = torch.zeros(config.batch_size, dtype=torch.long, device=device)
+        self.flip = torch.zeros_like(self.index)
+        self.losses = torch.zeros(3, device=device)
+        self.finite = torch.ones((), dtype=torch.bool, device=device)
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.calls = 0
+
+    def __call__(self, index: Tensor, flip: Tensor, rate: float) -> None:
+        """Trains on some images at a learning rate."""
+        self.index.copy_(index)
+        self.flip.copy_(flip)
+        for group in self.optimizer.param_groups:
+            if self.on_gpu:
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+        self.calls += 1
+        if not self.on_gpu:
+            self._step()
+        elif self.calls <= self.EAGER_STEPS:
+            side = torch.cuda.Stream(self.device)
+            side.wait_stream(torch.cuda.current_stream(self.device))
+            with torch.cuda.stream(side):
+                self._step()
+            torch.cuda.current_stream(self.device).wait_stream(side)
+        else:
+            if self.graph is None:
+                self.optimizer.zero_grad(set_to_none=True)
+                self.graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(self.graph):
+                    self._step()
+            self.graph.replay()
+
+    def _step(self) -> None:
+        config = self.config
+        inputs, labels, boxes, positive = self.source.batch(self.index, self.flip)
+        with autocast(config, self.device):
+            logits, offsets = self.model.predict(inputs) if self.source.cached else self.model(inputs[0])
+        # Section 4: both losses are sums over all anchors, divided by the number assigned to an object; "not
+        # total anchors, since the vast majority of anchors are easy negatives and receive negligible loss".
+        count = positive.sum().clamp(min=1)
+        class_loss = self.loss_function(logits, labels, config) / count
+        boxes_loss = box_loss(offsets, self.anchors, boxes, positive, config.box_beta) / count
+        loss = class_loss + config.box_weight * boxes_loss
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        self.finite &= torch.isfinite(torch.stack(torch._foreach_norm(gradients)).sum()) & torch.isfinite(
+            loss
+        )
+        self.losses.copy_(torch.stack([loss, class_loss, boxes_loss]).detach())
+        self.optimizer.step()
 
 
 def train(
@@ -161,38 +234,20 @@ def train(
     model = RetinaNet(config, len(data.categories))
     model = model.to(device, memory_format=torch.channels_last).train()
     source = TrainData(config, data, device, progress)
-    anchors = source.anchors.boxes.to(device)
-    optimizer = make_optimizer(model, config)
+    step = Step(model, source, config, device)
     index, flips = (t.to(device) for t in batches(len(source), config))
-    loss_function = get_loss(config.loss)
     history = torch.zeros(config.steps, 3, device=device)
-    finite = torch.ones((), dtype=torch.bool, device=device)
 
     start, done, status = time.perf_counter(), 0, "done"
-    for step in range(config.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, config)
-        inputs, labels, boxes, positive = source.batch(index[step], flips[step])
-        with autocast(config, device):
-            logits, offsets = model.predict(inputs) if source.cached else model(inputs[0])
-        # Section 4: both losses are sums over all anchors, divided by the number assigned to an object; "not
-        # total anchors, since the vast majority of anchors are easy negatives and receive negligible loss".
-        count = positive.sum().clamp(min=1)
-        class_loss = loss_function(logits, labels, config) / count
-        boxes_loss = box_loss(offsets, anchors, boxes, positive, config.box_beta) / count
-        loss = class_loss + config.box_weight * boxes_loss
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        finite &= torch.isfinite(torch.stack(torch._foreach_norm(gradients)).sum()) & torch.isfinite(loss)
-        history[step] = torch.stack([loss, class_loss, boxes_loss]).detach()
-        done = step + 1
+    while done < config.steps:
+        step(index[done], flips[done], learning_rate(done, config))
+        history[done] = step.losses
+        done += 1
         if done % CHECK_EVERY == 0 or done == config.steps:
             on_step(done, config.steps)
-            if not finite:
+            if not step.finite:
                 status = "diverged"
                 break
-        optimizer.step()
     seconds = time.perf_counter() - start
     return TrainResult(
         model=model,

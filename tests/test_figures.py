@@ -219,9 +219,12 @@ def test_demonstration_is_short_where_a_cpu_would_take_long(monkeypatch):
     monkeypatch.setattr(demonstration.hardware, "pick_device", lambda _: torch.device("cpu"))
     assert demonstration.short_config("quick") == get_profile("quick").base
     assert demonstration.short_config("quick", 20).steps == 20
-    for profile in ("coco-cpu", "coco256"):
-        assert demonstration.short_config(profile).steps == 60
+    for profile, steps in (("coco-cpu", 60), ("coco256", 10)):
+        short = demonstration.short_config(profile)
+        assert (short.steps, short.train_images) == (steps, 120)
         assert demonstration.short_config(profile, 5).steps == 5
+    monkeypatch.setattr(demonstration.hardware, "pick_device", lambda _: torch.device("cuda"))
+    assert demonstration.short_config("coco256") == get_profile("coco256").base
 
 
 def test_every_reference_row_is_a_row():

@@ -1,0 +1,117 @@
+"""What only a GPU can show; skipped without one. The batched selection that the GPU uses is tested everywhere."""
+
+import pytest
+import torch
+
+from focalrepro.anchors import AnchorGrid
+from focalrepro.config import RunConfig
+from focalrepro.evaluate import select, select_batch
+from focalrepro.losses import detection_focal_loss
+from focalrepro.model import RetinaNet
+from focalrepro.runs import load_splits
+from focalrepro.train import Step, TrainData, batches, config_anchors, learning_rate
+
+CONFIG = RunConfig(
+    dataset="synthetic",
+    image_size=128,
+    backbone="small",
+    weights="none",
+    frozen="nothing",
+    fpn_channels=16,
+    head_convs=1,
+    head_norm="group",
+    first_level=2,
+    last_level=4,
+    anchor_size=2.5,
+    optimizer="adamw",
+    lr=1e-3,
+    batch_size=4,
+    steps=12,
+    warmup=2,
+)
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+
+
+def test_batched_selection_equals_the_one_by_one():
+    torch.manual_seed(0)
+    grid = config_anchors(CONFIG)
+    logits = torch.randn(3, len(grid.boxes), 10) - 4.0
+    logits[1] -= 20  # an image without any detection
+    offsets = torch.randn(3, len(grid.boxes), 4) * 0.3
+    config = CONFIG.replace(topk=200, max_detections=60)
+    batch = select_batch(logits, offsets, grid, config)
+    assert len(batch[0][1]) == 60 and len(batch[1][1]) == 0
+    for i, found in enumerate(batch):
+        for mine, other in zip(found, select(logits[i], offsets[i], grid, config), strict=True):
+            torch.testing.assert_close(mine, other)
+
+
+def losses(device, captured, steps=12):
+    torch.manual_seed(0)
+    train_data, _ = load_splits(CONFIG)
+    model = (
+        RetinaNet(CONFIG, len(train_data.categories)).to(device, memory_format=torch.channels_last).train()
+    )
+    source = TrainData(CONFIG, train_data, device, False)
+    step = Step(model, source, CONFIG, device)
+    if not captured:
+        step.EAGER_STEPS = steps
+    index, flips = (t.to(device) for t in batches(len(source), CONFIG))
+    history = []
+    for i in range(steps):
+        step(index[i], flips[i], learning_rate(i, CONFIG))
+        history.append(step.losses.clone())
+    assert (step.graph is not None) == captured
+    return torch.stack(history).cpu()
+
+
+@cuda
+def test_a_captured_step_trains_as_an_eager_one(data_root):
+    device = torch.device("cuda")
+    torch.testing.assert_close(losses(device, True), losses(device, False), rtol=0.02, atol=0.02)
+
+
+@cuda
+def test_no_step_waits_for_the_device(data_root):
+    device = torch.device("cuda")
+    train_data, _ = load_splits(CONFIG)
+    model = (
+        RetinaNet(CONFIG, len(train_data.categories)).to(device, memory_format=torch.channels_last).train()
+    )
+    source = TrainData(CONFIG, train_data, device, False)
+    step = Step(model, source, CONFIG, device)
+    index, flips = (t.to(device) for t in batches(len(source), CONFIG))
+    step(index[0], flips[0], 1e-3)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for i in range(1, 8):
+            step(index[i], flips[i], 1e-3)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@cuda
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_the_loss_is_the_cpus(gamma):
+    torch.manual_seed(0)
+    logits = torch.randn(2, 500, 10) * 4 - 3
+    labels = torch.randint(-2, 10, (2, 500))
+    here = logits.clone().requires_grad_()
+    there = logits.cuda().requires_grad_()
+    a = detection_focal_loss(here, labels, 0.25, gamma)
+    b = detection_focal_loss(there, labels.cuda(), 0.25, gamma)
+    a.backward()
+    b.backward()
+    torch.testing.assert_close(a, b.cpu(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(here.grad, there.grad.cpu(), rtol=1e-4, atol=1e-5)
+
+
+@cuda
+def test_selection_on_the_device_is_the_cpus():
+    torch.manual_seed(0)
+    grid = config_anchors(CONFIG)
+    logits, offsets = torch.randn(2, len(grid.boxes), 10) - 4.0, torch.randn(2, len(grid.boxes), 4) * 0.3
+    there = AnchorGrid(grid.boxes.cuda(), grid.per_level, grid.levels, grid.shapes)
+    for i, found in enumerate(select_batch(logits.cuda(), offsets.cuda(), there, CONFIG)):
+        for mine, other in zip(found, select(logits[i], offsets[i], grid, CONFIG), strict=True):
+            torch.testing.assert_close(mine.cpu(), other, rtol=1e-4, atol=1e-3)
