@@ -42,6 +42,38 @@ def _alpha_gamma_rows(table: str, label: str) -> tuple[Row, ...]:
     return tuple(rows)
 
 
+def _anchor_rows() -> tuple[Row, ...]:
+    return tuple(
+        Row(row.label, {"anchor_scales": row.fields["scales"], "anchor_ratios": row.fields["ratios"]}, row)
+        for row in TABLES["1c"]
+    )
+
+
+def _ohem_rows() -> tuple[Row, ...]:
+    rows = []
+    for row in TABLES["1d"]:
+        fields = row.fields
+        if fields["loss"] == "ohem":
+            changes = {k: fields[k] for k in ("loss", "ohem_batch", "ohem_nms")}
+            rows.append(Row(row.label, changes | {"ohem_ratio": fields["ohem_ratio"] or 0.0}, row))
+        else:
+            rows.append(Row(row.label, {}, row))
+    return (*rows, Row("hard negatives 1:3, as SSD", {"loss": "hard_negatives", "ohem_ratio": 3.0}))
+
+
+def _star_rows() -> tuple[Row, ...]:
+    rows = []
+    for row in TABLES["3"]:
+        fields = row.fields
+        changes = {k: fields[k] for k in ("loss", "gamma", "alpha", "beta") if k in fields}
+        rows.append(Row(row.label, changes, row))
+    return (*rows, Row("hinge loss on p_t", {"loss": "hinge"}))
+
+
+CE = {"gamma": 0.0, "alpha": 0.5}  # plain cross entropy up to a factor of two
+FOCAL = {"gamma": 2.0, "alpha": 0.25}
+NAMED = (("CE", CE), ("FL", FOCAL))
+
 GRID_GAMMAS = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 GRID_ALPHAS = (0.10, 0.25, 0.50, 0.75, 0.90, 0.99, 0.999)
 
@@ -68,6 +100,45 @@ ABLATIONS: dict[str, Ablation] = {
                 Row(f"γ = {g:g}, α = {a:g}", {"gamma": g, "alpha": a})
                 for g in GRID_GAMMAS
                 for a in GRID_ALPHAS
+            ),
+        ),
+        Ablation(
+            "prior",
+            "the prior π of the initial foreground probability; 0.5 is none",
+            "sections 3.3 and 5.1",
+            tuple(
+                Row(f"{name}, π = {prior:g}", {**loss, "prior": prior})
+                for name, loss in NAMED
+                for prior in (0.5, 0.1, 0.01, 0.001)
+            ),
+        ),
+        Ablation("1c", "anchors: scales and aspect ratios", "Table 1c, section 5.2", _anchor_rows()),
+        Ablation(
+            "1d", "focal loss against online hard example mining", "Table 1d, section 5.1", _ohem_rows()
+        ),
+        Ablation("3", "FL*, and the hinge loss", "Table 3, appendix A and section 3", _star_rows()),
+        Ablation(
+            "normalizer",
+            "what the classification loss is divided by",
+            "section 4, and a question that users ask",
+            tuple(
+                Row(text, {"normalizer": key})
+                for key, text in (
+                    ("positives", "anchors assigned to an object (the paper)"),
+                    ("anchors", "all anchors"),
+                    ("moving", "moving average of the assigned anchors"),
+                    ("image", "assigned anchors of each image"),
+                )
+            ),
+        ),
+        Ablation(
+            "data",
+            "a better loss against more data",
+            "a common explanation",
+            tuple(
+                Row(f"{name}, {fraction:.0%} of the images", {**loss, "train_fraction": fraction})
+                for name, loss in NAMED
+                for fraction in (0.12, 0.25, 0.5, 1.0)
             ),
         ),
     )

@@ -20,6 +20,7 @@ class RunConfig:
     classes: Literal["all", "supercategories"] = "all"
     image_size: int = 256
     train_images: int = 0
+    train_fraction: float = 1.0  # of those images, a random part that is the same for all seeds
     val_images: int = 0
 
     # Model
@@ -45,6 +46,11 @@ class RunConfig:
     loss: str = "focal"  # a name in focalrepro.criteria.LOSSES
     alpha: float = 0.25
     gamma: float = 2.0
+    beta: float = 0.0  # FL*'s shift, appendix A
+    normalizer: Literal["positives", "anchors", "moving", "image"] = "positives"  # of the classification loss
+    ohem_batch: int = 128  # anchors an image that OHEM keeps
+    ohem_nms: float = 0.7
+    ohem_ratio: float = 0.0  # negatives for each positive; 0: as they come
     box_beta: float = 0.11
     box_weight: float = 1.0
 
@@ -77,7 +83,18 @@ class RunConfig:
         _require(0 <= self.alpha <= 1, "alpha", self.alpha, "between 0 and 1")
         _require(self.neg_iou <= self.pos_iou, "neg_iou", self.neg_iou, f"at most pos_iou {self.pos_iou}")
         _require(2 <= self.first_level <= self.last_level, "first_level", self.first_level, "2 … last_level")
-        for field in ("image_size", "fpn_channels", "batch_size", "anchor_scales", "steps", "topk"):
+        _require(0 < self.train_fraction <= 1, "train_fraction", self.train_fraction, "above 0 and at most 1")
+        _require(0 < self.ohem_nms <= 1, "ohem_nms", self.ohem_nms, "above 0 and at most 1")
+        _require(self.ohem_ratio >= 0, "ohem_ratio", self.ohem_ratio, "0 or more")
+        for field in (
+            "image_size",
+            "ohem_batch",
+            "fpn_channels",
+            "batch_size",
+            "anchor_scales",
+            "steps",
+            "topk",
+        ):
             _require(getattr(self, field) >= 1, field, getattr(self, field), "1 or more")
         for field in ("train_images", "val_images", "head_convs", "warmup"):
             _require(getattr(self, field) >= 0, field, getattr(self, field), "0 or more")

@@ -7,11 +7,13 @@ over all anchors, and put it in LOSSES; `RunConfig(loss="its name")` then trains
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from focalrepro import boxes as box_ops
+from focalrepro import ohem
 from focalrepro.config import RunConfig
-from focalrepro.losses import detection_focal_loss
+from focalrepro.losses import detection_focal_loss, signed_logits
 
 
 def focal(logits: Tensor, labels: Tensor, config: RunConfig) -> Tensor:
@@ -19,7 +21,32 @@ def focal(logits: Tensor, labels: Tensor, config: RunConfig) -> Tensor:
     return detection_focal_loss(logits, labels, config.alpha, config.gamma)
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor, RunConfig], Tensor]] = {"focal": focal}
+def focal_star(logits: Tensor, labels: Tensor, config: RunConfig) -> Tensor:
+    """FL* = -α_t log σ(γ x_t + β) / γ (appendix A), which needs γ > 0."""
+    if config.gamma == 0:
+        raise ValueError("RunConfig.gamma is 0; FL* divides by γ, so it must be above 0")
+    x_t, weight = signed_logits(logits, labels, config.alpha)
+    return (weight * F.softplus(-(config.gamma * x_t + config.beta)) / config.gamma).sum()
+
+
+HINGE_MARGIN = 0.5
+
+
+def hinge(logits: Tensor, labels: Tensor, config: RunConfig) -> Tensor:
+    """Hinge loss on p_t (section 3): α_t max(0, margin - p_t), so nothing once p_t is above the margin."""
+    x_t, weight = signed_logits(logits, labels, config.alpha)
+    return (weight * (HINGE_MARGIN - x_t.sigmoid()).clamp(min=0)).sum()
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor, RunConfig], Tensor]] = {
+    "focal": focal,
+    "focal_star": focal_star,
+    "hinge": hinge,
+    "ohem": ohem.ohem,
+    "hard_negatives": ohem.hard_negatives,
+}
+# These pick anchors by their loss: how many operations that takes depends on the data.
+DATA_DEPENDENT = {"ohem", "hard_negatives"}
 
 
 def get_loss(name: str) -> Callable[[Tensor, Tensor, RunConfig], Tensor]:

@@ -1,6 +1,7 @@
 """The results on the repository's front page: written between two markers of README.md, never by hand."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,12 +37,22 @@ def front_page_results() -> str:
     parts.append(f"![AP against γ, here (profile {first}) and in the paper]({figure})")
     parts.append(
         "AP in percent, with the 95 % interval and, where there is more than one, the number of seeds. The last "
-        "line is Spearman's rank correlation of a column with the paper's. Hardware, versions, seeds and commit are "
-        "in each profile's results: "
-        + ", ".join(f"[{name}](results/{name}/README.md)" for name in records)
-        + "."
+        "line is Spearman's rank correlation of a column with the paper's. What it took, runs only:"
     )
+    parts.append("\n".join(_effort(name, r) for name, r in records.items()))
     return "\n\n".join(parts)
+
+
+def _effort(name: str, records: list[dict[str, Any]]) -> str:
+    """One line: runs, machine, time."""
+    seconds = [r["seconds"]["total"] for r in records]
+    hardware = records[0]["hardware"]
+    at_once = 1 if "gpu" in hardware else hardware["cores"]
+    machine = hardware.get("gpu", f"{hardware['cores']} cores of {hardware['cpu']}")
+    return (
+        f"- [{name}](results/{name}/README.md): {len(records)} runs of {np.median(seconds):.0f} s (median), about "
+        f"{sum(seconds) / at_once / 60:.0f} min on {machine}"
+    )
 
 
 def _table(frames: dict[str, pd.DataFrame]) -> str:

@@ -114,16 +114,25 @@ def check_labels(labels: Tensor, classes: int) -> None:
 # For detectors: integer labels, summed over all anchors.
 
 
-def focal_terms(logits: Tensor, labels: Tensor, alpha: float | Tensor, gamma: float | Tensor) -> Tensor:
-    """The plain definition per anchor and class, in fp32: [..., K] from logits [..., K] and labels [...].
+def signed_logits(logits: Tensor, labels: Tensor, alpha: float | Tensor) -> tuple[Tensor, Tensor]:
+    """x_t and α_t per anchor and class, [..., K] in fp32, from logits [..., K] and labels [...].
 
-    labels are class indices, BACKGROUND or IGNORED (whose terms are 0). With x_t = ±x (plus for the labelled
-    class), p_t = σ(x_t), so -log p_t = softplus(-x_t) and (1 - p_t)^γ = exp(-γ softplus(x_t)).
+    x_t is the logit itself for the labelled class and its negative for every other, so p_t = σ(x_t). α_t is
+    alpha, 1 - alpha, or 0 on IGNORED anchors.
     """
     x = logits if logits.dtype == torch.float64 else logits.float()
     is_object = labels.unsqueeze(-1) == torch.arange(logits.shape[-1], device=logits.device)
     x_t = torch.where(is_object, x, -x)
-    weight = torch.where(is_object, alpha, 1 - alpha) * (labels != IGNORED).unsqueeze(-1)
+    return x_t, torch.where(is_object, alpha, 1 - alpha) * (labels != IGNORED).unsqueeze(-1)
+
+
+def focal_terms(logits: Tensor, labels: Tensor, alpha: float | Tensor, gamma: float | Tensor) -> Tensor:
+    """The plain definition per anchor and class, in fp32: [..., K] from logits [..., K] and labels [...].
+
+    labels are class indices, BACKGROUND or IGNORED (whose terms are 0). With p_t = σ(x_t),
+    -log p_t = softplus(-x_t) and (1 - p_t)^γ = exp(-γ softplus(x_t)).
+    """
+    x_t, weight = signed_logits(logits, labels, alpha)
     return weight * (-gamma * F.softplus(x_t)).exp() * F.softplus(-x_t)
 
 

@@ -136,7 +136,7 @@ PROFILES: dict[str, Profile] = {
             "real COCO: 5,705 training images at 256², 80 classes, ResNet-50 v2 trained from C2 up",
             "one GPU",
             _COCO256,
-            ("1a", "1b", "grid"),
+            ("1a", "1b", "prior", "1d", "3", "1c", "grid", "normalizer", "data"),
             {
                 # The paper's optimisation: SGD, warm-up, steps, no norm in the heads; 24 epochs of the subset.
                 "paper": _COCO256.replace(

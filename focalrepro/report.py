@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from focalrepro.ablations import Ablation, get_ablation
+from focalrepro.ablations import ABLATIONS, Ablation, get_ablation
 from focalrepro.config import RunConfig
 from focalrepro.expected import pooled_sd
 from focalrepro.files import write_atomic
@@ -54,7 +54,7 @@ def write_report(profile_name: str, dataset: str = "") -> Path:
     write_atomic(folder / "results.csv", frame.to_csv(index=False))
     sections = []
     for recipe in ("fast", *profile.recipes):
-        for name in profile.ablations:
+        for name in (*profile.ablations, *(n for n in ABLATIONS if n not in profile.ablations)):
             rows = table(records, profile_name, name, recipe, dataset)
             if rows["AP"].notna().any():
                 sections.append(_section(folder, profile, get_ablation(name), rows, recipe))
@@ -142,8 +142,7 @@ def _figure(folder: Path, stem: str, frame: pd.DataFrame, title: str) -> str:
 
     from focalrepro import figures
 
-    is_plane = frame["paper_AP"].isna().all() and {"gamma", "alpha"} <= set(frame.columns)
-    figure = figures.heatmap(frame) if is_plane else figures.ablation(frame, title)
+    figure = figures.heatmap(frame) if stem.startswith("grid") else figures.ablation(frame, title)
     path = folder / "figures" / f"{stem}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130, bbox_inches="tight")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from focalrepro.anchors import AnchorGrid, make_anchors
 from focalrepro.boxes import flip as flip_boxes
 from focalrepro.config import RunConfig
-from focalrepro.criteria import box_loss, get_loss
+from focalrepro.criteria import DATA_DEPENDENT, box_loss, get_loss
 from focalrepro.datasets import DetectionData
 from focalrepro.features import cached_features
 from focalrepro.matching import match_dataset
@@ -110,7 +110,10 @@ def batches(count: int, config: RunConfig) -> tuple[Tensor, Tensor]:
     """
     rng = np.random.default_rng([config.seed, 0x0DE7])
     needed = config.steps * config.batch_size
-    epochs = [rng.permutation(count) for _ in range(-(-needed // count))]
+    images = np.arange(count)
+    if config.train_fraction < 1:
+        images = np.random.default_rng(0).permutation(count)[: max(1, round(config.train_fraction * count))]
+    epochs = [rng.permutation(images) for _ in range(-(-needed // len(images)))]
     index = np.concatenate(epochs)[:needed].reshape(config.steps, config.batch_size)
     flips = rng.integers(0, 2, size=index.shape) * int(config.flip)
     return torch.from_numpy(index), torch.from_numpy(flips)
@@ -168,6 +171,9 @@ class Step:
         self.flip = torch.zeros_like(self.index)
         self.losses = torch.zeros(3, device=device)
         self.finite = torch.ones((), dtype=torch.bool, device=device)
+        self.average = torch.full(
+            (), 100.0, device=device
+        )  # positives a batch; normalizer "moving" alone uses it
         self.graph: torch.cuda.CUDAGraph | None = None
         self.calls = 0
 
@@ -183,7 +189,7 @@ class Step:
         self.calls += 1
         if not self.on_gpu:
             self._step()
-        elif self.calls <= self.EAGER_STEPS:
+        elif self.calls <= self.EAGER_STEPS or self.config.loss in DATA_DEPENDENT:
             side = torch.cuda.Stream(self.device)
             side.wait_stream(torch.cuda.current_stream(self.device))
             with torch.cuda.stream(side):
@@ -202,10 +208,8 @@ class Step:
         inputs, labels, boxes, positive = self.source.batch(self.index, self.flip)
         with autocast(config, self.device):
             logits, offsets = self.model.predict(inputs) if self.source.cached else self.model(inputs[0])
-        # Section 4: both losses are sums over all anchors, divided by the number assigned to an object; "not
-        # total anchors, since the vast majority of anchors are easy negatives and receive negligible loss".
         count = positive.sum().clamp(min=1)
-        class_loss = self.loss_function(logits, labels, config) / count
+        class_loss = self._class_loss(logits, labels, positive, count)
         boxes_loss = box_loss(offsets, self.anchors, boxes, positive, config.box_beta) / count
         loss = class_loss + config.box_weight * boxes_loss
         self.optimizer.zero_grad(set_to_none=True)
@@ -216,6 +220,27 @@ class Step:
         )
         self.losses.copy_(torch.stack([loss, class_loss, boxes_loss]).detach())
         self.optimizer.step()
+
+    def _class_loss(self, logits: Tensor, labels: Tensor, positive: Tensor, count: Tensor) -> Tensor:
+        """The classification loss, divided as the config says.
+
+        Section 4: by the number of anchors assigned to an object, "not total anchors, since the vast majority
+        of anchors are easy negatives and receive negligible loss". The other ways are what people ask about.
+        """
+        config = self.config
+        if config.normalizer == "image":
+            each = [
+                self.loss_function(x, t, config)
+                for x, t in zip(logits.split(1), labels.split(1), strict=True)
+            ]
+            return (torch.stack(each) / positive.sum(1).clamp(min=1)).mean()
+        total = self.loss_function(logits, labels, config)
+        if config.normalizer == "anchors":
+            return total / labels.numel()
+        if config.normalizer == "moving":  # as detectron2 does, whose average starts at 100
+            self.average.mul_(0.9).add_(count, alpha=0.1)
+            return total / self.average
+        return total / count
 
 
 def train(
