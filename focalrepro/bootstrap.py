@@ -37,12 +37,14 @@ class ClassMatches:
     matched:   bool [10, D], true positive at each of IOU_THRESHOLDS
     ignored:   bool [10, D], matched to a crowd region: neither true nor false
     gt_image:  int64 [G], dataset row of each object that is no crowd region
+    score:     float32 [D], confidence of each detection
     """
 
     image: np.ndarray
     matched: np.ndarray
     ignored: np.ndarray
     gt_image: np.ndarray
+    score: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +170,7 @@ def match_table(coco: dict, image_ids: np.ndarray, detections: Detections) -> Ma
                 matched=matched[:, by_score],
                 ignored=ignored[:, by_score],
                 gt_image=by_id[gt_group[objects] % n],
+                score=score[by_score],
             )
         )
     return MatchTable(n_images=len(ids), classes=tuple(classes))
@@ -252,8 +255,12 @@ def bootstrap_ap(
     coco: dict, image_ids: np.ndarray, detections: Detections, replicates: int = 1000, seed: int = 0
 ) -> np.ndarray:
     """AP, AP50, AP75 in percent of `replicates` resamples of the images, float64 [R, 3]."""
-    weights = bootstrap_weights(len(image_ids), replicates, seed)
-    return weighted_ap(match_table(coco, image_ids, detections), weights)
+    return replicates_of(match_table(coco, image_ids, detections), replicates, seed)
+
+
+def replicates_of(table: MatchTable, replicates: int = 1000, seed: int = 0) -> np.ndarray:
+    """AP, AP50, AP75 in percent of resamples of a match table's images, float64 [R, 3]."""
+    return weighted_ap(table, bootstrap_weights(table.n_images, replicates, seed))
 
 
 def interval(

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 
 from focalrepro import hardware
-from focalrepro.bootstrap import bootstrap_ap, interval
+from focalrepro.bootstrap import interval, match_table, replicates_of
 from focalrepro.coco_ap import evaluate_coco
 from focalrepro.config import TRAINING_VERSION, RunConfig, from_dict
 from focalrepro.datasets import DetectionData, data_root, load
 from focalrepro.detections import Detections
+from focalrepro.diagnostics import calibration, loss_distribution
 from focalrepro.evaluate import detect
 from focalrepro.train import TrainResult, train
 
@@ -81,7 +82,8 @@ def run_with_model(
             result.model, config, val_data, device, lambda done, total: report("evaluate", done, total)
         )
     coco = evaluate_coco(val_data.coco, val_data.image_ids, detections)
-    replicates = bootstrap_ap(val_data.coco, val_data.image_ids, detections, REPLICATES)
+    matches = match_table(val_data.coco, val_data.image_ids, detections)
+    replicates = replicates_of(matches, REPLICATES)
     low, high = interval(replicates[:, 0], estimate=coco.metrics["AP"])
     finished = time.perf_counter()
     record = {
@@ -99,6 +101,10 @@ def run_with_model(
         "history": {
             k: [v if np.isfinite(v) else None for v in values] for k, values in result.history.items()
         },
+        "calibration": calibration(matches),
+        "loss_distribution": loss_distribution(result.model, config, val_data, device)
+        if result.status == "done"
+        else None,
         "detections": len(detections),
         "anchors": {"per_image": anchors_per_image(config), "positive_per_image": result.positives},
         "seconds": {
