@@ -102,6 +102,12 @@ class RunConfig:
             _require(getattr(self, field) > 0, field, getattr(self, field), "above 0")
         _require(0 < self.score_threshold < 1, "score_threshold", self.score_threshold, "between 0 and 1")
         _require(
+            self.frozen != "backbone" or not self.flip,
+            "flip",
+            self.flip,
+            'False where frozen is "backbone": cached features cannot be mirrored exactly',
+        )
+        _require(
             self.frozen != "backbone" or self.weights != "none",
             "weights",
             self.weights,

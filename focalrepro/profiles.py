@@ -36,6 +36,7 @@ _COCO_CPU = RunConfig(
     val_images=1000,
     backbone="resnet50v2",
     frozen="backbone",
+    flip=False,
     fpn_channels=64,
     head_convs=1,
     head_norm="group",

@@ -86,7 +86,7 @@ class TrainData:
             x = source[index]
             if self.cached:
                 x = x.permute(0, 3, 1, 2)
-            inputs.append(torch.where(mirrored, x.flip(-1), x))
+            inputs.append(torch.where(mirrored, x.flip(-1), x) if self.flips else x)
         match = self.match[flip, index].long()  # [B, A]
         positive = match >= 0
         at = match.clamp(min=0)

@@ -120,7 +120,7 @@ def test_killed_in_the_middle_it_goes_on(data_root, tmp_path):
     command = [sys.executable, script, store.folder, json.dumps(config.as_dict()), "5"]
     process = subprocess.Popen(list(map(str, command)))
     try:
-        wait_for(lambda: times(store) or process.poll() is not None, 60, "a first finished run")
+        wait_for(lambda: times(store) or process.poll() is not None, 300, "a first finished run")
         workers = children(process.pid)
     finally:
         process.send_signal(signal.SIGKILL)
