@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from focalrepro.ablations import ABLATIONS, Ablation, get_ablation
+from focalrepro.claims import MARGIN, ledger
 from focalrepro.config import RunConfig
 from focalrepro.expected import pooled_sd
 from focalrepro.files import write_atomic
@@ -59,7 +60,15 @@ def write_report(profile_name: str, dataset: str = "") -> Path:
             if rows["AP"].notna().any():
                 sections.append(_section(folder, profile, get_ablation(name), rows, recipe))
     text = (
-        "\n\n".join([_head(profile, records), *sections, _differences(profile), _made(profile, records)])
+        "\n\n".join(
+            [
+                _head(profile, records),
+                _ledger(profile, records),
+                *sections,
+                _differences(profile),
+                _made(profile, records),
+            ]
+        )
         + "\n"
     )
     write_atomic(folder / "README.md", text)
@@ -73,7 +82,7 @@ def _head(profile: Profile, records: list[dict[str, Any]]) -> str:
     ratio = anchors["per_image"] / max(anchors["positive_per_image"], 1e-9)
     return (
         f"# Results of profile `{profile.name}`\n\n"
-        f"{profile.what[0].upper()}{profile.what[1:]}. {anchors['per_image']:,} anchors an image, of which "
+        f"{sentence_case(profile.what)}. {anchors['per_image']:,} anchors an image, of which "
         f"{anchors['positive_per_image']:.0f} are assigned to an object: 1 in {ratio:.0f}. "
         f"{base.steps:,} steps of {base.batch_size} images.\n\n"
         'AP is COCO\'s, in percent, on the validation split. A figure in brackets is the 95 % interval; "rank" '
@@ -83,9 +92,20 @@ def _head(profile: Profile, records: list[dict[str, Any]]) -> str:
     )
 
 
+def _ledger(profile: Profile, records: list[dict[str, Any]]) -> str:
+    return (
+        "## The claims\n\n"
+        + ledger(records, profile.name)
+        + "\n\nDifferences are of AP, paired by image and seed. A "
+        "difference is called clear where its p value, corrected by Holm over the differences of this table, is "
+        f"below .05; a tie where the interval lies within ±{MARGIN:g} AP. A refuted claim holds for this profile: its "
+        "data, resolution and schedule are not the paper's."
+    )
+
+
 def _section(folder: Path, profile: Profile, ablation: Ablation, frame: pd.DataFrame, recipe: str) -> str:
     stem = ablation.name if recipe == "fast" else f"{ablation.name}-{recipe}"
-    title = f"{ablation.title[0].upper()}{ablation.title[1:]}"
+    title = sentence_case(ablation.title)
     heading = f"## {ablation.source.split(',')[0] if ablation.source.startswith('Table') else title}"
     flag = "" if recipe == "fast" else f" --recipe {recipe}"
     lines = [heading, "", f"{title} ({ablation.source}){'' if recipe == 'fast' else f', recipe `{recipe}`'}."]
@@ -106,6 +126,11 @@ def _section(folder: Path, profile: Profile, ablation: Ablation, frame: pd.DataF
     seeds = int(frame["seeds"].max())
     lines.append(f"Again: `focalrepro run {ablation.name} --profile {profile.name} --seeds {seeds}{flag}`")
     return "\n".join(lines)
+
+
+def sentence_case(text: str) -> str:
+    """With a capital first letter, unless it is a Greek one that would turn into a Latin look-alike."""
+    return text[0].upper() + text[1:] if text[0].isascii() else text
 
 
 def pipe_table(frame: pd.DataFrame) -> str:

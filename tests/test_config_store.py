@@ -56,7 +56,7 @@ def test_wrong_values_name_their_field(field, value):
 
 def test_a_random_backbone_cannot_be_frozen():
     with pytest.raises(ValueError, match=r"RunConfig\.weights is 'none'"):
-        RunConfig(weights="none", frozen="backbone")
+        RunConfig(weights="none", frozen="backbone", flip=False)
 
 
 def test_it_is_frozen():

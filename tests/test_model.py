@@ -347,7 +347,7 @@ def test_frozen_backbone_stays_and_is_in_eval(tiny, tmp_path):
     torch.manual_seed(7)
     weights = BACKBONES["small"]().state_dict()
     save_file(weights, tmp_path / "small.safetensors")
-    config = SMALL.replace(frozen="backbone", weights=str(tmp_path / "small.safetensors"))
+    config = SMALL.replace(frozen="backbone", flip=False, weights=str(tmp_path / "small.safetensors"))
     names, model = changed(config, tiny[0])
     assert names and not any(k.startswith("backbone") for k in names)
     assert all(torch.equal(v, weights[k]) for k, v in model.backbone.state_dict().items())

@@ -1,0 +1,101 @@
+"""The statistics of claims: differences between rows with an interval that covers images and, where known, seeds."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from focalrepro.ablations import ABLATIONS, get_ablation
+from focalrepro.expected import pooled_sd
+from focalrepro.results import select, table
+
+Records = list[dict[str, Any]]
+
+# Where no row has a second seed, the seeds' share of a difference is unknown. Practice with COCO detectors is that
+# gaps of one seed below half a point mean nothing, so the interval is widened by that much on both sides.
+UNKNOWN_SEED_MARGIN = 0.5
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An effect in `unit` with its 95 % interval, the p value of "no effect" and how it was come by."""
+
+    effect: float
+    low: float
+    high: float
+    p: float
+    how: str
+    unit: str = "AP"
+
+    def __str__(self) -> str:
+        return f"{self.effect:+.2f} {self.unit} ({self.low:+.2f} … {self.high:+.2f})"
+
+
+class Evidence:
+    """The runs of a profile, by ablation and row."""
+
+    def __init__(self, records: Records, profile: str) -> None:
+        self.records, self.profile = records, profile
+        self.rows: dict[str, dict[str, Records]] = {
+            name: select(records, profile, name) for name in ABLATIONS
+        }
+        frames: list[pd.DataFrame] = [table(records, profile, name) for name in ABLATIONS]
+        self.seed_sd, self.freedom = pooled_sd(frames)
+
+    def row(self, ablation: str, **changes: Any) -> Records:
+        """The records of the ablation's row that has these changes; KeyError where there is no such row."""
+        for row in get_ablation(ablation).rows:
+            if all(row.changes.get(k) == v for k, v in changes.items()):
+                return self.rows[ablation][row.label]
+        raise KeyError(f"ablation {ablation} has no row with {changes}")
+
+    def difference(self, a: Records, b: Records) -> Estimate | None:
+        """Mean AP of a less that of b over the seeds that both have; None where they share none.
+
+        The images' share of its error comes from replicates paired by image; the seeds' share from the standard
+        deviation over seeds, pooled over all rows of the profile. Both are added; the interval is Student's.
+        """
+        seeds = {r["config"]["seed"]: r for r in a}
+        pairs = [(seeds[r["config"]["seed"]], r) for r in b if r["config"]["seed"] in seeds]
+        if not pairs:
+            return None
+        effect = float(np.mean([x["metrics"]["AP"] - y["metrics"]["AP"] for x, y in pairs]))
+        replicates = np.mean(
+            [np.subtract(x["bootstrap"]["AP"], y["bootstrap"]["AP"]) for x, y in pairs], axis=0
+        )
+        images = float(replicates.var(ddof=1))
+        n = len(pairs)
+        if self.freedom:
+            error = np.sqrt(images + 2 * self.seed_sd**2 / n)
+            half = float(stats.t.ppf(0.975, self.freedom)) * error
+            p = 2 * stats.t.sf(abs(effect) / error, self.freedom) if error else float(effect == 0)
+            return Estimate(
+                effect,
+                effect - half,
+                effect + half,
+                float(p),
+                f"{n} seed{'s'[: n > 1]}; error of images and of seeds",
+            )
+        error = np.sqrt(images)
+        half = 1.96 * error + UNKNOWN_SEED_MARGIN
+        beyond = max(abs(effect) - UNKNOWN_SEED_MARGIN, 0.0)
+        p = float(2 * stats.norm.sf(beyond / error)) if error else float(beyond == 0)
+        return Estimate(
+            effect,
+            effect - half,
+            effect + half,
+            p,
+            f"1 seed: images, and ±{UNKNOWN_SEED_MARGIN} for the seed",
+        )
+
+
+def holm(p_values: list[float]) -> list[float]:
+    """Holm's correction for several tests: adjusted p values in the order given."""
+    order = np.argsort(p_values)
+    adjusted, highest = np.empty(len(p_values)), 0.0
+    for rank, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = highest
+    return adjusted.tolist()

@@ -1,0 +1,112 @@
+"""Verdicts on made-up runs whose truth is known."""
+
+import numpy as np
+import pytest
+
+from focalrepro.ablations import get_ablation
+from focalrepro.claims import CLAIMS, judge_all, ledger
+from focalrepro.evidence import UNKNOWN_SEED_MARGIN, Evidence, holm
+from focalrepro.profiles import PROFILES
+
+
+def records(aps, seeds=3, seed_sd=0.3, image_sd=0.8, ablations=("1a", "1b"), **extra):
+    """Runs of the smoke profile: AP by (gamma, alpha), the same luck of the images for all rows."""
+    rng = np.random.default_rng(0)
+    images = rng.normal(0, image_sd, 200)
+    found = {}
+    for name in ablations:
+        for (label, seed), config in get_ablation(name).configs(PROFILES["smoke"].base, range(seeds)).items():
+            ap = aps(config) + rng.normal(0, seed_sd)
+            found[config] = {
+                "run_id": f"{abs(hash((name, label, seed))):012x}"[:12],
+                "status": "done",
+                "config": config.as_dict(),
+                "metrics": {"AP": ap, "AP50": ap, "AP75": ap, "APs": None, "APm": None, "APl": None},
+                "bootstrap": {"AP": (ap + images + rng.normal(0, 0.1, 200)).tolist()},
+                "anchors": {"per_image": 12_000, "positive_per_image": 6.0},
+                "images_per_second": 100.0 + rng.normal(0, 1),
+                "calibration": {"error": 0.1 - 0.02 * (config.gamma > 0) + rng.normal(0, 1e-3)},
+                **extra,
+            }
+    return list(found.values())
+
+
+def verdict(of, sentence):
+    (found,) = [v for claim, v in judge_all(of, "smoke") if claim.sentence.startswith(sentence)]
+    return found.verdict
+
+
+BETTER = "Focal loss (γ = 2"
+
+
+def test_a_clear_gain_is_confirmed_and_a_clear_loss_refuted():
+    assert verdict(records(lambda c: 30 + 3 * (c.gamma == 2)), BETTER) == "confirmed"
+    assert verdict(records(lambda c: 30 - 3 * (c.gamma == 2)), BETTER) == "refuted"
+
+
+def test_a_small_gain_is_undecided():
+    assert verdict(records(lambda c: 30 + 0.2 * (c.gamma == 2)), BETTER) == "undecided"
+
+
+def test_one_seed_needs_more_than_the_usual_luck_of_a_seed():
+    one = {"seeds": 1, "seed_sd": 0.0}
+    assert verdict(records(lambda c: 30 + 0.4 * (c.gamma == 2), **one), BETTER) == "undecided"
+    assert verdict(records(lambda c: 30 + 2.0 * (c.gamma == 2), **one), BETTER) == "confirmed"
+    evidence = Evidence(records(lambda c: 30 + 2.0 * (c.gamma == 2), **one), "smoke")
+    found = evidence.difference(evidence.row("1b", gamma=2.0), evidence.row("1a", alpha=0.75))
+    assert found.high - found.effect > UNKNOWN_SEED_MARGIN and "1 seed" in found.how
+
+
+def test_pairing_by_image_takes_out_the_images_luck():
+    evidence = Evidence(records(lambda c: 30, image_sd=8.0), "smoke")
+    found = evidence.difference(evidence.row("1b", gamma=2.0), evidence.row("1a", alpha=0.75))
+    assert found.high - found.low < 3
+
+
+def test_collapse_and_best_alpha():
+    aps = {0.1: 0.1, 0.25: 10, 0.5: 30, 0.75: 33, 0.9: 31, 0.99: 28, 0.999: 25}
+    of = records(lambda c: aps[c.alpha] if c.gamma == 0 else 30)
+    assert verdict(of, "Cross entropy with α = .10") == "confirmed"
+    assert verdict(of, "The best α for cross entropy") == "confirmed"
+    late = records(lambda c: aps[c.alpha] + 20 * (c.alpha == 0.99) if c.gamma == 0 else 30)
+    assert verdict(late, "The best α for cross entropy") == "refuted"
+    assert verdict(records(lambda c: 30), "Cross entropy with α = .10") == "refuted"
+
+
+def test_counted_and_timed_claims():
+    of = records(lambda c: 30)
+    assert verdict(of, "Among anchors") == "confirmed"
+    assert verdict(of, "Focal loss does not slow") == "confirmed"
+    assert verdict(of, "Focal loss is better calibrated") == "confirmed"
+    slow = [r | {"images_per_second": 100.0 - 30 * (r["config"]["gamma"] > 0)} for r in of]
+    for i, r in enumerate(slow):
+        r["images_per_second"] += i % 3
+    assert verdict(slow, "Focal loss does not slow") == "refuted"
+
+
+def test_ties():
+    def aps(gap):
+        return lambda c: 30 + gap * (c.loss == "focal_star")
+
+    assert verdict(records(aps(0.0), seed_sd=0.05, ablations=("3",)), "FL* ties") == "confirmed"
+    assert verdict(records(aps(5.0), seed_sd=0.05, ablations=("3",)), "FL* ties") == "refuted"
+    assert verdict(records(aps(1.0), seed_sd=0.3, ablations=("3",)), "FL* ties") == "undecided"
+
+
+def test_missing_runs_are_said_to_be_missing():
+    assert {v.verdict for _, v in judge_all([], "smoke")} == {"not run"}
+    text = ledger(records(lambda c: 30), "smoke")
+    assert len(text.splitlines()) == len(CLAIMS) + 2 and "needs grid" in text
+
+
+def test_holm_on_a_worked_example():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+
+
+def test_the_correction_makes_a_verdict_harder():
+    of = records(lambda c: 30 + 3 * (c.gamma == 2))
+    found = [v.p for _, v in judge_all(of, "smoke") if v.p is not None]
+    alone = Evidence(of, "smoke")
+    raw = alone.difference(alone.row("1b", gamma=2.0), alone.row("1a", alpha=0.75)).p
+    assert len(found) == 3 and found[0] >= raw
