@@ -250,3 +250,45 @@ def provenance(records: Records) -> pd.DataFrame:
             "images_per_second": "training images per second (median)",
         }
     ).reset_index()
+
+
+NO_DISTRIBUTION = (
+    "The runs of this profile have no record of their loss distribution; train them again to see it."
+)
+
+
+def with_distribution(records: Records) -> Mapping[str, Any] | None:
+    """The first record that kept its loss distribution."""
+    return next((r for r in records if r.get("loss_distribution")), None)
+
+
+def hardest(record: Mapping[str, Any], share: float = 0.2) -> str:
+    """What the hardest windows carry of the loss, for γ = 0 and γ = 2, foreground and background."""
+    kept = record["loss_distribution"]
+    at = kept["shares"].index(round(1 - share, 2))
+    parts = []
+    for kind in ("foreground", "background"):
+        plain, focal = (1 - kept[kind][gamma][at] for gamma in ("0", "2"))
+        parts.append(
+            f"of the {kind}'s loss the hardest {share:.0%} of the windows carry {plain:.0%} at γ = 0 and {focal:.0%} at γ = 2"
+        )
+    return f"Here, {'; '.join(parts)}."
+
+
+def calibration_table(rows: Mapping[str, Records]) -> pd.DataFrame:
+    """Expected calibration error of each row, mean over its seeds, with AP beside it."""
+    table = []
+    for label, records in rows.items():
+        errors = [
+            r["calibration"]["error"] for r in records if r.get("calibration") and r["calibration"]["error"]
+        ]
+        ap = [r["metrics"]["AP"] for r in records]
+        table.append(
+            {
+                "row": label,
+                "AP": f"{np.mean(ap):.1f}" if ap else NONE,
+                "calibration error": f"{np.mean(errors):.4f}" if errors else NONE,
+                "seeds": len(records),
+            }
+        )
+    return pd.DataFrame(table).set_index("row")

@@ -60,6 +60,7 @@ def execute(source: Path, target: Path, profile: str) -> Path:
             coalesce_streams=True,
             store_widget_state=False,
             execution_timeout=CELL_TIMEOUT,
+            extra_arguments=["--IPKernelApp.log_level=40"],  # else each kernel warns of its local connection
         )
     except papermill.PapermillExecutionError as error:
         raise RuntimeError(

@@ -4,31 +4,14 @@ import pytest
 import torch
 
 from focalrepro.anchors import AnchorGrid
-from focalrepro.config import RunConfig
 from focalrepro.evaluate import select, select_batch
 from focalrepro.losses import detection_focal_loss
 from focalrepro.model import RetinaNet
+from focalrepro.profiles import PROFILES
 from focalrepro.runs import load_splits
 from focalrepro.train import Step, TrainData, batches, config_anchors, learning_rate
 
-CONFIG = RunConfig(
-    dataset="synthetic",
-    image_size=128,
-    backbone="small",
-    weights="none",
-    frozen="nothing",
-    fpn_channels=16,
-    head_convs=1,
-    head_norm="group",
-    first_level=2,
-    last_level=4,
-    anchor_size=2.5,
-    optimizer="adamw",
-    lr=1e-3,
-    batch_size=4,
-    steps=12,
-    warmup=2,
-)
+CONFIG = PROFILES["smoke"].base.replace(lr=1e-3, steps=12, warmup=2)
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
 

@@ -4,12 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pandas as pd
 import pytest
 
-NOTEBOOKS = ("00_focal_loss", "01_dataset", "02_one_run", "03_alpha", "04_gamma", "09_results")
+NOTEBOOKS = [p.stem for p in sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9]*.ipynb"))]
 
 
 def focalrepro(*args, env, check=True):

@@ -1,0 +1,51 @@
+"""Figures of what runs keep besides AP: where their loss lies (Figure 4), and how far to trust their scores."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from focalrepro.figures_style import DARK, LINES, shades, styled
+
+Records = Sequence[Mapping[str, Any]]
+
+
+@styled
+def loss_distribution(record: Mapping[str, Any]) -> Figure:
+    """The paper's Figure 4 from one run: share of the loss carried by the easiest share of the windows, per γ."""
+    figure, panels = plt.subplots(1, 2, figsize=(9.2, 3.9), sharey=True)
+    kept = record["loss_distribution"]
+    for axes, kind in zip(panels, ("foreground", "background"), strict=True):
+        curves = {k: v for k, v in kept[kind].items() if k != "windows"}
+        for i, ((gamma, values), colour) in enumerate(zip(curves.items(), shades(len(curves)), strict=True)):
+            axes.plot(
+                kept["shares"], values, color=colour, linestyle=LINES[i % len(LINES)], label=f"γ = {gamma}"
+            )
+        axes.set(xlabel=f"share of the {kind} windows, easiest first", xlim=(0, 1), ylim=(0, 1))
+        axes.set_title(f"{kind}: {kept[kind]['windows']:,} windows of {kept['images']} images")
+    panels[0].set_ylabel("cumulative share of the loss")
+    panels[0].legend(loc="upper left")
+    return figure
+
+
+@styled
+def reliability(rows: Mapping[str, Records]) -> Figure:
+    """Share of detections that are right (IoU .5) against their score, for the first seed of each row."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.9))
+    shown = {label: r[0]["calibration"] for label, r in rows.items() if r and r[0].get("calibration")}
+    left.plot([0, 1], [0, 1], color=DARK, linewidth=1, linestyle=":", label="perfect")
+    for i, ((label, found), colour) in enumerate(zip(shown.items(), shades(len(shown)), strict=True)):
+        count = np.array(found["count"])
+        style = {"color": colour, "linestyle": LINES[i % len(LINES)], "marker": "o", "markersize": 4}
+        filled = count >= 20  # a share of fewer detections is noise
+        score, share = np.array(found["score"])[filled], np.array(found["right"])[filled]
+        left.plot(score, share, label=f"{label} (error {found['error'] or 0:.3f})", **style)
+        right.plot((np.arange(len(count)) + 0.5) / len(count), np.maximum(count, 0.5), label=label, **style)
+    left.set(xlabel="score", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1))
+    left.set_title("Reliability of the scores")
+    left.legend(loc="upper left")
+    right.set(xlabel="score", ylabel="detections", yscale="log", xlim=(0, 1))
+    right.set_title("How many detections have that score")
+    return figure

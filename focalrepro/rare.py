@@ -1,0 +1,346 @@
+"""Focal loss beyond detection: rare events in tables and small images, the positive rate as the axis.
+
+One small network, one budget, one initialisation; only the loss differs. All seeds and losses of a data set and
+a rate are trained together, as one network with a leading dimension for each: [seeds, losses, …].
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from focalrepro.files import write_atomic
+from focalrepro.losses import sigmoid_focal_loss
+from focalrepro.progress import bar
+from focalrepro.rare_data import RareData, Split, built_in, read_csv, split, training_counts
+
+RATES = (10, 30, 100, 300, 1000)  # negatives to one positive
+SEEDS = 5
+
+
+@dataclass(frozen=True)
+class RareSettings:
+    """What is the same for all losses. Not searched for any of them, so none is favoured by a search."""
+
+    hidden: int = 32  # two hidden layers of this width
+    steps: int = 300
+    batch: int = 512  # rows; fewer rows are taken whole
+    learning_rate: float = 5e-3  # falls to 0 linearly
+    weight_decay: float = 1e-2
+    shares: tuple[float, float] = (0.5, 0.2)  # training, validation; the rest is the test part
+    least_positives: int = 5  # a rate that leaves fewer for training is not run
+
+    def __post_init__(self) -> None:
+        if min(self.hidden, self.steps, self.batch, self.least_positives) < 1:
+            raise ValueError("hidden, steps, batch and least_positives must be 1 or more")
+        if min(self.shares) <= 0 or sum(self.shares) >= 1:
+            raise ValueError(f"shares {self.shares} must be above 0 and leave something to test on")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A loss, and where the output's bias starts.
+
+    gamma 0 is cross entropy; a negative alpha is no class weighting. weighted: positives count as often as the
+    negatives outnumber them. The bias starts at -log((1 - π)/π), with π the share of positives as the loss sees
+    them: the training part's, or a half where `weighted` (or `prior` "half").
+    """
+
+    name: str
+    gamma: float = 0.0
+    alpha: float = -1.0
+    weighted: bool = False
+    prior: str = "rate"
+
+    def loss(self, logits: Tensor, y: Tensor, ratio: Tensor) -> Tensor:
+        """Mean loss of each seed, [S], from logits and 0/1 labels [S, B] and negatives per positive [S, 1]."""
+        if self.weighted:
+            return F.binary_cross_entropy_with_logits(logits, y, pos_weight=ratio, reduction="none").mean(1)
+        return sigmoid_focal_loss(logits, y, self.alpha, self.gamma).mean(1)
+
+    def first_bias(self, ratio: Tensor) -> Tensor:
+        """The output's bias at the start, from negatives per positive."""
+        return torch.zeros_like(ratio) if self.weighted or self.prior == "half" else -ratio.log()
+
+
+CE = Method("cross entropy")
+MOVED = "cross entropy, moved threshold"
+METHODS = (
+    CE,
+    Method("weighted cross entropy", weighted=True),
+    Method("focal loss γ = 2, α = .25", gamma=2.0, alpha=0.25),
+    Method("focal loss γ = 2", gamma=2.0),
+)
+BIAS_METHODS = (METHODS[2], Method("focal loss γ = 2, α = .25, bias 0", gamma=2.0, alpha=0.25, prior="half"))
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Training.
+
+
+def forward(weights: Sequence[Tensor], x: Tensor) -> Tensor:
+    """Logits [S, M, B] of the networks of S seeds and M losses on each seed's rows, x [S, B, D]."""
+    w1, b1, w2, b2, w3, b3 = weights
+    h = F.relu(x.unsqueeze(1) @ w1 + b1)
+    return (F.relu(h @ w2 + b2) @ w3 + b3).squeeze(-1)
+
+
+def first_weights(
+    inputs: int, ratio: Tensor, seeds: Sequence[int], methods: Sequence[Method], hidden: int
+) -> list[Tensor]:
+    """Weights [S, M, in, out] and biases [S, M, 1, out]; of one seed, all losses start from the same ones."""
+    layers = []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
+        made = []
+        for fan_in, fan_out in ((inputs, hidden), (hidden, hidden), (hidden, 1)):
+            bound = (3 / fan_in) ** 0.5 * (2**0.5 if fan_out > 1 else 1)  # He et al.: keeps a ReLU's variance
+            made += [
+                (torch.rand(fan_in, fan_out, generator=generator) * 2 - 1) * bound,
+                torch.zeros(1, fan_out),
+            ]
+        layers.append(made)
+    weights = [
+        torch.stack(layer).unsqueeze(1).repeat(1, len(methods), 1, 1) for layer in zip(*layers, strict=True)
+    ]
+    weights[-1][..., 0, 0] = torch.stack([m.first_bias(ratio) for m in methods], dim=1)
+    return [w.requires_grad_() for w in weights]
+
+
+def train(
+    splits: Sequence[Split], seeds: Sequence[int], methods: Sequence[Method], settings: RareSettings
+) -> list[Tensor]:
+    """Trains every loss on every seed's split with the same batches; the weights as in `first_weights`."""
+    x = torch.from_numpy(np.stack([s.train.x for s in splits]))
+    y = torch.from_numpy(np.stack([s.train.y for s in splits])).float()
+    ratio = (1 - y).sum(1) / y.sum(1)
+    weights = first_weights(x.shape[-1], ratio, seeds, methods, settings.hidden)
+    optimizer = torch.optim.AdamW(
+        weights, settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
+    )
+    fall = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / settings.steps)
+    batches = torch.from_numpy(np.stack([_batches(x.shape[1], s, settings) for s in seeds], axis=1))
+    for rows in batches if len(batches) else [None] * settings.steps:
+        picked = slice(None) if rows is None else (torch.arange(len(seeds)).unsqueeze(1), rows)
+        logits, labels = forward(weights, x[picked]), y[picked]
+        # Each network sees only its own term of the sum, so they train as if alone.
+        loss = sum(m.loss(logits[:, i], labels, ratio.unsqueeze(1)).sum() for i, m in enumerate(methods))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        fall.step()
+    return [w.detach() for w in weights]
+
+
+def _batches(rows: int, seed: int, settings: RareSettings) -> np.ndarray:
+    """Row numbers [steps, batch] of shuffled epochs; empty where a batch holds all rows."""
+    if rows <= settings.batch:
+        return np.empty((0, settings.batch), np.int64)
+    rng, needed = np.random.default_rng(seed), settings.steps * settings.batch
+    order = np.concatenate([rng.permutation(rows) for _ in range(-(-needed // rows))])[:needed]
+    return order.reshape(settings.steps, settings.batch)
+
+
+@torch.no_grad()
+def scores(weights: Sequence[Tensor], x: np.ndarray) -> np.ndarray:
+    """Probabilities of being positive, float64 [S, M, n], of each seed's rows x [S, n, D]."""
+    pieces = [forward(weights, piece) for piece in torch.from_numpy(x).split(4096, dim=1)]
+    return torch.cat(pieces, dim=-1).double().sigmoid().numpy()
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Metrics, all of them weighted.
+
+
+def recall_at_fpr(y: np.ndarray, score: np.ndarray, weight: np.ndarray, fpr: float = 0.01) -> float:
+    """The greatest recall at a threshold that flags at most the share `fpr` of the negatives."""
+    from sklearn.metrics import roc_curve
+
+    false, true, _ = roc_curve(y, score, sample_weight=weight, drop_intermediate=False)
+    return float(true[false <= fpr + 1e-12].max())
+
+
+def calibration_error(y: np.ndarray, score: np.ndarray, weight: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error: |mean score - share of positives| over bins of equal width, by their weight."""
+    index = np.minimum((score * bins).astype(int), bins - 1)
+    gaps = np.bincount(index, weight * (score - y), minlength=bins)
+    return float(np.abs(gaps).sum() / weight.sum())
+
+
+def decisions(y: np.ndarray, flagged: np.ndarray, weight: np.ndarray) -> dict[str, float]:
+    """Precision (NaN where nothing is flagged), recall and F1 of boolean decisions [n]."""
+    true = float(weight[flagged & (y == 1)].sum())
+    all_flagged, positives = float(weight[flagged].sum()), float(weight[y == 1].sum())
+    precision = true / all_flagged if all_flagged else float("nan")
+    return {"precision": precision, "recall": true / positives, "f1": 2 * true / (all_flagged + positives)}
+
+
+def best_threshold(y: np.ndarray, score: np.ndarray, weight: np.ndarray) -> float:
+    """The threshold with the greatest F1, halfway to the next lower score so that it holds on other rows."""
+    order = np.argsort(-score, kind="stable")
+    s, w, hit = score[order], weight[order], y[order] == 1
+    f1 = 2 * np.cumsum(w * hit) / (np.cumsum(w) + w[hit].sum())
+    last = np.append(s[:-1] != s[1:], True)  # equal scores are flagged together
+    at = int(np.flatnonzero(last)[np.argmax(f1[last])])
+    return float((s[at] + s[at + 1]) / 2) if at + 1 < len(s) else float(s[at])
+
+
+def metrics(y: np.ndarray, score: np.ndarray, weight: np.ndarray, threshold: float = 0.5) -> dict[str, float]:
+    """All metrics of probabilities [n] for 0/1 labels [n] with weights [n]."""
+    from sklearn.metrics import average_precision_score
+
+    p = np.clip(score, 1e-12, 1 - 1e-12)
+    log_loss = -np.average(np.where(y == 1, np.log(p), np.log1p(-p)), weights=weight)
+    return {
+        "ap": float(average_precision_score(y, score, sample_weight=weight)),
+        "recall_at_1fpr": recall_at_fpr(y, score, weight),
+        "ece": calibration_error(y, score, weight),
+        "log_loss": float(log_loss),
+        "threshold": threshold,
+        **decisions(y, score >= threshold, weight),
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# The comparison.
+
+
+def plan(profile: str, seeds: int = SEEDS) -> tuple[tuple[int, ...], int, RareSettings]:
+    """Rates, seeds and settings of a profile: at "smoke" two rates, two seeds and few steps."""
+    if profile == "smoke":
+        return (10, 100), min(seeds, 2), RareSettings(steps=60)
+    return RATES, seeds, RareSettings()
+
+
+def check(rates: Sequence[float], seeds: int) -> None:
+    """Raises ValueError unless there is a seed and every rate is 1 or more."""
+    if seeds < 1:
+        raise ValueError(f"seeds is {seeds}; it must be 1 or more (2 for intervals)")
+    if any(not rate >= 1 for rate in rates):
+        raise ValueError("a rate is the number of negatives to one positive: 1 or more, such as 10 100 1000")
+
+
+def training_positives(data: RareData, rate: float, settings: RareSettings) -> int:
+    """How many positives the training part has at the rate."""
+    y = np.repeat([0, 1], [round(settings.shares[0] * (data.y == k).sum()) for k in (0, 1)])
+    return int(y.sum()) if data.own_rate else training_counts(y, rate)[0]
+
+
+def combinations(
+    datasets: Sequence[RareData], rates: Sequence[float], settings: RareSettings
+) -> tuple[list[tuple[RareData, float]], list[str]]:
+    """The pairs of data set and rate to run, and a sentence for each pair that has too few positives."""
+    pairs, left_out = [], []
+    for data in datasets:
+        for rate in (data.rate,) if data.own_rate else rates:
+            count = training_positives(data, rate, settings)
+            if count >= settings.least_positives:
+                pairs.append((data, float(rate)))
+            else:
+                left_out.append(f"{data.name} at {rate_name(rate)} is not run: {count} positives to train on")
+    return pairs, left_out
+
+
+def rate_name(rate: float) -> str:
+    """A rate as it is spoken of: 1:100."""
+    return f"1:{rate:.0f}" if rate >= 10 else f"1:{rate:.2g}"
+
+
+def fitted_scores(
+    data: RareData, rate: float, seeds: int, settings: RareSettings, methods: Sequence[Method] = METHODS
+) -> tuple[list[Split], np.ndarray, np.ndarray]:
+    """Splits [S], and probabilities [S, M, n] on their validation and test parts, of freshly trained networks."""
+    splits = [split(data, rate, seed, settings.shares) for seed in range(seeds)]
+    weights = train(splits, range(seeds), methods, settings)
+    validation = scores(weights, np.stack([s.validation.x for s in splits]))
+    return splits, validation, scores(weights, np.stack([s.test.x for s in splits]))
+
+
+def run_rare(
+    datasets: Sequence[RareData] | None = None,
+    rates: Sequence[float] = RATES,
+    seeds: int = SEEDS,
+    settings: RareSettings | None = None,
+    methods: Sequence[Method] = METHODS,
+    progress: bool = True,
+    notice: Callable[[str], None] | None = None,
+) -> pd.DataFrame:
+    """One row per data set, rate, method and seed, with the counts of the split and all metrics.
+
+    Cross entropy appears twice: decided at .5, and at the threshold with the best F1 on the validation part.
+    notice: is told of pairs of data set and rate with too few positives, which are left out.
+    """
+    check(rates, seeds)
+    settings = settings or RareSettings()
+    pairs, left_out = combinations(built_in() if datasets is None else datasets, rates, settings)
+    for sentence in left_out if notice else ():
+        notice(sentence)
+    rows = []
+    with bar(pairs, desc="rare events", unit="rate", disable=not progress) as steps:
+        for data, rate in steps:
+            steps.set_postfix_str(f"{data.name} {rate_name(rate)}")
+            splits, validation, test = fitted_scores(data, rate, seeds, settings, methods)
+            for seed, s in enumerate(splits):
+                facts = {"dataset": data.name, "rate": rate, "seed": seed} | _counts(s)
+                for i, method in enumerate(methods):
+                    found = metrics(s.test.y, test[seed, i], s.test.weight)
+                    rows.append(facts | {"method": method.name} | found)
+                    if method == CE:
+                        held = s.validation
+                        moved = best_threshold(held.y, validation[seed, i], held.weight)
+                        chosen = decisions(s.test.y, test[seed, i] >= moved, s.test.weight)
+                        rows.append(facts | {"method": MOVED} | found | {"threshold": moved} | chosen)
+    first = ["dataset", "rate", "method", "seed"]
+    frame = pd.DataFrame(rows)
+    return frame[first + [c for c in frame if c not in first]] if rows else pd.DataFrame(columns=first)
+
+
+def _counts(s: Split) -> dict[str, int]:
+    return {
+        f"{part}_{kind}": int((getattr(s, part).y == label).sum())
+        for part in ("train", "test")
+        for kind, label in (("positives", 1), ("negatives", 0))
+    }
+
+
+def command(
+    csv: Path | None = None,
+    target: str = "",
+    seeds: int = SEEDS,
+    rates: Sequence[float] = (),
+    out: Path | None = None,
+    steps: int = 0,
+) -> int:
+    """`focalrepro rare`: prints the table and the verdicts; --out keeps the rows."""
+    from focalrepro import rare_verdicts as words
+
+    if (csv is None) != (not target):
+        raise ValueError(
+            "--csv FILE and --target COLUMN belong together: give both, or none for the built-in data"
+        )
+    if csv is not None and rates:
+        raise ValueError("--rates is for the built-in data: a CSV is run at its own rate; leave it out")
+    settings = RareSettings(steps=steps) if steps else RareSettings()
+    check(rates, seeds)
+    datasets = built_in() if csv is None else [read_csv(csv, target)]
+    print(
+        "\n".join(
+            f"{d.name}: {d.about} ({(d.y == 1).sum()} positives, {(d.y == 0).sum()} negatives)"
+            for d in datasets
+        )
+    )
+    frame = run_rare(datasets, rates or RATES, seeds, settings, notice=print)
+    if frame.empty:
+        raise ValueError("no rate leaves enough positives to train on: give --rates smaller numbers")
+    print("\n" + words.table(words.summarise(frame)).to_string(index=False) + "\n")
+    print("\n".join(words.verdicts(frame, metrics=("ap", "f1"))))
+    print(words.caution(frame))
+    if out is not None:
+        write_atomic(out, frame.to_csv(index=False))
+        print(f"wrote {out}")
+    return 0
