@@ -1,11 +1,13 @@
 """Backbones: images [B, 3, S, S] to the feature maps C_l of stride 2^l that the pyramid is built on."""
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 import torchvision
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
@@ -229,10 +231,12 @@ def make_backbone(name: str, weights: str = "none") -> nn.Module:
     path = Path(weights)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; it should hold the weights of {name}")
-    is_safe = path.suffix == ".safetensors"
-    state = load_file(path) if is_safe else torch.load(path, map_location="cpu", weights_only=True)
     try:
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
         backbone.load(state)
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, RuntimeError, AttributeError, SafetensorError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path}: these are not weights of {name} in its own naming: {error}") from error
     return backbone

@@ -139,7 +139,16 @@ def _work(todo: Queue, news: Queue, folder: Path, device: str, parent: int) -> N
         try:
             record = run(job.config, device, report)
             store.put(record)
-            news.put((job.run_id, record["status"], 1.0, f"AP {record['metrics']['AP']:.1f}"))
+            news.put(
+                (
+                    job.run_id,
+                    record["status"],
+                    1.0,
+                    "no objects in val"
+                    if record["metrics"]["AP"] is None
+                    else f"AP {record['metrics']['AP']:.1f}",
+                )
+            )
         except Exception:
             text = traceback.format_exc()
             store.put_error(job.run_id, text)

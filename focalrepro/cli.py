@@ -125,6 +125,22 @@ def bench(device: Device = "auto") -> int:
     return run_bench(device)
 
 
+def rare(
+    csv: Annotated[
+        Path | None, arg(help="your own table, at its own rate; default: the built-in data")
+    ] = None,
+    target: Annotated[str, arg(help="its binary column; the rarer value is the positive one")] = "",
+    seeds: Annotated[int, arg(help="splits and starts; 2 or more for intervals")] = 5,
+    rates: Annotated[tuple[float, ...], arg(help="negatives to one positive, e.g. 10 100 1000")] = (),
+    steps: Annotated[int, arg(help="training steps; 0: the default")] = 0,
+    out: Annotated[Path | None, arg(help="keep the rows in this CSV")] = None,
+) -> int:
+    """Focal loss on rare events in tables and small images, against cross entropy, weighted and not."""
+    from focalrepro.rare import command
+
+    return command(csv, target, seeds, rates, out, steps)
+
+
 COMMANDS = {
     "run": run,
     "status": status,
@@ -134,6 +150,7 @@ COMMANDS = {
     "notebooks": notebooks,
     "data": data,
     "bench": bench,
+    "rare": rare,
 }
 
 

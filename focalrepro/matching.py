@@ -25,8 +25,9 @@ def match(
 ) -> Tensor:
     """Matches anchors [A, 4] to the boxes [B, M, 4] of B images; valid [B, M] is False on padding.
 
-    As in the authors' code, though not in the paper, an object's best anchors are its own even below pos_iou,
-    unless their IoU is below best_iou (or 0: an object that no anchor touches has none).
+    As in the authors' code, though not in the paper, an object's best anchors are positive even below pos_iou,
+    unless their IoU is below best_iou (or 0: an object that no anchor touches has none). Such an anchor goes to
+    the object that it is best for; in the authors' code it goes to the object that it overlaps most.
     Returns: int16 [B, A], an index into M, BACKGROUND or IGNORED.
     """
     iou = box_ops.pairwise_iou(anchors, boxes).masked_fill(~valid.unsqueeze(-2), -1.0)  # [B, A, M]

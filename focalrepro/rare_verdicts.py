@@ -21,6 +21,7 @@ METRICS = {  # name, and whether more is better
     "precision": ("precision of the decisions", True),
     "recall": ("recall of the decisions", True),
 }
+SHORT = ("AP (95 % interval)", "recall at 1 % FPR", "ECE", "log loss", "F1", "precision", "recall")
 GAIN, LOSS, NO_DIFFERENCE, ONE_SEED = (
     "clear gain",
     "clear loss",
@@ -76,6 +77,18 @@ def table(summary: pd.DataFrame, metrics: Sequence[str] = tuple(METRICS)) -> pd.
             text = text + pd.Series(spans, index=text.index).where(low.notna(), "")
         shown[METRICS[metric][0]] = text
     return shown
+
+
+def printed(summary: pd.DataFrame) -> str:
+    """The table for a terminal: a block per data set and rate, with short names."""
+    short = dict(zip((name for name, _ in METRICS.values()), SHORT, strict=True))
+    blocks = []
+    for (data, rate, positives), rows in table(summary).groupby(
+        ["data", "rate", "positives trained on"], sort=False
+    ):
+        body = rows.iloc[:, 3:].rename(columns=short).to_string(index=False)
+        blocks.append(f"\n{data} at {rate}, {positives} positives to train on\n{body}")
+    return "\n".join(blocks) + "\n"
 
 
 def _plain(value: float) -> str:

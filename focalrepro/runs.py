@@ -95,8 +95,8 @@ def run_with_model(
         "per_class": {name: _number(v) for name, v in coco.per_class.items()},
         "bootstrap": {
             "what": "AP, AP50 in percent over resamples of the val images; seed 0 for every run, so paired",
-            "AP": [round(float(v), 3) for v in replicates[:, 0]],
-            "AP50": [round(float(v), 3) for v in replicates[:, 1]],
+            "AP": [_number(v, 3) for v in replicates[:, 0]],
+            "AP50": [_number(v, 3) for v in replicates[:, 1]],
         },
         "history": {
             k: [v if np.isfinite(v) else None for v in values] for k, values in result.history.items()
@@ -131,6 +131,6 @@ def anchors_per_image(config: RunConfig) -> int:
     return len(config_anchors(config).boxes)
 
 
-def _number(value: float) -> float | None:
+def _number(value: float, digits: int = 4) -> float | None:
     """JSON has no NaN: a metric without any object is null."""
-    return None if np.isnan(value) else round(float(value), 4)
+    return None if np.isnan(value) else round(float(value), digits)

@@ -273,6 +273,10 @@ def train(
             if not step.finite:
                 status = "diverged"
                 break
+    if not all(
+        torch.isfinite(p).all() for p in model.parameters()
+    ):  # the last update may be the one that broke it
+        status = "diverged"
     seconds = time.perf_counter() - start
     return TrainResult(
         model=model,

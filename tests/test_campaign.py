@@ -159,7 +159,9 @@ def test_take_over_copies_what_is_wanted_and_lacking(tmp_path):
 def test_a_frozen_backbones_maps_are_computed_once(data_root, tmp_path):
     torch.manual_seed(3)
     save_file(BACKBONES["small"]().state_dict(), tmp_path / "small.safetensors")
-    config = SMOKE.replace(frozen="backbone", flip=False, weights=str(tmp_path / "small.safetensors"), precision="bf16")
+    config = SMOKE.replace(
+        frozen="backbone", flip=False, weights=str(tmp_path / "small.safetensors"), precision="bf16"
+    )
     jobs = jobs_of(config, range(3))
     before = set((data_root / "cache").glob("features-*"))
     prepare(jobs, "cpu")

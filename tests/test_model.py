@@ -383,3 +383,10 @@ def test_weights_that_are_not_there_or_another_networks(tmp_path):
             make_backbone(name, str(tmp_path / "small.safetensors"))
     with pytest.raises(KeyError):
         ResNet50V2().load({})
+
+
+def test_a_damaged_weights_file_is_named(tmp_path):
+    for name in ("broken.safetensors", "broken.pth"):
+        (tmp_path / name).write_bytes(b"not weights at all")
+        with pytest.raises(ValueError, match=name):
+            make_backbone("small", str(tmp_path / name))
