@@ -139,16 +139,9 @@ def _work(todo: Queue, news: Queue, folder: Path, device: str, parent: int) -> N
         try:
             record = run(job.config, device, report)
             store.put(record)
-            news.put(
-                (
-                    job.run_id,
-                    record["status"],
-                    1.0,
-                    "no objects in val"
-                    if record["metrics"]["AP"] is None
-                    else f"AP {record['metrics']['AP']:.1f}",
-                )
-            )
+            ap = record["metrics"]["AP"]
+            text = "no objects in val" if ap is None else f"AP {ap:.1f}"
+            news.put((job.run_id, record["status"], 1.0, text))
         except Exception:
             text = traceback.format_exc()
             store.put_error(job.run_id, text)

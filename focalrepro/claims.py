@@ -14,6 +14,7 @@ import numpy as np
 from scipy import stats
 
 from focalrepro.evidence import Estimate, Evidence, Records, holm
+from focalrepro.results import replicates
 
 MARGIN = 1.0  # AP; within it two rows are called tied
 LEVEL = 0.05
@@ -88,11 +89,9 @@ def _best_alpha(e: Evidence) -> Verdict | None:
     rows = {label: records for label, records in e.rows["1a"].items() if records}
     if len(rows) < 4:
         return None
-    replicates = np.array(
-        [np.mean([r["bootstrap"]["AP"] for r in records], axis=0) for records in rows.values()]
-    )
+    resampled = np.array([np.mean([replicates(r) for r in records], axis=0) for records in rows.values()])
     alphas = np.array([records[0]["config"]["alpha"] for records in rows.values()])
-    winner = alphas[replicates.argmax(axis=0)]
+    winner = alphas[resampled.argmax(axis=0)]
     share = float(((winner >= 0.5) & (winner <= 0.9)).mean())
     word = "confirmed" if share >= 1 - LEVEL else "refuted" if share <= LEVEL else "undecided"
     at = alphas[int(np.argmax([np.mean([r["metrics"]["AP"] for r in x]) for x in rows.values()]))]
@@ -110,8 +109,8 @@ def _alpha_falls(e: Evidence) -> Verdict | None:
     best_alpha = []
     for gamma in gammas:
         mine = [(c["alpha"], records) for c, records in rows if c["gamma"] == gamma]
-        replicates = np.array([np.mean([r["bootstrap"]["AP"] for r in x], axis=0) for _, x in mine])
-        best_alpha.append(np.array([a for a, _ in mine])[replicates.argmax(axis=0)])
+        resampled = np.array([np.mean([replicates(r) for r in x], axis=0) for _, x in mine])
+        best_alpha.append(np.array([a for a, _ in mine])[resampled.argmax(axis=0)])
     change = best_alpha[-1] - best_alpha[0]
     share = float((change < 0).mean())
     word = (

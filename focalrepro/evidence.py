@@ -9,7 +9,7 @@ from scipy import stats
 
 from focalrepro.ablations import ABLATIONS, get_ablation
 from focalrepro.expected import pooled_sd
-from focalrepro.results import select, table
+from focalrepro.results import replicates, select, table
 
 Records = list[dict[str, Any]]
 
@@ -62,10 +62,8 @@ class Evidence:
         if not pairs:
             return None
         effect = float(np.mean([x["metrics"]["AP"] - y["metrics"]["AP"] for x, y in pairs]))
-        replicates = np.mean(
-            [np.subtract(x["bootstrap"]["AP"], y["bootstrap"]["AP"]) for x, y in pairs], axis=0
-        )
-        images = float(replicates.var(ddof=1))
+        resampled = np.mean([replicates(x) - replicates(y) for x, y in pairs], axis=0)
+        images = float(np.nanvar(resampled, ddof=1))
         n = len(pairs)
         if self.freedom:
             error = np.sqrt(images + 2 * self.seed_sd**2 / n)

@@ -84,6 +84,11 @@ def table(
     return frame
 
 
+def replicates(record: dict[str, Any]) -> np.ndarray:
+    """AP of each resample of the validation images, [R] in percent; NaN where a resample has no object."""
+    return np.array(record["bootstrap"]["AP"], dtype=float)
+
+
 def spread(found: list[dict[str, Any]]) -> dict[str, Any]:
     """The 95 % interval of a row's mean AP, its kind, and the standard deviation over seeds."""
     values = np.array([r["metrics"]["AP"] for r in found], dtype=float)
@@ -95,7 +100,7 @@ def spread(found: list[dict[str, Any]]) -> dict[str, Any]:
     sd = float(values.std(ddof=1)) if len(values) == 2 else np.nan
     if not len(values):
         return {"low": np.nan, "high": np.nan, "sd": np.nan, "interval_of": ""}
-    low, high = interval(np.array(found[0]["bootstrap"]["AP"]), estimate=values[0])
+    low, high = interval(replicates(found[0]), estimate=values[0])
     return {"low": max(low, 0.0), "high": high, "sd": sd, "interval_of": "bootstrap over images"}
 
 
@@ -109,7 +114,7 @@ def difference(a: list[dict[str, Any]], b: list[dict[str, Any]]) -> tuple[float,
     pairs = [(seeds[r["config"]["seed"]], r) for r in b if r["config"]["seed"] in seeds]
     if not pairs:
         raise ValueError("the two rows share no seed; train both with the same --seeds")
-    first, second = (np.mean([p[i]["bootstrap"]["AP"] for p in pairs], axis=0) for i in (0, 1))
+    first, second = (np.mean([replicates(p[i]) for p in pairs], axis=0) for i in (0, 1))
     low, high = paired_interval(first, second)
     return float(np.mean([p[0]["metrics"]["AP"] - p[1]["metrics"]["AP"] for p in pairs])), low, high
 
