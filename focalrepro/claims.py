@@ -210,9 +210,13 @@ def _speed(e: Evidence) -> Verdict | None:
 
 def _calibration(e: Evidence) -> Verdict | None:
     """Expected calibration error of cross entropy less that of focal loss, by seed."""
-    seeds = {r["config"]["seed"]: r for r in e.row("1a", alpha=0.75) if r.get("calibration")}
-    pairs = [(seeds[r["config"]["seed"]], r) for r in e.row("1b", **FL) if r["config"]["seed"] in seeds]
-    gains = [a["calibration"]["error"] - b["calibration"]["error"] for a, b in pairs if b.get("calibration")]
+
+    def errors(records: Records) -> dict[int, float]:
+        kept = {r["config"]["seed"]: (r.get("calibration") or {}).get("error") for r in records}
+        return {seed: error for seed, error in kept.items() if error is not None}
+
+    one, other = errors(e.row("1a", alpha=0.75)), errors(e.row("1b", **FL))
+    gains = [one[seed] - other[seed] for seed in one if seed in other]
     if not gains:
         return None
     clear = len(gains) >= 3
