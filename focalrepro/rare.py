@@ -4,7 +4,8 @@ One small network, one budget, one initialisation; only the loss differs. All se
 a rate are trained together, as one network with a leading dimension for each: [seeds, losses, …].
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from focalrepro.files import write_atomic
 from focalrepro.losses import sigmoid_focal_loss
 from focalrepro.progress import bar
-from focalrepro.rare_data import RareData, Split, built_in, read_csv, split, training_counts
+from focalrepro.rare_data import RareData, Split, built_in, rate_name, read_csv, split, training_positives
 from focalrepro.rare_metrics import best_threshold, decisions, metrics
 
 RATES = (10, 30, 100, 1000)  # negatives to one positive
@@ -173,12 +174,6 @@ def check(rates: Sequence[float], seeds: int) -> None:
         raise ValueError("a rate is the number of negatives to one positive: 1 or more, such as 10 100 1000")
 
 
-def training_positives(data: RareData, rate: float, settings: RareSettings) -> int:
-    """How many positives the training part has at the rate."""
-    y = np.repeat([0, 1], [round(settings.shares[0] * (data.y == k).sum()) for k in (0, 1)])
-    return int(y.sum()) if data.own_rate else training_counts(y, rate)[0]
-
-
 def combinations(
     datasets: Sequence[RareData], rates: Sequence[float], settings: RareSettings
 ) -> tuple[list[tuple[RareData, float]], list[str]]:
@@ -186,7 +181,7 @@ def combinations(
     pairs, left_out = [], []
     for data in datasets:
         for rate in (data.rate,) if data.own_rate else rates:
-            count = training_positives(data, rate, settings)
+            count = training_positives(data, rate, settings.shares[0])
             if count >= settings.least_positives:
                 pairs.append((data, float(rate)))
             else:
@@ -194,9 +189,15 @@ def combinations(
     return pairs, left_out
 
 
-def rate_name(rate: float) -> str:
-    """A rate as it is spoken of: 1:100."""
-    return f"1:{rate:.0f}" if rate >= 10 else f"1:{rate:.2g}"
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keeps torch to one thread: networks this small gain nothing from more, and sums keep their order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def fitted_scores(
@@ -204,9 +205,10 @@ def fitted_scores(
 ) -> tuple[list[Split], np.ndarray, np.ndarray]:
     """Splits [S], and probabilities [S, M, n] on their validation and test parts, of freshly trained networks."""
     splits = [split(data, rate, seed, settings.shares) for seed in range(seeds)]
-    weights = train(splits, range(seeds), methods, settings)
-    validation = scores(weights, np.stack([s.validation.x for s in splits]))
-    return splits, validation, scores(weights, np.stack([s.test.x for s in splits]))
+    with one_thread():
+        weights = train(splits, range(seeds), methods, settings)
+        validation = scores(weights, np.stack([s.validation.x for s in splits]))
+        return splits, validation, scores(weights, np.stack([s.test.x for s in splits]))
 
 
 def run_rare(
@@ -231,7 +233,7 @@ def run_rare(
     rows = []
     with bar(pairs, desc="rare events", unit="rate", disable=not progress) as steps:
         for data, rate in steps:
-            steps.set_postfix_str(f"{data.name} {rate_name(rate)}")
+            steps.set_postfix_str(f"{data.name} {rate_name(rate)}", refresh=False)
             splits, validation, test = fitted_scores(data, rate, seeds, settings, methods)
             for seed, s in enumerate(splits):
                 facts = {"dataset": data.name, "rate": rate, "seed": seed} | _counts(s)

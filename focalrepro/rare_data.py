@@ -119,6 +119,17 @@ def training_counts(y: np.ndarray, rate: float) -> tuple[int, int]:
     return (wanted, negatives) if wanted <= positives else (positives, round(positives * rate))
 
 
+def training_positives(data: RareData, rate: float, share: float) -> int:
+    """How many positives a training part of `share` of the data has at the rate."""
+    y = np.repeat([0, 1], [round(share * int((data.y == label).sum())) for label in (0, 1)])
+    return int(y.sum()) if data.own_rate else training_counts(y, rate)[0]
+
+
+def rate_name(rate: float) -> str:
+    """A rate as it is spoken of: 1:100."""
+    return f"1:{rate:.0f}" if rate >= 10 else f"1:{rate:.2g}"
+
+
 def rate_weights(y: np.ndarray, rate: float) -> np.ndarray:
     """Weights, float64 [n]: 1 for a negative, and for a positive what makes the weighted rate `rate`."""
     positives, negatives = (y == 1).sum(), (y == 0).sum()

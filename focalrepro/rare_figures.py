@@ -9,13 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from focalrepro.figures_style import BLUE, DARK, GREEN, LINES, ORANGE, PURPLE, RED, styled
-from focalrepro.rare import METHODS, MOVED, Method, rate_name
-from focalrepro.rare_data import Split
+from focalrepro.rare import METHODS, MOVED, Method
+from focalrepro.rare_data import Split, rate_name
 from focalrepro.rare_verdicts import METRICS
 
 ORDER = (METHODS[0].name, MOVED, *(m.name for m in METHODS[1:]))
 COLOURS = dict(zip(ORDER, (DARK, PURPLE, ORANGE, BLUE, GREEN), strict=True))
 MARKERS = dict(zip(ORDER, "oPs^v", strict=True))
+DASHES = dict(zip(ORDER, ("-", (0, (5, 1)), *LINES[1:]), strict=True))
 SAME_SCORES = ("ap", "recall_at_1fpr", "ece", "log_loss")  # a moved threshold does not change these
 
 
@@ -47,7 +48,8 @@ def by_rate(summary: pd.DataFrame, metrics: Sequence[str] = ("ap", "ece", "f1"))
         for axes in panels.flat
         for line, text in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2)
+    names = sorted(handles, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+    figure.legend([handles[n] for n in names], names, loc="outside lower center", ncols=2)
     return figure
 
 
@@ -63,7 +65,7 @@ def _lines(axes: Axes, summary: pd.DataFrame, metric: str) -> None:
             yerr=np.stack([rows[metric] - low, high - rows[metric]]),
             color=COLOURS.get(method, RED),
             marker=MARKERS.get(method, "D"),
-            linestyle=LINES[i % len(LINES)],
+            linestyle=DASHES.get(method, "-"),
             markersize=4.5,
             linewidth=1.3,
             elinewidth=1,
@@ -144,7 +146,7 @@ def reliability(
             np.log(share / (1 - share)),
             color=COLOURS.get(method.name, RED),
             marker=MARKERS.get(method.name, "D"),
-            linestyle=LINES[i % len(LINES)],
+            linestyle=DASHES.get(method.name, "-"),
             label=method.name,
         )
     ticks = np.array([0.001, 0.01, 0.1, 0.5, 0.9, 0.99])

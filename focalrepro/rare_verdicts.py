@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from focalrepro.rare import CE, rate_name
+from focalrepro.rare import CE
+from focalrepro.rare_data import rate_name
 
 KEYS = ["dataset", "rate", "method"]
 METRICS = {  # name, and whether more is better

@@ -467,7 +467,7 @@ def test_register_and_load_ones_own_data(made, tmp_path, monkeypatch):
     assert data.name == "mine" and data.split == "val" and data.digest == made.load().digest
     assert list((root / "cache").glob("*/images.npy"))
     assert registry.prepared() == ["mine"]
-    with pytest.raises(DatasetError, match="no weights for 'resnet50'"):
+    with pytest.raises(DatasetError, match="has weights for 'resnet50'"):
         weights_path("mine", "resnet50")
     with pytest.raises(DatasetError, match="choose one of train, val"):
         load("mine", "test", 20)

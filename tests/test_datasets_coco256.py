@@ -114,7 +114,7 @@ def test_absent_weights_are_warned_of_and_can_be_given(source, caplog, tmp_path)
     do(source)
     assert "resnet50-v2-7" in caplog.text and "--weights" in caplog.text
     root = source.parent / "root"
-    with pytest.raises(DatasetError, match="no weights for 'resnet50v2'"):
+    with pytest.raises(DatasetError, match="has weights for 'resnet50v2'"):
         weights_path("coco256", "resnet50v2", root)
     do(source, weights=elsewhere)
     path = weights_path("coco256", "resnet50v2", root)
@@ -165,3 +165,14 @@ def test_the_real_copy(tmp_path):
         assert (len(truth["images"]), len(truth["annotations"])) == (images, boxes)
         data = load("coco256", split, 256, limit=16, root=tmp_path, progress=False)
         assert data.images.shape == (16, 3, 256, 256) and len(data.categories) == 80
+
+
+def test_ones_own_data_takes_the_weights_that_came_with_another_dataset(tmp_path):
+    root = tmp_path / "data"
+    for name, weights in (("mine", {}), ("other", {"resnet50v2": "w.safetensors"})):
+        (root / name).mkdir(parents=True)
+        part = {"annotations": "a.json", "images": ["i"]}
+        descriptor = {"name": name, "train": part, "val": part, "weights": weights}
+        (root / name / "dataset.json").write_text(json.dumps(descriptor))
+    (root / "other" / "w.safetensors").write_bytes(b"")
+    assert weights_path("mine", "resnet50v2", root) == root / "other" / "w.safetensors"

@@ -109,17 +109,25 @@ def load(
 
 
 def weights_path(name: str, backbone: str, root: Path | None = None) -> Path:
-    """The pretrained weights that came with a dataset.  Raises DatasetError if there are none."""
+    """Pretrained weights of a backbone: those that came with this dataset, else with any other that is prepared.
+
+    Raises DatasetError if there are none.
+    """
     root = data_root() if root is None else Path(root)
-    given = describe(name, root).get("weights", {}).get(backbone)
-    if given is None:
-        raise DatasetError(f"dataset {name!r} has no weights for {backbone!r}; give the file with --weights")
-    path = root / name / given
-    if not path.is_file():
-        raise DatasetError(
-            f"{path}: the weights are gone; prepare {name!r} again or give the file with --weights"
-        )
-    return path
+    describe(name, root)
+    for owner in (name, *(other for other in prepared(root) if other != name)):
+        given = describe(owner, root).get("weights", {}).get(backbone)
+        if given is None:
+            continue
+        path = root / owner / given
+        if not path.is_file():
+            raise DatasetError(
+                f"{path}: the weights are gone; prepare {owner!r} again or give the file with --weights"
+            )
+        return path
+    raise DatasetError(
+        f"no prepared dataset has weights for {backbone!r}; give the file: focalrepro data coco256 --weights FILE"
+    )
 
 
 def register(
