@@ -7,7 +7,7 @@ from typing import Any
 from tqdm import tqdm
 
 from focalrepro import hardware, results
-from focalrepro.config import RunConfig
+from focalrepro.config import RunConfig, from_dict
 from focalrepro.narrate import interval_text
 from focalrepro.profiles import get_profile
 
@@ -33,8 +33,8 @@ def short_config(profile: str, steps: int = 0) -> RunConfig:
 
 def baseline_record(profile: str) -> Mapping[str, Any] | None:
     """The kept record of the profile's baseline itself, if there is one."""
-    config = get_profile(profile).base.as_dict()
-    return next((r for r in results.records_or_committed(profile) if r["config"] == config), None)
+    base = get_profile(profile).base
+    return next((r for r in results.records_or_committed(profile) if from_dict(r["config"]) == base), None)
 
 
 def verdict(record: Mapping[str, Any], profile: str) -> str:
