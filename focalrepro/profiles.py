@@ -23,8 +23,8 @@ _QUICK = RunConfig(
     weight_decay=0.05,
     schedule="cosine",
     batch_size=8,
-    steps=400,
-    warmup=40,
+    steps=360,
+    warmup=36,
     val_images=300,
 )
 

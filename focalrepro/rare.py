@@ -30,7 +30,7 @@ class RareSettings:
     """What is the same for all losses. Not searched for any of them, so none is favoured by a search."""
 
     hidden: int = 32  # two hidden layers of this width
-    steps: int = 400
+    steps: int = 300
     batch: int = 256  # rows; fewer rows are taken whole
     learning_rate: float = 5e-3  # falls to 0 linearly
     weight_decay: float = 1e-2
@@ -275,6 +275,8 @@ def command(
         )
     if csv is not None and rates:
         raise ValueError("--rates is for the built-in data: a CSV is run at its own rate; leave it out")
+    if out is not None and out.is_dir():
+        raise ValueError(f"--out {out} is a folder; give the path of a CSV file")
     settings = RareSettings(steps=steps) if steps else RareSettings()
     check(rates, seeds)
     datasets = built_in() if csv is None else [read_csv(csv, target)]

@@ -199,6 +199,10 @@ def read_csv(path: Path, target: str) -> RareData:
     if target not in frame.columns:
         near = difflib.get_close_matches(target, map(str, frame.columns), 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
+        if frame.shape[1] == 1 and ";" in str(frame.columns[0]):
+            raise ValueError(
+                f"{path}: no column {target!r}: its columns are parted by semicolons; save it with commas"
+            )
         names = ", ".join(map(str, frame.columns[:12])) + (", …" if frame.shape[1] > 12 else "")
         raise ValueError(f"{path}: no column {target!r}{hint} Give --target one of: {names}")
     y, positive = _labels(path, frame[target])

@@ -168,9 +168,13 @@ def counts(
     """How often each method is clearly better than cross entropy, clearly worse, or neither, by metric."""
     found = differences(frame, metrics)
     found = found[~found["same"]]
-    count = found.groupby(["metric", "method"], sort=False)["verdict"].value_counts().unstack(fill_value=0)
-    order = [v for v in (GAIN, LOSS, NO_DIFFERENCE, ONE_SEED) if v in count]
-    return count[order].reset_index().assign(metric=lambda c: c["metric"].map(lambda m: METRICS[m][0]))
+    rows = [
+        {"metric": METRICS[metric][0], "method": method}
+        | {verdict: int((group["verdict"] == verdict).sum()) for verdict in (GAIN, LOSS, NO_DIFFERENCE)}
+        for metric in metrics
+        for method, group in found[found["metric"] == metric].groupby("method", sort=False)
+    ]
+    return pd.DataFrame(rows).set_index(["metric", "method"])
 
 
 def caution(frame: pd.DataFrame) -> str:

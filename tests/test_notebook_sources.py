@@ -8,7 +8,10 @@ import nbformat
 import pytest
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
-NAMES = {"00_focal_loss", "01_dataset", "02_one_run", "03_alpha", "04_gamma", "09_results"}
+NAMES = {
+    *("00_focal_loss", "01_dataset", "02_one_run", "03_alpha", "04_gamma"),
+    *("05_loss_distribution", "08_rare_events", "09_results"),
+}
 
 
 def test_all_are_there():

@@ -1,6 +1,7 @@
 """Rare events: rates, splits, weighted metrics, batched training, CSVs and the sentences about the results."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -258,7 +259,7 @@ def test_less_is_better_for_calibration(made_up):
 
 
 def test_counts_and_when_not(made_up):
-    counted = rare_verdicts.counts(made_up, ("ap",)).set_index("method")
+    counted = rare_verdicts.counts(made_up, ("ap",)).loc["average precision"]
     assert counted.loc["better", "clear gain"] == 1 and counted.loc["worse", "clear loss"] == 1
     said = rare_verdicts.when_not(made_up, "worse", ("ap",))
     assert "clear gain in 0, clear loss in 1, no clear difference in 0" in said
@@ -378,6 +379,12 @@ def test_unreadable_csv(tmp_path, content):
         rare_data.read_csv(tmp_path / "f.csv", "a")
 
 
+def test_semicolons_are_recognised(tmp_path):
+    (tmp_path / "f.csv").write_text("a;y\n1;0\n")
+    with pytest.raises(ValueError, match=r"f\.csv: no column 'y': .* semicolons; save it with commas"):
+        rare_data.read_csv(tmp_path / "f.csv", "y")
+
+
 def test_zero_and_one_keep_their_meaning(tmp_path):
     pd.DataFrame({"a": range(40), "y": [0, 1] * 20}).to_csv(tmp_path / "f.csv", index=False)
     assert "y = 1" in rare_data.read_csv(tmp_path / "f.csv", "y").about
@@ -389,6 +396,7 @@ def test_zero_and_one_keep_their_meaning(tmp_path):
         ({"target": "y"}, "belong together"),
         ({"csv": "f.csv"}, "belong together"),
         ({"csv": "f.csv", "target": "y", "rates": (10,)}, "its own rate"),
+        ({"out": Path(".")}, "is a folder"),
         ({"seeds": 0}, "seeds is 0"),
         ({"rates": (100000,), "steps": 1}, "smaller numbers"),
     ],
