@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from focalrepro.ablations import ABLATIONS, Ablation, get_ablation
+from focalrepro.ablations import Ablation, get_ablation
 from focalrepro.claims import MARGIN, ledger
 from focalrepro.config import RunConfig
 from focalrepro.expected import pooled_sd
 from focalrepro.files import write_atomic
 from focalrepro.profiles import PROFILES, Profile, get_profile
-from focalrepro.results import load_records, rank_correlation, runs_frame, table
+from focalrepro.results import load_records, rank_correlation, runs_frame, shown, table
 from focalrepro.store import Store, results_root
 
 CAREFUL = {
@@ -55,10 +55,9 @@ def write_report(profile_name: str, dataset: str = "") -> Path:
     write_atomic(folder / "results.csv", frame.to_csv(index=False))
     sections = []
     for recipe in ("fast", *profile.recipes):
-        for name in (*profile.ablations, *(n for n in ABLATIONS if n not in profile.ablations)):
+        for name in shown(records, profile_name, recipe, dataset):
             rows = table(records, profile_name, name, recipe, dataset)
-            if rows["AP"].notna().any():
-                sections.append(_section(folder, profile, get_ablation(name), rows, recipe))
+            sections.append(_section(folder, profile, get_ablation(name), rows, recipe))
     text = (
         "\n\n".join(
             [

@@ -127,12 +127,26 @@ def rank_correlation(frame: pd.DataFrame) -> tuple[float, int]:
     return float(stats.spearmanr(both["AP"], both["paper_AP"]).statistic), len(both)
 
 
+def shown(records: list[dict[str, Any]], profile: str, recipe: str = "fast", dataset: str = "") -> list[str]:
+    """The ablations that a report shows: the profile's own that have any run, and others that are complete.
+
+    Rows are shared, so every run of Table 1b is also a piece of ablations that nobody has asked for.
+    """
+    own = get_profile(profile).ablations
+    names = []
+    for name in (*own, *(n for n in ABLATIONS if n not in own)):
+        rows = select(records, profile, name, recipe, dataset).values()
+        if (any if name in own else all)(rows):
+            names.append(name)
+    return names
+
+
 def runs_frame(records: list[dict[str, Any]], profile: str, dataset: str = "") -> pd.DataFrame:
     """results.csv: one row per run and ablation row that wants it; runs that no ablation wants come last."""
     rows, named = [], set()
     recipes = ["fast", *get_profile(profile).recipes]
     for recipe in recipes:
-        for name in ABLATIONS:
+        for name in shown(records, profile, recipe, dataset):
             for label, found in select(records, profile, name, recipe, dataset).items():
                 for record in found:
                     rows.append(_run_row(record, name, label, recipe))
