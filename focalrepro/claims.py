@@ -49,6 +49,10 @@ class Claim:
 FL = {"gamma": 2.0, "alpha": 0.25}
 
 
+def _seeds(count: int) -> str:
+    return f"{count} seed{'s'[: count > 1]}"
+
+
 def tie(estimate: Estimate | None) -> Verdict | None:
     """A claim that two rows do not differ by more than MARGIN."""
     if estimate is None:
@@ -183,10 +187,17 @@ def _reshaping(e: Evidence) -> Verdict | None:
         ]  # index 90 of 101: what the easier nine tenths carry
         change[kind] = np.array([after - before for before, after in hardest])
     more = change["background"] - change["foreground"]
-    word = "confirmed" if (more > 0).all() else "refuted" if (more < 0).all() else "undecided"
+    clear = len(records) >= 3
+    word = (
+        "confirmed"
+        if clear and (more > 0).all()
+        else "refuted"
+        if clear and (more < 0).all()
+        else "undecided"
+    )
     text = ", ".join(f"{kind} {np.mean(c):+.0%}" for kind, c in change.items())
     return Verdict(
-        word, f"share of the hardest tenth, γ 0 to 2: {text}", f"{len(records)} seeds, all must agree"
+        word, f"share of the hardest tenth, γ 0 to 2: {text}", f"{_seeds(len(records))}, three must agree"
     )
 
 
@@ -221,7 +232,7 @@ def _calibration(e: Evidence) -> Verdict | None:
         return None
     clear = len(gains) >= 3
     word = "confirmed" if clear and min(gains) > 0 else "refuted" if clear and max(gains) < 0 else "undecided"
-    return Verdict(word, f"error lower by {np.mean(gains):+.3f}", f"{len(gains)} seeds, three must agree")
+    return Verdict(word, f"error lower by {np.mean(gains):+.3f}", f"{_seeds(len(gains))}, three must agree")
 
 
 CLAIMS: tuple[Claim, ...] = (
