@@ -9,6 +9,7 @@ import pandas as pd
 from focalrepro import results
 from focalrepro.ablations import get_ablation
 from focalrepro.config import RunConfig
+from focalrepro.evidence import Evidence
 from focalrepro.profiles import get_profile
 from focalrepro.store import Store
 
@@ -136,7 +137,8 @@ def gains(profile: str, name: str, reference: str, recipe: str = "fast") -> pd.D
     Rows without a run that shares a seed with the reference show "–". "clear" says whether the interval leaves
     out 0. Errors: ValueError for a reference that is no row.
     """
-    found = results.select(results.records_or_committed(profile), profile, name, recipe)
+    records = results.records_or_committed(profile)
+    found, evidence = results.select(records, profile, name, recipe), Evidence(records, profile)
     if reference not in found:
         raise ValueError(f"{name} has no row {reference!r}; it has {', '.join(found)}")
     theirs = {row.label: row.paper.AP for row in get_ablation(name).rows if row.paper}
@@ -145,12 +147,11 @@ def gains(profile: str, name: str, reference: str, recipe: str = "fast") -> pd.D
         if label == reference:
             continue
         entry = {"row": label, f"AP less that of {reference}": NONE, "95 % interval": NONE, "clear": NONE}
-        try:
-            value, low, high = results.difference(found[label], found[reference])
-            clear = "yes" if low > 0 or high < 0 else "no"
-            entry |= dict(zip(list(entry)[1:], (f"{value:+.1f}", _signed(low, high), clear), strict=True))
-        except ValueError:  # no seed in common, or no run at all
-            pass
+        estimate = evidence.difference(found[label], found[reference])
+        if estimate:
+            clear = "yes" if estimate.low > 0 or estimate.high < 0 else "no"
+            shown = (f"{estimate.effect:+.1f}", _signed(estimate.low, estimate.high), clear)
+            entry |= dict(zip(list(entry)[1:], shown, strict=True))
         if label in theirs and reference in theirs:
             entry["in the paper"] = f"{theirs[label] - theirs[reference]:+.1f}"
         rows.append(entry)

@@ -7,7 +7,7 @@ import pandas as pd
 from scipy import stats
 
 from focalrepro.ablations import ABLATIONS, get_ablation
-from focalrepro.bootstrap import interval, paired_interval
+from focalrepro.bootstrap import interval
 from focalrepro.config import from_dict
 from focalrepro.profiles import get_profile
 from focalrepro.store import Store
@@ -102,21 +102,6 @@ def spread(found: list[dict[str, Any]]) -> dict[str, Any]:
         return {"low": np.nan, "high": np.nan, "sd": np.nan, "interval_of": ""}
     low, high = interval(replicates(found[0]), estimate=values[0])
     return {"low": max(low, 0.0), "high": high, "sd": sd, "interval_of": "bootstrap over images"}
-
-
-def difference(a: list[dict[str, Any]], b: list[dict[str, Any]]) -> tuple[float, float, float]:
-    """Mean difference of AP, a - b, over the seeds that both have, with its 95 % interval over images.
-
-    The bootstrap replicates of both sides resample the same images, so they are paired; ValueError where no
-    seed is shared.
-    """
-    seeds = {r["config"]["seed"]: r for r in a}
-    pairs = [(seeds[r["config"]["seed"]], r) for r in b if r["config"]["seed"] in seeds]
-    if not pairs:
-        raise ValueError("the two rows share no seed; train both with the same --seeds")
-    first, second = (np.mean([replicates(p[i]) for p in pairs], axis=0) for i in (0, 1))
-    low, high = paired_interval(first, second)
-    return float(np.mean([p[0]["metrics"]["AP"] - p[1]["metrics"]["AP"] for p in pairs])), low, high
 
 
 def rank_correlation(frame: pd.DataFrame) -> tuple[float, int]:

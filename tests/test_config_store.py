@@ -355,20 +355,6 @@ def test_two_tables_share_a_run():
     assert list(frame.columns)[:17] == design.split()
 
 
-def test_paired_difference():
-    rng = np.random.default_rng(1)
-    images = rng.normal(0, 5, 1000)  # which images were drawn: shared by both sides
-    a = row_records(BEST, [33.0, 34.0])
-    b = row_records(WORST, [30.0, 30.0, 10.0])  # its third seed has no partner
-    for side, ap in ((a, 33.5), (b, 30.0)):
-        for r in side:
-            r["bootstrap"]["AP"] = list(ap + images + rng.normal(0, 0.1, 1000))
-    mean, low, high = results.difference(a, b)
-    assert mean == pytest.approx(3.5) and 3.0 < low < 3.5 < high < 4.0, "the images' spread of 5 cancels"
-    with pytest.raises(ValueError, match="share no seed"):
-        results.difference(a[:1], b[1:2])
-
-
 def test_rank_correlation():
     rows = ABLATIONS["1b"].rows
     records = []
