@@ -21,13 +21,20 @@ def state_of(job: Job, store: Store, committed: Store) -> str:
     return "failed" if store.error_path(job.run_id).exists() else "missing"
 
 
-def seconds_left(missing: int, store: Store, profile: Profile) -> float:
-    """Estimate for so many runs on this machine: from its own runs where there are any."""
+def time_left(missing: int, store: Store, profile: Profile) -> str:
+    """An estimate for so many runs: from this machine's own runs, else the profile's guess for its hardware."""
     own = [r["seconds"]["total"] for r in store.records() if not r.get("reused")]
-    workers = 1 if hardware.pick_device().type == "cuda" else hardware.cores()
-    return (
-        (float(np.median(own)) if own else profile.seconds_per_run) * missing / max(1, min(workers, missing))
-    )
+    here = "cuda" if hardware.pick_device().type == "cuda" else "cpu"
+    if own:
+        workers = 1 if here == "cuda" else hardware.cores()
+        seconds, where = float(np.median(own)), "on this machine, by its own runs"
+    else:
+        workers = 2 if "CPU" in profile.hardware else 1
+        seconds, where = (
+            profile.seconds_per_run,
+            f"on {profile.hardware.split(',')[0]} (a guess: none was run here)",
+        )
+    return f"about {seconds * missing / max(1, min(workers, missing)) / 60:.0f} min {where}"
 
 
 def print_status(profile_name: str, ablations: tuple[str, ...], seeds: int, recipe: str, dataset: str) -> int:
@@ -52,8 +59,7 @@ def print_status(profile_name: str, ablations: tuple[str, ...], seeds: int, reci
         if states[job.run_id] == "failed":
             print(f"  failed: {job.planned.wanted_by[0]}, see {store.error_path(job.run_id)}")
     if missing:
-        minutes = seconds_left(missing, store, profile) / 60
-        print(f"{missing} of {len(jobs)} runs are missing: about {minutes:.0f} min on this machine")
+        print(f"{missing} of {len(jobs)} runs are missing: {time_left(missing, store, profile)}")
         print(
             f"  focalrepro run {' '.join(ablations)} --profile {profile_name} --seeds {seeds}".replace(
                 "  --", " --"
