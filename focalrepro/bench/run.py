@@ -28,34 +28,33 @@ def run_bench(device_name: str = "auto") -> int:
     print(
         f"limits of {_machine(device)}: {limits.teraflops:.2f} TFLOP/s in bf16, copies at {limits.gigabytes:.0f} GB/s"
     )
+    path = results_root("bench") / f"{slug(_machine(device))}.json"
     rows: list[Row] = []
 
     def add(row: Row) -> None:
+        """Shows a row and keeps all that there are, so that an interrupted bench has lost only the current one."""
         rows.append(row)
         print(line(row), flush=True)
+        record = {
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "hardware": hardware.describe(device.type),
+            "limits": vars(limits),
+            "rows": [r.as_dict() for r in rows],
+        }
+        write_json(path, record)
 
     add(bench_loss(device, limits))
     add(bench_postprocessing(device))
-    for row in bench_ap():
-        add(row)
     add(bench_cpu_training("quick"))
     if "coco256" in prepared():
         add(bench_cpu_training("coco-cpu"))
+    for row in bench_ap():
+        add(row)
     if device.type == "cuda":
         add(bench_gpu_training(GPU_CONFIG, device, repeats=3, steps=40))
         add(
             bench_gpu_training(GPU_CONFIG.replace(image_size=800, batch_size=16), device, repeats=2, steps=10)
         )
-    path = results_root("bench") / f"{slug(_machine(device))}.json"
-    write_json(
-        path,
-        {
-            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "hardware": hardware.describe(device.type),
-            "limits": vars(limits),
-            "rows": [row.as_dict() for row in rows],
-        },
-    )
     print(f"kept in {path}")
     return 0
 

@@ -30,12 +30,11 @@ def their_rate(config: RunConfig, device: torch.device, steps: int) -> float:
     """The same of torchvision's loop."""
     data = load(config.dataset, "train", config.image_size, limit=config.train_images, classes=config.classes)
     loop = TorchvisionLoop(config, data, device)
-    for _ in range(2):
-        loop.step()
+    loop.step()
     return config.batch_size * steps / seconds(lambda: [loop.step() for _ in range(steps)], device)
 
 
-def bench_cpu_training(profile: str, repeats: int = 3, steps: int = 12) -> Row:
+def bench_cpu_training(profile: str, repeats: int = 3, steps: int = 12, their_steps: int = 2) -> Row:
     """A profile on the CPU as `focalrepro run` trains it: one run on each core, its own allocator settings.
 
     Against one process of torchvision's loop with all cores and the allocator as it comes. Every measurement is
@@ -43,7 +42,7 @@ def bench_cpu_training(profile: str, repeats: int = 3, steps: int = 12) -> Row:
     """
     cores = hardware.cores()
     pairs = [
-        (sum(_processes("ours", profile, steps, cores)), _processes("theirs", profile, steps, 1)[0])
+        (sum(_processes("ours", profile, steps, cores)), _processes("theirs", profile, their_steps, 1)[0])
         for _ in range(repeats)
     ]
     return Row(
