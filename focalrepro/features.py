@@ -1,7 +1,7 @@
 """Cached features: where the backbone is frozen, its maps are computed once and kept on disk.
 
-There is no horizontal flip then: a strided convolution samples one side of each cell, so a mirrored map is half a
-cell off the map of the mirrored image (8 pixels at stride 16, measured on COCO), and boxes learned from it too.
+There is no horizontal flip then: a strided convolution samples one side of each cell, so a mirrored map is off the
+map of the mirrored image by a part of a cell, and boxes learned from it would be too.
 """
 
 import hashlib
