@@ -1,6 +1,6 @@
 # focalrepro: `make reproduce`, then read results/quick/README.md. `make help` lists the targets.
 PROFILE ?= quick
-SEEDS ?= 1
+SEEDS ?=
 DEVICE ?= auto
 REUSE ?=
 PYTHON ?= python3
@@ -13,10 +13,10 @@ READY := .venv/.ready
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | \
 	  awk -F'\t' '{printf "make %-12s %s\n", $$1, $$2}'
-	@echo; echo "Options: PROFILE=quick|coco-cpu|coco256  SEEDS=1  DEVICE=auto|cpu|cuda  REUSE=1 (take committed runs)"
+	@echo; echo "Options: PROFILE=quick|full-quick|coco-cpu|coco256  SEEDS=1  DEVICE=auto|cpu|cuda  REUSE=1 (take committed runs)"
 
 reproduce: $(READY)  ## train what is missing, execute the notebooks, write results/PROFILE
-	@$(BIN)/focalrepro reproduce --profile $(PROFILE) --seeds $(SEEDS) --device $(DEVICE) $(if $(REUSE),--reuse,)
+	@$(BIN)/focalrepro reproduce --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS)) --device $(DEVICE) $(if $(REUSE),--reuse,)
 
 test: $(READY)  ## the test suite, every notebook included
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -25,7 +25,7 @@ lab: $(READY)  ## JupyterLab on notebooks/
 	@$(BIN)/jupyter lab --notebook-dir notebooks
 
 status: $(READY)  ## what is done and missing in PROFILE
-	@$(BIN)/focalrepro status --profile $(PROFILE) --seeds $(SEEDS)
+	@$(BIN)/focalrepro status --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS))
 
 verify: $(READY)  ## committed results of PROFILE against their expected ranges
 	@$(BIN)/focalrepro verify --profile $(PROFILE)

@@ -76,6 +76,8 @@ NAMED = (("CE", CE), ("FL", FOCAL))
 
 GRID_GAMMAS = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 GRID_ALPHAS = (0.10, 0.25, 0.50, 0.75, 0.90, 0.99, 0.999)
+STAR_GAMMAS = (1.0, 2.0, 4.0)
+STAR_BETAS = (-1.0, 0.0, 1.0, 2.0)
 
 ABLATIONS: dict[str, Ablation] = {
     a.name: a
@@ -117,6 +119,16 @@ ABLATIONS: dict[str, Ablation] = {
             "1d", "focal loss against online hard example mining", "Table 1d, section 5.1", _ohem_rows()
         ),
         Ablation("3", "FL*, and the hinge loss", "Table 3, appendix A and section 3", _star_rows()),
+        Ablation(
+            "plane",
+            "FL* over its γ and β",
+            "Figure 7, appendix A",
+            tuple(
+                Row(f"γ = {g:g}, β = {b:g}", {"loss": "focal_star", "gamma": g, "beta": b, "alpha": 0.25})
+                for g in STAR_GAMMAS
+                for b in STAR_BETAS
+            ),
+        ),
         Ablation(
             "normalizer",
             "what the classification loss is divided by",

@@ -7,15 +7,16 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-ProfileName = Annotated[str, arg(help="smoke, quick, coco-cpu or coco256")]
+ProfileName = Annotated[str, arg(help="smoke, quick, full-quick, coco-cpu or coco256")]
 Device = Annotated[str, arg(help="auto, cpu or cuda")]
+Seeds = Annotated[int, arg(help="how many seeds, from 0 on; 0: as many as the profile has")]
 
 
 def run(
     ablation: Positional[tuple[str, ...]] = (),
     /,
     profile: ProfileName = "quick",
-    seeds: Annotated[int, arg(help="how many seeds; the first is 0")] = 1,
+    seeds: Seeds = 0,
     device: Device = "auto",
     workers: Annotated[int, arg(help="runs at once; 0: as many as cores on a CPU, one on a GPU")] = 0,
     recipe: Annotated[str, arg(help="the profile's recipe")] = "fast",
@@ -49,7 +50,7 @@ def status(
     ablation: Positional[tuple[str, ...]] = (),
     /,
     profile: ProfileName = "quick",
-    seeds: int = 1,
+    seeds: Seeds = 0,
     recipe: str = "fast",
     dataset: str = "",
 ) -> int:
@@ -79,7 +80,7 @@ def verify(
 
 def reproduce(
     profile: ProfileName = "quick",
-    seeds: int = 1,
+    seeds: Seeds = 0,
     device: Device = "auto",
     reuse: Annotated[bool, arg(help="take the committed runs instead of training them again")] = False,
 ) -> int:

@@ -11,6 +11,7 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from focalrepro.backbones import Normalise, make_backbone, weights_of
 from focalrepro.config import RunConfig
+from focalrepro.group_norm import GroupNorm
 
 
 class TopLevels(ExtraFPNBlock):
@@ -47,7 +48,7 @@ class Head(nn.Module):
         for _ in range(convs):
             layers.append(nn.Conv2d(channels, channels, 3, padding=1, bias=norm == "none"))
             if norm == "group":
-                layers.append(nn.GroupNorm(min(32, channels // 4), channels))
+                layers.append(GroupNorm(min(32, channels // 4), channels))
             layers.append(nn.ReLU(inplace=True))
         layers.append(nn.Conv2d(channels, shapes * outputs, 3, padding=1))
         self.layers = nn.Sequential(*layers)

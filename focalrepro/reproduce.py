@@ -17,7 +17,7 @@ from focalrepro.store import Store, results_root
 def run_ablations(
     profile_name: str,
     ablations: Sequence[str] = (),
-    seeds: int = 1,
+    seeds: int = 0,
     device: str = "auto",
     workers: int = 0,
     recipe: str = "fast",
@@ -27,9 +27,10 @@ def run_ablations(
     trial: bool = False,
 ) -> int:
     """Trains the missing runs of a profile's ablations; 1 if a run failed, else 0."""
-    if seeds < 1:
-        raise ValueError(f"--seeds is {seeds}; it must be 1 or more")
+    if seeds < 0:
+        raise ValueError(f"--seeds is {seeds}; it must be 1 or more, or 0 for the profile's own number")
     profile = get_profile(profile_name)
+    seeds = seeds or profile.seeds
     names = list(ablations or profile.ablations)
     changes = {"dataset": dataset} if dataset else {}
     if trial:
@@ -54,7 +55,7 @@ def run_ablations(
     return 1 if failed else 0
 
 
-def reproduce(profile_name: str, seeds: int = 1, device: str = "auto", reuse: bool = False) -> int:
+def reproduce(profile_name: str, seeds: int = 0, device: str = "auto", reuse: bool = False) -> int:
     """The whole reproduction of a profile; returns the exit status."""
     started = time.perf_counter()
     profile = get_profile(profile_name)

@@ -16,7 +16,7 @@ from focalrepro.config import TRAINING_VERSION, RunConfig, from_dict
 from focalrepro.datasets import DetectionData, data_root, load
 from focalrepro.detections import Detections
 from focalrepro.diagnostics import calibration, loss_distribution
-from focalrepro.evaluate import detect
+from focalrepro.evaluate import detect, milliseconds_per_image
 from focalrepro.train import TrainResult, train
 
 __all__ = ["RunConfig", "from_dict", "run", "run_id"]
@@ -113,6 +113,7 @@ def run_with_model(
             "total": round(finished - started, 3),
         },
         "images_per_second": round(result.images_per_second, 2),
+        "inference_ms": round(milliseconds_per_image(result.model, config, val_data, device), 3),
         "data": {
             "train": {"images": len(train_data), "digest": train_data.digest},
             "val": {"images": len(val_data), "digest": val_data.digest},

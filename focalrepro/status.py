@@ -40,6 +40,7 @@ def time_left(missing: int, store: Store, profile: Profile) -> str:
 def print_status(profile_name: str, ablations: tuple[str, ...], seeds: int, recipe: str, dataset: str) -> int:
     """Prints a line per ablation and the total; always exit status 0."""
     profile = get_profile(profile_name)
+    seeds = seeds or profile.seeds
     store = Store.local(profile_name, dataset)
     committed = Store.committed(profile_name)
     changes = {"dataset": dataset} if dataset else {}
