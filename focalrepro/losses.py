@@ -7,7 +7,9 @@ For your own training loop: `FocalLoss` or `sigmoid_focal_loss`. For a detector,
 background: `detection_focal_loss`, which takes integer labels and makes value and gradient in one pass.
 """
 
+import importlib
 from functools import lru_cache
+from types import ModuleType
 
 import torch
 import torch.nn.functional as F
@@ -138,15 +140,30 @@ def focal_terms(logits: Tensor, labels: Tensor, alpha: float | Tensor, gamma: fl
     return weight * (-gamma * F.softplus(x_t)).exp() * F.softplus(-x_t)
 
 
-def detection_focal_loss(logits: Tensor, labels: Tensor, alpha: float, gamma: float) -> Tensor:
+def detection_focal_loss(
+    logits: Tensor, labels: Tensor, alpha: float | Tensor, gamma: float | Tensor
+) -> Tensor:
     """Sum of the focal loss over all anchors and classes (section 4, "Focal loss"), a scalar in fp32.
 
-    logits [..., K] of any float type, labels [...] as in `focal_terms`, which this equals; the gradient is made
-    together with the value. On the CPU it is computed in pieces that stay in the cache.
+    logits [..., K] of any float type, labels [...] as in `focal_terms`, which this equals. On the CPU value and
+    gradient are made together, in pieces that stay in the cache; on CUDA by the kernels of `losses_triton`,
+    where Triton is there. alpha and gamma may be scalar tensors on the logits' device.
     """
     if logits.device.type == "cpu":
         return _FocalSum.apply(logits, labels, float(alpha), float(gamma))
+    kernels = _kernels() if logits.device.type == "cuda" and logits.dtype != torch.float64 else None
+    if kernels:
+        return kernels.focal_sum(logits, labels, alpha, gamma)
     return focal_terms(logits, labels, alpha, gamma).sum()
+
+
+@lru_cache(maxsize=1)
+def _kernels() -> ModuleType | None:
+    """`losses_triton`, or None where Triton is not installed: then the plain definition does it."""
+    try:
+        return importlib.import_module("focalrepro.losses_triton")
+    except ImportError:
+        return None
 
 
 class _FocalSum(torch.autograd.Function):

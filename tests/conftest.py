@@ -1,7 +1,12 @@
 """Shared by all tests: one thread, and a data root of their own with a tiny embedded dataset."""
 
+import os
+
 import pytest
 import torch
+
+if not torch.cuda.is_available():  # Triton reads this when it is first imported, which torchvision does
+    os.environ["TRITON_INTERPRET"] = "1"
 
 from focalrepro.datasets import load
 from focalrepro.datasets.synthetic import generate
