@@ -16,8 +16,10 @@ from focalrepro.config import RunConfig
 from focalrepro.losses import signed_logits
 from focalrepro.matching import BACKGROUND, IGNORED
 
-# NMS is quadratic in its candidates; the hardest 16 per kept anchor leave enough after suppression.
+# NMS is quadratic in its candidates, so it sees the hardest of them: this many for each anchor of the batch.
 CANDIDATES = 16
+# With a ratio, positives decide how large the batch is. They are among the hardest, so fewer candidates do.
+CANDIDATES_WITH_RATIO = 4
 
 
 @lru_cache(maxsize=4)
@@ -43,15 +45,40 @@ def ohem(logits: Tensor, labels: Tensor, config: RunConfig) -> Tensor:
     losses = _anchor_losses(logits, labels)
     total = losses.new_zeros(())
     for loss, label in zip(losses, labels, strict=True):
-        hardest = loss.detach().topk(min(CANDIDATES * config.ohem_batch, len(loss))).indices
-        kept = hardest[nms(boxes[hardest], loss.detach()[hardest].float(), config.ohem_nms)]  # hardest first
-        kept = kept[label[kept] != IGNORED]
-        if config.ohem_ratio:
-            positive = kept[label[kept] >= 0][: max(1, round(config.ohem_batch / (1 + config.ohem_ratio)))]
-            negatives = round(config.ohem_ratio * max(1, len(positive)))
-            kept = torch.cat([positive, kept[label[kept] == BACKGROUND][:negatives]])
-        total = total + loss[kept[: config.ohem_batch]].sum()
+        total = total + loss[choose(loss.detach(), label, boxes, config)].sum()
     return total
+
+
+def choose(loss: Tensor, label: Tensor, boxes: Tensor, config: RunConfig) -> Tensor:
+    """Indices of one image's chosen anchors, from loss [A], label [A] and boxes [A, 4].
+
+    NMS is greedy, so what it keeps of the hardest candidates does not depend on the easier ones: it begins with
+    few candidates and takes more only where these do not fill the batch.
+    """
+    candidates = CANDIDATES_WITH_RATIO if config.ohem_ratio else CANDIDATES
+    most = min(candidates * config.ohem_batch, len(loss))
+    order = loss.topk(most).indices
+    count = min(2 * config.ohem_batch, most)
+    while True:
+        hardest = order[:count]
+        kept = hardest[nms(boxes[hardest], loss[hardest].float(), config.ohem_nms)]  # hardest first
+        chosen, full = _batch(kept[label[kept] != IGNORED], label, config)
+        if full or count == most:
+            return chosen
+        count = min(2 * count, most)
+
+
+def _batch(kept: Tensor, label: Tensor, config: RunConfig) -> tuple[Tensor, bool]:
+    """The first anchors of `kept` that make up the batch, and whether more candidates could not change it."""
+    size, ratio = config.ohem_batch, config.ohem_ratio
+    if not ratio:
+        return kept[:size], len(kept) >= size
+    most = max(1, round(size / (1 + ratio)))
+    positive = kept[label[kept] >= 0][:most]
+    wanted = round(ratio * max(1, len(positive)))
+    negative = kept[label[kept] == BACKGROUND][:wanted]
+    full = len(positive) == most and len(negative) == wanted
+    return torch.cat([positive, negative])[:size], full
 
 
 def hard_negatives(logits: Tensor, labels: Tensor, config: RunConfig) -> Tensor:

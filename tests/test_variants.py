@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torchvision.ops import nms
 
 from focalrepro import ohem
 from focalrepro.ablations import ABLATIONS, plan
@@ -74,6 +75,33 @@ def test_ohem_keeps_the_hardest_anchors_after_suppression():
     # Anchors of 40 px every 16 px: at IoU above .1 only those far apart survive.
     spread = ohem.ohem(logits, torch.full((1, count), BACKGROUND), config.replace(ohem_nms=0.1))
     assert float(spread) < float(wanted)
+
+
+@pytest.mark.parametrize("ratio", [0.0, 3.0])
+@pytest.mark.parametrize("overlap", [0.3, 0.7])
+def test_ohem_chooses_as_if_it_had_seen_all_candidates_at_once(monkeypatch, overlap, ratio):
+    config = SMALL.replace(
+        loss="ohem",
+        image_size=64,
+        first_level=3,
+        last_level=4,
+        ohem_batch=12,
+        ohem_nms=overlap,
+        ohem_ratio=ratio,
+    )
+    boxes = ohem._anchor_boxes((64, (3, 4), config.anchor_size, 3, 3), torch.device("cpu"))
+    generator = torch.Generator().manual_seed(0)
+    loss, draw = (torch.rand(len(boxes), generator=generator) for _ in "ab")
+    label = torch.where(draw < 0.05, 0, torch.where(draw < 0.1, IGNORED, BACKGROUND))
+    monkeypatch.setattr(ohem, "CANDIDATES", len(boxes))
+    monkeypatch.setattr(ohem, "CANDIDATES_WITH_RATIO", len(boxes))
+    order = loss.argsort(descending=True)
+    kept = order[nms(boxes[order], loss[order], overlap)]
+    kept = kept[label[kept] != IGNORED]
+    if ratio:
+        positive = kept[label[kept] >= 0][:3]
+        kept = torch.cat([positive, kept[label[kept] == BACKGROUND][: 3 * len(positive)]])
+    torch.testing.assert_close(ohem.choose(loss, label, boxes, config), kept[:12])
 
 
 def test_ohem_with_a_ratio_takes_three_negatives_for_each_positive():
