@@ -1,5 +1,6 @@
 """The ablations: each a table or figure of the paper, as a baseline and rows that name only what they change."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,17 +20,27 @@ class Row:
 
 @dataclass(frozen=True)
 class Ablation:
-    """name as given to `focalrepro run`; what it shows; the paper's table; rows in the paper's order."""
+    """name as given to `focalrepro run`; what it shows; the paper's table; rows in the paper's order.
+
+    fitted: instead of rows, where these depend on what the baseline has (its backbone, its image size).
+    """
 
     name: str
     title: str
     source: str
     rows: tuple[Row, ...] = field(repr=False)
+    fitted: Callable[[RunConfig], tuple[Row, ...]] | None = field(default=None, repr=False)
+
+    def rows_for(self, base: RunConfig) -> tuple[Row, ...]:
+        """The rows over a baseline."""
+        return self.fitted(base) if self.fitted else self.rows
 
     def configs(self, base: RunConfig, seeds: range | list[int]) -> dict[tuple[str, int], RunConfig]:
         """The config of every (row label, seed)."""
         return {
-            (row.label, seed): base.replace(**row.changes, seed=seed) for row in self.rows for seed in seeds
+            (row.label, seed): base.replace(**row.changes, seed=seed)
+            for row in self.rows_for(base)
+            for seed in seeds
         }
 
 
@@ -70,9 +81,41 @@ def _star_rows() -> tuple[Row, ...]:
     return (*rows, Row("hinge loss on p_t", {"loss": "hinge"}))
 
 
+# The deeper network of the same kind; of the others only one depth is at hand.
+DEEPER = {"small": "small_deep", "resnet18": "resnet34", "resnet50": "resnet101"}
+# Image sides for Table 1e. The embedded scenes are drawn at 128 px, COCO's images are kept at 256 px.
+SIDES = {"small": (96, 128, 160)}
+
+
+def _depth_scale_rows(base: RunConfig) -> tuple[Row, ...]:
+    """Each backbone at three image sizes, then the two-stage detector on the baseline's own.
+
+    The paper's depths and sizes are not ours, so no row has one of the paper's beside it.
+    """
+    whole = base.image_size
+    sides = SIDES.get(base.backbone, (whole // 2, whole * 3 // 4, whole))
+    depths = [base.backbone, *([DEEPER[base.backbone]] if base.backbone in DEEPER else [])]
+    rows = [
+        Row(f"{depth}, {side}²", {"detector": "retinanet", "backbone": depth, "image_size": side})
+        for depth in depths
+        for side in sides
+    ]
+    two_stage = {"detector": "faster_rcnn", "backbone": base.backbone, "image_size": whole}
+    return (*rows, Row(f"Faster R-CNN FPN (two-stage), {base.backbone}, {whole}²", two_stage))
+
+
 CE = {"gamma": 0.0, "alpha": 0.5}  # plain cross entropy up to a factor of two
 FOCAL = {"gamma": 2.0, "alpha": 0.25}
 NAMED = (("CE", CE), ("FL", FOCAL))
+BUDGETS = (0.125, 0.25, 0.5, 1.0, 2.0)  # of the baseline's steps
+
+
+def _budget_rows(base: RunConfig) -> tuple[Row, ...]:
+    """Trainings planned for fewer and more steps: each decays its rate to its own end."""
+    # At least 1, 2, 3, …, so that the rows of a baseline of a few steps still differ.
+    steps = [max(i, round(part * base.steps)) for i, part in enumerate(BUDGETS, start=1)]
+    return tuple(Row(f"{name}, {n} steps", {**loss, "steps": n}) for name, loss in NAMED for n in steps)
+
 
 GRID_GAMMAS = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 GRID_ALPHAS = (0.10, 0.25, 0.50, 0.75, 0.90, 0.99, 0.999)
@@ -118,6 +161,13 @@ ABLATIONS: dict[str, Ablation] = {
         Ablation(
             "1d", "focal loss against online hard example mining", "Table 1d, section 5.1", _ohem_rows()
         ),
+        Ablation(
+            "1e",
+            "depth of the backbone and size of the images, and a two-stage detector",
+            "Table 1e, section 5.2; Table 2",
+            (),
+            _depth_scale_rows,
+        ),
         Ablation("3", "FL*, and the hinge loss", "Table 3, appendix A and section 3", _star_rows()),
         Ablation(
             "plane",
@@ -152,6 +202,13 @@ ABLATIONS: dict[str, Ablation] = {
                 for name, loss in NAMED
                 for fraction in (0.12, 0.25, 0.5, 1.0)
             ),
+        ),
+        Ablation(
+            "budget",
+            "a better loss against a longer training",
+            "a question that users ask",
+            (),
+            _budget_rows,
         ),
     )
 }

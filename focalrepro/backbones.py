@@ -150,17 +150,20 @@ class ResNet50V2(nn.Module):
 
 
 class SmallNet(nn.Module):
-    """For the embedded dataset: four strided stages of 3×3 convolutions, C2 to C4, trained from scratch."""
+    """For the embedded dataset: four strided stages of 3×3 convolutions, C2 to C4, trained from scratch.
+
+    A stage has two convolutions, the first stage one; `depth` multiplies these numbers.
+    """
 
     WIDTHS = (16, 32, 64, 96)
 
-    def __init__(self) -> None:
+    def __init__(self, depth: int = 1) -> None:
         super().__init__()
         stages, inputs = [], 3
         for level, width in enumerate(self.WIDTHS, start=1):
+            convs = depth * (1 if level == 1 else 2)
             layers = [_conv_norm(inputs, width, 2)]
-            if level > 1:
-                layers.append(_conv_norm(width, width, 1))
+            layers += [_conv_norm(width, width, 1) for _ in range(convs - 1)]
             stages.append(nn.Sequential(*layers))
             inputs = width
         self.stages = nn.ModuleList(stages)
@@ -188,6 +191,7 @@ def _conv_norm(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 BACKBONES: dict[str, Callable[[], nn.Module]] = {
     "small": SmallNet,
+    "small_deep": lambda: SmallNet(depth=2),
     "resnet18": lambda: ResNet("resnet18"),
     "resnet34": lambda: ResNet("resnet34"),
     "resnet50": lambda: ResNet("resnet50"),
@@ -223,8 +227,8 @@ def make_backbone(name: str, weights: str = "none") -> nn.Module:
     if weights == "none":
         return backbone
     if weights == "imagenet":
-        if name == "small":
-            raise ValueError("backbone 'small' has no ImageNet weights; set weights to 'crops' or 'none'")
+        if name.startswith("small"):
+            raise ValueError(f"backbone {name!r} has no ImageNet weights; set weights to 'crops' or 'none'")
         state = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].get_state_dict(progress=True)
         backbone.load(state)
         return backbone

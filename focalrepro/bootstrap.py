@@ -12,168 +12,17 @@ and 1,000 replicates cost one matching and some cumulative sums. Weights of one 
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass
-
 import numpy as np
 from scipy.sparse import csr_array
 
-from focalrepro.coco_ap import check_indices, ground_truth_of
-from focalrepro.detections import Detections
+from focalrepro.match_table import (
+    IOU_THRESHOLDS,
+    RECALL_THRESHOLDS,
+    ClassMatches,
+    MatchTable,
+)
 
-IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)  # as COCO computes them, to the last bit
-RECALL_THRESHOLDS = np.linspace(0.0, 1.0, 101)
-MAX_DETECTIONS = 100  # COCO's maxDets, per image and category
-
-_PAIRS_AT_ONCE = 1 << 20  # bounds the memory of the IoU computation
 _CELLS_AT_ONCE = 1 << 21  # matched detections × replicates: float64, some six temporaries, about 100 MB
-
-
-@dataclass(frozen=True, eq=False)
-class ClassMatches:
-    """One category: its D detections in COCO's order (descending score), and its G objects.
-
-    image:     int64 [D], dataset row of each detection
-    matched:   bool [10, D], true positive at each of IOU_THRESHOLDS
-    ignored:   bool [10, D], matched to a crowd region: neither true nor false
-    gt_image:  int64 [G], dataset row of each object that is no crowd region
-    score:     float32 [D], confidence of each detection
-    """
-
-    image: np.ndarray
-    matched: np.ndarray
-    ignored: np.ndarray
-    gt_image: np.ndarray
-    score: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class MatchTable:
-    """All matches of one set of detections on `n_images` images; categories in order of their id."""
-
-    n_images: int
-    classes: tuple[ClassMatches, ...]
-
-
-def _pairs(det_group: np.ndarray, det_box: np.ndarray, gt_group: np.ndarray, gt: dict) -> tuple:
-    """Pairs of detection and object of the same image and category with IoU ≥ .5.
-
-    det_group: int64 [D]; det_box: float64 [D, 4] x, y, w, h; gt_group: int64 [G], ascending;
-    gt: "box" float64 [G, 4] and "crowd" bool [G]. Returns det int64 [P], ascending, gt int64 [P] and
-    iou float64 [P].
-    """
-    first = np.searchsorted(gt_group, det_group, side="left")
-    count = np.searchsorted(gt_group, det_group, side="right") - first
-    # Cut the detections where the number of pairs passes a multiple of the bound.
-    blocks = np.flatnonzero(np.diff(np.cumsum(count) // _PAIRS_AT_ONCE)) + 1
-    found: list[tuple] = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
-    for start, stop in itertools.pairwise([0, *blocks.tolist(), len(count)]):
-        n = count[start:stop]
-        det = np.repeat(np.arange(start, stop), n)
-        within = np.arange(len(det)) - np.repeat(np.cumsum(n) - n, n)
-        obj = first[det] + within
-        dx, dy, dw, dh = det_box[det].T
-        gx, gy, gw, gh = gt["box"][obj].T
-        # The operations and their order are those of COCO's bbIou: a match may hang on the last bit.
-        width = np.minimum(dx + dw, gx + gw) - np.maximum(dx, gx)
-        height = np.minimum(dy + dh, gy + gh) - np.maximum(dy, gy)
-        hit = np.flatnonzero((width > 0) & (height > 0))
-        inter = (width * height)[hit]
-        det_area, gt_area = (dw * dh)[hit], (gw * gh)[hit]
-        # Against a crowd region the union is the detection alone: lying inside it is a full overlap.
-        union = np.where(gt["crowd"][obj[hit]], det_area, det_area + gt_area - inter)
-        iou = inter / union
-        good = iou >= IOU_THRESHOLDS[0]
-        found.append((det[hit][good], obj[hit][good], iou[good]))
-    return tuple(np.concatenate(column) for column in zip(*found, strict=True))
-
-
-def _match(det_group: np.ndarray, det_box: np.ndarray, gt_group: np.ndarray, gt: dict) -> tuple:
-    """COCO's greedy matching (evaluateImg of its API) for all images and categories at once.
-
-    Detections are taken in descending score; each takes the free object of highest IoU, the later one
-    among equals, and a crowd region, which is never used up, only when no object is left for it.
-    Arguments as in `_pairs`, with the detections of a group in descending score.
-    Returns matched and ignored, bool [10, D].
-    """
-    det, obj, iou = _pairs(det_group, det_box, gt_group, gt)
-    crowd = gt["crowd"][obj]
-    order = np.lexsort((obj, iou, ~crowd, det))  # within a detection the preferred object comes last
-    det, obj, iou, crowd = det[order], obj[order], iou[order], crowd[order]
-
-    matched = np.zeros((len(IOU_THRESHOLDS), len(det_group)), bool)
-    ignored = np.zeros_like(matched)
-    taken = np.zeros((len(IOU_THRESHOLDS), len(gt_group)), bool)
-    close = iou >= IOU_THRESHOLDS[:, None]  # [10, P]
-
-    # Round r settles the r-th detection that has a candidate in every group: groups are independent.
-    owner, owner_start, owner_count = np.unique(det, return_index=True, return_counts=True)
-    _, group_start, group_count = np.unique(det_group[owner], return_index=True, return_counts=True)
-    turn = np.arange(len(owner)) - np.repeat(group_start, group_count)
-    by_turn = np.argsort(turn, kind="stable")
-    bounds = np.searchsorted(turn[by_turn], np.arange(turn.max(initial=-1) + 2))
-    for start, stop in itertools.pairwise(bounds.tolist()):
-        mine = by_turn[start:stop]
-        n = owner_count[mine]
-        offset = np.cumsum(n) - n
-        pair = np.arange(n.sum()) + np.repeat(owner_start[mine] - offset, n)
-        free = close[:, pair] & (crowd[pair] | ~taken[:, obj[pair]])
-        best = np.maximum.reduceat(np.where(free, pair, -1), offset, axis=1)  # [10, detections]
-        threshold, column = np.nonzero(best >= 0)
-        chosen = best[threshold, column]
-        ignored[threshold, det[chosen]] = crowd[chosen]
-        matched[threshold, det[chosen]] = ~crowd[chosen]
-        taken[threshold, obj[chosen]] = True
-    return matched, ignored
-
-
-def match_table(coco: dict, image_ids: np.ndarray, detections: Detections) -> MatchTable:
-    """Match `detections` to the objects of `coco` as COCO does over all areas.
-
-    Arguments and errors as in `focalrepro.coco_ap.evaluate_coco`.
-    """
-    check_indices(coco, image_ids, detections)
-    truth = ground_truth_of(coco, image_ids)
-    categories = np.array(sorted(category["id"] for category in truth["categories"]), np.int64)
-    ids = np.asarray(image_ids, np.int64)
-    by_id = np.argsort(ids)  # COCO walks the images in order of id, which decides ties of the score
-    n = max(len(ids), 1)
-
-    annotations = truth["annotations"]
-    gt_rank = np.searchsorted(ids[by_id], np.array([a["image_id"] for a in annotations], np.int64))
-    gt_class = np.searchsorted(categories, np.array([a["category_id"] for a in annotations], np.int64))
-    gt_order = np.argsort(gt_class * n + gt_rank, kind="stable")
-    gt_group = (gt_class * n + gt_rank)[gt_order]
-    gt = {
-        "box": np.array([a["bbox"] for a in annotations], np.float64).reshape(-1, 4)[gt_order],
-        "crowd": np.array([a["iscrowd"] for a in annotations], bool)[gt_order],
-    }
-
-    rank = np.empty(len(ids), np.int64)
-    rank[by_id] = np.arange(len(ids))
-    group = np.searchsorted(categories, detections.labels + 1) * n + rank[detections.image_index]
-    order = np.lexsort((-detections.scores, group))  # stable, so ties keep the order of the input
-    group = group[order]
-    place = np.arange(len(group)) - np.searchsorted(group, group, side="left")
-    order, group = order[place < MAX_DETECTIONS], group[place < MAX_DETECTIONS]
-    matched, ignored = _match(group, detections.xywh()[order], gt_group, gt)
-
-    score, image = detections.scores[order], detections.image_index[order]
-    classes = []
-    for k in range(len(categories)):
-        low, high = np.searchsorted(group, [k * n, (k + 1) * n])
-        by_score = low + np.argsort(-score[low:high], kind="stable")
-        objects = (gt_group // n == k) & ~gt["crowd"]
-        classes.append(
-            ClassMatches(
-                image=image[by_score],
-                matched=matched[:, by_score],
-                ignored=ignored[:, by_score],
-                gt_image=by_id[gt_group[objects] % n],
-                score=score[by_score],
-            )
-        )
-    return MatchTable(n_images=len(ids), classes=tuple(classes))
 
 
 def _class_ap(matches: ClassMatches, threshold: int, weights: np.ndarray, objects: np.ndarray) -> np.ndarray:
@@ -251,13 +100,6 @@ def bootstrap_weights(n_images: int, replicates: int = 1000, seed: int = 0) -> n
     return weights
 
 
-def bootstrap_ap(
-    coco: dict, image_ids: np.ndarray, detections: Detections, replicates: int = 1000, seed: int = 0
-) -> np.ndarray:
-    """AP, AP50, AP75 in percent of `replicates` resamples of the images, float64 [R, 3]."""
-    return replicates_of(match_table(coco, image_ids, detections), replicates, seed)
-
-
 def replicates_of(table: MatchTable, replicates: int = 1000, seed: int = 0) -> np.ndarray:
     """AP, AP50, AP75 in percent of resamples of a match table's images, float64 [R, 3]."""
     return weighted_ap(table, bootstrap_weights(table.n_images, replicates, seed))
@@ -288,10 +130,3 @@ def interval(
     if estimate is not None:
         low, high = 2 * estimate - high, 2 * estimate - low
     return float(low), float(high)
-
-
-def paired_interval(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Percentile interval of a − b, both [R] from the same images and the same `bootstrap_weights`."""
-    if np.shape(a) != np.shape(b):
-        raise ValueError(f"{np.shape(a)} and {np.shape(b)} replicates cannot be paired")
-    return interval(np.asarray(a) - np.asarray(b), level)

@@ -126,18 +126,19 @@ def _work(todo: Queue, news: Queue, folder: Path, device: str, parent: int) -> N
     _die_with(parent)
     import torch
 
+    from focalrepro.engines import Engines
     from focalrepro.runs import run
 
     if hardware.pick_device(device).type == "cpu":
         torch.set_num_threads(1)
-    store = Store(folder)
+    store, engines = Store(folder), Engines()
     while (job := todo.get()) is not None:
 
         def report(phase: str, done: int, total: int, run_id: str = job.run_id) -> None:
             news.put((run_id, phase, done / total, ""))
 
         try:
-            record = run(job.config, device, report)
+            record = run(job.config, device, report, engines)
             store.put(record)
             ap = record["metrics"]["AP"]
             text = "no objects in val" if ap is None else f"AP {ap:.1f}"

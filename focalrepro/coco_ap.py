@@ -1,18 +1,19 @@
-"""COCO's average precision and recall of a set of detections, by faster-coco-eval.
+"""COCO's average precision and recall of a set of detections, from their match tables.
 
-Results agree with pycocotools (asserted by a test), the reference evaluator, but also exist for an empty
-set of detections and tell "no such object" (nan) from "nothing found" (0).
+The numbers are pycocotools' (asserted by a test), but they also exist for an empty set of detections and tell
+"no such object" (nan) from "nothing found" (0).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from faster_coco_eval import COCO, COCOeval_faster
 
 from focalrepro.detections import Detections
+from focalrepro.match_table import RECALL_THRESHOLDS, ClassMatches, MatchTable, match_tables
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")  # COCO's order
 
@@ -29,80 +30,64 @@ class CocoResult:
     per_class: dict[str, float]
 
 
-def ground_truth_of(coco: dict, image_ids: np.ndarray) -> dict:
-    """The COCO-format dict restricted to `image_ids`, annotations renumbered from 1.
+def average_precision(matches: ClassMatches) -> np.ndarray:
+    """AP of one category at each IoU threshold, [10] in 0..1: the mean, over 101 recalls, of the precision there.
 
-    It is a copy because evaluators write into what they are given, and renumbered because they read
-    annotation id 0 as "unmatched". `area` defaults to width × height, `iscrowd` to 0.
-
-    Raises ValueError for duplicate image ids or ids that `coco` does not hold.
+    The precision at a recall is the best one at that recall or a higher one. nan without an object.
     """
-    ids = set(np.asarray(image_ids).tolist())
-    if len(ids) != len(image_ids):
-        raise ValueError("image_ids holds an id twice")
-    images = [dict(image) for image in coco["images"] if image["id"] in ids]
-    if len(images) != len(ids):
-        raise ValueError(f"{len(ids) - len(images)} of the image_ids are not images of the ground truth")
-    annotations = []
-    for annotation in coco["annotations"]:
-        if annotation["image_id"] in ids:
-            x, y, width, height = annotation["bbox"]
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": annotation["image_id"],
-                    "category_id": annotation["category_id"],
-                    "bbox": [x, y, width, height],
-                    "area": annotation.get("area", width * height),
-                    "iscrowd": int(annotation.get("iscrowd", 0)),
-                }
-            )
-    return {"images": images, "annotations": annotations, "categories": [dict(c) for c in coco["categories"]]}
+    if not len(matches.gt_image):
+        return np.full(len(matches.matched), math.nan)
+    true = np.cumsum(matches.matched, axis=1)
+    false = np.cumsum(~(matches.matched | matches.ignored), axis=1)
+    precision = true / (true + false + np.spacing(1))  # the evaluator's guard against 0 / 0
+    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    result = np.zeros(len(precision))
+    for t, recall in enumerate(true / len(matches.gt_image)):
+        at = np.searchsorted(recall, RECALL_THRESHOLDS, side="left")
+        result[t] = precision[t, at[at < precision.shape[1]]].sum() / len(RECALL_THRESHOLDS)
+    return result
 
 
-def check_indices(coco: dict, image_ids: np.ndarray, detections: Detections) -> None:
-    """Raise ValueError for a detection on an unknown image row or of an unknown category.
-
-    The evaluators drop the latter without a word, which would hide an off-by-one in the labels.
-    """
-    rows, labels = detections.image_index, detections.labels
-    if len(rows) and (rows.min() < 0 or rows.max() >= len(image_ids)):
-        raise ValueError(f"image_index leaves 0..{len(image_ids) - 1}")
-    if not np.isin(labels + 1, [category["id"] for category in coco["categories"]]).all():
-        raise ValueError("a label + 1 is no category id of the ground truth")
+def average_recall(matches: ClassMatches, detections: int) -> float:
+    """Share of one category's objects found by so many detections an image, mean over IoU; nan without an object."""
+    if not len(matches.gt_image):
+        return math.nan
+    found = (matches.matched & (matches.place < detections)).sum(axis=1)
+    return float((found / len(matches.gt_image)).mean())
 
 
-def _percent(value: float) -> float:
-    """COCO's −1 ("no such object") as nan, anything else in percent."""
-    return math.nan if value < 0 else 100.0 * float(value)
+def _mean(values: np.ndarray) -> float:
+    """The mean over what is there, in percent; nan if nothing is."""
+    values = values[~np.isnan(values)]
+    return 100.0 * float(values.mean()) if len(values) else math.nan
+
+
+def summarise(tables: Mapping[str, MatchTable], names: list[str]) -> CocoResult:
+    """COCO's metrics from the match tables of all AREAS; names of the categories, in order of their id."""
+    precision = {
+        area: np.array([average_precision(c) for c in table.classes]).reshape(-1, 10)
+        for area, table in tables.items()
+    }
+    overall = precision["all"]
+    metrics = {"AP": _mean(overall), "AP50": _mean(overall[:, 0]), "AP75": _mean(overall[:, 5])}
+    metrics |= {f"AP{area[0]}": _mean(precision[area]) for area in ("small", "medium", "large")}
+    for most in (1, 10, 100):
+        recall = np.array([average_recall(c, most) for c in tables["all"].classes])
+        metrics[f"AR{most}"] = _mean(recall)
+    return CocoResult(
+        metrics=metrics,
+        per_class={name: 100.0 * float(row.mean()) for name, row in zip(names, overall, strict=True)},
+    )
+
+
+def category_names(coco: dict) -> list[str]:
+    """In order of their id, as match tables have their categories."""
+    return [c["name"] for c in sorted(coco["categories"], key=lambda c: c["id"])]
 
 
 def evaluate_coco(coco: dict, image_ids: np.ndarray, detections: Detections) -> CocoResult:
-    """Evaluate `detections` on the images `image_ids` of `coco`; silent, and `coco` stays as it is.
-
-    coco:      COCO-format ground truth, boxes x, y, w, h in pixels, category ids label + 1
-    image_ids: int [N], the COCO id of each dataset row
-
-    At most 100 detections an image and category count, as in COCO. Raises ValueError where
-    `ground_truth_of` or `check_indices` does.
-    """
-    check_indices(coco, image_ids, detections)
-    truth = ground_truth_of(coco, image_ids)
-    results = detections.to_coco(image_ids)
-    for number, result in enumerate(results, start=1):
-        result |= {"id": number, "area": result["bbox"][2] * result["bbox"][3], "iscrowd": 0}
-    # A COCO object built directly, as `loadRes` would but without a polygon for every box.
-    evaluation = COCOeval_faster(COCO(truth), COCO({**truth, "annotations": results}), iouType="bbox")
-    evaluation.run()
-    metrics = dict(zip(METRICS, map(_percent, evaluation.stats), strict=False))  # AR by size is left out
-
-    precision = evaluation.eval["precision"][:, :, :, 0, -1]  # [IoU, recall, class], all areas, 100 dets
-    names = {category["id"]: category["name"] for category in truth["categories"]}
-    per_class = {
-        names[category]: _percent(precision[:, :, k].mean())  # −1 everywhere or nowhere in a class
-        for k, category in enumerate(evaluation.params.catIds)
-    }
-    return CocoResult(metrics=metrics, per_class=per_class)
+    """Evaluate `detections` on the images `image_ids` of `coco`; arguments and errors as in `match_tables`."""
+    return summarise(match_tables(coco, image_ids, detections), category_names(coco))
 
 
 def coco_metrics(coco: dict, image_ids: np.ndarray, detections: Detections) -> dict[str, float]:

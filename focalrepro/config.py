@@ -24,7 +24,10 @@ class RunConfig:
     val_images: int = 0
 
     # Model
-    backbone: Literal["small", "resnet18", "resnet34", "resnet50", "resnet101", "resnet50v2"] = "resnet50"
+    detector: Literal["retinanet", "faster_rcnn"] = "retinanet"  # the second: two_stage.py
+    backbone: Literal[
+        "small", "small_deep", "resnet18", "resnet34", "resnet50", "resnet101", "resnet50v2"
+    ] = "resnet50"
     weights: str = "imagenet"  # "imagenet", "none", "crops" (pretrain.py), or a file in the backbone's naming
     frozen: Literal["nothing", "stage1", "backbone"] = "stage1"  # "backbone": its features are computed once
     fpn_channels: int = 256
@@ -80,6 +83,9 @@ class RunConfig:
                 object.__setattr__(self, field, float(getattr(self, field)))
         _require(0 < self.prior < 1, "prior", self.prior, "between 0 and 1 (0.5 is no prior)")
         _require(self.gamma >= 0, "gamma", self.gamma, "0 (cross entropy) or more")
+        _require(
+            self.gamma > 0 or self.loss != "focal_star", "gamma", self.gamma, "above 0: FL* divides by it"
+        )
         _require(0 <= self.alpha <= 1, "alpha", self.alpha, "between 0 and 1")
         _require(self.neg_iou <= self.pos_iou, "neg_iou", self.neg_iou, f"at most pos_iou {self.pos_iou}")
         _require(2 <= self.first_level <= self.last_level, "first_level", self.first_level, "2 … last_level")

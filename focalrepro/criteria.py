@@ -22,9 +22,7 @@ def focal(logits: Tensor, labels: Tensor, config: RunConfig) -> Tensor:
 
 
 def focal_star(logits: Tensor, labels: Tensor, config: RunConfig) -> Tensor:
-    """FL* = -α_t log σ(γ x_t + β) / γ (appendix A), which needs γ > 0."""
-    if config.gamma == 0:
-        raise ValueError("RunConfig.gamma is 0; FL* divides by γ, so it must be above 0")
+    """FL* = -α_t log σ(γ x_t + β) / γ (appendix A); RunConfig asks for γ > 0."""
     x_t, weight = signed_logits(logits, labels, config.alpha)
     return (weight * F.softplus(-(config.gamma * x_t + config.beta)) / config.gamma).sum()
 

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from focalrepro.bootstrap import MatchTable
 from focalrepro.config import RunConfig
 from focalrepro.datasets import DetectionData
 from focalrepro.losses import signed_logits
+from focalrepro.match_table import MatchTable
 from focalrepro.matching import BACKGROUND
 from focalrepro.model import RetinaNet
 from focalrepro.train import TrainData, autocast

@@ -2,10 +2,11 @@
 
 import math
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
 from focalrepro import boxes as box_ops
@@ -14,8 +15,11 @@ from focalrepro.config import RunConfig
 from focalrepro.datasets import DetectionData
 from focalrepro.detections import Detections
 from focalrepro.features import cached_features
-from focalrepro.model import RetinaNet
 from focalrepro.train import OnStep, autocast, config_anchors
+from focalrepro.two_stage import TwoStage
+
+# boxes [D, 4] in the frame's pixels, scores [D], labels [D], best first
+Found = tuple[Tensor, Tensor, Tensor]
 
 
 def select(
@@ -74,9 +78,28 @@ def select_batch(
     return found
 
 
+def finder(
+    model: nn.Module, config: RunConfig, device: torch.device
+) -> Callable[[list[Tensor]], list[Found]]:
+    """What turns the backbone's maps into the detections of each image, for either detector."""
+    if isinstance(model, TwoStage):
+        return model.find
+    grid = config_anchors(config)
+    grid = AnchorGrid(grid.boxes.to(device), grid.per_level, grid.levels, grid.shapes)
+
+    def find(maps: list[Tensor]) -> list[Found]:
+        with autocast(config, device):
+            logits, offsets = model.predict(maps)
+        if device.type == "cuda":
+            return select_batch(logits, offsets, grid, config)
+        return [select(logits[i], offsets[i], grid, config) for i in range(len(logits))]
+
+    return find
+
+
 @torch.inference_mode()
 def milliseconds_per_image(
-    model: RetinaNet, config: RunConfig, data: DetectionData, device: torch.device, images: int = 24
+    model: nn.Module, config: RunConfig, data: DetectionData, device: torch.device, images: int = 24
 ) -> float:
     """Median wall time of one image alone, from its pixels to its detections, as Table 1e counts it.
 
@@ -84,23 +107,22 @@ def milliseconds_per_image(
     count.
     """
     model = model.to(device, memory_format=torch.channels_last).eval()
-    grid = config_anchors(config)
-    grid = AnchorGrid(grid.boxes.to(device), grid.per_level, grid.levels, grid.shapes)
+    find = finder(model, config, device)
     count = min(images, len(data.images))
     times = []
     for i in range(count):
         image = torch.from_numpy(np.array(data.images[i : i + 1])).to(device)
         start = time.perf_counter()
         with autocast(config, device):
-            logits, offsets = model(image)
-        select(logits[0], offsets[0], grid, config)[1].cpu()  # to the host: waits for the device
+            maps = model.features(image)
+        find(maps)[0][1].cpu()  # to the host: waits for the device
         times.append(1000 * (time.perf_counter() - start))
     return float(np.median(times[count // 6 :]))
 
 
 @torch.inference_mode()
 def detect(
-    model: RetinaNet,
+    model: nn.Module,
     config: RunConfig,
     data: DetectionData,
     device: torch.device,
@@ -110,22 +132,17 @@ def detect(
 ) -> Detections:
     """Detections on a whole split, boxes in the original images' pixels."""
     model = model.to(device, memory_format=torch.channels_last).eval()
-    grid = config_anchors(config)
-    grid = AnchorGrid(grid.boxes.to(device), grid.per_level, grid.levels, grid.shapes)
+    find = finder(model, config, device)
     cached = cached_features(config, data, device, progress) if config.frozen == "backbone" else None
     found: list[Detections] = []
     for start in range(0, len(data.images), batch):
         rows = slice(start, start + batch)
-        with autocast(config, device):
-            if cached:
-                logits, offsets = model.predict([f[rows].to(device).permute(0, 3, 1, 2) for f in cached])
-            else:
-                logits, offsets = model(torch.from_numpy(np.array(data.images[rows])).to(device))
-        if device.type == "cuda":
-            selected = select_batch(logits, offsets, grid, config)
+        if cached:
+            maps = [f[rows].to(device).permute(0, 3, 1, 2) for f in cached]
         else:
-            selected = [select(logits[i], offsets[i], grid, config) for i in range(len(logits))]
-        for i, (boxes, scores, labels) in enumerate(selected):
+            with autocast(config, device):
+                maps = model.features(torch.from_numpy(np.array(data.images[rows])).to(device))
+        for i, (boxes, scores, labels) in enumerate(find(maps)):
             height, width = data.sizes[start + i] / config.image_size
             scale = np.array([width, height, width, height], dtype=np.float32)
             found.append(

@@ -8,8 +8,8 @@ import pandas as pd
 from scipy import stats
 
 from focalrepro.ablations import ABLATIONS, get_ablation
-from focalrepro.expected import pooled_sd
-from focalrepro.results import replicates, select, table
+from focalrepro.profiles import get_profile
+from focalrepro.results import pooled_sd, replicates, select, table
 
 Records = list[dict[str, Any]]
 
@@ -38,6 +38,7 @@ class Evidence:
 
     def __init__(self, records: Records, profile: str) -> None:
         self.records, self.profile = records, profile
+        self.base = get_profile(profile).base
         self.rows: dict[str, dict[str, Records]] = {
             name: select(records, profile, name) for name in ABLATIONS
         }
@@ -46,7 +47,7 @@ class Evidence:
 
     def row(self, ablation: str, **changes: Any) -> Records:
         """The records of the ablation's row that has these changes; KeyError where there is no such row."""
-        for row in get_ablation(ablation).rows:
+        for row in get_ablation(ablation).rows_for(self.base):
             if all(row.changes.get(k) == v for k, v in changes.items()):
                 return self.rows[ablation][row.label]
         raise KeyError(f"ablation {ablation} has no row with {changes}")

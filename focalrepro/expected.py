@@ -9,13 +9,12 @@ import time
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy import stats
 
 from focalrepro.files import write_json
 from focalrepro.front_page import update_front_page
 from focalrepro.profiles import get_profile
-from focalrepro.results import load_records, table
+from focalrepro.results import load_records, pooled_sd, table
 from focalrepro.store import results_root
 
 # Without repeated seeds nothing is known of their spread; one AP is about what COCO detectors show.
@@ -43,15 +42,6 @@ def ranges(profile: str, records: list[dict[str, Any]]) -> dict[str, dict[str, f
                 "seeds": int(row.seeds),
             }
     return result
-
-
-def pooled_sd(frames: list[pd.DataFrame]) -> tuple[float, int]:
-    """Standard deviation over seeds, pooled over rows, with its degrees of freedom (0: no row has two seeds)."""
-    rows = pd.concat(frames).dropna(subset=["sd"]).drop_duplicates("run_ids")
-    freedom = int((rows["seeds"] - 1).sum())
-    if not freedom:
-        return float("nan"), 0
-    return float(np.sqrt(((rows["seeds"] - 1) * rows["sd"] ** 2).sum() / freedom)), freedom
 
 
 def compare(profile: str, records: list[dict[str, Any]]) -> tuple[list[str], int] | None:

@@ -1,4 +1,4 @@
-"""Figures of results: ablations beside the paper's numbers, the plane of γ and α, training curves.
+"""Figures of results: ablations beside the paper's numbers, the plane of two settings, training curves.
 
 They draw what `focalrepro.results` computed, and compute nothing. The other figures are in `figures_loss`
 (the loss alone) and `figures_data` (images, anchors, detections).
@@ -14,6 +14,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from focalrepro.figures_style import BLUE, DARK, GREY, LINES, ORANGE, RED, shades, styled
@@ -92,15 +93,28 @@ def _room(axes: Axes, values: pd.DataFrame) -> None:
 
 
 @styled
-def heatmap(frame: pd.DataFrame) -> Figure:
-    """AP over the plane of γ and α; the best cell is outlined, a diverged one says so, one without runs is "–".
+def heatmap(
+    frame: pd.DataFrame,
+    x: str = "gamma",
+    y: str = "alpha",
+    shares: pd.DataFrame | None = None,
+    theirs: Sequence[tuple[float, float]] = (),
+) -> Figure:
+    """AP over the plane of two settings, with the ridge: the best y for each x, as dots on a line.
 
-    frame: of `results.table` for the ablation "grid".
+    frame: of `results.table` for the ablation "grid" or "plane". The best cell is outlined, a diverged one says
+    so, one without runs is "–". shares: of `plane.best_shares`; then each cell says below its AP in how many
+    resamples it is its column's best. theirs: (x, y) of the paper's choice, drawn as rings. A column in which
+    nothing is detected has no dot.
     """
-    ap = frame.pivot(index="alpha", columns="gamma", values="AP")
-    diverged = frame.pivot(index="alpha", columns="gamma", values="diverged").reindex_like(ap) > 0
+    ap = frame.pivot(index=y, columns=x, values="AP")
+    diverged = frame.pivot(index=y, columns=x, values="diverged").reindex_like(ap) > 0
     texts = ap.map(lambda v: "–" if np.isnan(v) else f"{v:.1f}").where(~diverged, "div.")
-    figure, axes = plt.subplots(figsize=(2.2 + 0.75 * ap.shape[1], 1.4 + 0.45 * ap.shape[0]))
+    if shares is not None:
+        below = shares.reindex_like(ap).map(lambda v: "" if np.isnan(v) else f"\n{v:.0%}")
+        texts = texts + below
+    cell = 0.52 if shares is None else 0.68  # inches
+    figure, axes = plt.subplots(figsize=(2.4 + 0.75 * ap.shape[1], 1.6 + cell * ap.shape[0]))
     known = frame["AP"].dropna()
     bottom, top = (known.min(), known.max()) if len(known) else (0.0, 1.0)
     sns.heatmap(
@@ -115,23 +129,50 @@ def heatmap(frame: pd.DataFrame) -> Figure:
     axes.grid(visible=False)
     axes.set_facecolor("#ececec")
     for (row, column), value in np.ndenumerate(ap.to_numpy()):
-        dark = not np.isnan(value) and value < (bottom + top) / 2
+        dark = not np.isnan(value) and value < bottom + 0.65 * (top - bottom)
         text = str(texts.iat[row, column])
         axes.text(
             column + 0.5,
-            row + 0.5,
+            row + 0.62,
             text,
             ha="center",
             va="center",
             fontsize=9,
             color="white" if dark else DARK,
+            zorder=4,
         )
         if value == top:
             axes.add_patch(Rectangle((column, row), 1, 1, fill=False, edgecolor=RED, linewidth=2.5))
-    axes.set_xticklabels([f"{g:g}" for g in ap.columns])
-    axes.set_yticklabels([f"{a:g}" for a in ap.index], rotation=0)
-    axes.set(xlabel="γ", ylabel="α", title="AP over γ and α")
+    _ridge(axes, ap, theirs)
+    axes.set_xticklabels([f"{v:g}" for v in ap.columns])
+    axes.set_yticklabels([f"{v:g}" for v in ap.index], rotation=0)
+    axes.set(xlabel=GREEK[x], ylabel=GREEK[y], title=f"AP over {GREEK[x]} and {GREEK[y]}")
     return figure
+
+
+GREEK = {"alpha": "α", "beta": "β", "gamma": "γ"}
+RIDGE = 0.2  # of a cell's height below its top, clear of the text
+
+
+def _ridge(axes: Axes, ap: pd.DataFrame, theirs: Sequence[tuple[float, float]]) -> None:
+    """Dots and a line at the best row of each column; rings at the paper's (x, y)."""
+    best = [(i, int(np.nanargmax(c))) for i, c in enumerate(ap.to_numpy().T) if np.nanmax(c, initial=0) > 0]
+    handles = []
+    if best:
+        at = np.array(best) + [0.5, RIDGE]
+        handles += axes.plot(
+            *at.T, "-o", color=RED, linewidth=1.6, markersize=6, markeredgecolor="white", markeredgewidth=0.8,
+            label=f"best {GREEK[ap.index.name]} for each {GREEK[ap.columns.name]}",
+        )  # fmt: skip
+    columns, rows = list(ap.columns), list(ap.index)
+    rings = [(columns.index(a) + 0.5, rows.index(b) + RIDGE) for a, b in theirs if a in columns and b in rows]
+    if rings:
+        handles += axes.plot(
+            *np.array(rings).T, "o", color="white", markerfacecolor="none", markersize=10, markeredgewidth=1.8,
+            linestyle="none", label="the paper's", path_effects=[withStroke(linewidth=3.6, foreground=DARK)],
+        )  # fmt: skip
+    if handles:
+        axes.figure.legend(handles=handles, loc="outside lower center", ncols=2)
 
 
 @styled

@@ -1,13 +1,15 @@
-"""Figures of what runs keep besides AP: where their loss lies (Figure 4), and how far to trust their scores."""
+"""Figures of what runs keep besides AP: where their loss lies (Figure 4), how far to trust their scores, their speed."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
-from focalrepro.figures_style import DARK, LINES, shades, styled
+from focalrepro import cost
+from focalrepro.figures_style import BLUE, DARK, GREY, LINES, ORANGE, shades, styled
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -36,7 +38,7 @@ def reliability(rows: Mapping[str, Records]) -> Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.9))
     shown = {label: r[0]["calibration"] for label, r in rows.items() if r and r[0].get("calibration")}
     left.plot([0, 1], [0, 1], color=DARK, linewidth=1, linestyle=":", label="perfect")
-    for i, ((label, found), colour) in enumerate(zip(shown.items(), shades(len(shown)), strict=True)):
+    for i, ((label, found), colour) in enumerate(zip(shown.items(), shades(len(shown)), strict=False)):
         count = np.array(found["count"])
         style = {"color": colour, "linestyle": LINES[i % len(LINES)], "marker": "o", "markersize": 4}
         filled = count >= 20  # a share of fewer detections is noise
@@ -48,4 +50,32 @@ def reliability(rows: Mapping[str, Records]) -> Figure:
     left.legend(loc="upper left")
     right.set(xlabel="score", ylabel="detections", yscale="log", xlim=(0, 1))
     right.set_title("How many detections have that score")
+    if not shown:
+        right.set_yscale("linear")  # a log axis without data has no ticks to draw
+        right.text(0.5, 0.5, "no runs yet", transform=right.transAxes, ha="center", va="center", color=GREY)
+    return figure
+
+
+@styled
+def speed(frame: pd.DataFrame) -> Figure:
+    """A dot for each run's training and inference speed, by loss, with the median as a bar; frame: `cost.speeds`."""
+    figure, panels = plt.subplots(1, 2, figsize=(9.2, 2.6), sharey=True)
+    for axes, quantity in zip(panels, cost.QUANTITIES, strict=True):
+        for at, (loss, colour) in enumerate(((cost.CE, BLUE), (cost.FL, ORANGE))):
+            values = frame.loc[frame["loss"] == loss, quantity].dropna().to_numpy(float)
+            if len(values):
+                heights = at + np.linspace(
+                    -0.18, 0.18, len(values)
+                )  # runs in their order, so that none is hidden
+                axes.plot(values, heights, "o", color=colour, markersize=5, alpha=0.7, linestyle="none")
+                axes.vlines(np.median(values), at - 0.32, at + 0.32, color=colour, linewidth=2.5)
+        if frame[quantity].isna().all():
+            text = "no run has a record of it"
+            axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY)
+            axes.set_xticks([])
+        else:
+            axes.set_xlim(0, 1.15 * frame[quantity].max())
+        axes.set(xlabel=quantity, ylim=(1.6, -0.6))
+        axes.set_yticks([0, 1], [cost.CE, cost.FL])
+        axes.grid(axis="y", visible=False)
     return figure

@@ -11,7 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from focalrepro import paper
-from focalrepro.figures_style import DARK, LINES, shades, styled
+from focalrepro.config import RunConfig
+from focalrepro.criteria import LOSSES
+from focalrepro.figures_style import BLUE, DARK, GREEN, LINES, ORANGE, PURPLE, shades, styled
 from focalrepro.losses import sigmoid_focal_loss
 
 GAMMAS = (0.0, 0.5, 1.0, 2.0, 5.0)  # of the paper's Figure 1
@@ -64,6 +66,45 @@ def gradient_curves(gammas: Sequence[float] = GAMMAS) -> Figure:
         axes.axvline(0, color=DARK, linewidth=0.8)
     left.text(0.15, 4.7, "correct side →", fontsize=9, color=DARK)
     right.legend()
+    return figure
+
+
+VARIANT_COLOURS = (DARK, BLUE, ORANGE, GREEN, PURPLE)
+# The losses of Figures 5 and 6, and the hinge that section 3 tried; α is left out, as there.
+VARIANTS: dict[str, dict[str, object]] = {
+    "cross entropy": {"loss": "focal", "gamma": 0.0},
+    "FL, γ = 2": {"loss": "focal", "gamma": 2.0},
+    "FL*, γ = 2, β = 1": {"loss": "focal_star", "gamma": 2.0, "beta": 1.0},
+    "FL*, γ = 4, β = 0": {"loss": "focal_star", "gamma": 4.0, "beta": 0.0},
+    "hinge on p_t": {"loss": "hinge"},
+}
+
+
+def _as_trained(x_t: torch.Tensor, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
+    """A criterion's value and derivative at each x_t [N], by the function that a training calls."""
+    x = x_t.clone().requires_grad_()
+    label = torch.zeros(1, 1, dtype=torch.long)  # one anchor of class 0, so x_t is its logit
+    losses = torch.stack([LOSSES[config.loss](v.view(1, 1, 1), label, config) for v in x])
+    (slope,) = torch.autograd.grad(losses.sum(), x)
+    return losses.detach().numpy(), slope.numpy()
+
+
+@styled
+def variant_curves() -> Figure:
+    """The appendix's Figures 5 and 6: the losses of VARIANTS and the size of their gradients against x_t."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 4.0), sharex=True)
+    x_t = torch.linspace(-6, 6, 241, dtype=torch.float64)
+    for i, (name, changes) in enumerate(VARIANTS.items()):
+        value, slope = _as_trained(x_t, RunConfig().replace(alpha=1.0, **changes))
+        line = {"color": VARIANT_COLOURS[i], "linestyle": LINES[i % len(LINES)], "label": name}
+        left.plot(x_t, value, **line)
+        right.plot(x_t, -slope, **line)
+    left.set(xlabel="x_t", ylabel="loss", title="Loss", ylim=(0, 5), xlim=(-6, 6))
+    right.set(xlabel="x_t", ylabel="-dL/dx_t", title="Size of the gradient")
+    for axes in (left, right):
+        axes.axvline(0, color=DARK, linewidth=0.8)
+    left.text(0.15, 4.7, "correct side →", fontsize=9, color=DARK)
+    left.legend(loc="upper right", bbox_to_anchor=(1.0, 0.92))
     return figure
 
 

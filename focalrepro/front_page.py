@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from focalrepro.ablations import get_ablation
+from focalrepro.claims import CLAIMS, judge_all
 from focalrepro.datasets.registry import repo_root
 from focalrepro.files import write_atomic
 from focalrepro.profiles import PROFILES
@@ -18,12 +19,16 @@ TABLES = ("1a", "1b")
 
 
 def front_page_results() -> str:
-    """Both tables with a column per profile that has committed results, and the figure of the first of them."""
-    records = {name: load_records(name, committed=True) for name in PROFILES if name != "smoke"}
-    records = {name: r for name, r in records.items() if r}
-    if not records:
+    """Verdicts and both tables with a column per profile that has results, and the figure of the first of them."""
+    committed = {name: load_records(name, committed=True) for name in PROFILES if name != "smoke"}
+    committed = {name: r for name, r in committed.items() if r}
+    if not committed:
         return ""
-    parts = []
+    # Of a profile and the one that runs the whole paper over the same baseline, the tables show the first and the
+    # verdicts are the second's.
+    wholes = {PROFILES[name].whole for name in committed} & set(committed)
+    records = {name: r for name, r in committed.items() if name not in wholes}
+    parts = [_verdicts({name: r for name, r in committed.items() if PROFILES[name].whole not in wholes})]
     for name in TABLES:
         frames = {profile: table(r, profile, name) for profile, r in records.items()}
         frames = {profile: f for profile, f in frames.items() if f["AP"].notna().any()}
@@ -39,8 +44,23 @@ def front_page_results() -> str:
         "AP in percent, with the 95 % interval and, where there is more than one, the number of seeds. The last "
         "line is Spearman's rank correlation of a column with the paper's. What it took, runs only:"
     )
-    parts.append("\n".join(_effort(name, r) for name, r in records.items()))
+    parts.append("\n".join(_effort(name, r) for name, r in committed.items()))
     return "\n\n".join(parts)
+
+
+def _verdicts(records: dict[str, list[dict[str, Any]]]) -> str:
+    """What each profile says of each claim; the effects and intervals are on the profiles' own pages."""
+    judged = {
+        name: {claim: v for claim, v in judge_all(r, name) if v.verdict != "not run"}
+        for name, r in records.items()
+    }
+    pages = [f"[`{name}`](results/{name}/README.md)" for name in records]
+    lines = ["| claim | source | " + " | ".join(pages) + " |", "|---|---|" + "---|" * len(pages)]
+    for claim in CLAIMS:
+        words = [v[claim].verdict if claim in v else "" for v in judged.values()]
+        if any(words):
+            lines.append(f"| {claim.sentence} | {claim.source} | " + " | ".join(words) + " |")
+    return "\n".join(lines)
 
 
 def _effort(name: str, records: list[dict[str, Any]]) -> str:

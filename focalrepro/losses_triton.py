@@ -45,18 +45,7 @@ def _value(logits, labels, alpha, gamma, sums, total, classes, IGNORED: tl.const
 
 
 @triton.jit
-def _slope(
-    logits,
-    labels,
-    alpha,
-    gamma,
-    upstream,
-    grad,
-    total,
-    classes,
-    IGNORED: tl.constexpr,
-    BLOCK: tl.constexpr,  # noqa: ANN001
-):
+def _slope(logits, labels, alpha, gamma, upstream, grad, total, classes, IGNORED: tl.constexpr, BLOCK: tl.constexpr):  # noqa: ANN001  # fmt: skip
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < total
     x = tl.load(logits + at, mask=inside, other=0.0).to(tl.float32)

@@ -108,12 +108,16 @@ class RetinaNet(nn.Module):
         maps = self.backbone(self.normalise(images).contiguous(memory_format=torch.channels_last))
         return [maps[level] for level in self.used]
 
-    def predict(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """logits [B, A, K] and offsets [B, A, 4] from the backbone's maps."""
+    def pyramid(self, features: list[Tensor]) -> list[Tensor]:
+        """The pyramid's maps, fine to coarse, from the backbone's."""
         if not torch.is_autocast_enabled(features[0].device.type):
             features = [f.float() for f in features]  # cached maps are bf16
         named = OrderedDict((f"c{i}", f) for i, f in enumerate(features))
-        pyramid = list(self.fpn(named).values())
+        return list(self.fpn(named).values())
+
+    def predict(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """logits [B, A, K] and offsets [B, A, 4] from the backbone's maps."""
+        pyramid = self.pyramid(features)
         return self.class_head(pyramid), self.box_head(pyramid)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -132,7 +132,7 @@ PROFILES: dict[str, Profile] = {
             "the embedded dataset, every ablation of the paper",
             "two CPU cores, an hour or two",
             _QUICK,
-            ("1b", "1a", "prior", "1c", "1d", "3", "normalizer", "data", "plane", "grid"),
+            ("1b", "1a", "prior", "1c", "1d", "1e", "3", "normalizer", "data", "budget", "plane", "grid"),
             {},
             35.0,
             seeds=3,
@@ -151,7 +151,7 @@ PROFILES: dict[str, Profile] = {
             "real COCO: 5,705 training images at 256², 80 classes, ResNet-50 v2 trained from C2 up",
             "one GPU",
             _COCO256,
-            ("1a", "1b", "prior", "1d", "3", "1c", "grid", "normalizer", "data"),
+            ("1a", "1b", "prior", "1d", "3", "1c", "grid", "budget", "1e", "normalizer", "data", "plane"),
             {
                 # The paper's optimisation: SGD, warm-up, steps, no norm in the heads; 24 epochs of the subset.
                 "paper": _COCO256.replace(

@@ -1,5 +1,7 @@
 """From run records to tables: one row per run (`runs_frame`), one row per ablation row (`table`)."""
 
+import json
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -8,7 +10,7 @@ from scipy import stats
 
 from focalrepro.ablations import ABLATIONS, get_ablation
 from focalrepro.bootstrap import interval
-from focalrepro.config import from_dict
+from focalrepro.config import RunConfig, from_dict
 from focalrepro.profiles import get_profile
 from focalrepro.store import Store
 
@@ -22,8 +24,28 @@ def load_records(profile: str, dataset: str = "", committed: bool = False) -> li
 
 
 def records_or_committed(profile: str, dataset: str = "") -> list[dict[str, Any]]:
-    """The local store's records; where it has none, the committed ones, so that a notebook opens on a clone."""
-    return load_records(profile, dataset) or load_records(profile, committed=True)
+    """The local store's records; where it has none, the committed ones, so that a notebook opens on a clone.
+
+    What a profile leaves to the one that runs the whole paper (`Profile.whole`) is added from that one's
+    committed results: a notebook on ablations that take an hour has something to show after ten minutes.
+    """
+    own = load_records(profile, dataset) or load_records(profile, committed=True)
+    return own if dataset else own + left_to_the_whole(profile)
+
+
+def left_to_the_whole(profile: str) -> list[dict[str, Any]]:
+    """Committed records of the profile's `whole` that belong to none of the profile's own ablations."""
+    p = get_profile(profile)
+    if not p.whole:
+        return []
+    records = load_records(p.whole, committed=True)
+    mine = {
+        record["run_id"]
+        for name in p.ablations
+        for found in select(records, profile, name).values()
+        for record in found
+    }
+    return [record for record in records if record["run_id"] not in mine]
 
 
 def wanted(
@@ -33,11 +55,17 @@ def wanted(
     base = get_profile(profile).config(recipe)
     base = base.replace(dataset=dataset) if dataset else base
     rows = []
-    for row in get_ablation(name).rows:
+    for row in get_ablation(name).rows_for(base):
         config = base.replace(**row.changes).as_dict()
         config.pop("seed")
         rows.append((row.label, config))
     return rows
+
+
+@lru_cache(maxsize=8192)
+def _without_seed(config: str) -> RunConfig:
+    """The checked config of seed 0; kept, as each table of a page asks for every record's again."""
+    return from_dict(json.loads(config)).replace(seed=0)
 
 
 def select(
@@ -46,11 +74,14 @@ def select(
     """Records of each row of an ablation, ordered by seed; an empty list for a row without any."""
     found: dict[str, list[dict[str, Any]]] = {}
     # Through RunConfig, so that a record from before a field existed has that field's default.
-    configs = [from_dict(r["config"]).replace(seed=0) for r in records]
+    configs = [_without_seed(json.dumps(r["config"], sort_keys=True)) for r in records]
     for label, config in wanted(profile, name, recipe, dataset):
-        row = from_dict(config).replace(seed=0)
+        row = _without_seed(json.dumps(config, sort_keys=True))
         same = [r for r, c in zip(records, configs, strict=True) if c == row]
-        found[label] = sorted(same, key=lambda r: r["config"].get("seed", 0))
+        # Of a seed that was run under two versions of the training code the newer one counts.
+        same.sort(key=lambda r: r.get("training_version", 0))
+        by_seed = {r["config"].get("seed", 0): r for r in same}
+        found[label] = [by_seed[seed] for seed in sorted(by_seed)]
     return found
 
 
@@ -61,11 +92,12 @@ def table(
 
     AP, AP50, … are means over seeds, in percent. low, high: 95 % interval of AP; with three seeds or more a t
     interval over seeds, else the bootstrap over images of the first seed (`interval_of` says which). A diverged
-    run counts as AP 0. Rows without runs have NaN.
+    run counts as AP 0. images: of the training split that the row is trained on; seconds: of training, mean.
+    inference_ms: mean over the seeds that measured it. Rows without runs have NaN.
     """
     by_label = select(records, profile, name, recipe, dataset)
     rows = []
-    for row in get_ablation(name).rows:
+    for row in get_ablation(name).rows_for(get_profile(profile).config(recipe)):
         found = by_label[row.label]
         paper = row.paper
         entry: dict[str, Any] = {"row": row.label, **row.changes, "seeds": len(found)}
@@ -74,14 +106,42 @@ def table(
             entry[metric] = float(np.mean(values)) if values else np.nan
         entry |= spread(found)
         entry["diverged"] = sum(r["status"] == "diverged" for r in found)
+        times = [r["inference_ms"] for r in found if r.get("inference_ms") and r["status"] == "done"]
+        entry["inference_ms"] = float(np.mean(times)) if times else np.nan
+        entry["images"] = training_images(found)
+        entry["seconds"] = (
+            np.mean([r.get("seconds", {}).get("train", np.nan) for r in found]) if found else np.nan
+        )
         for metric in ("AP", "AP50", "AP75"):
             entry[f"paper_{metric}"] = getattr(paper, metric) if paper else np.nan
         entry["run_ids"] = tuple(r["run_id"] for r in found)
+        entry["seed_list"] = tuple(r["config"].get("seed", 0) for r in found)
         rows.append(entry)
     frame = pd.DataFrame(rows)
     frame["rank"] = frame["AP"].rank(ascending=False)
     frame["paper_rank"] = frame["paper_AP"].rank(ascending=False)
     return frame
+
+
+def typical(records: list[dict[str, Any]], profile: str) -> dict[str, Any]:
+    """The first record with the baseline's detector and anchors, else the first: some ablations change these."""
+    fields = ("detector", "image_size", "first_level", "last_level")
+    fields = (*fields, "anchor_size", "anchor_scales", "anchor_ratios")
+    base = get_profile(profile).base
+    for record in records:
+        config = from_dict(record["config"])
+        if all(getattr(config, f) == getattr(base, f) for f in fields):
+            return record
+    return records[0]
+
+
+def training_images(found: list[dict[str, Any]]) -> float:
+    """How many images a row is trained on, its fraction of the split; NaN without runs that say so."""
+    for record in found:
+        if "data" in record:
+            fraction = record["config"].get("train_fraction", 1.0)
+            return max(1, round(fraction * record["data"]["train"]["images"]))
+    return float("nan")
 
 
 def replicates(record: dict[str, Any]) -> np.ndarray:
@@ -96,12 +156,22 @@ def spread(found: list[dict[str, Any]]) -> dict[str, Any]:
         sd = float(values.std(ddof=1))
         half = float(stats.t.ppf(0.975, len(values) - 1)) * sd / np.sqrt(len(values))
         mean = float(values.mean())
-        return {"low": mean - half, "high": mean + half, "sd": sd, "interval_of": "t over seeds"}
+        low = max(mean - half, 0.0)  # no AP is below 0, as a t interval does not know
+        return {"low": low, "high": mean + half, "sd": sd, "interval_of": "t over seeds"}
     sd = float(values.std(ddof=1)) if len(values) == 2 else np.nan
     if not len(values):
         return {"low": np.nan, "high": np.nan, "sd": np.nan, "interval_of": ""}
     low, high = interval(replicates(found[0]), estimate=values[0])
     return {"low": max(low, 0.0), "high": high, "sd": sd, "interval_of": "bootstrap over images"}
+
+
+def pooled_sd(frames: list[pd.DataFrame]) -> tuple[float, int]:
+    """Standard deviation over seeds, pooled over rows, with its degrees of freedom (0: no row has two seeds)."""
+    rows = pd.concat(frames).dropna(subset=["sd"]).drop_duplicates("run_ids")
+    freedom = int((rows["seeds"] - 1).sum())
+    if not freedom:
+        return float("nan"), 0
+    return float(np.sqrt(((rows["seeds"] - 1) * rows["sd"] ** 2).sum() / freedom)), freedom
 
 
 def rank_correlation(frame: pd.DataFrame) -> tuple[float, int]:
@@ -152,6 +222,7 @@ RUN_COLUMNS = (
         "batch_size",
         "hardware",
         "commit",
+        "inference_ms",
     ),
 )
 
@@ -174,5 +245,6 @@ def _run_row(record: dict[str, Any], name: str, label: str, recipe: str) -> dict
         "recipe": recipe,
         "hardware": hardware.get("gpu", hardware["cpu"]),
         "commit": hardware.get("commit", ""),
+        "inference_ms": record.get("inference_ms", np.nan),
     }
     return {column: values[column] for column in RUN_COLUMNS}

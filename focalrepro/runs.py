@@ -10,14 +10,17 @@ import numpy as np
 import torch
 
 from focalrepro import hardware
-from focalrepro.bootstrap import interval, match_table, replicates_of
-from focalrepro.coco_ap import evaluate_coco
+from focalrepro.bootstrap import interval, replicates_of
+from focalrepro.coco_ap import category_names, summarise
 from focalrepro.config import TRAINING_VERSION, RunConfig, from_dict
 from focalrepro.datasets import DetectionData, data_root, load
 from focalrepro.detections import Detections
 from focalrepro.diagnostics import calibration, loss_distribution
+from focalrepro.engines import Engines
 from focalrepro.evaluate import detect, milliseconds_per_image
-from focalrepro.train import TrainResult, train
+from focalrepro.match_table import match_tables
+from focalrepro.train import TrainResult, config_anchors, train
+from focalrepro.two_stage import rpn_anchors, train_two_stage
 
 __all__ = ["RunConfig", "from_dict", "run", "run_id"]
 
@@ -56,34 +59,47 @@ def run_id(config: RunConfig) -> str:
 
 
 def run(
-    config: RunConfig, device: str | torch.device = "auto", report: Report = lambda phase, done, total: None
+    config: RunConfig,
+    device: str | torch.device = "auto",
+    report: Report = lambda phase, done, total: None,
+    engines: Engines | None = None,
 ) -> dict[str, Any]:
     """Trains and evaluates one config; returns its record, ready for JSON.
 
     report(phase, done, total) is called now and then with phase "train" or "evaluate". Two calls with the same
-    config on the same CPU and number of threads give the same numbers.
+    config on the same CPU and number of threads give the same numbers. engines: one for all runs of a campaign.
     """
-    return run_with_model(config, device, report)[0]
+    return run_with_model(config, device, report, engines)[0]
 
 
 def run_with_model(
-    config: RunConfig, device: str | torch.device = "auto", report: Report = lambda phase, done, total: None
+    config: RunConfig,
+    device: str | torch.device = "auto",
+    report: Report = lambda phase, done, total: None,
+    engines: Engines | None = None,
 ) -> tuple[dict[str, Any], TrainResult, Detections]:
     """As `run`, and also returns what a record leaves out: the model and its detections on val."""
     device = hardware.pick_device(device) if isinstance(device, str) else device
     hardware.keep_memory()
     started = time.perf_counter()
     train_data, val_data = load_splits(config)
-    result = train(config, train_data, device, lambda done, total: report("train", done, total))
+
+    def on_step(done: int, total: int) -> None:
+        report("train", done, total)
+
+    if config.detector == "faster_rcnn":
+        result = train_two_stage(config, train_data, device, on_step)
+    else:
+        result = train(config, train_data, device, on_step, engines=engines)
     trained = time.perf_counter()
     detections = Detections.empty()
     if result.status == "done":
         detections = detect(
             result.model, config, val_data, device, lambda done, total: report("evaluate", done, total)
         )
-    coco = evaluate_coco(val_data.coco, val_data.image_ids, detections)
-    matches = match_table(val_data.coco, val_data.image_ids, detections)
-    replicates = replicates_of(matches, REPLICATES)
+    tables = match_tables(val_data.coco, val_data.image_ids, detections)
+    coco = summarise(tables, category_names(val_data.coco))
+    replicates = replicates_of(tables["all"], REPLICATES)
     low, high = interval(replicates[:, 0], estimate=coco.metrics["AP"])
     finished = time.perf_counter()
     record = {
@@ -101,9 +117,9 @@ def run_with_model(
         "history": {
             k: [v if np.isfinite(v) else None for v in values] for k, values in result.history.items()
         },
-        "calibration": calibration(matches),
+        "calibration": calibration(tables["all"]),
         "loss_distribution": loss_distribution(result.model, config, val_data, device)
-        if result.status == "done"
+        if result.status == "done" and config.detector == "retinanet"
         else None,
         "detections": len(detections),
         "anchors": {"per_image": anchors_per_image(config), "positive_per_image": result.positives},
@@ -127,9 +143,8 @@ def run_with_model(
 
 def anchors_per_image(config: RunConfig) -> int:
     """How many anchors the detector scores in one image."""
-    from focalrepro.train import config_anchors
-
-    return len(config_anchors(config).boxes)
+    anchors = rpn_anchors if config.detector == "faster_rcnn" else config_anchors
+    return len(anchors(config).boxes)
 
 
 def _number(value: float, digits: int = 4) -> float | None:

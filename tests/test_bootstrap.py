@@ -8,15 +8,14 @@ import pytest
 from test_coco_ap import CLASSES, make_case, reference
 
 from focalrepro.bootstrap import (
-    bootstrap_ap,
     bootstrap_weights,
     interval,
-    match_table,
-    paired_interval,
+    replicates_of,
     weighted_ap,
 )
 from focalrepro.coco_ap import coco_metrics
 from focalrepro.detections import Detections
+from focalrepro.match_table import match_table
 
 STATISTICS = ("AP", "AP50", "AP75")
 
@@ -148,10 +147,10 @@ def test_equal_overlaps_go_to_the_later_object(later_is_right):
 
 def test_no_detections():
     coco, image_ids, _ = tiny()
-    replicates = bootstrap_ap(coco, image_ids, Detections.empty(), replicates=5)
+    replicates = replicates_of(match_table(coco, image_ids, Detections.empty()), 5)
     assert replicates.shape == (5, 3) and (replicates == 0).all()
     nothing = {**copy.deepcopy(coco), "annotations": []}
-    assert np.isnan(bootstrap_ap(nothing, image_ids, tiny()[2], replicates=5)).all()
+    assert np.isnan(replicates_of(match_table(nothing, image_ids, tiny()[2]), 5)).all()
 
 
 def test_chunks_do_not_change_the_result(monkeypatch):
@@ -160,7 +159,7 @@ def test_chunks_do_not_change_the_result(monkeypatch):
     weights = bootstrap_weights(len(case[1]), replicates=11)
     whole = weighted_ap(table, weights)
     monkeypatch.setattr("focalrepro.bootstrap._CELLS_AT_ONCE", 4 * len(case[1]))
-    monkeypatch.setattr("focalrepro.bootstrap._PAIRS_AT_ONCE", 50)
+    monkeypatch.setattr("focalrepro.match_table._PAIRS_AT_ONCE", 50)
     np.testing.assert_allclose(weighted_ap(match_table(*case), weights), whole, rtol=0, atol=1e-10)
 
 
@@ -186,10 +185,7 @@ def test_intervals():
     assert interval(values) == pytest.approx((25.0, 975.0))
     assert interval(values, level=0.5) == pytest.approx((250.0, 750.0))
     assert interval(np.append(values, math.nan)) == pytest.approx((25.0, 975.0))
-    assert paired_interval(values + 3, values) == pytest.approx((3.0, 3.0))  # what they share cancels
     assert interval(values, estimate=400.0) == pytest.approx((800.0 - 975.0, 800.0 - 25.0))
     assert all(map(math.isnan, interval(np.array([math.nan]))))
     with pytest.raises(ValueError, match="shape"):
         interval(np.ones((4, 3)))
-    with pytest.raises(ValueError, match="paired"):
-        paired_interval(values, values[:-1])

@@ -76,12 +76,17 @@ def test_collapse_and_best_alpha():
 def test_counted_and_timed_claims():
     of = records(lambda c: 30)
     assert verdict(of, "Among anchors") == "confirmed"
-    assert verdict(of, "Focal loss does not slow") == "confirmed"
+    assert verdict(of, "Focal loss does not slow training") == "confirmed"
     assert verdict(of, "Focal loss is better calibrated") == "confirmed"
     slow = [r | {"images_per_second": 100.0 - 30 * (r["config"]["gamma"] > 0)} for r in of]
     for i, r in enumerate(slow):
         r["images_per_second"] += i % 3
-    assert verdict(slow, "Focal loss does not slow") == "refuted"
+    assert verdict(slow, "Focal loss does not slow training") == "refuted"
+    timed = [r | {"inference_ms": 10.0 + 0.01 * i + 5 * (r["config"]["gamma"] > 0)} for i, r in enumerate(of)]
+    assert verdict(timed, "Focal loss does not slow inference") == "refuted"
+    even = [r | {"inference_ms": 10.0 + 0.01 * i} for i, r in enumerate(of)]
+    assert verdict(even, "Focal loss does not slow inference") == "confirmed"
+    assert verdict(of, "Focal loss does not slow inference") == "not run"
 
 
 def test_ties():
@@ -91,6 +96,55 @@ def test_ties():
     assert verdict(records(aps(0.0), seed_sd=0.05, ablations=("3",)), "FL* ties") == "confirmed"
     assert verdict(records(aps(5.0), seed_sd=0.05, ablations=("3",)), "FL* ties") == "refuted"
     assert verdict(records(aps(1.0), seed_sd=0.3, ablations=("3",)), "FL* ties") == "undecided"
+
+
+def test_a_plateau_is_as_good_as_its_worst():
+    def aps(at_five):
+        return lambda c: 30 + 3 * (c.gamma >= 0.5) + (at_five - 33) * (c.gamma == 5)
+
+    sentence = "Any γ from .5 to 5"
+    assert verdict(records(aps(32.0)), sentence) == "confirmed"
+    assert verdict(records(aps(27.0)), sentence) == "refuted"
+
+
+def test_depth_size_and_stages():
+    def aps(c):
+        return (
+            30 + 3 * (c.backbone == "small_deep") - (128 - c.image_size) / 8 - 5 * (c.detector != "retinanet")
+        )
+
+    of = records(aps, ablations=("1e",))
+    assert verdict(of, "A deeper backbone") == "confirmed"
+    assert verdict(of, "Larger images") == "confirmed"
+    assert verdict(of, "One stage with focal loss reaches") == "confirmed"
+    behind = records(lambda c: 30 + 5 * (c.detector != "retinanet"), ablations=("1e",))
+    assert verdict(behind, "One stage with focal loss reaches") == "refuted"
+
+
+def test_half_of_the_images_is_enough_where_it_is_no_worse():
+    def aps(gain):
+        return lambda c: 30 + gain * (c.gamma == 2) + 4 * c.train_fraction
+
+    sentence = "Focal loss on half of the images"
+    assert verdict(records(aps(10), ablations=("data",)), sentence) == "confirmed"
+    assert verdict(records(aps(0), ablations=("data",)), sentence) == "refuted"
+
+
+def test_a_loss_that_does_not_train():
+    def aps(ap):
+        return lambda c: ap if c.loss == "hinge" else 30
+
+    sentence = "The hinge loss"
+    assert verdict(records(aps(0.5), ablations=("3",)), sentence) == "confirmed"
+    assert verdict(records(aps(29.0), ablations=("3",)), sentence) == "refuted"
+    assert verdict(records(aps(8.0), ablations=("3",)), sentence) == "undecided"
+
+
+def test_claims_of_other_ablations_are_left_to_the_profile_that_runs_them():
+    quick = {claim.sentence for claim, _ in judge_all([], "quick")}
+    whole = {claim.sentence for claim, _ in judge_all([], "full-quick")}
+    assert quick < whole and len(whole) == len(CLAIMS)
+    assert not any("OHEM" in sentence for sentence in quick)
 
 
 def test_missing_runs_are_said_to_be_missing():
@@ -109,4 +163,4 @@ def test_the_correction_makes_a_verdict_harder():
     found = [v.p for _, v in judge_all(of, "smoke") if v.p is not None]
     alone = Evidence(of, "smoke")
     raw = alone.difference(alone.row("1b", gamma=2.0), alone.row("1a", alpha=0.75)).p
-    assert len(found) == 3 and found[0] >= raw
+    assert len(found) == 4 and found[0] >= raw

@@ -98,6 +98,26 @@ def test_equals_pycocotools(seed):
     assert math.isnan(result.per_class[f"class{CLASSES - 1}"])
 
 
+def test_equals_faster_coco_eval():
+    """A second evaluator, of another implementation: the same numbers on a case with areas of its own."""
+    from faster_coco_eval import COCO as FasterCOCO
+    from faster_coco_eval import COCOeval_faster
+
+    coco, image_ids, detections = make_case(7, images=40, per_image=30)
+    for i, annotation in enumerate(coco["annotations"]):
+        annotation["area"] *= 0.5 + (i % 3) / 4  # as of masks, not of boxes
+    results = detections.to_coco(image_ids)
+    for number, result in enumerate(results, start=1):
+        result |= {"id": number, "area": result["bbox"][2] * result["bbox"][3], "iscrowd": 0}
+    truth = copy.deepcopy(coco)
+    evaluation = COCOeval_faster(FasterCOCO(truth), FasterCOCO({**truth, "annotations": results}), "bbox")
+    evaluation.run()
+    ours = evaluate_coco(coco, image_ids, detections).metrics
+    np.testing.assert_allclose(
+        [ours[name] for name in METRICS], 100 * np.array(evaluation.stats[:9]), rtol=0, atol=1e-9
+    )
+
+
 def test_subset_of_the_images_equals_pycocotools():
     coco, image_ids, detections = make_case(5)
     keep = detections.image_index < 12

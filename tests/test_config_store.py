@@ -281,7 +281,7 @@ def test_profiles_name_ablations_that_exist(name):
     profile = PROFILES[name]
     assert profile.name == name and set(profile.ablations) <= set(ABLATIONS)
     for ablation in profile.ablations:
-        assert len(plan(profile, [ablation], 1)) == len(get_ablation(ablation).rows)
+        assert len(plan(profile, [ablation], 1)) == len(get_ablation(ablation).rows_for(profile.base))
 
 
 # ---- tables from records

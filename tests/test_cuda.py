@@ -4,12 +4,13 @@ import pytest
 import torch
 
 from focalrepro.anchors import AnchorGrid
+from focalrepro.engines import Engines
 from focalrepro.evaluate import select, select_batch
 from focalrepro.losses import detection_focal_loss
 from focalrepro.model import RetinaNet
 from focalrepro.profiles import PROFILES
 from focalrepro.runs import load_splits
-from focalrepro.train import Step, TrainData, batches, config_anchors, learning_rate
+from focalrepro.train import Step, TrainData, batches, config_anchors, learning_rate, train
 
 CONFIG = PROFILES["smoke"].base.replace(lr=1e-3, steps=12, warmup=2)
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
@@ -71,6 +72,20 @@ def test_no_step_waits_for_the_device(data_root):
             step(index[i], flips[i], 1e-3)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@cuda
+def test_a_captured_step_serves_another_alpha_and_gamma(data_root):
+    train_data, _ = load_splits(CONFIG)
+    device, engines = torch.device("cuda"), Engines()
+    other = CONFIG.replace(gamma=0.0, alpha=0.75, seed=1)
+    train(CONFIG, train_data, device, engines=engines)
+    graph = engines.kept[1].graph
+    again = train(other, train_data, device, engines=engines)
+    assert engines.kept[1].graph is graph is not None
+    alone = train(other, train_data, device)
+    for name in ("class_loss", "box_loss"):
+        assert again.history[name] == pytest.approx(alone.history[name], rel=0.02, abs=0.02)
 
 
 @cuda

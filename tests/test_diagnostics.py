@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from focalrepro.bootstrap import ClassMatches, MatchTable
 from focalrepro.diagnostics import GAMMAS, SHARES, calibration, loss_distribution
+from focalrepro.match_table import ClassMatches, MatchTable
 from focalrepro.profiles import PROFILES
 from focalrepro.runs import load_splits
 
@@ -51,7 +51,9 @@ def table(score, right):
     matched[0] = right
     empty = np.zeros_like(matched)
     zeros = np.zeros(len(score), int)
-    return MatchTable(1, (ClassMatches(zeros, matched, empty, zeros[:0], np.asarray(score, np.float32)),))
+    return MatchTable(
+        1, (ClassMatches(zeros, matched, empty, zeros[:0], np.asarray(score, np.float32), zeros),)
+    )
 
 
 def test_calibration_of_a_known_case():

@@ -95,9 +95,12 @@ class Fixed(nn.Module):
         super().__init__()
         self.outputs = outputs(scores)
 
-    def forward(self, images):
+    def features(self, images):
         assert images.dtype == torch.uint8 and images.shape[1:] == (3, 64, 64)
-        return tuple(t.expand(len(images), *t.shape) for t in self.outputs)
+        return [images]
+
+    def predict(self, maps):
+        return tuple(t.expand(len(maps[0]), *t.shape) for t in self.outputs)
 
 
 def dataset(sizes, truth):

@@ -10,7 +10,13 @@ import pytest
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 NAMES = {
     *("00_focal_loss", "01_dataset", "02_one_run", "03_alpha", "04_gamma"),
-    *("05_loss_distribution", "08_rare_events", "09_results"),
+    *(
+        "05_loss_distribution",
+        "06_ohem_and_variants",
+        "07_anchors_depth_scale",
+        "08_rare_events",
+        "09_results",
+    ),
 }
 
 

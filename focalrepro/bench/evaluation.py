@@ -12,11 +12,12 @@ from torch import Tensor
 from focalrepro.anchors import AnchorGrid
 from focalrepro.bench.measure import Row, Spread, in_turn, seconds
 from focalrepro.bench.twin import torchvision_twin
-from focalrepro.bootstrap import bootstrap_weights, match_table, weighted_ap
+from focalrepro.bootstrap import bootstrap_weights, weighted_ap
 from focalrepro.coco_ap import evaluate_coco
 from focalrepro.config import RunConfig
 from focalrepro.detections import Detections
 from focalrepro.evaluate import select
+from focalrepro.match_table import match_table
 from focalrepro.train import config_anchors
 
 IMAGES, BATCH, CLASSES, OBJECTS = 2_939, 16, 80, 9
@@ -135,7 +136,7 @@ def bench_ap(repeats: int = 1) -> tuple[Row, Row]:
     if apart > 1e-9:
         raise RuntimeError(f"AP {result['ours']} is not pycocotools' {result['theirs']}")
     ap = _row(
-        f"COCO AP of {IMAGES:,} images, {len(detections):,} detections",
+        f"COCO's metrics of {IMAGES:,} images, {len(detections):,} detections",
         "pycocotools",
         a,
         b,
@@ -157,6 +158,18 @@ def bench_ap(repeats: int = 1) -> tuple[Row, Row]:
         "",
     )
     return ap, boot
+
+
+def whole_evaluation(postprocessing: Row, ap: Row) -> Row:
+    """Decoding, NMS and COCO's metrics of all images, from the two rows that measured the parts."""
+    batches = IMAGES / BATCH
+    sides = []
+    for one, other in ((postprocessing.ours, ap.ours), (postprocessing.theirs, ap.theirs)):
+        values = [batches * x + y for x, y in zip(*(vars(s).values() for s in (one, other)), strict=True)]
+        sides.append(Spread(*values[:3], min(one.n, other.n)))
+    what = f"evaluating {IMAGES:,} images: decoding, NMS and COCO's metrics"
+    note = f"the two rows before, added: {batches:.0f} batches of {BATCH} images"
+    return _row(what, "torchvision's post-processing and pycocotools", *sides, 10.0, note)
 
 
 def _row(what: str, against: str, a: Spread, b: Spread, goal: float, note: str) -> Row:

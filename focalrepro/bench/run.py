@@ -2,19 +2,23 @@
 
 import re
 import time
+from typing import Any
 
 import torch
 
 from focalrepro import hardware
-from focalrepro.bench.evaluation import bench_ap, bench_postprocessing
+from focalrepro.bench.evaluation import bench_ap, bench_postprocessing, whole_evaluation
+from focalrepro.bench.figure import cost_curves
 from focalrepro.bench.limits import measure_limits
 from focalrepro.bench.loss import bench_loss
 from focalrepro.bench.measure import Row, Spread
-from focalrepro.bench.training import bench_cpu_training, bench_gpu_training
+from focalrepro.bench.scaling import evaluation_curves, training_curves
+from focalrepro.bench.training import bench_at_once, bench_cpu_training, bench_gpu_training
 from focalrepro.config import RunConfig
 from focalrepro.datasets.registry import prepared
 from focalrepro.files import write_json
 from focalrepro.prepare import EMBEDDED, ensure
+from focalrepro.profiles import get_profile
 from focalrepro.store import results_root
 
 GPU_CONFIG = RunConfig(dataset=EMBEDDED, backbone="resnet50", weights="none", batch_size=64, anchor_size=2.0)
@@ -29,33 +33,44 @@ def run_bench(device_name: str = "auto") -> int:
         f"limits of {_machine(device)}: {limits.teraflops:.2f} TFLOP/s in bf16, copies at {limits.gigabytes:.0f} GB/s"
     )
     path = results_root("bench") / f"{slug(_machine(device))}.json"
-    rows: list[Row] = []
+    record: dict[str, Any] = {
+        "finished": "",
+        "hardware": hardware.describe(device.type),
+        "limits": vars(limits),
+        "rows": [],
+    }
 
     def add(row: Row) -> None:
         """Shows a row and keeps all that there are, so that an interrupted bench has lost only the current one."""
-        rows.append(row)
         print(line(row), flush=True)
-        record = {
-            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "hardware": hardware.describe(device.type),
-            "limits": vars(limits),
-            "rows": [r.as_dict() for r in rows],
-        }
+        record["rows"].append(row.as_dict())
+        record["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         write_json(path, record)
 
     add(bench_loss(device, limits))
-    add(bench_postprocessing(device))
+    postprocessing = bench_postprocessing(device)
+    add(postprocessing)
+    ap, bootstrap = bench_ap()
+    for row in (ap, whole_evaluation(postprocessing, ap), bootstrap):
+        add(row)
     add(bench_cpu_training("quick"))
     if "coco256" in prepared():
         add(bench_cpu_training("coco-cpu"))
-    for row in bench_ap():
+    for row in bench_at_once(device, "coco256" if device.type == "cuda" else "quick"):
         add(row)
     if device.type == "cuda":
         add(bench_gpu_training(GPU_CONFIG, device, repeats=3, steps=40))
         add(
             bench_gpu_training(GPU_CONFIG.replace(image_size=800, batch_size=16), device, repeats=2, steps=10)
         )
-    print(f"kept in {path}")
+    curves = evaluation_curves() + training_curves(
+        GPU_CONFIG if device.type == "cuda" else get_profile("quick").base, device
+    )
+    record["curves"] = [c.as_dict() for c in curves]
+    write_json(path, record)
+    figure = path.with_suffix(".png")
+    cost_curves(curves, _machine(device)).savefig(figure, dpi=130, bbox_inches="tight")
+    print(f"kept in {path} and {figure.name}")
     return 0
 
 

@@ -57,6 +57,37 @@ def bench_cpu_training(profile: str, repeats: int = 3, steps: int = 12, their_st
     )
 
 
+def bench_at_once(device: torch.device, profile: str, repeats: int = 3, steps: int = 40) -> list[Row]:
+    """Several runs at the same time against one alone that has the whole machine, images a second in all.
+
+    On the CPU: a run on each core against one with a thread on each. On a GPU: two and four processes, each with
+    its own graph, against one.
+    """
+    side = "ours" if device.type == "cpu" else "ours-cuda"
+    rows = []
+    for count in (hardware.cores(),) if device.type == "cpu" else (2, 4):
+        alone = "ours-all-cores" if device.type == "cpu" else side
+        pairs = [
+            (
+                sum(_processes(side, profile, steps, count)),
+                _processes(alone, profile, steps, 1)[0],
+            )
+            for _ in range(repeats)
+        ]
+        rows.append(
+            Row(
+                what=f"{count} runs at once, profile {profile}",
+                against="one run at a time, with the whole machine",
+                unit="images/s",
+                ours=Spread.of([a for a, _ in pairs]),
+                theirs=Spread.of([b for _, b in pairs]),
+                more_is_better=True,
+                goal=1.0,
+            )
+        )
+    return rows
+
+
 def _processes(side: str, profile: str, steps: int, count: int) -> list[float]:
     """Images a second of each of `count` processes that run at the same time."""
     command = [sys.executable, "-m", "focalrepro.bench.training", side, profile, str(steps)]
@@ -89,16 +120,16 @@ def bench_gpu_training(config: RunConfig, device: torch.device, repeats: int, st
 
 
 def main() -> None:
-    """A process of `bench_cpu_training`: side, profile, steps and the file that takes the result."""
+    """A process of the benches above: side, profile, steps and the file that takes the result."""
     side, profile, steps, target = sys.argv[1:]
     config = get_profile(profile).base
-    device = torch.device("cpu")
-    if side == "ours":
-        hardware.keep_memory()
-        torch.set_num_threads(1)
-        rate = our_rate(config, device, int(steps))
-    else:
+    device = torch.device("cuda" if side == "ours-cuda" else "cpu")
+    if side == "theirs":
         rate = their_rate(config, device, int(steps))
+    else:
+        hardware.keep_memory()
+        torch.set_num_threads(hardware.cores() if side == "ours-all-cores" else 1)
+        rate = our_rate(config, device, int(steps))
     Path(target).write_text(json.dumps(rate))
 
 

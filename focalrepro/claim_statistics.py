@@ -1,0 +1,273 @@
+"""The statistics behind the claims: each a function of the evidence, None where runs are missing."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from focalrepro.evidence import Estimate, Evidence, Records
+from focalrepro.results import replicates
+from focalrepro.verdicts import LEVEL, Verdict, reaches, tie
+
+SPEED_KEPT = 0.95  # of the speed of cross entropy
+FL = {"gamma": 2.0, "alpha": 0.25}
+Test = Callable[[Evidence], Verdict | Estimate | None]
+
+
+def seeds_text(count: int) -> str:
+    """ "1 seed", "3 seeds"."""
+    return f"{count} seed{'s'[: count > 1]}"
+
+
+def mean_ap(records: Records) -> float:
+    """Mean AP over seeds; -1 for a row without runs, which so is never the best."""
+    return float(np.mean([r["metrics"]["AP"] for r in records])) if records else -1.0
+
+
+def best(rows: list[Records]) -> Records:
+    """The row of the highest mean AP."""
+    return max(rows, key=mean_ap)
+
+
+def difference(ablation: str, one: dict[str, Any], other: dict[str, Any]) -> Test:
+    """One row of an ablation less another."""
+    return lambda e: e.difference(e.row(ablation, **one), e.row(ablation, **other))
+
+
+def over_best_cross_entropy(**changes: Any) -> Test:
+    """A row of Table 1b less the best row of Table 1a."""
+    return lambda e: e.difference(e.row("1b", **changes), best(list(e.rows["1a"].values())))
+
+
+def whole_plateau(e: Evidence) -> Estimate | None:
+    """The worst γ of .5 to 5 less the best α-balanced cross entropy."""
+    rows = [e.row("1b", gamma=gamma) for gamma in (0.5, 1.0, 2.0, 5.0)]
+    return e.difference(min(rows, key=mean_ap), best(list(e.rows["1a"].values()))) if all(rows) else None
+
+
+def collapse(e: Evidence) -> Verdict | None:
+    """α = .10 has less than a tenth of the best α's AP."""
+    collapsed = e.row("1a", alpha=0.10)
+    reference = best(list(e.rows["1a"].values()))
+    if not collapsed or not reference:
+        return None
+    share = mean_ap(collapsed) / max(mean_ap(reference), 1e-9)
+    word = "confirmed" if share < 0.1 else "refuted" if share > 0.5 else "undecided"
+    return Verdict(word, f"{share:.0%} of the best α's AP", "below 10 % is a collapse, above 50 % is none")
+
+
+def best_alpha(e: Evidence) -> Verdict | None:
+    """In how many resamples of the images the best α of cross entropy lies in [.5, .9]."""
+    rows = {label: records for label, records in e.rows["1a"].items() if records}
+    if len(rows) < 4:
+        return None
+    resampled = np.array([np.mean([replicates(r) for r in records], axis=0) for records in rows.values()])
+    alphas = np.array([records[0]["config"]["alpha"] for records in rows.values()])
+    winner = alphas[resampled.argmax(axis=0)]
+    share = float(((winner >= 0.5) & (winner <= 0.9)).mean())
+    word = "confirmed" if share >= 1 - LEVEL else "refuted" if share <= LEVEL else "undecided"
+    at = alphas[int(np.argmax([np.mean([r["metrics"]["AP"] for r in x]) for x in rows.values()]))]
+    return Verdict(
+        word, f"best at α = {at:g}; in [.5, .9] in {share:.0%} of resamples", "bootstrap over images"
+    )
+
+
+def alpha_falls(e: Evidence) -> Verdict | None:
+    """Over the grid: the rank correlation of γ with its best α, in resamples of the images."""
+    rows = [(records[0]["config"], records) for records in e.rows["grid"].values() if records]
+    gammas = sorted({c["gamma"] for c, _ in rows})
+    if len(gammas) < 4 or len(rows) < 4 * len(gammas):
+        return None
+    best_alpha = []
+    for gamma in gammas:
+        mine = [(c["alpha"], records) for c, records in rows if c["gamma"] == gamma]
+        resampled = np.array([np.mean([replicates(r) for r in x], axis=0) for _, x in mine])
+        best_alpha.append(np.array([a for a, _ in mine])[resampled.argmax(axis=0)])
+    change = best_alpha[-1] - best_alpha[0]
+    share = float((change < 0).mean())
+    word = (
+        "confirmed" if share >= 1 - LEVEL else "refuted" if (change > 0).mean() >= 1 - LEVEL else "undecided"
+    )
+    text = f"α falls from γ = {gammas[0]:g} to γ = {gammas[-1]:g} in {share:.0%} of resamples"
+    return Verdict(word, text, "bootstrap over images")
+
+
+def prior_ce(e: Evidence) -> Verdict | Estimate | None:
+    """Without the prior cross entropy diverges, or is at least worse than with it."""
+    without, having = (e.row("prior", gamma=0.0, prior=p) for p in (0.5, 0.01))
+    if not without or not having:
+        return None
+    diverged = sum(r["status"] == "diverged" for r in without)
+    if diverged:
+        return Verdict("confirmed", f"{diverged} of {len(without)} runs diverged", "status of the runs")
+    return e.difference(having, without)
+
+
+def prior_insensitive(e: Evidence) -> Verdict | None:
+    rows = [e.row("prior", gamma=2.0, prior=p) for p in (0.1, 0.01, 0.001)]
+    if not all(rows):
+        return None
+    order = sorted(rows, key=mean_ap)
+    return tie(e.difference(order[-1], order[0]))
+
+
+def ohem(e: Evidence) -> Estimate | None:
+    rows = [r for r in e.rows["1d"].values() if r and r[0]["config"]["loss"] == "ohem"]
+    return e.difference(e.rows["1d"]["FL"], best(rows)) if rows else None
+
+
+def ssd(e: Evidence) -> Estimate | None:
+    return e.difference(e.rows["1d"]["FL"], e.row("1d", loss="hard_negatives"))
+
+
+def star(e: Evidence) -> Verdict | None:
+    rows = [r for r in e.rows["3"].values() if r and r[0]["config"]["loss"] == "focal_star"]
+    return tie(e.difference(best(rows), e.row("3", gamma=2.0, loss="focal"))) if rows else None
+
+
+def more_anchors(e: Evidence) -> Verdict | None:
+    return tie(
+        e.difference(
+            e.row("1c", anchor_scales=4, anchor_ratios=3), e.row("1c", anchor_scales=3, anchor_ratios=3)
+        )
+    )
+
+
+def imbalance(e: Evidence) -> Verdict | None:
+    if not e.records:
+        return None
+    anchors = e.records[0]["anchors"]
+    ratio = anchors["per_image"] / max(anchors["positive_per_image"], 1e-9)
+    return Verdict(
+        "confirmed" if ratio >= 1000 else "refuted", f"1 in {ratio:,.0f}", "counted on the training images"
+    )
+
+
+def reshaping(e: Evidence) -> Verdict | None:
+    """The share of the loss on the hardest tenth of the windows: how γ changes it, for background and object."""
+    records = [r for r in e.row("1b", **FL) if r.get("loss_distribution")]
+    if not records:
+        return None
+    change = {}
+    for kind in ("background", "foreground"):
+        hardest = [
+            [1 - r["loss_distribution"][kind][g][90] for g in ("0", "2")] for r in records
+        ]  # index 90 of 101: what the easier nine tenths carry
+        change[kind] = np.array([after - before for before, after in hardest])
+    more = change["background"] - change["foreground"]
+    clear = len(records) >= 3
+    word = (
+        "confirmed"
+        if clear and (more > 0).all()
+        else "refuted"
+        if clear and (more < 0).all()
+        else "undecided"
+    )
+    text = ", ".join(f"{kind} {np.mean(c):+.0%}" for kind, c in change.items())
+    return Verdict(
+        word, f"share of the hardest tenth, γ 0 to 2: {text}", f"{seeds_text(len(records))}, three must agree"
+    )
+
+
+def speed_kept(speed_of: Callable[[dict[str, Any]], float | None], what: str) -> Test:
+    """The speed of the rows with γ > 0 over those without, as a ratio of geometric means."""
+    return lambda e: _speed_kept(e, speed_of, what)
+
+
+def _speed_kept(e: Evidence, speed_of: Callable[[dict[str, Any]], float | None], what: str) -> Verdict | None:
+    rates: dict[bool, list[float]] = {True: [], False: []}
+    for records in {**e.rows["1a"], **e.rows["1b"]}.values():
+        for r in records:
+            if r["status"] == "done" and speed_of(r):
+                rates[r["config"]["gamma"] > 0].append(np.log(speed_of(r)))
+    if min(map(len, rates.values())) < 3:
+        return None
+    test = stats.ttest_ind(rates[True], rates[False], equal_var=False)
+    low, high = (float(np.exp(v)) for v in test.confidence_interval(0.95))
+    ratio = float(np.exp(np.mean(rates[True]) - np.mean(rates[False])))
+    word = "confirmed" if low > SPEED_KEPT else "refuted" if high < SPEED_KEPT else "undecided"
+    text = f"{ratio:.2f} × the {what} images/s of cross entropy ({low:.2f} … {high:.2f})"
+    return Verdict(
+        word, text, f"Welch's t over {sum(map(len, rates.values()))} runs; kept means above {SPEED_KEPT}"
+    )
+
+
+def calibration(e: Evidence) -> Verdict | None:
+    """Expected calibration error of cross entropy less that of focal loss, by seed."""
+
+    def errors(records: Records) -> dict[int, float]:
+        kept = {r["config"]["seed"]: (r.get("calibration") or {}).get("error") for r in records}
+        return {seed: error for seed, error in kept.items() if error is not None}
+
+    one, other = errors(e.row("1a", alpha=0.75)), errors(e.row("1b", **FL))
+    gains = [one[seed] - other[seed] for seed in one if seed in other]
+    if not gains:
+        return None
+    clear = len(gains) >= 3
+    word = "confirmed" if clear and min(gains) > 0 else "refuted" if clear and max(gains) < 0 else "undecided"
+    return Verdict(
+        word, f"error lower by {np.mean(gains):+.3f}", f"{seeds_text(len(gains))}, three must agree"
+    )
+
+
+def training_speed(record: dict[str, Any]) -> float | None:
+    """Images a second in training."""
+    return record["images_per_second"]
+
+
+def inference_speed(record: dict[str, Any]) -> float | None:
+    """Images a second at inference, one at a time; None in records that did not measure it."""
+    return 1000 / record["inference_ms"] if record.get("inference_ms") else None
+
+
+def half_the_images(e: Evidence) -> Verdict | None:
+    """Focal loss on half of the images against cross entropy on all."""
+    return reaches(
+        e.difference(
+            e.row("data", gamma=2.0, train_fraction=0.5), e.row("data", gamma=0.0, train_fraction=1.0)
+        )
+    )
+
+
+def hinge_fails(e: Evidence) -> Verdict | None:
+    """Hinge loss diverges or stays below a tenth of focal loss's AP; above a half it is refuted."""
+    hinge, focal = e.row("3", loss="hinge"), e.row("3", gamma=2.0, loss="focal")
+    if not hinge or not focal:
+        return None
+    diverged = sum(r["status"] == "diverged" for r in hinge)
+    share = mean_ap(hinge) / max(mean_ap(focal), 1e-9)
+    word = "confirmed" if diverged or share < 0.1 else "refuted" if share > 0.5 else "undecided"
+    text = f"{diverged} of {len(hinge)} runs diverged, {share:.0%} of focal loss's AP"
+    return Verdict(word, text, "diverged or below 10 %; refuted above 50 %")
+
+
+def _single_stage(e: Evidence) -> list[Records]:
+    """The rows of 1e with a one-stage detector."""
+    return [r for r in e.rows["1e"].values() if r and r[0]["config"].get("detector") != "faster_rcnn"]
+
+
+def deeper(e: Evidence) -> Estimate | None:
+    """At the baseline's image size, the deeper backbone less the baseline's."""
+    base = e.base
+    rows = [r for r in _single_stage(e) if r[0]["config"]["image_size"] == base.image_size]
+    own = [r for r in rows if r[0]["config"]["backbone"] == base.backbone]
+    other = [r for r in rows if r[0]["config"]["backbone"] != base.backbone]
+    return e.difference(other[0], own[0]) if own and other else None
+
+
+def larger(e: Evidence) -> Estimate | None:
+    """With the baseline's backbone, the largest images less the smallest."""
+    rows = [r for r in _single_stage(e) if r[0]["config"]["backbone"] == e.base.backbone]
+    rows.sort(key=lambda r: r[0]["config"]["image_size"])
+    return e.difference(rows[-1], rows[0]) if len(rows) > 1 else None
+
+
+def two_stage(e: Evidence) -> Verdict | None:
+    """One stage with focal loss less two stages, same backbone, data, size and steps."""
+    return reaches(
+        e.difference(
+            e.row("1e", detector="retinanet", backbone=e.base.backbone, image_size=e.base.image_size),
+            e.row("1e", detector="faster_rcnn"),
+        )
+    )

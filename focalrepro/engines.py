@@ -1,0 +1,56 @@
+"""One training step that serves run after run: on a GPU, warming up and capturing one takes seconds each time.
+
+Runs that differ only in what SWEPT names share their shapes, so the captured graph, the data on the device and the
+memory can stay; weights, optimizer state, α and γ are set anew in place.
+"""
+
+import torch
+
+from focalrepro.config import RunConfig
+from focalrepro.datasets import DetectionData
+from focalrepro.model import RetinaNet
+from focalrepro.train import Step, TrainData
+
+SWEPT = (
+    *("alpha", "gamma", "beta", "prior", "seed", "lr", "steps", "warmup", "schedule", "train_fraction"),
+    *("score_threshold", "topk", "nms", "max_detections"),
+)
+
+
+class Engines:
+    """Gives each run of a process its step; the last one is kept for the next run that fits it.
+
+    The model of an earlier run is overwritten by a later one, so this is for campaigns, which keep records and no
+    models. everywhere: also on the CPU, where it saves nothing; for tests.
+    """
+
+    def __init__(self, everywhere: bool = False) -> None:
+        self.everywhere = everywhere
+        self.kept: tuple[tuple, Step] | None = None
+
+    def step(self, config: RunConfig, data: DetectionData, device: torch.device) -> Step:
+        """A step with the initial weights of the config's seed."""
+        neutral = RunConfig()
+        shape = config.replace(**{field: getattr(neutral, field) for field in SWEPT})
+        key = (shape, data.digest, device)
+        if self.kept and self.kept[0] == key:
+            step = self.kept[1]
+            step.restart(config, initial_model(config, data))
+            return step
+        self.kept = None  # its memory first, then the new one
+        step = new_step(config, data, device)
+        if self.everywhere or device.type == "cuda":
+            self.kept = (key, step)
+        return step
+
+
+def initial_model(config: RunConfig, data: DetectionData) -> RetinaNet:
+    """The model as the config's seed makes it, on the CPU."""
+    torch.manual_seed(config.seed)
+    return RetinaNet(config, len(data.categories))
+
+
+def new_step(config: RunConfig, data: DetectionData, device: torch.device, progress: bool = False) -> Step:
+    """A step of its own."""
+    model = initial_model(config, data).to(device, memory_format=torch.channels_last).train()
+    return Step(model, TrainData(config, data, device, progress), config, device)

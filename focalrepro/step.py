@@ -1,0 +1,155 @@
+"""One optimisation step: static shapes, nothing asked of the device inside it, a CUDA graph on a GPU."""
+
+from contextlib import AbstractContextManager
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor, nn
+
+from focalrepro.config import RunConfig
+from focalrepro.criteria import DATA_DEPENDENT, box_loss, get_loss
+from focalrepro.model import RetinaNet
+from focalrepro.train_data import TrainData
+
+DIALS = (
+    "alpha",
+    "gamma",
+    "beta",
+)  # of the loss: scalars on a GPU, so that a captured step serves a whole sweep
+FIRST_AVERAGE = 100.0  # positives a batch, as detectron2 begins; normalizer "moving" alone uses it
+
+
+def make_optimizer(model: nn.Module, config: RunConfig, captured: bool = False) -> torch.optim.Optimizer:
+    """SGD with momentum as in the paper, or AdamW, which keeps its decay off norms and biases.
+
+    captured: for a CUDA graph the rate is a tensor on the device, so that a replay sees it change.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    lr = torch.tensor(config.lr, device=parameters[0].device) if captured else config.lr
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters, lr=lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
+        )
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=lr, fused=True, capturable=captured)
+
+
+def autocast(config: RunConfig, device: torch.device) -> AbstractContextManager:
+    """bf16 for the convolutions; weights, losses and the optimizer stay in fp32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
+
+
+class Step:
+    """One optimisation step on static buffers: `index` and `flip` [B] in, `losses` [3] and `finite` out.
+
+    On a GPU nothing in it waits for the device, so after a few steps it is captured as a CUDA graph and
+    replayed: launching some thousand kernels one by one takes longer than running them.
+    """
+
+    EAGER_STEPS = 3  # before the capture, which wants its libraries and buffers to be warm
+
+    def __init__(self, model: RetinaNet, source: TrainData, config: RunConfig, device: torch.device) -> None:
+        self.model, self.source, self.device = model, source, device
+        self.on_gpu = device.type == "cuda"
+        self.anchors = source.anchors.boxes.to(device)
+        self.optimizer = make_optimizer(model, config, captured=self.on_gpu)
+        self.loss_function = get_loss(config.loss)
+        self.index = torch.zeros(config.batch_size, dtype=torch.long, device=device)
+        self.flip = torch.zeros_like(self.index)
+        self.losses = torch.zeros(3, device=device)
+        self.finite = torch.ones((), dtype=torch.bool, device=device)
+        self.average = torch.full((), FIRST_AVERAGE, device=device)
+        self.dials = {name: torch.zeros((), device=device) for name in DIALS} if self.on_gpu else {}
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.calls = 0
+        self._dial(config)
+
+    def _dial(self, config: RunConfig) -> None:
+        """Takes what the loss reads from a config."""
+        self.config = config
+        for name, value in self.dials.items():
+            value.fill_(getattr(config, name))
+        self.settings = SimpleNamespace(**config.as_dict() | self.dials) if self.dials else config
+
+    def restart(self, config: RunConfig, initial: RetinaNet) -> None:
+        """Begins another run in place: its weights, its α and γ, an optimizer that has seen nothing.
+
+        config may differ from the one before in `engines.SWEPT` only.
+        """
+        self.model.load_state_dict(initial.state_dict())  # copies into the tensors that a graph reads
+        self.model.train()
+        for state in self.optimizer.state.values():
+            for value in state.values():
+                if isinstance(value, Tensor):
+                    value.zero_()
+        self.average.fill_(FIRST_AVERAGE)
+        self.finite.fill_(True)
+        self._dial(config)
+
+    def __call__(self, index: Tensor, flip: Tensor, rate: float) -> None:
+        """Trains on some images at a learning rate."""
+        self.index.copy_(index)
+        self.flip.copy_(flip)
+        for group in self.optimizer.param_groups:
+            if self.on_gpu:
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+        self.calls += 1
+        if not self.on_gpu:
+            self._step()
+        elif self.calls <= self.EAGER_STEPS or self.config.loss in DATA_DEPENDENT:
+            side = torch.cuda.Stream(self.device)
+            side.wait_stream(torch.cuda.current_stream(self.device))
+            with torch.cuda.stream(side):
+                self._step()
+            torch.cuda.current_stream(self.device).wait_stream(side)
+        else:
+            if self.graph is None:
+                self.optimizer.zero_grad(set_to_none=True)
+                self.graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(self.graph):
+                    self._step()
+            self.graph.replay()
+
+    def _step(self) -> None:
+        config = self.config
+        inputs, labels, boxes, positive = self.source.batch(self.index, self.flip)
+        with autocast(config, self.device):
+            logits, offsets = self.model.predict(inputs) if self.source.cached else self.model(inputs[0])
+        count = positive.sum().clamp(min=1)
+        class_loss = self._class_loss(logits, labels, positive, count)
+        boxes_loss = box_loss(offsets, self.anchors, boxes, positive, config.box_beta) / count
+        loss = class_loss + config.box_weight * boxes_loss
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        self.finite &= torch.isfinite(torch.stack(torch._foreach_norm(gradients)).sum()) & torch.isfinite(
+            loss
+        )
+        self.losses.copy_(torch.stack([loss, class_loss, boxes_loss]).detach())
+        self.optimizer.step()
+
+    def _class_loss(self, logits: Tensor, labels: Tensor, positive: Tensor, count: Tensor) -> Tensor:
+        """The classification loss, divided as the config says.
+
+        Section 4: by the number of anchors assigned to an object, "not total anchors, since the vast majority
+        of anchors are easy negatives and receive negligible loss". The other ways are what people ask about.
+        """
+        config = self.config
+        if config.normalizer == "image":
+            each = [
+                self.loss_function(x, t, self.settings)
+                for x, t in zip(logits.split(1), labels.split(1), strict=True)
+            ]
+            return (torch.stack(each) / positive.sum(1).clamp(min=1)).mean()
+        total = self.loss_function(logits, labels, self.settings)
+        if config.normalizer == "anchors":
+            return total / labels.numel()
+        if config.normalizer == "moving":  # as detectron2 does, whose average starts at 100
+            self.average.mul_(0.9).add_(count, alpha=0.1)
+            return total / self.average
+        return total / count

@@ -1,0 +1,195 @@
+"""The other side of the paper's comparison (Table 2): Faster R-CNN with FPN, on RetinaNet's backbone and pyramid.
+
+First a region proposal network says where something is, then each proposal is pooled and classified: the
+imbalance is met by proposing few regions and by sampling, not by the loss. Both stages are torchvision's, with its
+thresholds; data, flips, optimizer, schedule, steps and batch are those of RetinaNet's run.
+"""
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+from torchvision.ops import MultiScaleRoIAlign
+
+from focalrepro.anchors import AnchorGrid, make_anchors
+from focalrepro.config import RunConfig
+from focalrepro.datasets import DetectionData
+from focalrepro.model import RetinaNet
+from focalrepro.train import OnStep, TrainResult, autocast, make_optimizer, run_steps
+from focalrepro.train_data import SplitData
+
+POOLED = 7  # cells a side that a region is pooled to
+# Regions an image that the second stage learns from, a quarter of them on objects at most. Faster R-CNN's number:
+# FPN's 512 are for images of 800 px; in one of 128 px with three digits they are nearly all background.
+REGIONS = 128
+FPN_ANCHOR = 8  # strides: FPN's 32² on P2 (stride 4) to 512² on P6
+
+
+def middle_size(config: RunConfig) -> float:
+    """The side of the one anchor a level, in strides: the middle of RetinaNet's scales on that level.
+
+    FPN has 8 strides, for objects of COCO's size at 800 px; a profile whose RetinaNet looks for smaller objects
+    needs smaller proposals in the same measure, or the two detectors would not look for the same things.
+    """
+    return config.anchor_size * 2 ** ((config.anchor_scales - 1) / (2 * config.anchor_scales))
+
+
+def rpn_anchors(config: RunConfig) -> AnchorGrid:
+    """One size a level and three aspect ratios, as in FPN."""
+    return make_anchors(config.image_size, config.levels, middle_size(config), scales=1, ratios=3)
+
+
+class Anchors(nn.Module):
+    """In place of torchvision's generator, which rounds to whole pixels and leaves the cells' centres."""
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__()
+        self.register_buffer("boxes", rpn_anchors(config).boxes, persistent=False)
+
+    def forward(self, images: ImageList, features: list[Tensor]) -> list[Tensor]:
+        return [self.boxes] * len(images.image_sizes)
+
+
+# Under autocast a head's numbers come out as bf16, and boxes made from them would lie on a grid of half pixels.
+class ObjectnessHead(RPNHead):
+    """torchvision's, with outputs in fp32."""
+
+    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        logits, offsets = super().forward(x)
+        return [t.float() for t in logits], [t.float() for t in offsets]
+
+
+class Predictor(FastRCNNPredictor):
+    """torchvision's, with outputs in fp32."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        logits, offsets = super().forward(x)
+        return logits.float(), offsets.float()
+
+
+class TwoStage(RetinaNet):
+    """RetinaNet's backbone and pyramid; in place of its heads a proposal network and a head for regions."""
+
+    def __init__(self, config: RunConfig, classes: int) -> None:
+        super().__init__(config, classes)
+        del self.class_head, self.box_head
+        self.config = config
+        channels = config.fpn_channels
+        self.rpn = RegionProposalNetwork(
+            Anchors(config),
+            ObjectnessHead(channels, num_anchors=3),
+            fg_iou_thresh=0.7,
+            bg_iou_thresh=0.3,
+            batch_size_per_image=256,
+            positive_fraction=0.5,
+            pre_nms_top_n={"training": 2000, "testing": 1000},
+            post_nms_top_n={"training": 2000, "testing": 1000},
+            nms_thresh=0.7,
+        )
+        # FPN pools a region of 224 px from P4; for smaller anchors the same rule shrinks with them.
+        scale = 224 * middle_size(config) / FPN_ANCHOR
+        names = [str(level) for level in config.levels]
+        pool = MultiScaleRoIAlign(names, POOLED, sampling_ratio=2, canonical_scale=scale, canonical_level=4)
+        width = 4 * channels  # FPN: 1024 for 256 channels
+        self.roi_heads = RoIHeads(
+            pool,
+            TwoMLPHead(channels * POOLED**2, width),
+            Predictor(width, classes + 1),  # class 0 is the background
+            fg_iou_thresh=0.5,
+            bg_iou_thresh=0.5,
+            batch_size_per_image=REGIONS,
+            positive_fraction=0.25,
+            bbox_reg_weights=None,
+            score_thresh=config.score_threshold,
+            nms_thresh=config.nms,
+            detections_per_img=config.max_detections,
+        )
+
+    def stages(
+        self, features: list[Tensor], targets: list[dict[str, Tensor]] | None
+    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+        """Detections (in eval mode) and losses (in training) of both stages, from the backbone's maps."""
+        pyramid = self.pyramid(features)
+        maps = OrderedDict((str(level), m) for level, m in zip(self.config.levels, pyramid, strict=True))
+        sizes = [(self.config.image_size,) * 2] * len(features[0])
+        proposals, first = self.rpn(ImageList(features[0], sizes), maps, targets)
+        found, second = self.roi_heads(maps, proposals, sizes, targets)
+        return found, first | second
+
+    def forward(self, features: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """torchvision's four losses. targets: of `as_targets`."""
+        return self.stages(features, targets)[1]
+
+    def find(self, features: list[Tensor]) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Boxes [D, 4] in the frame's pixels, scores [D] and labels [D] of each image, best first."""
+        with autocast(self.config, features[0].device):
+            found = self.stages(features, None)[0]
+        return [(f["boxes"], f["scores"], f["labels"] - 1) for f in found]
+
+
+def as_targets(boxes: Tensor, labels: Tensor) -> list[dict[str, Tensor]]:
+    """boxes [B, M, 4] and labels [B, M], -1 for padding, as torchvision takes them: ragged, classes from 1."""
+    return [
+        {"boxes": b[valid], "labels": k[valid] + 1}
+        for b, k, valid in zip(boxes, labels, labels >= 0, strict=True)
+    ]
+
+
+class TwoStageStep:
+    """One optimisation step; `losses` [3] (all, of classes, of boxes) and `finite` are left behind."""
+
+    def __init__(self, model: TwoStage, source: SplitData, config: RunConfig, device: torch.device) -> None:
+        self.model, self.source, self.config, self.device = model, source, config, device
+        self.optimizer = make_optimizer(model, config)
+        self.losses = torch.zeros(3, device=device)
+        self.finite = torch.ones((), dtype=torch.bool, device=device)
+
+    def __call__(self, index: Tensor, flip: Tensor, rate: float) -> None:
+        """Trains on some images at a learning rate; does nothing once something was not finite."""
+        if not self.finite:
+            return
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        inputs, boxes = self.source.read(index, flip)
+        with autocast(self.config, self.device):
+            features = inputs if self.source.cached else self.model.features(inputs[0])
+            losses = self.model(features, as_targets(boxes, self.source.labels[index]))
+        of_classes = losses["loss_objectness"] + losses["loss_classifier"]
+        of_boxes = losses["loss_rpn_box_reg"] + losses["loss_box_reg"]
+        loss = of_classes + self.config.box_weight * of_boxes
+        self.losses = torch.stack([loss, of_classes, of_boxes]).detach()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norms = [p.grad.norm() for p in self.model.parameters() if p.grad is not None]
+        self.finite = torch.isfinite(torch.stack(norms).sum()) & torch.isfinite(loss)
+        if self.finite:
+            self.optimizer.step()
+
+
+def train_two_stage(
+    config: RunConfig,
+    data: DetectionData,
+    device: torch.device,
+    on_step: OnStep = lambda done, total: None,
+    progress: bool = False,
+) -> TrainResult:
+    """As `train.train`, for the two-stage detector; positives are its proposal network's."""
+    torch.manual_seed(config.seed)
+    model = TwoStage(config, len(data.categories))
+    model = model.to(device, memory_format=torch.channels_last).train()
+    source = SplitData(config, data, device, progress)
+    step = TwoStageStep(model, source, config, device)
+    return run_steps(model, step, len(source), positives(model, source), config, on_step)
+
+
+def positives(model: TwoStage, source: SplitData) -> float:
+    """Anchors of the proposal network that are assigned to an object, per image."""
+    anchors, count = model.rpn.anchor_generator.boxes, 0
+    for boxes, labels in zip(source.boxes, source.labels, strict=True):
+        target = {"boxes": boxes[labels >= 0]}
+        count += int((model.rpn.assign_targets_to_anchors([anchors], [target])[0][0] == 1).sum())
+    return count / len(source)

@@ -1,0 +1,66 @@
+"""How evidence becomes a verdict.
+
+A claim that one side is better is *confirmed* where the difference has the claimed sign and its p value, corrected by
+Holm over all such claims of the profile, is below .05; *refuted* where it is as clear with the other sign. A claim
+of a tie is confirmed where the 95 % interval lies within ±MARGIN, refuted where it lies outside. All else is
+*undecided*, with what would decide it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from focalrepro.evidence import Estimate, Evidence
+
+MARGIN = 1.0  # AP; within it two rows are called tied
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """confirmed, refuted, undecided or not run; the effect as text; n, test and corrected p as text."""
+
+    verdict: str
+    effect: str = ""
+    how: str = ""
+    p: float | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """sentence and source; the ablations it needs; what would decide it; the test on the evidence.
+
+    The test gives a Verdict, or an Estimate for "is this difference positive?", which `judge_all` judges together
+    with the other claims' estimates; None where runs are missing.
+    """
+
+    sentence: str
+    source: str
+    needs: tuple[str, ...]
+    decided_by: str
+    test: Callable[[Evidence], Verdict | Estimate | None]
+
+
+def tie(estimate: Estimate | None) -> Verdict | None:
+    """A claim that two rows do not differ by more than MARGIN."""
+    if estimate is None:
+        return None
+    inside = estimate.low > -MARGIN and estimate.high < MARGIN
+    outside = estimate.high < -MARGIN or estimate.low > MARGIN
+    word = "confirmed" if inside else "refuted" if outside else "undecided"
+    return Verdict(word, str(estimate), f"{estimate.how}; tied within ±{MARGIN:g} AP")
+
+
+def reaches(estimate: Estimate | None) -> Verdict | None:
+    """A claim that the first side is not worse than the second by more than MARGIN."""
+    if estimate is None:
+        return None
+    word = "confirmed" if estimate.low > -MARGIN else "refuted" if estimate.high < -MARGIN else "undecided"
+    return Verdict(word, str(estimate), f"{estimate.how}; reached from −{MARGIN:g} AP on")
+
+
+def judge(estimate: Estimate, p: float) -> Verdict:
+    """A claim that a difference is positive, with its corrected p value."""
+    clear = p < LEVEL
+    word = "confirmed" if clear and estimate.effect > 0 else "refuted" if clear else "undecided"
+    shown = f"p {p:.3f}" if p >= 0.001 else "p < .001"
+    return Verdict(word, str(estimate), f"{estimate.how}; {shown}", p)
