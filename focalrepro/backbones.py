@@ -77,6 +77,15 @@ class FrozenNorm(nn.Module):
         self.shift.copy_(state[prefix + "_beta"] - state[prefix + "_running_mean"] * scale)
 
 
+def conv_norm(x: Tensor, conv: nn.Conv2d, norm: FrozenNorm) -> Tensor:
+    """A convolution without bias and the frozen norm after it as one convolution: the norm costs no pass of its own.
+
+    The weights stay the convolution's own, so they train as they would with the norm apart.
+    """
+    weight = conv.weight * norm.scale.view(-1, 1, 1, 1)
+    return F.conv2d(x, weight, norm.shift, conv.stride, conv.padding)
+
+
 class PreActUnit(nn.Module):
     """A bottleneck of ResNet v2: norm and ReLU come before each convolution; the shortcut reads the first."""
 
@@ -96,8 +105,8 @@ class PreActUnit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         first = F.relu(self.norms[0](x))
         shortcut = self.convs[3](first) if len(self.convs) == 4 else x
-        y = F.relu(self.norms[1](self.convs[0](first)))
-        y = F.relu(self.norms[2](self.convs[1](y)))
+        y = F.relu(conv_norm(first, self.convs[0], self.norms[1]))
+        y = F.relu(conv_norm(y, self.convs[1], self.norms[2]))
         return self.convs[2](y) + shortcut
 
 
@@ -121,7 +130,7 @@ class ResNet50V2(nn.Module):
         self.channels = {3: 512, 4: 1024}
 
     def forward(self, x: Tensor) -> dict[int, Tensor]:
-        x = F.relu(self.norm_stem(self.stem(self.norm_in(x))))
+        x = F.relu(conv_norm(self.norm_in(x), self.stem, self.norm_stem))
         x = F.max_pool2d(x, 3, stride=2, padding=1)
         x = self.stages[1](self.stages[0](x))
         # C3 as its reader in the next stage sees it: that stage's first norm and ReLU.

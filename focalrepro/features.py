@@ -18,7 +18,7 @@ from focalrepro.datasets import DetectionData, data_root
 from focalrepro.model import RetinaNet
 from focalrepro.progress import bar as progress_bar
 
-FEATURES_VERSION = 1
+FEATURES_VERSION = 2
 
 
 def cached_features(

@@ -15,7 +15,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from focalrepro.backbones import BACKBONES, Normalise, ResNet50V2, make_backbone
+from focalrepro.backbones import BACKBONES, FrozenNorm, Normalise, ResNet50V2, conv_norm, make_backbone
 from focalrepro.config import RunConfig
 from focalrepro.criteria import box_loss
 from focalrepro.evaluate import select
@@ -390,3 +390,15 @@ def test_a_damaged_weights_file_is_named(tmp_path):
         (tmp_path / name).write_bytes(b"not weights at all")
         with pytest.raises(ValueError, match=name):
             make_backbone("small", str(tmp_path / name))
+
+
+def test_a_folded_norm_is_the_norm_and_trains_as_it_would():
+    torch.manual_seed(0)
+    conv, norm = nn.Conv2d(6, 8, 3, stride=2, padding=1, bias=False), FrozenNorm(8)
+    norm.scale.uniform_(0.5, 2.0)
+    norm.shift.normal_()
+    x, upstream = torch.randn(2, 6, 9, 9), torch.randn(2, 8, 5, 5)
+    apart, folded = norm(conv(x)), conv_norm(x, conv, norm)
+    torch.testing.assert_close(folded, apart, rtol=1e-5, atol=1e-5)
+    (one,), (other,) = (torch.autograd.grad(y, [conv.weight], upstream) for y in (apart, folded))
+    torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-5)
