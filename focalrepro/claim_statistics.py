@@ -7,7 +7,7 @@ import numpy as np
 from scipy import stats
 
 from focalrepro.evidence import Estimate, Evidence, Records
-from focalrepro.results import replicates
+from focalrepro.results import replicates, typical
 from focalrepro.verdicts import LEVEL, Verdict, reaches, tie
 
 SPEED_KEPT = 0.95  # of the speed of cross entropy
@@ -137,7 +137,7 @@ def more_anchors(e: Evidence) -> Verdict | None:
 def imbalance(e: Evidence) -> Verdict | None:
     if not e.records:
         return None
-    anchors = e.records[0]["anchors"]
+    anchors = typical(e.records, e.profile)["anchors"]
     ratio = anchors["per_image"] / max(anchors["positive_per_image"], 1e-9)
     return Verdict(
         "confirmed" if ratio >= 1000 else "refuted", f"1 in {ratio:,.0f}", "counted on the training images"
