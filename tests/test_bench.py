@@ -11,7 +11,9 @@ from focalrepro.bench.figure import cost_curves
 from focalrepro.bench.limits import Limits
 from focalrepro.bench.measure import Row, Spread, in_turn
 from focalrepro.bench.scaling import Curve
+from focalrepro.bench.training import training_flops
 from focalrepro.coco_ap import evaluate_coco
+from focalrepro.config import RunConfig
 from focalrepro.profiles import PROFILES
 
 CPU = torch.device("cpu")
@@ -81,6 +83,13 @@ def test_the_record_is_kept_as_it_grows(data_root, tmp_path, monkeypatch, capsys
     kept = json.loads(file.read_text())
     assert [r["what"] for r in kept["rows"]] == ["loss", "nms"] and kept["rows"][0]["ratio"] == 5.0
     assert "ratio 5.0" in capsys.readouterr().out
+
+
+def test_operations_of_a_known_network():
+    """RetinaNet on ResNet-50 with 80 classes at 256² has 15.3 GMAC forward; training has twice that again at most."""
+    config = RunConfig(weights="none", frozen="nothing")
+    assert training_flops(config, 80) / 2e9 == pytest.approx(3 * 15.3, rel=0.03)
+    assert training_flops(config.replace(frozen="stage1"), 80) < training_flops(config, 80)
 
 
 def test_a_process_of_the_training_bench_gives_a_rate(data_root):

@@ -59,10 +59,9 @@ def run_bench(device_name: str = "auto") -> int:
     for row in bench_at_once(device, "coco256" if device.type == "cuda" else "quick"):
         add(row)
     if device.type == "cuda":
-        add(bench_gpu_training(GPU_CONFIG, device, repeats=3, steps=40))
-        add(
-            bench_gpu_training(GPU_CONFIG.replace(image_size=800, batch_size=16), device, repeats=2, steps=10)
-        )
+        large = GPU_CONFIG.replace(image_size=800, batch_size=16)
+        add(bench_gpu_training(GPU_CONFIG, device, limits, repeats=3, steps=40))
+        add(bench_gpu_training(large, device, limits, repeats=2, steps=10))
     curves = evaluation_curves() + training_curves(
         GPU_CONFIG if device.type == "cuda" else get_profile("quick").base, device
     )
