@@ -13,6 +13,7 @@ and 1,000 replicates cost one matching and some cumulative sums. Weights of one 
 from __future__ import annotations
 
 import numpy as np
+from scipy import stats
 from scipy.sparse import csr_array
 
 from focalrepro.match_table import (
@@ -111,10 +112,10 @@ def interval(
     """Bootstrap interval of one statistic's replicates, [R]; those that are nan are left out.
 
     Without `estimate` it is the percentile interval. With the statistic of the images as they are it is
-    the basic one, 2 · estimate − quantile. AP needs the latter: the fewer different images, the higher
-    the precision envelope rides on noise, so AP grows a little with every resampling and the
-    percentile interval sits too high by twice that bias. In a difference of two runs it mostly cancels,
-    and the percentile interval serves.
+    the normal one around that, with the replicates' standard deviation. AP needs the latter: the fewer
+    different images, the higher the precision envelope rides on noise, so AP grows a little with every
+    resampling, and its replicates lie too high, at low AP all of them. In a difference of two runs that
+    mostly cancels, and the percentile interval serves.
 
     Raises ValueError for another shape or a level outside 0..1.
     """
@@ -126,7 +127,8 @@ def interval(
     values = values[~np.isnan(values)]
     if not len(values):
         return float("nan"), float("nan")
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     if estimate is not None:
-        low, high = 2 * estimate - high, 2 * estimate - low
+        half = float(stats.norm.ppf(0.5 + level / 2) * values.std())
+        return estimate - half, estimate + half
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

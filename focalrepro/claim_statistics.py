@@ -230,6 +230,20 @@ def half_the_images(e: Evidence) -> Verdict | None:
     )
 
 
+def twice_the_steps(e: Evidence) -> Verdict | None:
+    """Cross entropy after twice the steps against focal loss after the baseline's."""
+    steps = e.base.steps
+    return reaches(
+        e.difference(e.row("budget", gamma=0.0, steps=2 * steps), e.row("budget", gamma=2.0, steps=steps))
+    )
+
+
+def ahead_after_twice_the_steps(e: Evidence) -> Estimate | None:
+    """Focal loss less cross entropy, both after twice the steps."""
+    focal, plain = (e.row("budget", gamma=gamma, steps=2 * e.base.steps) for gamma in (2.0, 0.0))
+    return e.difference(focal, plain)
+
+
 def hinge_fails(e: Evidence) -> Verdict | None:
     """Hinge loss diverges or stays below a tenth of focal loss's AP; above a half it is refuted."""
     hinge, focal = e.row("3", loss="hinge"), e.row("3", gamma=2.0, loss="focal")

@@ -50,6 +50,10 @@ CLAIMS: tuple[Claim, ...] = (
           of.calibration),
     Claim("Focal loss on half of the images reaches cross entropy on all of them.", "a common explanation", ("data",),
           SEEDS, of.half_the_images),
+    Claim("Twice the steps bring cross entropy to where focal loss was.", "a common explanation", ("budget",), SEEDS,
+          of.twice_the_steps),
+    Claim("After twice the steps focal loss is still ahead of cross entropy.", "a common question", ("budget",), SEEDS,
+          of.ahead_after_twice_the_steps),
 )  # fmt: skip
 
 

@@ -229,7 +229,7 @@ RUN_COLUMNS = (
 
 def _run_row(record: dict[str, Any], name: str, label: str, recipe: str) -> dict[str, Any]:
     config, hardware = from_dict(record["config"]), record["hardware"]
-    low, high = record.get("AP_interval", (None, None))
+    low, high = interval(replicates(record), estimate=record["metrics"]["AP"])
     values = {
         "ablation": name,
         "row": label,
@@ -240,8 +240,8 @@ def _run_row(record: dict[str, Any], name: str, label: str, recipe: str) -> dict
         "seconds": record["seconds"]["total"],
         "images_per_second": record.get("images_per_second"),
         "device": hardware["device"],
-        "AP_low": low,
-        "AP_high": high,
+        "AP_low": round(max(low, 0.0), 4),
+        "AP_high": round(high, 4),
         "recipe": recipe,
         "hardware": hardware.get("gpu", hardware["cpu"]),
         "commit": hardware.get("commit", ""),

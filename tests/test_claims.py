@@ -130,6 +130,16 @@ def test_half_of_the_images_is_enough_where_it_is_no_worse():
     assert verdict(records(aps(0), ablations=("data",)), sentence) == "refuted"
 
 
+def test_a_loss_that_is_only_faster_is_told_from_one_that_is_better():
+    def aps(late):
+        return lambda c: 10 * np.log2(c.steps) + (10 if c.gamma == 2 else 0) * (c.steps < 6 or late)
+
+    faster, better = (records(aps(late), ablations=("budget",)) for late in (False, True))
+    assert verdict(faster, "Twice the steps bring") == "confirmed" == verdict(better, "Twice the steps bring")
+    assert verdict(better, "After twice the steps") == "confirmed"
+    assert verdict(faster, "After twice the steps") == "undecided"
+
+
 def test_a_loss_that_does_not_train():
     def aps(ap):
         return lambda c: ap if c.loss == "hinge" else 30
