@@ -261,6 +261,8 @@ def write_index() -> Path:
             lines.append(
                 f"| [{profile.name}]({profile.name}/README.md) | {profile.what}; {profile.hardware} | {count} |"
             )
+    if (root / "bench" / "README.md").exists():
+        lines += ["", "How fast it is, against torchvision and pycocotools: [bench](bench/README.md)."]
     lines += [
         "",
         "A folder holds `README.md` (tables, figures), `results.csv` (a row per run), `runs/` (the records that "

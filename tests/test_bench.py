@@ -10,6 +10,7 @@ from focalrepro.bench.evaluation import made_up_detections, made_up_truth, pycoc
 from focalrepro.bench.figure import cost_curves
 from focalrepro.bench.limits import Limits
 from focalrepro.bench.measure import Row, Spread, in_turn
+from focalrepro.bench.page import write_page
 from focalrepro.bench.scaling import Curve
 from focalrepro.bench.training import training_flops
 from focalrepro.coco_ap import evaluate_coco
@@ -83,6 +84,21 @@ def test_the_record_is_kept_as_it_grows(data_root, tmp_path, monkeypatch, capsys
     kept = json.loads(file.read_text())
     assert [r["what"] for r in kept["rows"]] == ["loss", "nms"] and kept["rows"][0]["ratio"] == 5.0
     assert "ratio 5.0" in capsys.readouterr().out
+
+
+def test_the_page_shows_every_machine(tmp_path):
+    for name in ("one", "two"):
+        record = {
+            "hardware": {"cpu": name, "cores": 2, "torch": "2", "torchvision": "0", "commit": "abc"},
+            "limits": {"teraflops": 1.0, "gigabytes": 10.0},
+            "finished": "today",
+            "rows": [row("loss", [1.0], [5.0], share=0.25, limit="copy bandwidth").as_dict()],
+        }
+        (tmp_path / f"{name}.json").write_text(json.dumps(record))
+    (tmp_path / "two.png").touch()
+    text = write_page(tmp_path).read_text()
+    assert "## one, 2 cores" in text and "**5.0**" in text and "25% of the copy bandwidth" in text
+    assert text.count("](two.png)") == 1 and "one.png" not in text
 
 
 def test_operations_of_a_known_network():

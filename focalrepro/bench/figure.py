@@ -22,6 +22,8 @@ def cost_curves(curves: list[Curve], machine: str) -> Figure:
             axes.errorbar(curve.x, y, yerr=error, label=f"{curve.what}: slope {curve.exponent:.2f}", **style)
             axes.plot(curve.x, [y[-1] * x / curve.x[-1] for x in curve.x], ":", color=GREY, linewidth=1)
         axes.set(xscale="log", yscale="log", xlabel=label, ylabel="seconds")
+        axes.minorticks_off()
+        axes.set_xticks(curve.x, [f"{x:,.0f}" for x in curve.x])
         axes.legend(loc="upper left", fontsize=8)
     figure.suptitle(f"{machine}; dotted: in proportion to the work", fontsize=11)
     return figure

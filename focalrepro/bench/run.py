@@ -12,6 +12,7 @@ from focalrepro.bench.figure import cost_curves
 from focalrepro.bench.limits import measure_limits
 from focalrepro.bench.loss import bench_loss
 from focalrepro.bench.measure import Row, Spread
+from focalrepro.bench.page import write_page
 from focalrepro.bench.scaling import evaluation_curves, training_curves
 from focalrepro.bench.training import bench_at_once, bench_cpu_training, bench_gpu_training
 from focalrepro.config import RunConfig
@@ -63,13 +64,13 @@ def run_bench(device_name: str = "auto") -> int:
         add(bench_gpu_training(GPU_CONFIG, device, limits, repeats=3, steps=40))
         add(bench_gpu_training(large, device, limits, repeats=2, steps=10))
     curves = evaluation_curves() + training_curves(
-        GPU_CONFIG if device.type == "cuda" else get_profile("quick").base, device
+        GPU_CONFIG if device.type == "cuda" else get_profile("quick").base.replace(weights="none"), device
     )
     record["curves"] = [c.as_dict() for c in curves]
     write_json(path, record)
     figure = path.with_suffix(".png")
     cost_curves(curves, _machine(device)).savefig(figure, dpi=130, bbox_inches="tight")
-    print(f"kept in {path} and {figure.name}")
+    print(f"kept in {path}; read {write_page(path.parent)}")
     return 0
 
 
