@@ -66,7 +66,8 @@ def execute(source: Path, target: Path, profile: str) -> Path:
         raise RuntimeError(
             f"{source.name}: cell {error.exec_count}: {error.ename}: {error.evalue} (see {partial})"
         ) from error
-    write_atomic(target, without_paths(partial.read_text(encoding="utf-8")))
+    text = partial.read_text(encoding="utf-8").replace(partial.name, target.name)
+    write_atomic(target, without_paths(text))
     partial.unlink()
     return target
 
