@@ -70,6 +70,9 @@ def test_costs_are_measured(data_root, monkeypatch):
 
 def test_the_record_is_kept_as_it_grows(data_root, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("FOCALREPRO_RESULTS", str(tmp_path))
+    monkeypatch.setattr(
+        run, "ensure", lambda dataset: None
+    )  # the whole dataset would replace the tests' tiny one
     monkeypatch.setattr(run, "measure_limits", lambda device: Limits(1.0, 10.0))
     monkeypatch.setattr(run, "bench_loss", lambda device, limits: row("loss", [1.0], [5.0]))
     monkeypatch.setattr(run, "bench_postprocessing", lambda device: row("nms", [1.0], [2.0]))

@@ -132,7 +132,7 @@ def test_cached_features_give_what_the_images_give(data, data_root, monkeypatch)
 
     from focalrepro.backbones import make_backbone
 
-    torch.manual_seed(3)
+    torch.manual_seed(5)  # weights of its own: whoever has the same would share the features
     save_file({k: v.contiguous() for k, v in make_backbone("small").state_dict().items()}, weights)
     frozen = SMALL.replace(
         frozen="backbone", weights=str(weights), flip=False, precision="bf16", score_threshold=0.01
