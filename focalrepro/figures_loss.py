@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -60,13 +61,18 @@ def gradient_curves(gammas: Sequence[float] = GAMMAS) -> Figure:
         line = {"color": colour, "linestyle": LINES[i % len(LINES)], "label": _name(gamma)}
         left.plot(x_t, value, **line)
         right.plot(x_t, -slope, **line)
+    _loss_beside_gradient(left, right)
+    right.legend()
+    return figure
+
+
+def _loss_beside_gradient(left: Axes, right: Axes) -> None:
+    """Axes of a loss and of the size of its gradient, both against x_t."""
     left.set(xlabel="x_t", ylabel="loss", title="Loss", ylim=(0, 5), xlim=(-6, 6))
-    right.set(xlabel="x_t", ylabel="-dFL/dx_t", title="Size of the gradient")
+    right.set(xlabel="x_t", ylabel="-dL/dx_t", title="Size of the gradient")
     for axes in (left, right):
         axes.axvline(0, color=DARK, linewidth=0.8)
     left.text(0.15, 4.7, "correct side →", fontsize=9, color=DARK)
-    right.legend()
-    return figure
 
 
 VARIANT_COLOURS = (DARK, BLUE, ORANGE, GREEN, PURPLE)
@@ -99,11 +105,7 @@ def variant_curves() -> Figure:
         line = {"color": VARIANT_COLOURS[i], "linestyle": LINES[i % len(LINES)], "label": name}
         left.plot(x_t, value, **line)
         right.plot(x_t, -slope, **line)
-    left.set(xlabel="x_t", ylabel="loss", title="Loss", ylim=(0, 5), xlim=(-6, 6))
-    right.set(xlabel="x_t", ylabel="-dL/dx_t", title="Size of the gradient")
-    for axes in (left, right):
-        axes.axvline(0, color=DARK, linewidth=0.8)
-    left.text(0.15, 4.7, "correct side →", fontsize=9, color=DARK)
+    _loss_beside_gradient(left, right)
     left.legend(loc="upper right", bbox_to_anchor=(1.0, 0.92))
     return figure
 

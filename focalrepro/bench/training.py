@@ -5,7 +5,9 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -48,16 +50,19 @@ def bench_cpu_training(profile: str, repeats: int = 3, steps: int = 12, their_st
         (sum(_processes("ours", profile, steps, cores)), _processes("theirs", profile, their_steps, 1)[0])
         for _ in range(repeats)
     ]
-    return Row(
-        what=f"training at profile {profile}, {cores} CPU cores",
-        against="torchvision's RetinaNet and loop, same layers and data, default allocator",
-        unit="images/s",
-        ours=Spread.of([a for a, _ in pairs]),
-        theirs=Spread.of([b for _, b in pairs]),
-        more_is_better=True,
+    return rates(
+        f"training at profile {profile}, {cores} CPU cores",
+        "torchvision's RetinaNet and loop, same layers and data, default allocator",
+        pairs,
         goal=3.0,
         note=f"ours: {cores} runs at once, one thread each",
     )
+
+
+def rates(what: str, against: str, pairs: list[tuple[float, float]], goal: float, **more: Any) -> Row:
+    """A row of images a second from pairs of (ours, theirs); more: `Row`'s other fields."""
+    ours, theirs = (Spread.of(list(side)) for side in zip(*pairs, strict=True))
+    return Row(what, against, "images/s", ours, theirs, more_is_better=True, goal=goal, **more)
 
 
 def bench_at_once(device: torch.device, profile: str, repeats: int = 3, steps: int = 40) -> list[Row]:
@@ -71,23 +76,11 @@ def bench_at_once(device: torch.device, profile: str, repeats: int = 3, steps: i
     for count in (hardware.cores(),) if device.type == "cpu" else (2, 4):
         alone = "ours-all-cores" if device.type == "cpu" else side
         pairs = [
-            (
-                sum(_processes(side, profile, steps, count)),
-                _processes(alone, profile, steps, 1)[0],
-            )
+            (sum(_processes(side, profile, steps, count)), _processes(alone, profile, steps, 1)[0])
             for _ in range(repeats)
         ]
-        rows.append(
-            Row(
-                what=f"{count} runs at once, profile {profile}",
-                against="one run at a time, with the whole machine",
-                unit="images/s",
-                ours=Spread.of([a for a, _ in pairs]),
-                theirs=Spread.of([b for _, b in pairs]),
-                more_is_better=True,
-                goal=1.0,
-            )
-        )
+        what = f"{count} runs at once, profile {profile}"
+        rows.append(rates(what, "one run at a time, with the whole machine", pairs, goal=1.0))
     return rows
 
 
@@ -129,20 +122,15 @@ def bench_gpu_training(
         (our_rate(config, device, steps), their_rate(config, device, max(4, steps // 5)))
         for _ in range(repeats)
     ]
-    ours = Spread.of([a for a, _ in pairs])
     classes = len(load(config.dataset, "train", config.image_size, limit=1).categories)
-    share = ours.median * training_flops(config, classes) / (limits.teraflops * 1e12)
-    return Row(
-        what=f"training, {config.backbone} at {config.image_size}², batch {config.batch_size}, bf16",
-        against="torchvision's RetinaNet and loop, autocast, same layers and data in memory",
-        unit="images/s",
-        ours=ours,
-        theirs=Spread.of([b for _, b in pairs]),
-        more_is_better=True,
+    row = rates(
+        f"training, {config.backbone} at {config.image_size}², batch {config.batch_size}, bf16",
+        "torchvision's RetinaNet and loop, autocast, same layers and data in memory",
+        pairs,
         goal=8.0,
-        share=share,
         limit="matmul peak",
     )
+    return replace(row, share=row.ours.median * training_flops(config, classes) / (limits.teraflops * 1e12))
 
 
 def main() -> None:
