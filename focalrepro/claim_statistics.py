@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
+from focalrepro import cost
 from focalrepro.evidence import Estimate, Evidence, Records
 from focalrepro.results import replicates, typical
 from focalrepro.verdicts import LEVEL, Verdict, reaches, tie
@@ -170,27 +170,20 @@ def reshaping(e: Evidence) -> Verdict | None:
     )
 
 
-def speed_kept(speed_of: Callable[[dict[str, Any]], float | None], what: str) -> Test:
-    """The speed of the rows with γ > 0 over those without, as a ratio of geometric means."""
-    return lambda e: _speed_kept(e, speed_of, what)
+def speed_kept(quantity: str) -> Test:
+    """One of `cost.QUANTITIES` of the runs with γ > 0 over that of cross entropy's."""
+    return lambda e: _speed_kept(cost.ratio(cost.speeds(e.records, e.profile), quantity), quantity)
 
 
-def _speed_kept(e: Evidence, speed_of: Callable[[dict[str, Any]], float | None], what: str) -> Verdict | None:
-    rates: dict[bool, list[float]] = {True: [], False: []}
-    for records in {**e.rows["1a"], **e.rows["1b"]}.values():
-        for r in records:
-            if r["status"] == "done" and speed_of(r):
-                rates[r["config"]["gamma"] > 0].append(np.log(speed_of(r)))
-    if min(map(len, rates.values())) < 3:
+def _speed_kept(found: cost.Ratio | None, quantity: str) -> Verdict | None:
+    if found is None:
         return None
-    test = stats.ttest_ind(rates[True], rates[False], equal_var=False)
-    low, high = (float(np.exp(v)) for v in test.confidence_interval(0.95))
-    ratio = float(np.exp(np.mean(rates[True]) - np.mean(rates[False])))
+    low, high = found.low, found.high
+    if quantity == cost.INFERENCE:  # milliseconds: less is faster
+        low, high = 1 / high, 1 / low
     word = "confirmed" if low > SPEED_KEPT else "refuted" if high < SPEED_KEPT else "undecided"
-    text = f"{ratio:.2f} × the {what} images/s of cross entropy ({low:.2f} … {high:.2f})"
-    return Verdict(
-        word, text, f"Welch's t over {sum(map(len, rates.values()))} runs; kept means above {SPEED_KEPT}"
-    )
+    text = f"{quantity}: {found.ratio:.2f} × that of cross entropy ({found.low:.2f} … {found.high:.2f})"
+    return Verdict(word, text, f"Welch's t over {found.runs} runs; kept means a speed above {SPEED_KEPT}")
 
 
 def calibration(e: Evidence) -> Verdict | None:
@@ -209,16 +202,6 @@ def calibration(e: Evidence) -> Verdict | None:
     return Verdict(
         word, f"error lower by {np.mean(gains):+.3f}", f"{seeds_text(len(gains))}, three must agree"
     )
-
-
-def training_speed(record: dict[str, Any]) -> float | None:
-    """Images a second in training."""
-    return record["images_per_second"]
-
-
-def inference_speed(record: dict[str, Any]) -> float | None:
-    """Images a second at inference, one at a time; None in records that did not measure it."""
-    return 1000 / record["inference_ms"] if record.get("inference_ms") else None
 
 
 def half_the_images(e: Evidence) -> Verdict | None:

@@ -4,6 +4,7 @@ How a verdict is reached is in `verdicts.py`, the statistic of each claim in `cl
 """
 
 from focalrepro import claim_statistics as of
+from focalrepro import cost
 from focalrepro.evidence import Estimate, Evidence, Records, holm
 from focalrepro.profiles import get_profile
 from focalrepro.verdicts import MARGIN, Claim, Verdict, judge
@@ -43,9 +44,9 @@ CLAIMS: tuple[Claim, ...] = (
           of.reshaping),
     Claim("Among anchors, objects are rarer than 1 in 1000.", "section 3", (), "nothing: it is counted", of.imbalance),
     Claim("Focal loss does not slow training.", "a common question", ("1a", "1b"), "an idle machine",
-          of.speed_kept(of.training_speed, "training")),
+          of.speed_kept(cost.TRAINING)),
     Claim("Focal loss does not slow inference.", "a common question", ("1a", "1b"), "an idle machine",
-          of.speed_kept(of.inference_speed, "inference")),
+          of.speed_kept(cost.INFERENCE)),
     Claim("Focal loss is better calibrated than cross entropy.", "a common explanation", ("1a", "1b"), "three seeds",
           of.calibration),
     Claim("Focal loss on half of the images reaches cross entropy on all of them.", "a common explanation", ("data",),

@@ -24,6 +24,7 @@ def records(aps, seeds=3, seed_sd=0.3, image_sd=0.8, ablations=("1a", "1b"), **e
                 "metrics": {"AP": ap, "AP50": ap, "AP75": ap, "APs": None, "APm": None, "APl": None},
                 "bootstrap": {"AP": (ap + images + rng.normal(0, 0.1, 200)).tolist()},
                 "anchors": {"per_image": 12_000, "positive_per_image": 6.0},
+                "hardware": {"cpu": "a machine", "threads": 1},
                 "images_per_second": 100.0 + rng.normal(0, 1),
                 "calibration": {"error": 0.1 - 0.02 * (config.gamma > 0) + rng.normal(0, 1e-3)},
                 **extra,
