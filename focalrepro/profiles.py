@@ -142,9 +142,9 @@ PROFILES: dict[str, Profile] = {
             "real COCO on a laptop: 5,705 training images at 256², 12 supercategories, frozen ImageNet backbone",
             "two CPU cores, an evening",
             _COCO_CPU,
-            ("1b", "1a"),
+            ("1b", "1a", "prior", "1d", "3", "normalizer", "data"),
             {},
-            450.0,
+            250.0,
         ),
         Profile(
             "coco256",

@@ -52,7 +52,7 @@ class SplitData:
         mirrored = flip.bool().view(-1, 1, 1, 1)
         inputs = []
         for source in self.inputs:
-            x = source[index]
+            x = source.index_select(0, index)  # whole rows; source[index] goes element by element
             if self.cached:
                 x = x.permute(0, 3, 1, 2)
             inputs.append(torch.where(mirrored, x.flip(-1), x) if self.flips else x)
