@@ -7,55 +7,75 @@ from focalrepro import claim_statistics as of
 from focalrepro import cost
 from focalrepro.evidence import Estimate, Evidence, Records, holm
 from focalrepro.profiles import get_profile
-from focalrepro.verdicts import MARGIN, Claim, Verdict, judge
+from focalrepro.verdicts import Claim, Verdict, judge
 
-__all__ = ["CLAIMS", "MARGIN", "judge_all", "ledger"]
+__all__ = ["CLAIMS", "QUESTIONS", "judge_all", "ledger"]
 
 SEEDS = "more seeds"
 
-CLAIMS: tuple[Claim, ...] = (
-    Claim("Focal loss (γ = 2, α = .25) beats the best α-balanced cross entropy.", "Table 1b", ("1a", "1b"), SEEDS,
-          of.over_best_cross_entropy(**of.FL)),
-    Claim("Cross entropy with α = .10 collapses.", "Table 1a", ("1a",), "a longer training", of.collapse),
-    Claim("The best α for cross entropy lies in [.5, .9].", "Table 1a", ("1a",), "more images", of.best_alpha),
-    Claim("AP declines from γ = 2 to γ = 5.", "Table 1b", ("1b",), SEEDS, of.difference("1b", of.FL, {"gamma": 5.0})),
-    Claim("γ = .5 is already better than the best α-balanced cross entropy.", "Table 1b", ("1a", "1b"), SEEDS,
-          of.over_best_cross_entropy(gamma=0.5)),
-    Claim("Any γ from .5 to 5 is better than the best α-balanced cross entropy.", "section 4", ("1a", "1b"), SEEDS,
-          of.whole_plateau),
-    Claim("The best α falls as γ rises.", "section 5.1", ("grid",), "more seeds of the grid", of.alpha_falls),
-    Claim("Cross entropy needs the prior: without it, it diverges or is worse.", "section 5.1", ("prior",), SEEDS,
-          of.prior_ce),
-    Claim("With focal loss the exact π does not matter.", "section 5.1", ("prior",), SEEDS, of.prior_insensitive),
-    Claim("The loss wants dividing by the assigned anchors, not by all.", "section 4", ("normalizer",), SEEDS,
-          of.difference("normalizer", {"normalizer": "positives"}, {"normalizer": "anchors"})),
-    Claim("Focal loss beats the best of OHEM.", "Table 1d", ("1d",), SEEDS, of.ohem),
-    Claim("Focal loss beats SSD's hard negatives 1:3.", "a public replication found the opposite", ("1d",), SEEDS,
-          of.ssd),
-    Claim("FL* ties with focal loss.", "Table 3", ("3",), SEEDS, of.star),
-    Claim("The hinge loss on p_t does not train.", "section 3", ("3",), "a longer training", of.hinge_fails),
-    Claim("Nine anchors beat one.", "Table 1c", ("1c",), SEEDS,
-          of.difference("1c", {"anchor_scales": 3, "anchor_ratios": 3}, {"anchor_scales": 1, "anchor_ratios": 1})),
-    Claim("More than nine anchors do not help.", "Table 1c", ("1c",), SEEDS, of.more_anchors),
-    Claim("A deeper backbone helps.", "Table 1e", ("1e",), SEEDS, of.deeper),
-    Claim("Larger images help.", "Table 1e", ("1e",), SEEDS, of.larger),
-    Claim("One stage with focal loss reaches two stages.", "Table 2", ("1e",), SEEDS, of.two_stage),
-    Claim("γ moves the background's loss to its hard windows and hardly the objects'.", "Figure 4", ("1b",), SEEDS,
-          of.reshaping),
-    Claim("Among anchors, objects are rarer than 1 in 1000.", "section 3", (), "nothing: it is counted", of.imbalance),
-    Claim("Focal loss does not slow training.", "a common question", ("1a", "1b"), "an idle machine",
-          of.speed_kept(cost.TRAINING)),
-    Claim("Focal loss does not slow inference.", "a common question", ("1a", "1b"), "an idle machine",
-          of.speed_kept(cost.INFERENCE)),
-    Claim("Focal loss is better calibrated than cross entropy.", "a common explanation", ("1a", "1b"), "three seeds",
-          of.calibration),
-    Claim("Focal loss on half of the images reaches cross entropy on all of them.", "a common explanation", ("data",),
-          SEEDS, of.half_the_images),
-    Claim("Twice the steps bring cross entropy to where focal loss was.", "a common explanation", ("budget",), SEEDS,
-          of.twice_the_steps),
-    Claim("After twice the steps focal loss is still ahead of cross entropy.", "a common question", ("budget",), SEEDS,
-          of.ahead_after_twice_the_steps),
-)  # fmt: skip
+# By the question that they answer, in the order in which a reader asks.
+QUESTIONS: dict[str, tuple[Claim, ...]] = {
+    "Does it work?": (
+        Claim("Focal loss (γ = 2, α = .25) beats the best α-balanced cross entropy.", "Table 1b", ("1a", "1b"), SEEDS,
+              of.over_best_cross_entropy(**of.FL)),
+        Claim("γ = .5 is already better than the best α-balanced cross entropy.", "Table 1b", ("1a", "1b"), SEEDS,
+              of.over_best_cross_entropy(gamma=0.5)),
+        Claim("Any γ from .5 to 5 is better than the best α-balanced cross entropy.", "section 4", ("1a", "1b"),
+              SEEDS, of.whole_plateau),
+        Claim("AP declines from γ = 2 to γ = 5.", "Table 1b", ("1b",), SEEDS,
+              of.difference("1b", of.FL, {"gamma": 5.0})),
+    ),
+    "Does a constant weight do?": (
+        Claim("Cross entropy with α = .10 collapses.", "Table 1a", ("1a",), "a longer training", of.collapse),
+        Claim("The best α for cross entropy lies in [.5, .9].", "Table 1a", ("1a",), "more images", of.best_alpha),
+        Claim("The best α falls as γ rises.", "section 5.1", ("grid",), "more seeds of the grid", of.alpha_falls),
+    ),
+    "Why does it work?": (
+        Claim("Among anchors, objects are rarer than 1 in 1000.", "section 3", (), "nothing: it is counted",
+              of.imbalance),
+        Claim("γ moves the background's loss to its hard windows and hardly the objects'.", "Figure 4", ("1b",),
+              SEEDS, of.reshaping),
+        Claim("Focal loss is better calibrated than cross entropy.", "a common explanation", ("1a", "1b"),
+              "three seeds", of.calibration),
+    ),
+    "Is cross entropy unable, or late?": (
+        Claim("Twice the steps bring plain cross entropy to where focal loss was.", "a common explanation",
+              ("budget",), SEEDS, of.twice_the_steps),
+        Claim("After twice the steps focal loss is still ahead of plain cross entropy.", "a common question",
+              ("budget",), SEEDS, of.ahead_after_twice_the_steps),
+        Claim("Focal loss on half of the images reaches plain cross entropy on all of them.", "a common explanation",
+              ("data",), SEEDS, of.half_the_images),
+    ),
+    "What does it need beside it?": (
+        Claim("Cross entropy needs the prior: without it, it diverges or is worse.", "section 5.1", ("prior",), SEEDS,
+              of.prior_ce),
+        Claim("With focal loss the exact π does not matter.", "section 5.1", ("prior",), SEEDS, of.prior_insensitive),
+        Claim("The loss wants dividing by the assigned anchors, not by all.", "section 4", ("normalizer",), SEEDS,
+              of.difference("normalizer", {"normalizer": "positives"}, {"normalizer": "anchors"})),
+    ),
+    "Does something else do as well?": (
+        Claim("Focal loss beats the best of OHEM.", "Table 1d", ("1d",), SEEDS, of.ohem),
+        Claim("Focal loss beats SSD's hard negatives 1:3.", "a public replication found the opposite", ("1d",), SEEDS,
+              of.ssd),
+        Claim("FL* ties with focal loss.", "Table 3", ("3",), SEEDS, of.star),
+        Claim("The hinge loss on p_t does not train.", "section 3", ("3",), "a longer training", of.hinge_fails),
+    ),
+    "And the architecture?": (
+        Claim("Nine anchors beat one.", "Table 1c", ("1c",), SEEDS,
+              of.difference("1c", {"anchor_scales": 3, "anchor_ratios": 3}, {"anchor_scales": 1, "anchor_ratios": 1})),
+        Claim("More than nine anchors do not help.", "Table 1c", ("1c",), SEEDS, of.more_anchors),
+        Claim("A deeper backbone helps.", "Table 1e", ("1e",), SEEDS, of.deeper),
+        Claim("Larger images help.", "Table 1e", ("1e",), SEEDS, of.larger),
+        Claim("One stage with focal loss reaches two stages.", "Table 2", ("1e",), SEEDS, of.two_stage),
+    ),
+    "What does it cost?": (
+        Claim("Focal loss does not slow training.", "a common question", ("1a", "1b"), "an idle machine",
+              of.speed_kept(cost.TRAINING)),
+        Claim("Focal loss does not slow inference.", "a common question", ("1a", "1b"), "an idle machine",
+              of.speed_kept(cost.INFERENCE)),
+    ),
+}  # fmt: skip
+CLAIMS: tuple[Claim, ...] = tuple(claim for claims in QUESTIONS.values() for claim in claims)
 
 
 def judge_all(records: Records, profile: str) -> list[tuple[Claim, Verdict]]:
@@ -82,11 +102,16 @@ def judge_all(records: Records, profile: str) -> list[tuple[Claim, Verdict]]:
 
 
 def ledger(records: Records, profile: str) -> str:
-    """The claims as a Markdown table, verdict first."""
+    """The claims as a Markdown table, question by question, verdict first."""
+    judged = dict(judge_all(records, profile))
     lines = ["| verdict | claim | effect (95 %) | by | undecided? then by |", "|---|---|---|---|---|"]
-    for claim, v in judge_all(records, profile):
-        decide = claim.decided_by if v.verdict == "undecided" else ""
-        lines.append(
-            f"| **{v.verdict}** | {claim.sentence} ({claim.source}) | {v.effect} | {v.how} | {decide} |"
-        )
+    for question, claims in QUESTIONS.items():
+        found = [(claim, judged[claim]) for claim in claims if claim in judged]
+        if found:
+            lines.append(f"| | **{question}** | | | |")
+        for claim, v in found:
+            decide = claim.decided_by if v.verdict == "undecided" else ""
+            lines.append(
+                f"| **{v.verdict}** | {claim.sentence} ({claim.source}) | {v.effect} | {v.how} | {decide} |"
+            )
     return "\n".join(lines)

@@ -20,17 +20,20 @@ UNKNOWN_SEED_MARGIN = 0.5
 
 @dataclass(frozen=True)
 class Estimate:
-    """An effect in `unit` with its 95 % interval, the p value of "no effect" and how it was come by."""
+    """An effect in AP with its 95 % interval, the p value of "no effect" and how it was come by.
+
+    larger: the higher AP of the two sides, against which a difference is small or not.
+    """
 
     effect: float
     low: float
     high: float
     p: float
     how: str
-    unit: str = "AP"
+    larger: float
 
     def __str__(self) -> str:
-        return f"{self.effect:+.2f} {self.unit} ({self.low:+.2f} … {self.high:+.2f})"
+        return f"{self.effect:+.2f} AP ({self.low:+.2f} … {self.high:+.2f})"
 
 
 class Evidence:
@@ -62,7 +65,8 @@ class Evidence:
         pairs = [(seeds[r["config"]["seed"]], r) for r in b if r["config"]["seed"] in seeds]
         if not pairs:
             return None
-        effect = float(np.mean([x["metrics"]["AP"] - y["metrics"]["AP"] for x, y in pairs]))
+        ours, theirs = (float(np.mean([pair[i]["metrics"]["AP"] for pair in pairs])) for i in (0, 1))
+        effect, larger = ours - theirs, max(ours, theirs)
         resampled = np.mean([replicates(x) - replicates(y) for x, y in pairs], axis=0)
         images = float(np.nanvar(resampled, ddof=1))
         n = len(pairs)
@@ -76,6 +80,7 @@ class Evidence:
                 effect + half,
                 float(p),
                 f"{n} seed{'s'[: n > 1]}; error of images and of seeds",
+                larger,
             )
         error = np.sqrt(images)
         half = 1.96 * error + UNKNOWN_SEED_MARGIN
@@ -87,6 +92,7 @@ class Evidence:
             effect + half,
             p,
             f"1 seed: images, and ±{UNKNOWN_SEED_MARGIN} for the seed",
+            larger,
         )
 
 

@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 
 from focalrepro.ablations import get_ablation
-from focalrepro.claims import CLAIMS, judge_all
+from focalrepro.claims import QUESTIONS, judge_all
 from focalrepro.datasets.registry import repo_root
 from focalrepro.files import write_atomic
 from focalrepro.profiles import PROFILES
 from focalrepro.results import load_records, rank_correlation, table
+from focalrepro.verdicts import Verdict
 
 BEGIN = "<!-- results:begin (written by `focalrepro verify --freeze`) -->"
 END = "<!-- results:end -->"
@@ -49,18 +50,24 @@ def front_page_results() -> str:
 
 
 def _verdicts(records: dict[str, list[dict[str, Any]]]) -> str:
-    """What each profile says of each claim; the effects and intervals are on the profiles' own pages."""
-    judged = {
-        name: {claim: v for claim, v in judge_all(r, name) if v.verdict != "not run"}
-        for name, r in records.items()
-    }
+    """What each profile says of each claim, question by question; how it was judged is on the profiles' own pages."""
+    judged = [dict(judge_all(r, name)) for name, r in records.items()]
     pages = [f"[`{name}`](results/{name}/README.md)" for name in records]
-    lines = ["| claim | source | " + " | ".join(pages) + " |", "|---|---|" + "---|" * len(pages)]
-    for claim in CLAIMS:
-        words = [v[claim].verdict if claim in v else "" for v in judged.values()]
-        if any(words):
-            lines.append(f"| {claim.sentence} | {claim.source} | " + " | ".join(words) + " |")
+    lines = ["| claim | " + " | ".join(pages) + " |", "|---|" + "---|" * len(pages)]
+    for question, claims in QUESTIONS.items():
+        rows = [
+            f"| {claim.sentence} ({claim.source}) | {' | '.join(cells)} |"
+            for claim in claims
+            if any(cells := [_verdict(verdicts.get(claim)) for verdicts in judged])
+        ]
+        if rows:
+            lines += [f"| **{question}** |" + " |" * len(pages), *rows]
     return "\n".join(lines)
+
+
+def _verdict(v: Verdict | None) -> str:
+    """A cell: the verdict with its effect, empty where nothing was run."""
+    return f"**{v.verdict}**: {v.effect}" if v and v.verdict != "not run" else ""
 
 
 def _effort(name: str, records: list[dict[str, Any]]) -> str:

@@ -8,12 +8,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from focalrepro.ablations import Ablation, get_ablation
-from focalrepro.claims import MARGIN, ledger
+from focalrepro.claims import ledger
 from focalrepro.config import RunConfig
 from focalrepro.files import write_atomic
 from focalrepro.profiles import PROFILES, Profile, get_profile
 from focalrepro.results import load_records, pooled_sd, rank_correlation, runs_frame, shown, table, typical
 from focalrepro.store import Store, results_root
+from focalrepro.verdicts import MARGIN, SHARE
 
 CAREFUL = {
     "synthetic": "The embedded dataset is drawn, not photographed: ten digits on cluttered ground. It has the "
@@ -104,7 +105,8 @@ def _ledger(profile: Profile, records: list[dict[str, Any]]) -> str:
         + ledger(records, profile.name)
         + "\n\nDifferences are of AP, paired by image and seed. A "
         "difference is called clear where its p value, corrected by Holm over the differences of this table, is "
-        f"below .05; a tie where the interval lies within ±{MARGIN:g} AP. A refuted claim holds for this profile: its "
+        f"below .05; a tie where the interval lies within ±{MARGIN:g} AP, "
+        f"or within ±{SHARE:.0%} of the higher AP where that is less. A refuted claim holds for this profile: its "
         "data, resolution and schedule are not the paper's."
     )
 

@@ -2,7 +2,7 @@
 
 A claim that one side is better is *confirmed* where the difference has the claimed sign and its p value, corrected by
 Holm over all such claims of the profile, is below .05; *refuted* where it is as clear with the other sign. A claim
-of a tie is confirmed where the 95 % interval lies within ±MARGIN, refuted where it lies outside. All else is
+of a tie is confirmed where the 95 % interval lies within ±`margin`, refuted where it lies outside. All else is
 *undecided*, with what would decide it.
 """
 
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from focalrepro.evidence import Estimate, Evidence
 
-MARGIN = 1.0  # AP; within it two rows are called tied
+MARGIN = 1.0  # AP; within it two rows are called tied,
+SHARE = 0.05  # and within this part of the higher AP, where that is less: at 6 AP one point is a sixth of all
 LEVEL = 0.05
 
 
@@ -40,22 +41,29 @@ class Claim:
     test: Callable[[Evidence], Verdict | Estimate | None]
 
 
+def margin(estimate: Estimate) -> float:
+    """Points of AP within which the two sides of a difference count as tied."""
+    return min(MARGIN, SHARE * estimate.larger)
+
+
 def tie(estimate: Estimate | None) -> Verdict | None:
-    """A claim that two rows do not differ by more than MARGIN."""
+    """A claim that two rows do not differ by more than `margin`."""
     if estimate is None:
         return None
-    inside = estimate.low > -MARGIN and estimate.high < MARGIN
-    outside = estimate.high < -MARGIN or estimate.low > MARGIN
+    within = margin(estimate)
+    inside = estimate.low > -within and estimate.high < within
+    outside = estimate.high < -within or estimate.low > within
     word = "confirmed" if inside else "refuted" if outside else "undecided"
-    return Verdict(word, str(estimate), f"{estimate.how}; tied within ±{MARGIN:g} AP")
+    return Verdict(word, str(estimate), f"{estimate.how}; tied within ±{within:.2g} AP")
 
 
 def reaches(estimate: Estimate | None) -> Verdict | None:
-    """A claim that the first side is not worse than the second by more than MARGIN."""
+    """A claim that the first side is not worse than the second by more than `margin`."""
     if estimate is None:
         return None
-    word = "confirmed" if estimate.low > -MARGIN else "refuted" if estimate.high < -MARGIN else "undecided"
-    return Verdict(word, str(estimate), f"{estimate.how}; reached from −{MARGIN:g} AP on")
+    within = margin(estimate)
+    word = "confirmed" if estimate.low > -within else "refuted" if estimate.high < -within else "undecided"
+    return Verdict(word, str(estimate), f"{estimate.how}; reached from −{within:.2g} AP on")
 
 
 def judge(estimate: Estimate, p: float) -> Verdict:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from focalrepro.ablations import get_ablation
-from focalrepro.claims import CLAIMS, judge_all, ledger
+from focalrepro.claims import CLAIMS, QUESTIONS, judge_all, ledger
 from focalrepro.evidence import UNKNOWN_SEED_MARGIN, Evidence, holm
 from focalrepro.profiles import PROFILES
 
@@ -99,6 +99,14 @@ def test_ties():
     assert verdict(records(aps(1.0), seed_sd=0.3, ablations=("3",)), "FL* ties") == "undecided"
 
 
+def test_what_is_tied_depends_on_how_much_there_is():
+    def of(level, seed_sd=0.02):
+        return records(lambda c: level + 0.7 * (c.loss == "focal_star"), seed_sd=seed_sd, ablations=("3",))
+
+    assert verdict(of(30), "FL* ties") == "confirmed"
+    assert verdict(of(5), "FL* ties") == "refuted"  # 0.7 of 5 points is no tie
+
+
 def test_a_plateau_is_as_good_as_its_worst():
     def aps(at_five):
         return lambda c: 30 + 3 * (c.gamma >= 0.5) + (at_five - 33) * (c.gamma == 5)
@@ -161,7 +169,7 @@ def test_claims_of_other_ablations_are_left_to_the_profile_that_runs_them():
 def test_missing_runs_are_said_to_be_missing():
     assert {v.verdict for _, v in judge_all([], "smoke")} == {"not run"}
     text = ledger(records(lambda c: 30), "smoke")
-    assert len(text.splitlines()) == len(CLAIMS) + 2 and "needs grid" in text
+    assert len(text.splitlines()) == len(CLAIMS) + len(QUESTIONS) + 2 and "needs grid" in text
 
 
 def test_holm_on_a_worked_example():
