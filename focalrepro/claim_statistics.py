@@ -170,6 +170,16 @@ def reshaping(e: Evidence) -> Verdict | None:
     )
 
 
+def training_kept(e: Evidence) -> Verdict | None:
+    """Steps of both losses timed in turn within each run; where no run did so, the speeds of whole runs."""
+    found = cost.step_ratio(e.records, e.profile)
+    if found is None:
+        return speed_kept(cost.TRAINING)(e)
+    text = f"a step takes {found.ratio:.3f} × that of cross entropy ({found.low:.3f} … {found.high:.3f})"
+    how = f"steps timed in turn in {found.runs} runs; kept means a speed above {SPEED_KEPT}"
+    return Verdict(_kept(1 / found.high, 1 / found.low), text, how)
+
+
 def speed_kept(quantity: str) -> Test:
     """One of `cost.QUANTITIES` of the runs with γ > 0 over that of cross entropy's."""
     return lambda e: _speed_kept(cost.ratio(cost.speeds(e.records, e.profile), quantity), quantity)
@@ -181,9 +191,14 @@ def _speed_kept(found: cost.Ratio | None, quantity: str) -> Verdict | None:
     low, high = found.low, found.high
     if quantity == cost.INFERENCE:  # milliseconds: less is faster
         low, high = 1 / high, 1 / low
-    word = "confirmed" if low > SPEED_KEPT else "refuted" if high < SPEED_KEPT else "undecided"
     text = f"{quantity}: {found.ratio:.2f} × that of cross entropy ({found.low:.2f} … {found.high:.2f})"
-    return Verdict(word, text, f"Welch's t over {found.runs} runs; kept means a speed above {SPEED_KEPT}")
+    how = f"Welch's t over {found.runs} runs; kept means a speed above {SPEED_KEPT}"
+    return Verdict(_kept(low, high), text, how)
+
+
+def _kept(low: float, high: float) -> str:
+    """The word for an interval of a relative speed."""
+    return "confirmed" if low > SPEED_KEPT else "refuted" if high < SPEED_KEPT else "undecided"
 
 
 def calibration(e: Evidence) -> Verdict | None:

@@ -70,7 +70,7 @@ QUESTIONS: dict[str, tuple[Claim, ...]] = {
     ),
     "What does it cost?": (
         Claim("Focal loss does not slow training.", "a common question", ("1a", "1b"), "an idle machine",
-              of.speed_kept(cost.TRAINING)),
+              of.training_kept),
         Claim("Focal loss does not slow inference.", "a common question", ("1a", "1b"), "an idle machine",
               of.speed_kept(cost.INFERENCE)),
     ),

@@ -1,14 +1,25 @@
-"""Does focal loss make a model slower? Speeds of the runs with γ > 0 beside those of cross entropy."""
+"""Does focal loss make a model slower? Steps of both losses in turn, and the speeds of whole runs.
 
+A machine is never quite idle, and a run's images a second tell of that as much as of its loss. So every run with focal
+loss also times some steps of its own beside as many of cross entropy, in turn: what disturbs one disturbs the other.
+"""
+
+import statistics
+import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy import stats
 
+from focalrepro.config import RunConfig
+from focalrepro.datasets import DetectionData
+from focalrepro.engines import new_step
 from focalrepro.results import select
+from focalrepro.train_data import batches
 
 Records = list[dict[str, Any]]
 CE, FL = "cross entropy (γ = 0)", "focal loss (γ > 0)"
@@ -18,12 +29,62 @@ QUANTITIES = (TRAINING, INFERENCE)
 
 @dataclass(frozen=True)
 class Ratio:
-    """Geometric mean of focal loss ÷ that of cross entropy with its 95 % interval (Welch), over `runs` runs."""
+    """Geometric mean of focal loss ÷ that of cross entropy with its 95 % interval, over `runs` runs."""
 
     ratio: float
     low: float
     high: float
     runs: int
+
+
+def step_seconds(
+    config: RunConfig, data: DetectionData, device: torch.device, pairs: int = 12
+) -> dict[str, float] | None:
+    """Median seconds of a training step with the config's loss ("own") and with "cross_entropy", timed in turn.
+
+    None where there is nothing to compare: the loss is not focal, γ is 0, or the device is a GPU, where one captured
+    step serves every γ.
+    """
+    if config.loss != "focal" or config.gamma == 0 or config.detector != "retinanet" or device.type != "cpu":
+        return None
+    short = config.replace(steps=pairs + 2, warmup=0)  # two to warm up
+    steps = {
+        "own": new_step(short, data, device),
+        "cross_entropy": new_step(short.replace(gamma=0.0), data, device),
+    }
+    index, flips = batches(len(steps["own"].source), short)
+    taken: dict[str, list[float]] = {name: [] for name in steps}
+    for i in range(pairs + 2):
+        for name in sorted(steps, reverse=bool(i % 2)):
+            start = time.perf_counter()
+            steps[name](index[i], flips[i], 0.0)  # whatever the rate, the work is the same
+            taken[name].append(time.perf_counter() - start)
+    return {name: round(statistics.median(values[2:]), 6) for name, values in taken.items()}
+
+
+def step_ratio(records: Records, profile: str) -> Ratio | None:
+    """A step with focal loss ÷ one with cross entropy, over the runs of Table 1b that timed both (Student's t).
+
+    None with fewer than three such runs.
+    """
+    rows = select(records, profile, "1b").values()
+    timed = [r["step_seconds"] for records in rows for r in records if r.get("step_seconds")]
+    if len(timed) < 3:
+        return None
+    logs = np.log([t["own"] / t["cross_entropy"] for t in timed])
+    low, high = stats.ttest_1samp(logs, 0.0).confidence_interval(0.95)
+    return Ratio(float(np.exp(logs.mean())), float(np.exp(low)), float(np.exp(high)), len(timed))
+
+
+def step_text(records: Records, profile: str) -> str:
+    """`step_ratio` as a sentence in Markdown."""
+    found = step_ratio(records, profile)
+    if found is None:
+        return "None of these runs timed steps of both losses in turn (a GPU's one captured step serves every γ)."
+    return (
+        f"Timed in turn within {found.runs} runs, a training step with focal loss takes **{found.ratio:.3f} ×** "
+        f"({found.low:.3f} … {found.high:.3f}) as long as one with cross entropy."
+    )
 
 
 def speeds(records: Records, profile: str) -> pd.DataFrame:
@@ -60,7 +121,7 @@ def _machine(record: dict[str, Any]) -> tuple[str, int | None]:
 
 
 def ratio(frame: pd.DataFrame, quantity: str) -> Ratio | None:
-    """Focal loss over cross entropy in one of QUANTITIES; None with fewer than two runs on a side."""
+    """Focal loss over cross entropy in one of QUANTITIES (Welch's t); None with fewer than two runs on a side."""
     logs = [np.log(frame.loc[frame["loss"] == loss, quantity].dropna().to_numpy(float)) for loss in (FL, CE)]
     if min(map(len, logs)) < 2:
         return None

@@ -13,6 +13,7 @@ from focalrepro import hardware
 from focalrepro.bootstrap import interval, replicates_of
 from focalrepro.coco_ap import category_names, summarise
 from focalrepro.config import TRAINING_VERSION, RunConfig, from_dict
+from focalrepro.cost import step_seconds
 from focalrepro.datasets import DetectionData, data_root, load
 from focalrepro.detections import Detections
 from focalrepro.diagnostics import calibration, loss_distribution
@@ -129,6 +130,7 @@ def run_with_model(
             "total": round(finished - started, 3),
         },
         "images_per_second": round(result.images_per_second, 2),
+        "step_seconds": step_seconds(config, train_data, device),
         "inference_ms": round(milliseconds_per_image(result.model, config, val_data, device), 3),
         "data": {
             "train": {"images": len(train_data), "digest": train_data.digest},

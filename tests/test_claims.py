@@ -90,6 +90,15 @@ def test_counted_and_timed_claims():
     assert verdict(of, "Focal loss does not slow inference") == "not run"
 
 
+@pytest.mark.parametrize(("ratio", "word"), [(1.0, "confirmed"), (1.05, "undecided"), (1.2, "refuted")])
+def test_steps_in_turn_judge_the_cost_of_training(ratio, word):
+    of = records(lambda c: 30)
+    for i, r in enumerate(of):
+        r["images_per_second"] = 10.0 + 90.0 * (i % 2)  # a busy machine says nothing
+        r["step_seconds"] = {"own": ratio * (1 + 0.01 * (i % 3 - 1)), "cross_entropy": 1.0}
+    assert verdict(of, "Focal loss does not slow training") == word
+
+
 def test_ties():
     def aps(gap):
         return lambda c: 30 + gap * (c.loss == "focal_star")

@@ -198,6 +198,18 @@ def test_cost_compares_like_with_like(tmp_path):
     draw(figures_diagnostics.speed(frame), tmp_path)
 
 
+def test_steps_timed_in_turn_within_each_run():
+    found = runs("1b", lambda c: 20.0)
+    assert "None of these runs" in cost.step_text(found, "smoke")
+    for i, r in enumerate(found):
+        focal = r["config"]["gamma"] > 0
+        noise = 1 + 10 * (i % 2)  # of the machine: the same for both sides of a run
+        r["step_seconds"] = {"own": (0.051 + 1e-5 * i) * noise, "cross_entropy": 0.050 * noise} if focal else None
+    ratio = cost.step_ratio(found, "smoke")
+    assert ratio.ratio == pytest.approx(1.02, abs=2e-3) and ratio.high - ratio.low < 2e-3 and ratio.runs == 6
+    assert "1.02" in cost.step_text(found, "smoke")
+
+
 def test_cost_without_a_record_of_inference(tmp_path):
     frame = cost.speeds(runs("1a", lambda c: 20.0), "smoke")
     assert cost.ratio(frame, cost.TRAINING) is None  # no focal loss to compare with

@@ -10,6 +10,7 @@ import torch
 from focalrepro.boxes import pairwise_iou
 from focalrepro.coco_ap import evaluate_coco
 from focalrepro.config import RunConfig
+from focalrepro.cost import step_seconds
 from focalrepro.criteria import box_loss, dense_box_loss, get_loss, smooth_l1
 from focalrepro.datasets import load
 from focalrepro.evaluate import detect
@@ -85,6 +86,15 @@ def test_a_divergence_is_a_result(data_root, tmp_path, precision):
     store = Store(tmp_path)
     store.put(record)
     assert store.get(record["run_id"]) == record
+
+
+@pytest.mark.parametrize(
+    ("changes", "timed"), [({}, True), ({"gamma": 0.0}, False), ({"loss": "hinge"}, False)]
+)
+def test_only_focal_loss_is_timed_beside_cross_entropy(tiny, changes, timed):
+    taken = step_seconds(SMALL.replace(**changes), tiny[0], CPU, pairs=2)
+    assert (taken is not None) == timed
+    assert not timed or (set(taken) == {"own", "cross_entropy"} and min(taken.values()) > 0)
 
 
 # ---- which anchors teach what
