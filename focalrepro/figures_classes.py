@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 from scipy import stats
 
 from focalrepro.figures_style import BLUE, DARK, GREY, ORANGE, styled
@@ -46,10 +47,10 @@ def by_frequency(frame: pd.DataFrame, found: Trend, one: str, other: str) -> Fig
         label = f"trend; Spearman {found.correlation:+.2f} ({found.low:+.2f} … {found.high:+.2f})"
         right.plot(ends, intercept + slope * np.log(ends), "--", color=DARK, linewidth=1.3, label=label)
         right.legend(loc="best")
-    _names(left, x, frame[["one", "other"]].max(axis=1), _named(frame["gain"]))
-    _names(right, x, frame["gain"], _named(frame["gain"]))
     right.margins(x=0.12, y=0.15)
     _ticks(right, x)
+    _names(left, x, frame[["one", "other"]].max(axis=1), _named(frame["gain"]))
+    _names(right, x, frame["gain"], _named(frame["gain"]))
     return figure
 
 
@@ -70,6 +71,36 @@ def _named(gain: pd.Series) -> list[str]:
     return [*order[:EXTREMES], *order[-EXTREMES:]]
 
 
+PLACES = (
+    ((5, 3), "left", "bottom"),
+    ((5, -3), "left", "top"),
+    ((-5, 3), "right", "bottom"),
+    ((-5, -3), "right", "top"),
+    ((0, 9), "center", "bottom"),
+    ((0, -9), "center", "top"),
+)  # of a name beside its mark: offset in points and alignment
+
+
 def _names(axes: Axes, x: pd.Series, y: pd.Series, names: list[str]) -> None:
+    """Writes each name in the first of PLACES where it covers no mark and no other name; the limits must stand."""
+    axes.figure.draw_without_rendering()  # the layout, which the places of the texts depend on
+    renderer = axes.figure.canvas.get_renderer()
+    marks = axes.transData.transform(np.column_stack([x, y]))
+    taken = [Bbox.from_extents(*(mark - 4), *(mark + 4)) for mark in marks]
     for name in names:
-        axes.annotate(name, (x[name], y[name]), (5, 3), textcoords="offset points", fontsize=9, color=DARK)
+        for offset, across, up in PLACES:
+            text = axes.annotate(
+                name,
+                (x[name], y[name]),
+                offset,
+                textcoords="offset points",
+                fontsize=9,
+                color=DARK,
+                ha=across,
+                va=up,
+            )
+            box = text.get_window_extent(renderer)
+            if not any(box.overlaps(other) for other in taken) or offset == PLACES[-1][0]:
+                taken.append(box)
+                break
+            text.remove()

@@ -10,9 +10,19 @@ from matplotlib.figure import Figure
 from focalrepro.ablations import Ablation, get_ablation
 from focalrepro.claims import ledger
 from focalrepro.config import RunConfig
+from focalrepro.figure_of import PLANES, figure_of
 from focalrepro.files import write_atomic
 from focalrepro.profiles import PROFILES, Profile, get_profile
-from focalrepro.results import load_records, pooled_sd, rank_correlation, runs_frame, shown, table, typical
+from focalrepro.results import (
+    load_records,
+    pooled_sd,
+    rank_correlation,
+    runs_frame,
+    select,
+    shown,
+    table,
+    typical,
+)
 from focalrepro.store import Store, results_root
 from focalrepro.verdicts import MARGIN, SHARE
 
@@ -27,6 +37,11 @@ CAREFUL = {
     "models as full COCO does was measured for a random subset of 25,000 training images (coco-minitrain): a "
     "correlation of .74 for AP and .92 for AP50. This one is a quarter of that.",
 }
+
+PLANE_READING = (
+    "In a cell: AP and, below it, in how many resamples of the validation images it is the best of its column. Dots "
+    "on a line: the best of each column. Rings: the paper's choice, where it has one. Outlined: the best of all."
+)
 
 
 def export(profile: str, dataset: str = "") -> Path:
@@ -62,7 +77,8 @@ def write_report(profile_name: str, dataset: str = "") -> Path:
     for recipe in ("fast", *profile.recipes):
         for name in shown(records, profile_name, recipe, dataset):
             rows = table(records, profile_name, name, recipe, dataset)
-            sections.append(_section(folder, profile, get_ablation(name), rows, recipe))
+            found = select(records, profile_name, name, recipe, dataset)
+            sections.append(_section(folder, profile, get_ablation(name), rows, found, recipe))
     sections += [
         section for recipe in profile.recipes if (section := _recipes(folder, profile, records, recipe))
     ]
@@ -111,7 +127,14 @@ def _ledger(profile: Profile, records: list[dict[str, Any]]) -> str:
     )
 
 
-def _section(folder: Path, profile: Profile, ablation: Ablation, frame: pd.DataFrame, recipe: str) -> str:
+def _section(
+    folder: Path,
+    profile: Profile,
+    ablation: Ablation,
+    frame: pd.DataFrame,
+    found: dict[str, list[dict[str, Any]]],
+    recipe: str,
+) -> str:
     stem = ablation.name if recipe == "fast" else f"{ablation.name}-{recipe}"
     title = sentence_case(ablation.title)
     heading = f"## {ablation.source.split(',')[0] if ablation.source.startswith('Table') else title}"
@@ -130,7 +153,9 @@ def _section(folder: Path, profile: Profile, ablation: Ablation, frame: pd.DataF
             f"Standard deviation over seeds, pooled over the rows: {sd:.2f} AP ({freedom} degrees of freedom).",
             "",
         ]
-    lines += [f"![{title}]({_figure(folder, stem, frame, title)})", ""]
+    lines += [f"![{title}]({_figure(folder, stem, figure_of(ablation.name, frame, title, found))})", ""]
+    if ablation.name in PLANES:
+        lines += [PLANE_READING, ""]
     seeds = int(frame["seeds"].max())
     lines.append(f"Again: `focalrepro run {ablation.name} --profile {profile.name} --seeds {seeds}{flag}`")
     return "\n".join(lines)
@@ -186,11 +211,10 @@ def pipe_table(frame: pd.DataFrame, timed: bool = False) -> str:
     return "\n".join(lines) + f"\n\nInterval: {'; '.join(kinds)}." if kinds else "\n".join(lines)
 
 
-def _figure(folder: Path, stem: str, frame: pd.DataFrame, title: str) -> str:
-    from focalrepro.figure_of import figure_of
-
+def _figure(folder: Path, stem: str, figure: Figure) -> str:
+    """Saves it; its path from the page."""
     path = folder / "figures" / f"{stem}.png"
-    _save(figure_of(stem.split("-")[0], frame, title), path)
+    _save(figure, path)
     return f"figures/{path.name}"
 
 

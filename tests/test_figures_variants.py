@@ -154,8 +154,10 @@ def test_every_ablation_has_a_figure_without_runs(name, tmp_path):
 
 @pytest.mark.parametrize("stem", ["plane", "grid-paper", "prior", "1a"])
 def test_the_report_draws_it(stem, tmp_path):
-    frame = results.table([], "smoke", stem.split("-")[0])
-    assert report._figure(tmp_path, stem, frame, "title") == f"figures/{stem}.png"
+    name = stem.split("-")[0]
+    frame, found = results.table([], "smoke", name), results.select([], "smoke", name)
+    figure = figure_of.figure_of(name, frame, "title", found)
+    assert report._figure(tmp_path, stem, figure) == f"figures/{stem}.png"
     assert (tmp_path / "figures" / f"{stem}.png").stat().st_size > 1000
 
 
@@ -204,7 +206,9 @@ def test_steps_timed_in_turn_within_each_run():
     for i, r in enumerate(found):
         focal = r["config"]["gamma"] > 0
         noise = 1 + 10 * (i % 2)  # of the machine: the same for both sides of a run
-        r["step_seconds"] = {"own": (0.051 + 1e-5 * i) * noise, "cross_entropy": 0.050 * noise} if focal else None
+        r["step_seconds"] = (
+            {"own": (0.051 + 1e-5 * i) * noise, "cross_entropy": 0.050 * noise} if focal else None
+        )
     ratio = cost.step_ratio(found, "smoke")
     assert ratio.ratio == pytest.approx(1.02, abs=2e-3) and ratio.high - ratio.low < 2e-3 and ratio.runs == 6
     assert "1.02" in cost.step_text(found, "smoke")

@@ -63,10 +63,9 @@ def seconds(function: Callable[[], Any], device: torch.device) -> float:
 
 
 def in_turn(
-    ours: Callable[[], Any], theirs: Callable[[], Any], device: torch.device, repeats: int, warm: bool = True
+    ours: Callable[[], Any], theirs: Callable[[], Any], device: torch.device, repeats: int
 ) -> tuple[Spread, Spread]:
-    """Seconds of both, measured A B A B … after one call of each to warm up (not worth it for minutes of Python)."""
-    if warm:
-        ours(), theirs()
+    """Seconds of both, measured A B A B … after one call of each to warm up."""
+    ours(), theirs()
     pairs = [(seconds(ours, device), seconds(theirs, device)) for _ in range(repeats)]
     return Spread.of([a for a, _ in pairs]), Spread.of([b for _, b in pairs])
