@@ -157,6 +157,19 @@ ABLATIONS: dict[str, Ablation] = {
                 for prior in (0.5, 0.1, 0.01, 0.001)
             ),
         ),
+        Ablation(
+            "tuned",
+            "cross entropy with both α and π tuned, the baseline that focal loss has to beat",
+            "a common question",
+            (
+                *(
+                    Row(f"CE, α = {alpha:g}, π = {prior:g}", {"gamma": 0.0, "alpha": alpha, "prior": prior})
+                    for alpha in (0.5, 0.75, 0.9)
+                    for prior in (0.01, 0.001)
+                ),
+                *(Row(f"FL, π = {prior:g}", {**FOCAL, "prior": prior}) for prior in (0.01, 0.001)),
+            ),
+        ),
         Ablation("1c", "anchors: scales and aspect ratios", "Table 1c, section 5.2", _anchor_rows()),
         Ablation(
             "1d", "focal loss against online hard example mining", "Table 1d, section 5.1", _ohem_rows()

@@ -18,6 +18,8 @@ QUESTIONS: dict[str, tuple[Claim, ...]] = {
     "Does it work?": (
         Claim("Focal loss (γ = 2, α = .25) beats the best α-balanced cross entropy.", "Table 1b", ("1a", "1b"), SEEDS,
               of.over_best_cross_entropy(**of.FL)),
+        Claim("Focal loss beats cross entropy whose α and π are both tuned.", "a common question", ("tuned",), SEEDS,
+              of.tuned_cross_entropy),
         Claim("γ = .5 is already better than the best α-balanced cross entropy.", "Table 1b", ("1a", "1b"), SEEDS,
               of.over_best_cross_entropy(gamma=0.5)),
         Claim("Any γ from .5 to 5 is better than the best α-balanced cross entropy.", "section 4", ("1a", "1b"),
@@ -31,11 +33,11 @@ QUESTIONS: dict[str, tuple[Claim, ...]] = {
         Claim("The best α falls as γ rises.", "section 5.1", ("grid",), "more seeds of the grid", of.alpha_falls),
     ),
     "Why does it work?": (
-        Claim("Among anchors, objects are rarer than 1 in 1000.", "section 3", (), "nothing: it is counted",
+        Claim("Assigned anchors are as rare as in the paper's example, 1 in 1000.", "section 3", (), "nothing: it is counted",
               of.imbalance),
-        Claim("γ moves the background's loss to its hard windows and hardly the objects'.", "Figure 4", ("1b",),
+        Claim("γ moves the background's loss to its hard anchors, and the objects' far less.", "Figure 4", ("1b",),
               SEEDS, of.reshaping),
-        Claim("Focal loss is better calibrated than cross entropy.", "a common explanation", ("1a", "1b"),
+        Claim("Focal loss is better calibrated than plain cross entropy.", "a common explanation", ("1a", "1b"),
               "three seeds", of.calibration),
     ),
     "Is cross entropy unable, or late?": (
@@ -57,7 +59,7 @@ QUESTIONS: dict[str, tuple[Claim, ...]] = {
         Claim("Focal loss beats the best of OHEM.", "Table 1d", ("1d",), SEEDS, of.ohem),
         Claim("Focal loss beats SSD's hard negatives 1:3.", "a public replication found the opposite", ("1d",), SEEDS,
               of.ssd),
-        Claim("FL* ties with focal loss.", "Table 3", ("3",), SEEDS, of.star),
+        Claim("FL* ties with focal loss, at both of the paper's settings.", "Table 3", ("3",), SEEDS, of.star),
         Claim("The hinge loss on p_t does not train.", "section 3", ("3",), "a longer training", of.hinge_fails),
     ),
     "And the architecture?": (

@@ -1,6 +1,6 @@
 """The statistics of claims: differences between rows with an interval that covers images and, where known, seeds."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,17 @@ Records = list[dict[str, Any]]
 UNKNOWN_SEED_MARGIN = 0.5
 
 
+def signed(value: float, digits: int = 2) -> str:
+    """A number with its sign, the minus as long as the plus."""
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
 @dataclass(frozen=True)
 class Estimate:
     """An effect in AP with its 95 % interval, the p value of "no effect" and how it was come by.
 
-    larger: the higher AP of the two sides, against which a difference is small or not.
+    larger: the higher AP of the two sides, against which a difference is small or not. seeds: that both sides
+    share. remark: what a reader of the effect must know besides.
     """
 
     effect: float
@@ -31,9 +37,16 @@ class Estimate:
     p: float
     how: str
     larger: float
+    seeds: int
+    remark: str = ""
 
     def __str__(self) -> str:
-        return f"{self.effect:+.2f} AP ({self.low:+.2f} … {self.high:+.2f})"
+        text = f"{signed(self.effect)} AP ({signed(self.low)} … {signed(self.high)})"
+        return f"{text}; {self.remark}" if self.remark else text
+
+    def remarked(self, remark: str) -> "Estimate":
+        """The same with a remark."""
+        return replace(self, remark=remark)
 
 
 class Evidence:
@@ -48,6 +61,11 @@ class Evidence:
         frames: list[pd.DataFrame] = [table(records, profile, name) for name in ABLATIONS]
         self.seed_sd, self.freedom = pooled_sd(frames)
 
+    @property
+    def seed_sd_and_freedom(self) -> tuple[float, int]:
+        """The pooled standard deviation over seeds, in AP, and its degrees of freedom (0: unknown)."""
+        return self.seed_sd, self.freedom
+
     def row(self, ablation: str, **changes: Any) -> Records:
         """The records of the ablation's row that has these changes; KeyError where there is no such row."""
         for row in get_ablation(ablation).rows_for(self.base):
@@ -58,42 +76,35 @@ class Evidence:
     def difference(self, a: Records, b: Records) -> Estimate | None:
         """Mean AP of a less that of b over the seeds that both have; None where they share none.
 
-        The images' share of its error comes from replicates paired by image; the seeds' share from the standard
-        deviation over seeds, pooled over all rows of the profile. Both are added; the interval is Student's.
+        The images' share of its error comes from replicates paired by image. The seeds' share is the standard
+        deviation over seeds, pooled over all rows of the profile, or a side's own where that is larger: a steep row
+        moves more with its seed than the others. Both are added; the interval is Student's.
         """
         seeds = {r["config"]["seed"]: r for r in a}
         pairs = [(seeds[r["config"]["seed"]], r) for r in b if r["config"]["seed"] in seeds]
         if not pairs:
             return None
-        ours, theirs = (float(np.mean([pair[i]["metrics"]["AP"] for pair in pairs])) for i in (0, 1))
-        effect, larger = ours - theirs, max(ours, theirs)
+        sides = [[pair[i]["metrics"]["AP"] for pair in pairs] for i in (0, 1)]
+        ours, theirs = (float(np.mean(side)) for side in sides)
+        effect, larger, n = ours - theirs, max(ours, theirs), len(pairs)
         resampled = np.mean([replicates(x) - replicates(y) for x, y in pairs], axis=0)
         images = float(np.nanvar(resampled, ddof=1))
-        n = len(pairs)
         if self.freedom:
-            error = np.sqrt(images + 2 * self.seed_sd**2 / n)
+            error = np.sqrt(images + sum(self._seed_variance(side) for side in sides) / n)
             half = float(stats.t.ppf(0.975, self.freedom)) * error
             p = 2 * stats.t.sf(abs(effect) / error, self.freedom) if error else float(effect == 0)
-            return Estimate(
-                effect,
-                effect - half,
-                effect + half,
-                float(p),
-                f"{n} seed{'s'[: n > 1]}; error of images and of seeds",
-                larger,
-            )
-        error = np.sqrt(images)
-        half = 1.96 * error + UNKNOWN_SEED_MARGIN
-        beyond = max(abs(effect) - UNKNOWN_SEED_MARGIN, 0.0)
-        p = float(2 * stats.norm.sf(beyond / error)) if error else float(beyond == 0)
-        return Estimate(
-            effect,
-            effect - half,
-            effect + half,
-            p,
-            f"1 seed: images, and ±{UNKNOWN_SEED_MARGIN} for the seed",
-            larger,
-        )
+            how = f"{n} seed{'s'[: n > 1]}; error of images and of seeds"
+        else:
+            error = np.sqrt(images)
+            half = 1.96 * error + UNKNOWN_SEED_MARGIN
+            beyond = max(abs(effect) - UNKNOWN_SEED_MARGIN, 0.0)
+            p = 2 * stats.norm.sf(beyond / error) if error else float(beyond == 0)
+            how = f"1 seed: images, and ±{UNKNOWN_SEED_MARGIN} for the seed"
+        return Estimate(effect, effect - half, effect + half, float(p), how, larger, n)
+
+    def _seed_variance(self, side: list[float]) -> float:
+        own = float(np.var(side, ddof=1)) if len(side) > 1 else 0.0
+        return max(self.seed_sd**2, own)
 
 
 def holm(p_values: list[float]) -> list[float]:

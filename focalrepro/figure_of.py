@@ -13,6 +13,7 @@ PLANES = {"grid": ("gamma", "alpha"), "plane": ("gamma", "beta")}
 SWEEPS = {
     "prior": ("prior", "π, the initial foreground probability (0.5: no prior)"),
     "data": ("images", "training images"),
+    "budget": ("steps", "training steps, each schedule planned to its own end"),
 }
 
 
@@ -29,8 +30,6 @@ def figure_of(
         return figures.heatmap(frame, x, y, best_shares(found, name, x, y) if found else None, theirs)
     if name == "1e":
         return figures_tradeoff.speed_accuracy(frame, title)
-    if name == "budget":
-        return figures_lines.sweep(frame, "seconds", "seconds of training", title, ticks=False)
     if name in SWEEPS:
         return figures_lines.sweep(frame, *SWEEPS[name], title)
     return figures.ablation(frame, title)

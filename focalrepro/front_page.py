@@ -67,7 +67,9 @@ def _verdicts(records: dict[str, list[dict[str, Any]]]) -> str:
 
 def _verdict(v: Verdict | None) -> str:
     """A cell: the verdict with its effect, empty where nothing was run."""
-    return f"**{v.verdict}**: {v.effect}" if v and v.verdict != "not run" else ""
+    if v is None or v.verdict == "not run":
+        return ""
+    return f"**{v.verdict}**: {v.effect}" + (", 1 seed" if v.seeds == 1 else "")
 
 
 def _effort(name: str, records: list[dict[str, Any]]) -> str:

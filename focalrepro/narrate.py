@@ -88,14 +88,14 @@ def _sources(profile: str, run_ids: Collection[str]) -> str:
     kept = {i for i in run_ids if i not in mine and committed.path(i).exists()}
     rest = len(run_ids) - len(mine) - len(kept)
     parts = {
-        "your own runs (local store)": len(mine),
-        f"the committed results of `{profile}`": len(kept),
-        f"the committed results of `{get_profile(profile).whole}`": rest,
+        f"of the local store, data/runs/{profile}": len(mine),
+        f"of the committed results of `{profile}`": len(kept),
+        f"of the committed results of `{get_profile(profile).whole}`": rest,
     }
     there = {text: count for text, count in parts.items() if count}
     if len(there) == 1:
         return next(iter(there))
-    return ", ".join(f"{count} are {text}" for text, count in there.items())
+    return ", ".join(f"{count} {text}" for text, count in there.items())
 
 
 def summary(frame: pd.DataFrame) -> str:
@@ -111,11 +111,11 @@ def summary(frame: pd.DataFrame) -> str:
     else:
         best = run.loc[run["AP"].idxmax()]
         lines.append(
-            f"- Best row here: **{best.row}** with AP {best.AP:.1f} ({interval_text(best.low, best.high)})."
+            f"- Best row here: **{_plain(best.row)}** with AP {best.AP:.1f} ({interval_text(best.low, best.high)})."
         )
     if frame["paper_AP"].notna().any():
         theirs = frame.loc[frame["paper_AP"].idxmax()]
-        lines.append(f"- Best row in the paper: **{theirs.row}** with AP {theirs.paper_AP:.1f}.")
+        lines.append(f"- Best row in the paper: **{_plain(theirs.row)}** with AP {theirs.paper_AP:.1f}.")
     if len(run) < len(frame):
         missing = f"{len(frame) - len(run)} of {len(frame)}"
         lines.append(f"- Rows without a run: {missing}; what is said here is about the others.")
@@ -124,7 +124,7 @@ def summary(frame: pd.DataFrame) -> str:
         ("AP below 1", run[(run["AP"] < 1) & (run["diverged"] == 0)]),
     ):
         if len(rows) and run["AP"].max() > 0.05:
-            lines.append(f"- {what[0].upper() + what[1:]}: {', '.join(rows['row'])}.")
+            lines.append(f"- {what[0].upper() + what[1:]}: {'; '.join(map(_plain, rows['row']))}.")
     correlation, count = results.rank_correlation(frame)
     if not np.isnan(correlation):
         lines.append(
@@ -134,6 +134,11 @@ def summary(frame: pd.DataFrame) -> str:
     if kinds:
         lines.append(f"- Intervals are at 95 %: {' and '.join(kinds)}.")
     return "\n".join(lines)
+
+
+def _plain(label: str) -> str:
+    """A row's label in Markdown: the star of FL* is no emphasis."""
+    return label.replace("*", r"\*")
 
 
 NO_DISTRIBUTION = (
@@ -160,15 +165,20 @@ def hardest(record: Mapping[str, Any], share: float = 0.2) -> str:
 
 
 def verdicts(profile: str, *names: str) -> str:
-    """The claims that need one of these ablations as a Markdown table, judged as on the profile's results page.
+    """The claims that need one of these ablations as a Markdown table, judged as on a profile's results page.
 
-    The p values are corrected over all claims of the profile, not over those shown.
+    The profile's own, or that of the profile which runs the whole paper where this one leaves an ablation to it. The
+    p values are corrected over all claims of that page, not over those shown.
     """
-    judged = judge_all(results.records_or_committed(profile), profile)
+    p = get_profile(profile)
+    judge_of = p.whole if p.whole and not set(names) <= set(p.ablations) else profile
+    judged = judge_all(results.records_or_committed(judge_of), judge_of)
     lines = ["| verdict | claim | effect (95 %) | by |", "|---|---|---|---|"]
     lines += [
         f"| **{v.verdict}** | {claim.sentence} ({claim.source}) | {v.effect} | {v.how} |"
         for claim, v in judged
         if set(names) & set(claim.needs)
     ]
+    if judge_of != profile:
+        lines += ["", f"(As judged for profile `{judge_of}`, which has these runs.)"]
     return "\n".join(lines)

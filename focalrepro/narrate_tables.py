@@ -9,7 +9,7 @@ import pandas as pd
 from focalrepro import results
 from focalrepro.ablations import get_ablation
 from focalrepro.config import RunConfig
-from focalrepro.evidence import Evidence
+from focalrepro.evidence import Evidence, signed
 from focalrepro.profiles import get_profile
 
 Records = Sequence[Mapping[str, Any]]
@@ -74,16 +74,13 @@ def gains(profile: str, name: str, reference: str, recipe: str = "fast") -> pd.D
         estimate = evidence.difference(found[label], found[reference])
         if estimate:
             clear = "yes" if estimate.low > 0 or estimate.high < 0 else "no"
-            shown = (f"{estimate.effect:+.1f}", _signed(estimate.low, estimate.high), clear)
+            between = f"{signed(estimate.low, 1)} … {signed(estimate.high, 1)}"
+            shown = (signed(estimate.effect, 1), between, clear)
             entry |= dict(zip(list(entry)[1:], shown, strict=True))
         if label in theirs and reference in theirs:
-            entry["in the paper"] = f"{theirs[label] - theirs[reference]:+.1f}"
+            entry["in the paper"] = signed(theirs[label] - theirs[reference], 1)
         rows.append(entry)
     return pd.DataFrame(rows).set_index("row").rename_axis("").fillna(NONE)
-
-
-def _signed(low: float, high: float) -> str:
-    return f"{low:+.1f} … {high:+.1f}"
 
 
 def tables(profile: str) -> dict[str, pd.DataFrame]:
@@ -131,8 +128,35 @@ PAPER_DATA = {
 }
 
 
+MEANING = {
+    "dataset": "what it is trained and judged on",
+    "classes": "COCO's 80 classes, or their 12 supercategories",
+    "image_size": "side in pixels; ours are square",
+    "train_images": "of the training split",
+    "val_images": "of the validation split",
+    "backbone": "the pretrained network below the pyramid",
+    "weights": "what the backbone was pretrained on; `crops`: single objects cut from other scenes",
+    "frozen": "what of the backbone is not trained",
+    "fpn_channels": "width of the pyramid and the heads",
+    "head_convs": "3×3 convolutions in a head before its last",
+    "head_norm": "normalisation in the heads",
+    "first_level": "finest pyramid level, of stride 2^level pixels",
+    "last_level": "coarsest pyramid level",
+    "anchor_size": "side of the smallest anchor, in strides",
+    "optimizer": "",
+    "lr": "learning rate for 16 images a step; it follows the batch size",
+    "weight_decay": "",
+    "schedule": "how the rate falls",
+    "batch_size": "images a step",
+    "steps": "optimiser steps",
+    "warmup": "steps in which the rate rises",
+    "flip": "images mirrored at random",
+    "precision": "of the convolutions",
+}
+
+
 def recipe_changes(profile: str, recipe: str = "fast") -> pd.DataFrame:
-    """Where a profile's baseline leaves the paper's recipe: each field, its value here and in the paper."""
+    """Where a profile's baseline leaves the paper's recipe, by field: its meaning, its value here and in the paper."""
     here, default = get_profile(profile).config(recipe).as_dict(), RunConfig().as_dict()
     rows = []
     for field, value in here.items():
@@ -140,7 +164,8 @@ def recipe_changes(profile: str, recipe: str = "fast") -> pd.DataFrame:
         if field in ("train_images", "val_images") and value == 0:
             value = "all of the dataset's"
         if value != theirs:
-            rows.append({"field": field, "here": str(value), "in the paper": str(theirs)})
+            meaning = MEANING.get(field, "")
+            rows.append({"field": field, "meaning": meaning, "here": str(value), "paper": str(theirs)})
     return pd.DataFrame(rows).set_index("field")
 
 

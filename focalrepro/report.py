@@ -1,5 +1,6 @@
 """`results/<profile>/`: README.md with tables and figures, results.csv, figures/, all from the run records."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ from matplotlib.figure import Figure
 
 from focalrepro.ablations import Ablation, get_ablation
 from focalrepro.claims import ledger
-from focalrepro.config import RunConfig
+from focalrepro.evidence import Evidence
 from focalrepro.figure_of import PLANES, figure_of
 from focalrepro.files import write_atomic
+from focalrepro.narrate_tables import recipe_changes
 from focalrepro.profiles import PROFILES, Profile, get_profile
 from focalrepro.results import (
     load_records,
@@ -38,6 +40,11 @@ CAREFUL = {
     "correlation of .74 for AP and .92 for AP50. This one is a quarter of that.",
 }
 
+NOTES = {
+    "1d": "The paper's rows are of ResNet-101 at 600 px, which is why its focal loss stands at 36.0 here and at 34.0 "
+    "in Table 1b. The SSD-style row is not the paper's.",
+    "budget": "Each row is a training of its own, whose rate falls to its own end: not one training looked at early.",
+}
 PLANE_READING = (
     "In a cell: AP and, below it, in how many resamples of the validation images it is the best of its column. Dots "
     "on a line: the best of each column. Rings: the paper's choice, where it has one. Outlined: the best of all."
@@ -88,7 +95,7 @@ def write_report(profile_name: str, dataset: str = "") -> Path:
                 _head(profile, records),
                 _ledger(profile, records),
                 *sections,
-                _differences(profile),
+                _differences(profile, records),
                 _made(profile, records),
             ]
         )
@@ -141,6 +148,13 @@ def _section(
     flag = "" if recipe == "fast" else f" --recipe {recipe}"
     lines = [heading, "", f"{title} ({ablation.source}){'' if recipe == 'fast' else f', recipe `{recipe}`'}."]
     lines += ["", pipe_table(frame, timed=ablation.name == "1e"), ""]
+    for same in _equal_rows(frame):
+        lines += [
+            f"Equal to the last digit: {', '.join(same)}. What they change did not reach the training.",
+            "",
+        ]
+    if ablation.name in NOTES:
+        lines += [NOTES[ablation.name], ""]
     correlation, count = rank_correlation(frame)
     if not np.isnan(correlation):
         lines += [
@@ -159,6 +173,13 @@ def _section(
     seeds = int(frame["seeds"].max())
     lines.append(f"Again: `focalrepro run {ablation.name} --profile {profile.name} --seeds {seeds}{flag}`")
     return "\n".join(lines)
+
+
+def _equal_rows(frame: pd.DataFrame) -> list[list[str]]:
+    """Labels of rows with the same AP, AP50 and AP75 to the last digit, unless they find next to nothing."""
+    run = frame[frame["AP"] > 1]
+    groups = run.groupby(["AP", "AP50", "AP75"])["row"].agg(list)
+    return [labels for labels in groups if len(labels) > 1]
 
 
 def _recipes(folder: Path, profile: Profile, records: list[dict[str, Any]], recipe: str) -> str:
@@ -201,14 +222,18 @@ def pipe_table(frame: pd.DataFrame, timed: bool = False) -> str:
         if timed:
             cells.append("" if np.isnan(row.inference_ms) else f"{row.inference_ms:.1f}")
         if not ours_only:
-            paper_ap = f"{row.paper_AP:.1f}"
+            paper_ap = _or_dash(row.paper_AP, ".1f")
             cells += [f"**{paper_ap}**" if row.paper_AP == paper_best else paper_ap]
-            cells += [f"{row.paper_AP50:.1f}", f"{row.paper_AP75:.1f}"]
-            cells += ["" if np.isnan(row.rank) else f"{row.rank:g}", f"{row.paper_rank:g}"]
+            cells += [_or_dash(row.paper_AP50, ".1f"), _or_dash(row.paper_AP75, ".1f")]
+            cells += [_or_dash(row.rank, "g"), _or_dash(row.paper_rank, "g")]
         run = " ".join(f"[{seed}](runs/{i}.json)" for seed, i in zip(row.seed_list, row.run_ids, strict=True))
         lines.append("| " + " | ".join([*cells, run]) + " |")
     kinds = sorted(set(frame["interval_of"]) - {""})
     return "\n".join(lines) + f"\n\nInterval: {'; '.join(kinds)}." if kinds else "\n".join(lines)
+
+
+def _or_dash(value: float, form: str) -> str:
+    return "–" if np.isnan(value) else format(value, form)
 
 
 def _figure(folder: Path, stem: str, figure: Figure) -> str:
@@ -226,30 +251,27 @@ def _save(figure: Figure, path: Path) -> None:
     plt.close(figure)
 
 
-def recipe_differences(config: RunConfig) -> pd.DataFrame:
-    """Where a profile's recipe differs from the paper's: field, here, paper."""
-    paper = RunConfig()
-    skip = {"dataset", "seed"}
-    rows = [
-        {"field": k, "here": v, "paper": getattr(paper, k)}
-        for k, v in config.differences(paper).items()
-        if k not in skip
-    ]
-    rows.append({"field": "image_size", "here": config.image_size, "paper": "600 (shorter side)"})
-    rows = [r for r in rows if not (r["field"] == "image_size" and isinstance(r["paper"], int))]
-    return pd.DataFrame(rows)
-
-
-def _differences(profile: Profile) -> str:
-    rows = recipe_differences(profile.base)
-    lines = ["## What differs from the paper", "", "| field | here | paper |", "|---|---|---|"]
-    lines += [f"| `{r.field}` | {r.here} | {r.paper} |" for r in rows.itertuples()]
-    lines += ["", "## What to be careful about", "", CAREFUL.get(profile.base.dataset, "")]
-    lines += [
+def _differences(profile: Profile, records: list[dict[str, Any]]) -> str:
+    changes = recipe_changes(profile.name)
+    lines = [
+        "## What differs from the paper",
         "",
+        "| field | what it is | here | paper |",
+        "|---|---|---|---|",
+    ]
+    lines += [f"| `{field}` | {r.meaning} | {r.here} | {r.paper} |" for field, r in changes.iterrows()]
+    sd, freedom = Evidence(records, profile.name).seed_sd_and_freedom
+    luck = (
+        f"at a standard deviation of {sd:.1f} AP over seeds, two equal rows of one seed each differ by up to "
+        f"{1.96 * 2**0.5 * sd:.1f} AP in 95 of 100 cases."
+        if freedom
+        else "how much it does cannot be told from one seed."
+    )
+    lines += [
+        *("", "## What to be careful about", "", CAREFUL.get(profile.base.dataset, ""), ""),
         "The intervals over images say how the AP would move with other validation images, not with another "
-        "seed; gaps below half an AP point between single-seed rows mean nothing. All rows are trained with a recipe "
-        "that was chosen on the row γ = 2, α = .25; the paper's own recipe may rank them otherwise.",
+        f"seed; {luck} All rows are trained with a recipe that was chosen on the row γ = 2, α = .25; the paper's own "
+        "recipe, or a learning rate tuned for each loss, may rank them otherwise.",
     ]
     return "\n".join(lines)
 
@@ -274,7 +296,14 @@ def _made(profile: Profile, records: list[dict[str, Any]]) -> str:
     }
     lines = ["## How it was made", "", "| | |", "|---|---|"]
     lines += [f"| {k} | {v} |" for k, v in facts.items()]
-    return "\n".join([*lines, "", f"`make reproduce PROFILE={profile.name}` makes all of this again."])
+    again = f"`make reproduce PROFILE={profile.name} SEEDS={len(seeds)}` makes all of this again"
+    fewer = [c for c in Counter(_config_but_seed(r) for r in records).values() if c < len(seeds)]
+    more = f", and more seeds of the {len(fewer)} rows that have fewer here" if fewer else ""
+    return "\n".join([*lines, "", f"{again}{more}."])
+
+
+def _config_but_seed(record: dict[str, Any]) -> tuple:
+    return tuple(sorted((k, str(v)) for k, v in record["config"].items() if k != "seed"))
 
 
 def write_index() -> Path:

@@ -117,10 +117,16 @@ def table(
         entry["run_ids"] = tuple(r["run_id"] for r in found)
         entry["seed_list"] = tuple(r["config"].get("seed", 0) for r in found)
         rows.append(entry)
-    frame = pd.DataFrame(rows)
-    frame["rank"] = frame["AP"].rank(ascending=False)
-    frame["paper_rank"] = frame["paper_AP"].rank(ascending=False)
-    return frame
+    return with_ranks(pd.DataFrame(rows))
+
+
+def with_ranks(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with rank and paper_rank: places among the rows that both sides have, NaN for the others."""
+    both = frame["AP"].notna() & frame["paper_AP"].notna()
+    return frame.assign(
+        rank=frame["AP"].where(both).rank(ascending=False),
+        paper_rank=frame["paper_AP"].where(both).rank(ascending=False),
+    )
 
 
 def typical(records: list[dict[str, Any]], profile: str) -> dict[str, Any]:
@@ -166,8 +172,12 @@ def spread(found: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def pooled_sd(frames: list[pd.DataFrame]) -> tuple[float, int]:
-    """Standard deviation over seeds, pooled over rows, with its degrees of freedom (0: no row has two seeds)."""
+    """Standard deviation over seeds, pooled over rows, with its degrees of freedom (0: no row has two seeds).
+
+    Rows below 1 AP are left out: one that finds nothing has the same AP whatever its seed.
+    """
     rows = pd.concat(frames).dropna(subset=["sd"]).drop_duplicates("run_ids")
+    rows = rows[rows["AP"] >= 1]
     freedom = int((rows["seeds"] - 1).sum())
     if not freedom:
         return float("nan"), 0

@@ -18,12 +18,16 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Verdict:
-    """confirmed, refuted, undecided or not run; the effect as text; n, test and corrected p as text."""
+    """confirmed, refuted, undecided or not run; the effect as text; n, test and corrected p as text.
+
+    seeds: that it rests on, 0 where seeds do not matter.
+    """
 
     verdict: str
     effect: str = ""
     how: str = ""
     p: float | None = None
+    seeds: int = 0
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ def tie(estimate: Estimate | None) -> Verdict | None:
     inside = estimate.low > -within and estimate.high < within
     outside = estimate.high < -within or estimate.low > within
     word = "confirmed" if inside else "refuted" if outside else "undecided"
-    return Verdict(word, str(estimate), f"{estimate.how}; tied within ±{within:.2g} AP")
+    return Verdict(word, str(estimate), f"{estimate.how}; tied within ±{within:.2g} AP", seeds=estimate.seeds)
 
 
 def reaches(estimate: Estimate | None) -> Verdict | None:
@@ -63,7 +67,9 @@ def reaches(estimate: Estimate | None) -> Verdict | None:
         return None
     within = margin(estimate)
     word = "confirmed" if estimate.low > -within else "refuted" if estimate.high < -within else "undecided"
-    return Verdict(word, str(estimate), f"{estimate.how}; reached from −{within:.2g} AP on")
+    return Verdict(
+        word, str(estimate), f"{estimate.how}; reached from −{within:.2g} AP on", seeds=estimate.seeds
+    )
 
 
 def judge(estimate: Estimate, p: float) -> Verdict:
@@ -71,4 +77,4 @@ def judge(estimate: Estimate, p: float) -> Verdict:
     clear = p < LEVEL
     word = "confirmed" if clear and estimate.effect > 0 else "refuted" if clear else "undecided"
     shown = f"p {p:.3f}" if p >= 0.001 else "p < .001"
-    return Verdict(word, str(estimate), f"{estimate.how}; {shown}", p)
+    return Verdict(word, str(estimate), f"{estimate.how}; {shown}", p, estimate.seeds)

@@ -64,6 +64,51 @@ def test_pairing_by_image_takes_out_the_images_luck():
     assert found.high - found.low < 3
 
 
+def test_a_row_that_moves_with_its_seed_widens_its_differences():
+    steady = records(lambda c: 30 + 3 * (c.gamma == 2))
+    shaken = [
+        r | {"metrics": r["metrics"] | {"AP": r["metrics"]["AP"] + 5 * (r["config"]["seed"] - 1)}}
+        if r["config"]["gamma"] == 2
+        else r
+        for r in steady
+    ]
+    found = []
+    for of in (steady, shaken):
+        e = Evidence(of, "smoke")
+        found.append(e.difference(e.row("1b", gamma=2.0), e.row("1a", alpha=0.75)))
+    assert found[0].effect == pytest.approx(found[1].effect) == pytest.approx(3, abs=0.5)
+    assert found[0].low > 0 > found[1].low
+
+
+def test_rows_that_find_nothing_do_not_steady_the_others():
+    dead = records(lambda c: 0.5 * (c.gamma == 0) + 30 * (c.gamma > 0), seed_sd=0.0)
+    for r in dead:
+        if r["config"]["gamma"] > 0:
+            r["metrics"]["AP"] += r["config"]["seed"]
+    assert Evidence(dead, "smoke").seed_sd == pytest.approx(1.0)
+
+
+def test_the_baseline_to_beat_is_tuned_in_alpha_and_pi():
+    def of(best):
+        level = {(0.9, 0.001): best}
+        return records(
+            lambda c: 30.0 if c.gamma else level.get((c.alpha, c.prior), 20.0), ablations=("tuned",)
+        )
+
+    sentence = "Focal loss beats cross entropy whose"
+    assert verdict(of(25.0), sentence) == "confirmed" and verdict(of(35.0), sentence) == "refuted"
+    (found,) = [v for c, v in judge_all(of(35.0), "smoke") if c.sentence.startswith(sentence)]
+    assert "α = 0.9, π = 0.001" in found.effect and "−5" in found.effect
+
+
+def test_calibration_is_judged_against_unweighted_cross_entropy():
+    of = records(lambda c: 30)
+    for r in of:
+        if r["config"]["gamma"] == 0 and r["config"]["alpha"] == 0.5:
+            r["calibration"] = {"error": 0.01}
+    assert verdict(of, "Focal loss is better calibrated") == "refuted"
+
+
 def test_collapse_and_best_alpha():
     aps = {0.1: 0.1, 0.25: 10, 0.5: 30, 0.75: 33, 0.9: 31, 0.99: 28, 0.999: 25}
     of = records(lambda c: aps[c.alpha] if c.gamma == 0 else 30)
@@ -76,7 +121,7 @@ def test_collapse_and_best_alpha():
 
 def test_counted_and_timed_claims():
     of = records(lambda c: 30)
-    assert verdict(of, "Among anchors") == "confirmed"
+    assert verdict(of, "Assigned anchors") == "confirmed"
     assert verdict(of, "Focal loss does not slow training") == "confirmed"
     assert verdict(of, "Focal loss is better calibrated") == "confirmed"
     slow = [r | {"images_per_second": 100.0 - 30 * (r["config"]["gamma"] > 0)} for r in of]
