@@ -78,7 +78,8 @@ def _star_rows() -> tuple[Row, ...]:
         fields = row.fields
         changes = {k: fields[k] for k in ("loss", "gamma", "alpha", "beta") if k in fields}
         rows.append(Row(row.label, changes, row))
-    return (*rows, Row("hinge loss on p_t", {"loss": "hinge"}))
+    hinge = [Row(f"hinge loss on p_t, α = {a:g}", {"loss": "hinge", "alpha": a}) for a in (0.25, 0.5, 0.75)]
+    return (*rows, *hinge)
 
 
 # The deeper network of the same kind; of the others only one depth is at hand.
@@ -245,11 +246,18 @@ class Planned:
 def plan(
     profile: Profile, names: list[str], seeds: int, recipe: str = "fast", **overrides: Any
 ) -> list[Planned]:
-    """All runs of some ablations, each config once, first seed first: a table is whole before it is repeated."""
+    """All runs of some ablations, each config once, first seed first: a table is whole before it is repeated.
+
+    Errors: ValueError for an unknown ablation, recipe or loss lists those there are.
+    """
+    from focalrepro.criteria import get_loss  # imports torch, for which the names of ablations need not wait
+
     base = profile.config(recipe).replace(**overrides)
     wanted: dict[RunConfig, list[tuple[str, str]]] = {}
     for seed in range(seeds):
         for name in names:
             for (label, _), config in get_ablation(name).configs(base, [seed]).items():
                 wanted.setdefault(config, []).append((name, label))
+    for loss in sorted({config.loss for config in wanted}):
+        get_loss(loss)
     return [Planned(config, tuple(by)) for config, by in wanted.items()]

@@ -62,12 +62,12 @@ def step_seconds(
     return {name: round(statistics.median(values[2:]), 6) for name, values in taken.items()}
 
 
-def step_ratio(records: Records, profile: str) -> Ratio | None:
+def step_ratio(records: Records, profile: str, dataset: str = "") -> Ratio | None:
     """A step with focal loss ÷ one with cross entropy, over the runs of Table 1b that timed both (Student's t).
 
     None with fewer than three such runs.
     """
-    rows = select(records, profile, "1b").values()
+    rows = select(records, profile, "1b", dataset=dataset).values()
     timed = [r["step_seconds"] for records in rows for r in records if r.get("step_seconds")]
     if len(timed) < 3:
         return None
@@ -87,8 +87,8 @@ def step_text(records: Records, profile: str) -> str:
     )
 
 
-def speeds(records: Records, profile: str) -> pd.DataFrame:
-    """One row per run of Tables 1a and 1b that did not diverge: run_id, loss (CE or FL), TRAINING, INFERENCE.
+def speeds(records: Records, profile: str, dataset: str = "") -> pd.DataFrame:
+    """One row per run of Tables 1a and 1b that did not diverge: run_id, loss (CE or FL), AP, TRAINING, INFERENCE.
 
     The rows of these tables differ in the loss alone. Only runs of one machine and number of threads are
     comparable, so the most frequent such group is taken. INFERENCE is NaN for records from before it was measured.
@@ -96,17 +96,18 @@ def speeds(records: Records, profile: str) -> pd.DataFrame:
     found = {
         r["run_id"]: r
         for name in ("1a", "1b")
-        for rows in select(records, profile, name).values()
+        for rows in select(records, profile, name, dataset=dataset).values()
         for r in rows
     }
     done = [r for r in found.values() if r["status"] == "done"]
     if not done:
-        return pd.DataFrame(columns=["run_id", "loss", *QUANTITIES])
+        return pd.DataFrame(columns=["run_id", "loss", "AP", *QUANTITIES])
     usual = Counter(map(_machine, done)).most_common(1)[0][0]
     return pd.DataFrame(
         {
             "run_id": r["run_id"],
             "loss": FL if r["config"]["gamma"] > 0 else CE,
+            "AP": r["metrics"]["AP"],
             TRAINING: r.get("images_per_second") or np.nan,
             INFERENCE: r.get("inference_ms") or np.nan,
         }
@@ -121,7 +122,13 @@ def _machine(record: dict[str, Any]) -> tuple[str, int | None]:
 
 
 def ratio(frame: pd.DataFrame, quantity: str) -> Ratio | None:
-    """Focal loss over cross entropy in one of QUANTITIES (Welch's t); None with fewer than two runs on a side."""
+    """Focal loss over cross entropy in one of QUANTITIES (Welch's t); None with fewer than two runs on a side.
+
+    INFERENCE is compared over runs with at least half of the best AP: a detector that finds nothing, or calls
+    everything an object, takes another time for its suppression whatever its loss.
+    """
+    if quantity == INFERENCE:
+        frame = frame[frame["AP"] >= frame["AP"].max() / 2]
     logs = [np.log(frame.loc[frame["loss"] == loss, quantity].dropna().to_numpy(float)) for loss in (FL, CE)]
     if min(map(len, logs)) < 2:
         return None

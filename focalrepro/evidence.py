@@ -50,21 +50,25 @@ class Estimate:
 
 
 class Evidence:
-    """The runs of a profile, by ablation and row."""
+    """The runs of a profile, by ablation and row; dataset: in place of the profile's own.
 
-    def __init__(self, records: Records, profile: str) -> None:
-        self.records, self.profile = records, profile
+    seed_sd, freedom: the standard deviation over seeds in AP, pooled over all rows, and its degrees of freedom
+    (0: no row has two seeds).
+    """
+
+    def __init__(self, records: Records, profile: str, dataset: str = "") -> None:
+        self.records, self.profile, self.dataset = records, profile, dataset
         self.base = get_profile(profile).base
         self.rows: dict[str, dict[str, Records]] = {
-            name: select(records, profile, name) for name in ABLATIONS
+            name: select(records, profile, name, dataset=dataset) for name in ABLATIONS
         }
-        frames: list[pd.DataFrame] = [table(records, profile, name) for name in ABLATIONS]
+        frames: list[pd.DataFrame] = [table(records, profile, name, dataset=dataset) for name in ABLATIONS]
         self.seed_sd, self.freedom = pooled_sd(frames)
 
-    @property
-    def seed_sd_and_freedom(self) -> tuple[float, int]:
-        """The pooled standard deviation over seeds, in AP, and its degrees of freedom (0: unknown)."""
-        return self.seed_sd, self.freedom
+    def whole(self, ablation: str) -> dict[str, Records] | None:
+        """The rows of an ablation, None unless each has a run: the best of some rows is not the best of all."""
+        rows = self.rows[ablation]
+        return rows if rows and all(rows.values()) else None
 
     def row(self, ablation: str, **changes: Any) -> Records:
         """The records of the ablation's row that has these changes; KeyError where there is no such row."""
@@ -76,9 +80,10 @@ class Evidence:
     def difference(self, a: Records, b: Records) -> Estimate | None:
         """Mean AP of a less that of b over the seeds that both have; None where they share none.
 
-        The images' share of its error comes from replicates paired by image. The seeds' share is the standard
-        deviation over seeds, pooled over all rows of the profile, or a side's own where that is larger: a steep row
-        moves more with its seed than the others. Both are added; the interval is Student's.
+        The images' share of its error comes from replicates paired by image. The seeds' share of a side is the
+        variance over seeds pooled over all rows of the profile, or the side's own where that is larger: a steep row
+        moves more with its seed than the others. All are added; the interval is Student's with Satterthwaite's
+        degrees of freedom.
         """
         seeds = {r["config"]["seed"]: r for r in a}
         pairs = [(seeds[r["config"]["seed"]], r) for r in b if r["config"]["seed"] in seeds]
@@ -90,9 +95,13 @@ class Evidence:
         resampled = np.mean([replicates(x) - replicates(y) for x, y in pairs], axis=0)
         images = float(np.nanvar(resampled, ddof=1))
         if self.freedom:
-            error = np.sqrt(images + sum(self._seed_variance(side) for side in sides) / n)
-            half = float(stats.t.ppf(0.975, self.freedom)) * error
-            p = 2 * stats.t.sf(abs(effect) / error, self.freedom) if error else float(effect == 0)
+            parts = [self._seed_variance(side) for side in sides]
+            total = images + sum(variance for variance, _ in parts) / n
+            spent = sum((variance / n) ** 2 / freedom for variance, freedom in parts)
+            freedom = total**2 / spent if spent else np.inf
+            error = np.sqrt(total)
+            half = float(stats.t.ppf(0.975, freedom)) * error
+            p = 2 * stats.t.sf(abs(effect) / error, freedom) if error else float(effect == 0)
             how = f"{n} seed{'s'[: n > 1]}; error of images and of seeds"
         else:
             error = np.sqrt(images)
@@ -102,9 +111,11 @@ class Evidence:
             how = f"1 seed: images, and ±{UNKNOWN_SEED_MARGIN} for the seed"
         return Estimate(effect, effect - half, effect + half, float(p), how, larger, n)
 
-    def _seed_variance(self, side: list[float]) -> float:
+    def _seed_variance(self, side: list[float]) -> tuple[float, int]:
+        """Of one run, with its degrees of freedom."""
         own = float(np.var(side, ddof=1)) if len(side) > 1 else 0.0
-        return max(self.seed_sd**2, own)
+        pooled = self.seed_sd**2
+        return (own, len(side) - 1) if own > pooled else (pooled, self.freedom)
 
 
 def holm(p_values: list[float]) -> list[float]:

@@ -155,9 +155,11 @@ MEANING = {
 }
 
 
-def recipe_changes(profile: str, recipe: str = "fast") -> pd.DataFrame:
+def recipe_changes(profile: str, recipe: str = "fast", dataset: str = "") -> pd.DataFrame:
     """Where a profile's baseline leaves the paper's recipe, by field: its meaning, its value here and in the paper."""
-    here, default = get_profile(profile).config(recipe).as_dict(), RunConfig().as_dict()
+    config = get_profile(profile).config(recipe)
+    config = config.replace(dataset=dataset) if dataset else config
+    here, default = config.as_dict(), RunConfig().as_dict()
     rows = []
     for field, value in here.items():
         theirs = PAPER_DATA.get(field, default[field])

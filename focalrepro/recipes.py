@@ -33,13 +33,13 @@ class Agreement:
         )
 
 
-def agreement(records: Records, profile: str, recipe: str) -> Agreement | None:
+def agreement(records: Records, profile: str, recipe: str, dataset: str = "") -> Agreement | None:
     """How `fast` and another recipe rank the rows of Tables 1a and 1b; None with fewer than LEAST_ROWS in common."""
     sides: list[dict[tuple, Records]] = []
     for name in ("fast", recipe):
         found = {}
         for ablation in ("1a", "1b"):
-            for rows in select(records, profile, ablation, name).values():
+            for rows in select(records, profile, ablation, name, dataset).values():
                 if rows:
                     found[rows[0]["config"]["gamma"], rows[0]["config"]["alpha"]] = rows
         sides.append(found)
@@ -55,11 +55,11 @@ def agreement(records: Records, profile: str, recipe: str) -> Agreement | None:
     return Agreement(recipe, len(common), float(stats.spearmanr(*ap).statistic), float(low), float(high))
 
 
-def time_to_ap(records: Records, profile: str) -> pd.DataFrame:
+def time_to_ap(records: Records, profile: str, dataset: str = "") -> pd.DataFrame:
     """The rows of ablation `budget` of every recipe that has some, labelled "recipe loss, steps"; seconds of training."""
     frames = []
     for recipe in ("fast", *get_profile(profile).recipes):
-        frame = table(records, profile, "budget", recipe).dropna(subset=["AP"])
+        frame = table(records, profile, "budget", recipe, dataset).dropna(subset=["AP"])
         frames.append(frame.assign(row=recipe + " " + frame["row"]))
     return pd.concat(frames, ignore_index=True)
 

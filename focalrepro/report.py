@@ -72,10 +72,12 @@ def write_report(profile_name: str, dataset: str = "") -> Path:
     if records:
         export(profile_name, dataset)
     else:
-        records = load_records(profile_name, committed=True)
+        records = Store(folder_of(profile_name, dataset) / "runs").records()
     if not records:
+        flag = f" --dataset {dataset}" if dataset else ""
         raise ValueError(
-            f"profile {profile_name} has no runs yet; make them: focalrepro run --profile {profile_name}"
+            f"profile {profile_name} has no runs{f' on {dataset}' if dataset else ''} yet; make them: "
+            f"focalrepro run --profile {profile_name}{flag}"
         )
     folder, profile = folder_of(profile_name, dataset), get_profile(profile_name)
     frame = runs_frame(records, profile_name, dataset)
@@ -85,18 +87,20 @@ def write_report(profile_name: str, dataset: str = "") -> Path:
         for name in shown(records, profile_name, recipe, dataset):
             rows = table(records, profile_name, name, recipe, dataset)
             found = select(records, profile_name, name, recipe, dataset)
-            sections.append(_section(folder, profile, get_ablation(name), rows, found, recipe))
+            sections.append(_section(folder, profile, get_ablation(name), rows, found, recipe, dataset))
     sections += [
-        section for recipe in profile.recipes if (section := _recipes(folder, profile, records, recipe))
+        section
+        for recipe in profile.recipes
+        if (section := _recipes(folder, profile, records, recipe, dataset))
     ]
     text = (
         "\n\n".join(
             [
-                _head(profile, records),
-                _ledger(profile, records),
+                _head(profile, records, dataset),
+                _ledger(profile, records, dataset),
                 *sections,
-                _differences(profile, records),
-                _made(profile, records),
+                _differences(profile, records, dataset),
+                _made(profile, records, dataset),
             ]
         )
         + "\n"
@@ -106,7 +110,7 @@ def write_report(profile_name: str, dataset: str = "") -> Path:
     return folder / "README.md"
 
 
-def _head(profile: Profile, records: list[dict[str, Any]]) -> str:
+def _head(profile: Profile, records: list[dict[str, Any]], dataset: str) -> str:
     base = profile.base
     anchors = typical(records, profile.name)["anchors"]
     ratio = anchors["per_image"] / max(anchors["positive_per_image"], 1e-9)
@@ -122,10 +126,10 @@ def _head(profile: Profile, records: list[dict[str, Any]]) -> str:
     )
 
 
-def _ledger(profile: Profile, records: list[dict[str, Any]]) -> str:
+def _ledger(profile: Profile, records: list[dict[str, Any]], dataset: str) -> str:
     return (
         "## The claims\n\n"
-        + ledger(records, profile.name)
+        + ledger(records, profile.name, dataset)
         + "\n\nDifferences are of AP, paired by image and seed. A "
         "difference is called clear where its p value, corrected by Holm over the differences of this table, is "
         f"below .05; a tie where the interval lies within ±{MARGIN:g} AP, "
@@ -141,11 +145,13 @@ def _section(
     frame: pd.DataFrame,
     found: dict[str, list[dict[str, Any]]],
     recipe: str,
+    dataset: str,
 ) -> str:
     stem = ablation.name if recipe == "fast" else f"{ablation.name}-{recipe}"
     title = sentence_case(ablation.title)
     heading = f"## {ablation.source.split(',')[0] if ablation.source.startswith('Table') else title}"
     flag = "" if recipe == "fast" else f" --recipe {recipe}"
+    flag += f" --dataset {dataset}" if dataset else ""
     lines = [heading, "", f"{title} ({ablation.source}){'' if recipe == 'fast' else f', recipe `{recipe}`'}."]
     lines += ["", pipe_table(frame, timed=ablation.name == "1e"), ""]
     for same in _equal_rows(frame):
@@ -182,11 +188,14 @@ def _equal_rows(frame: pd.DataFrame) -> list[list[str]]:
     return [labels for labels in groups if len(labels) > 1]
 
 
-def _recipes(folder: Path, profile: Profile, records: list[dict[str, Any]], recipe: str) -> str:
+def _recipes(folder: Path, profile: Profile, records: list[dict[str, Any]], recipe: str, dataset: str) -> str:
     """How a second recipe agrees with `fast`, and what both cost; "" where too few runs are there to say."""
     from focalrepro.recipes import agreement, time_to_ap, time_to_ap_figure
 
-    found, frame = agreement(records, profile.name, recipe), time_to_ap(records, profile.name)
+    found, frame = (
+        agreement(records, profile.name, recipe, dataset),
+        time_to_ap(records, profile.name, dataset),
+    )
     if found is None and not len(frame):
         return ""
     lines = [f"## Recipes `fast` and `{recipe}`", ""]
@@ -251,8 +260,8 @@ def _save(figure: Figure, path: Path) -> None:
     plt.close(figure)
 
 
-def _differences(profile: Profile, records: list[dict[str, Any]]) -> str:
-    changes = recipe_changes(profile.name)
+def _differences(profile: Profile, records: list[dict[str, Any]], dataset: str) -> str:
+    changes = recipe_changes(profile.name, dataset=dataset)
     lines = [
         "## What differs from the paper",
         "",
@@ -260,7 +269,8 @@ def _differences(profile: Profile, records: list[dict[str, Any]]) -> str:
         "|---|---|---|---|",
     ]
     lines += [f"| `{field}` | {r.meaning} | {r.here} | {r.paper} |" for field, r in changes.iterrows()]
-    sd, freedom = Evidence(records, profile.name).seed_sd_and_freedom
+    evidence = Evidence(records, profile.name, dataset)
+    sd, freedom = evidence.seed_sd, evidence.freedom
     luck = (
         f"at a standard deviation of {sd:.1f} AP over seeds, two equal rows of one seed each differ by up to "
         f"{1.96 * 2**0.5 * sd:.1f} AP in 95 of 100 cases."
@@ -268,7 +278,7 @@ def _differences(profile: Profile, records: list[dict[str, Any]]) -> str:
         else "how much it does cannot be told from one seed."
     )
     lines += [
-        *("", "## What to be careful about", "", CAREFUL.get(profile.base.dataset, ""), ""),
+        *("", "## What to be careful about", "", CAREFUL.get(dataset or profile.base.dataset, ""), ""),
         "The intervals over images say how the AP would move with other validation images, not with another "
         f"seed; {luck} All rows are trained with a recipe that was chosen on the row γ = 2, α = .25; the paper's own "
         "recipe, or a learning rate tuned for each loss, may rank them otherwise.",
@@ -276,7 +286,7 @@ def _differences(profile: Profile, records: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _made(profile: Profile, records: list[dict[str, Any]]) -> str:
+def _made(profile: Profile, records: list[dict[str, Any]], dataset: str) -> str:
     seconds = sum(r["seconds"]["total"] for r in records)
     hardware = pd.DataFrame([r["hardware"] for r in records])
     machine = hardware["gpu"] if "gpu" in hardware else hardware["cpu"]
@@ -296,7 +306,10 @@ def _made(profile: Profile, records: list[dict[str, Any]]) -> str:
     }
     lines = ["## How it was made", "", "| | |", "|---|---|"]
     lines += [f"| {k} | {v} |" for k, v in facts.items()]
-    again = f"`make reproduce PROFILE={profile.name} SEEDS={len(seeds)}` makes all of this again"
+    command = f"make reproduce PROFILE={profile.name} SEEDS={len(seeds)}"
+    if dataset:
+        command = f"focalrepro run --profile {profile.name} --dataset {dataset} --seeds {len(seeds)}"
+    again = f"`{command}` makes all of this again"
     fewer = [c for c in Counter(_config_but_seed(r) for r in records).values() if c < len(seeds)]
     more = f", and more seeds of the {len(fewer)} rows that have fewer here" if fewer else ""
     return "\n".join([*lines, "", f"{again}{more}."])

@@ -1,6 +1,7 @@
 """From run records to tables: one row per run (`runs_frame`), one row per ablation row (`table`)."""
 
 import json
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -81,8 +82,19 @@ def select(
         # Of a seed that was run under two versions of the training code the newer one counts.
         same.sort(key=lambda r: r.get("training_version", 0))
         by_seed = {r["config"].get("seed", 0): r for r in same}
+        _same_data(by_seed.values(), label)
         found[label] = [by_seed[seed] for seed in sorted(by_seed)]
     return found
+
+
+def _same_data(found: Iterable[dict[str, Any]], label: str) -> None:
+    """ValueError where runs of a row were made on different data: they cannot be averaged or paired by image."""
+    digests = {json.dumps(r["data"], sort_keys=True): r["run_id"] for r in found if "data" in r}
+    if len(digests) > 1:
+        raise ValueError(
+            f"row {label!r}: the runs {', '.join(digests.values())} were made on different data; remove the records "
+            "of the data that you no longer have from the store's folder"
+        )
 
 
 def table(
@@ -91,7 +103,7 @@ def table(
     """One row per row of the ablation: ours with interval and seeds, the paper's numbers beside them.
 
     AP, AP50, … are means over seeds, in percent. low, high: 95 % interval of AP; with three seeds or more a t
-    interval over seeds, else the bootstrap over images of the first seed (`interval_of` says which). A diverged
+    interval over seeds, else the bootstrap over images (`interval_of` says which). A diverged
     run counts as AP 0. images: of the training split that the row is trained on; seconds: of training, mean.
     inference_ms: mean over the seeds that measured it. Rows without runs have NaN.
     """
@@ -167,7 +179,8 @@ def spread(found: list[dict[str, Any]]) -> dict[str, Any]:
     sd = float(values.std(ddof=1)) if len(values) == 2 else np.nan
     if not len(values):
         return {"low": np.nan, "high": np.nan, "sd": np.nan, "interval_of": ""}
-    low, high = interval(replicates(found[0]), estimate=values[0])
+    resampled = np.mean([replicates(r) for r in found], axis=0)
+    low, high = interval(resampled, estimate=float(values.mean()))
     return {"low": max(low, 0.0), "high": high, "sd": sd, "interval_of": "bootstrap over images"}
 
 

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from focalrepro.ablations import get_ablation
+from focalrepro.claim_statistics import best_cross_entropy
 from focalrepro.claims import CLAIMS, QUESTIONS, judge_all, ledger
 from focalrepro.evidence import UNKNOWN_SEED_MARGIN, Evidence, holm
 from focalrepro.profiles import PROFILES
+from focalrepro.results import table
 
 
 def records(aps, seeds=3, seed_sd=0.3, image_sd=0.8, ablations=("1a", "1b"), **extra):
@@ -15,10 +17,10 @@ def records(aps, seeds=3, seed_sd=0.3, image_sd=0.8, ablations=("1a", "1b"), **e
     images = rng.normal(0, image_sd, 200)
     found = {}
     for name in ablations:
-        for (label, seed), config in get_ablation(name).configs(PROFILES["smoke"].base, range(seeds)).items():
+        for config in get_ablation(name).configs(PROFILES["smoke"].base, range(seeds)).values():
             ap = aps(config) + rng.normal(0, seed_sd)
             found[config] = {
-                "run_id": f"{abs(hash((name, label, seed))):012x}"[:12],
+                "run_id": config.run_id("a", "b"),
                 "status": "done",
                 "config": config.as_dict(),
                 "metrics": {"AP": ap, "AP50": ap, "AP75": ap, "APs": None, "APm": None, "APl": None},
@@ -37,7 +39,7 @@ def verdict(of, sentence):
     return found.verdict
 
 
-BETTER = "Focal loss (γ = 2"
+BETTER = "Focal loss (γ = 2, α = .25) beats the best α"
 
 
 def test_a_clear_gain_is_confirmed_and_a_clear_loss_refuted():
@@ -95,7 +97,7 @@ def test_the_baseline_to_beat_is_tuned_in_alpha_and_pi():
             lambda c: 30.0 if c.gamma else level.get((c.alpha, c.prior), 20.0), ablations=("tuned",)
         )
 
-    sentence = "Focal loss beats cross entropy whose"
+    sentence = "Focal loss (γ = 2, α = .25, π = .01)"
     assert verdict(of(25.0), sentence) == "confirmed" and verdict(of(35.0), sentence) == "refuted"
     (found,) = [v for c, v in judge_all(of(35.0), "smoke") if c.sentence.startswith(sentence)]
     assert "α = 0.9, π = 0.001" in found.effect and "−5" in found.effect
@@ -232,8 +234,61 @@ def test_holm_on_a_worked_example():
 
 
 def test_the_correction_makes_a_verdict_harder():
-    of = records(lambda c: 30 + 3 * (c.gamma == 2))
-    found = [v.p for _, v in judge_all(of, "smoke") if v.p is not None]
+    of = records(lambda c: 30 + 0.9 * (c.gamma == 2))
+    found = {claim.sentence: v for claim, v in judge_all(of, "smoke") if v.p is not None}
     alone = Evidence(of, "smoke")
-    raw = alone.difference(alone.row("1b", gamma=2.0), alone.row("1a", alpha=0.75)).p
-    assert len(found) == 4 and found[0] >= raw
+    raw = alone.difference(alone.row("1b", gamma=2.0), best_cross_entropy(alone)).p
+    (judged,) = [v for sentence, v in found.items() if sentence.startswith(BETTER)]
+    assert len(found) == 4 and raw < 0.05 < judged.p and judged.verdict == "undecided"
+
+
+def test_the_best_of_some_rows_is_not_the_best_of_all():
+    of = [r for r in records(lambda c: 30 + 3 * (c.gamma == 2)) if r["config"]["alpha"] < 0.9]
+    for sentence in (BETTER, "The best α for", "Cross entropy with α = .10", "Any γ from .5"):
+        assert verdict(of, sentence) == "not run", sentence
+
+
+def test_degrees_of_freedom_are_those_of_what_the_error_is_made_of():
+    """One shaky side of three seeds has two degrees of freedom, however many rows the pool has."""
+    rng = np.random.default_rng(1)
+    covered = 0
+    for _ in range(300):
+        of = records(lambda c: 30, ablations=("1b",), image_sd=0.0)
+        for r in of:
+            r["metrics"]["AP"] = 30 + rng.normal(0, 4 if r["config"]["gamma"] == 2 else 0.5)
+            r["bootstrap"]["AP"] = [r["metrics"]["AP"]] * 2
+        e = Evidence(of, "smoke")
+        found = e.difference(e.row("1b", gamma=2.0), e.row("1b", gamma=0.0))
+        covered += found.low < 0 < found.high
+    assert covered >= 0.93 * 300
+
+
+def test_two_seeds_have_an_interval_around_their_mean():
+    of = records(lambda c: 30, seeds=2, seed_sd=4.0)
+    frame = table(of, "smoke", "1a")
+    assert (
+        (frame["seeds"] == 2).all()
+        and (frame["low"] < frame["AP"]).all()
+        and (frame["AP"] < frame["high"]).all()
+    )
+
+
+def test_runs_on_different_data_are_no_seeds_of_one_row():
+    of = records(lambda c: 30)
+    for r in of:
+        r["data"] = {"train": {"images": 9, "digest": "a"}, "val": {"digest": "b"}}
+    assert len(table(of, "smoke", "1a")) == 7
+    of[0]["data"] = {"train": {"images": 9, "digest": "a"}, "val": {"digest": "c"}}
+    with pytest.raises(ValueError, match=of[0]["run_id"]):
+        table(of, "smoke", "1a")
+
+
+def test_claims_on_another_dataset_read_its_runs():
+    of = records(lambda c: 30 + 3 * (c.gamma == 2))
+    for r in of:
+        r["config"]["dataset"] = "mine"
+    assert {v.verdict for _, v in judge_all(of, "smoke")} <= {"not run", "refuted", "confirmed"}
+    judged = {c.sentence: v.verdict for c, v in judge_all(of, "smoke", "mine")}
+    (word,) = [v for sentence, v in judged.items() if sentence.startswith(BETTER)]
+    assert word == "confirmed"
+    assert verdict(of, BETTER) == "not run"

@@ -231,6 +231,6 @@ def test_reliability_without_runs(tmp_path):
 def test_verdicts_are_those_of_the_tables(monkeypatch):
     monkeypatch.setattr(results, "records_or_committed", lambda *_: [])
     shown = narrate.verdicts("smoke", "1d", "3")
-    assert "Focal loss beats the best of OHEM" in shown and "FL* ties" in shown
+    assert "beats the best of OHEM" in shown and "FL* ties" in shown
     assert "π" not in shown and "**confirmed**" not in shown
     assert shown.count("**not run**") == len(shown.splitlines()) - 2 >= 3
