@@ -72,14 +72,16 @@ def _resampled(e: Evidence, rows: list[Records]) -> np.ndarray:
     """AP of each row in resamples of the images, [rows, R], with the luck of its seeds added where it is known."""
     rng = np.random.default_rng(0)
     ap = np.array([np.nan_to_num(np.mean([replicates(r) for r in records], axis=0)) for records in rows])
-    if not e.freedom:
+    if not e.seeds.freedom:
         return ap
-    sd = np.array([[e.seed_sd / np.sqrt(len(records))] for records in rows])
-    return ap + sd * rng.standard_normal(ap.shape)
+    variance = [e.seeds.of([r["metrics"]["AP"] for r in records])[0] / len(records) for records in rows]
+    return ap + np.sqrt(variance)[:, None] * rng.standard_normal(ap.shape)
 
 
 def _of_what(e: Evidence, seeds: int) -> str:
-    return f"{seeds_text(seeds)}; resamples of the images" + (" and of the seeds' luck" if e.freedom else "")
+    return f"{seeds_text(seeds)}; resamples of the images" + (
+        " and of the seeds' luck" if e.seeds.freedom else ""
+    )
 
 
 def best_alpha(e: Evidence) -> Verdict | None:
@@ -247,7 +249,7 @@ def _speed_kept(found: cost.Ratio | None, quantity: str) -> Verdict | None:
     if quantity == cost.INFERENCE:  # milliseconds: less is faster
         ratio, low, high = 1 / ratio, 1 / high, 1 / low
     text = f"{ratio:.2f} × the speed ({low:.2f} … {high:.2f})"
-    how = f"Welch's t over {found.runs} runs; kept means a speed above {SPEED_KEPT}"
+    how = f"t over the seeds of {found.runs} runs; kept means a speed above {SPEED_KEPT}"
     return Verdict(_kept(low, high), text, how)
 
 

@@ -88,7 +88,7 @@ def step_text(records: Records, profile: str) -> str:
 
 
 def speeds(records: Records, profile: str, dataset: str = "") -> pd.DataFrame:
-    """One row per run of Tables 1a and 1b that did not diverge: run_id, loss (CE or FL), AP, TRAINING, INFERENCE.
+    """One row per run of Tables 1a and 1b that did not diverge: run_id, seed, loss (CE or FL), AP, TRAINING, INFERENCE.
 
     The rows of these tables differ in the loss alone. Only runs of one machine and number of threads are
     comparable, so the most frequent such group is taken. INFERENCE is NaN for records from before it was measured.
@@ -101,11 +101,12 @@ def speeds(records: Records, profile: str, dataset: str = "") -> pd.DataFrame:
     }
     done = [r for r in found.values() if r["status"] == "done"]
     if not done:
-        return pd.DataFrame(columns=["run_id", "loss", "AP", *QUANTITIES])
+        return pd.DataFrame(columns=["run_id", "seed", "loss", "AP", *QUANTITIES])
     usual = Counter(map(_machine, done)).most_common(1)[0][0]
     return pd.DataFrame(
         {
             "run_id": r["run_id"],
+            "seed": r["config"]["seed"],
             "loss": FL if r["config"]["gamma"] > 0 else CE,
             "AP": r["metrics"]["AP"],
             TRAINING: r.get("images_per_second") or np.nan,
@@ -122,20 +123,23 @@ def _machine(record: dict[str, Any]) -> tuple[str, int | None]:
 
 
 def ratio(frame: pd.DataFrame, quantity: str) -> Ratio | None:
-    """Focal loss over cross entropy in one of QUANTITIES (Welch's t); None with fewer than two runs on a side.
+    """Focal loss over cross entropy in one of QUANTITIES, seed by seed (Student's t); None with fewer than two seeds.
 
-    INFERENCE is compared over runs with at least half of the best AP: a detector that finds nothing, or calls
-    everything an object, takes another time for its suppression whatever its loss.
+    The runs of a seed follow each other, so what the machine did besides is much the same for both losses. INFERENCE
+    is compared over runs with at least half of the best AP: a detector that finds nothing, or calls everything an
+    object, takes another time for its suppression whatever its loss.
     """
+    known = frame.dropna(subset=[quantity])
     if quantity == INFERENCE:
-        frame = frame[frame["AP"] >= frame["AP"].max() / 2]
-    logs = [np.log(frame.loc[frame["loss"] == loss, quantity].dropna().to_numpy(float)) for loss in (FL, CE)]
-    if min(map(len, logs)) < 2:
+        known = known[known["AP"] >= frame["AP"].max() / 2]
+    logs = np.log(known[quantity]).groupby([known["seed"], known["loss"]]).mean().unstack()
+    if not {FL, CE} <= set(logs.columns):
         return None
-    test = stats.ttest_ind(*logs, equal_var=False)
-    low, high = test.confidence_interval(0.95)
-    effect = logs[0].mean() - logs[1].mean()
-    return Ratio(float(np.exp(effect)), float(np.exp(low)), float(np.exp(high)), sum(map(len, logs)))
+    gaps = (logs[FL] - logs[CE]).dropna()
+    if len(gaps) < 2:
+        return None
+    effect, half = gaps.mean(), stats.t.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / np.sqrt(len(gaps))
+    return Ratio(*(float(np.exp(x)) for x in (effect, effect - half, effect + half)), len(known))
 
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:

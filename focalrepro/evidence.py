@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from focalrepro import seed_spread
 from focalrepro.ablations import ABLATIONS, get_ablation
 from focalrepro.profiles import get_profile
-from focalrepro.results import pooled_sd, replicates, select, table
+from focalrepro.results import replicates, select, table
 
 Records = list[dict[str, Any]]
 
@@ -52,8 +53,7 @@ class Estimate:
 class Evidence:
     """The runs of a profile, by ablation and row; dataset: in place of the profile's own.
 
-    seed_sd, freedom: the standard deviation over seeds in AP, pooled over all rows, and its degrees of freedom
-    (0: no row has two seeds).
+    seeds: how far AP moves with the seed, from all rows.
     """
 
     def __init__(self, records: Records, profile: str, dataset: str = "") -> None:
@@ -63,7 +63,7 @@ class Evidence:
             name: select(records, profile, name, dataset=dataset) for name in ABLATIONS
         }
         frames: list[pd.DataFrame] = [table(records, profile, name, dataset=dataset) for name in ABLATIONS]
-        self.seed_sd, self.freedom = pooled_sd(frames)
+        self.seeds = seed_spread.fit(frames)
 
     def whole(self, ablation: str) -> dict[str, Records] | None:
         """The rows of an ablation, None unless each has a run: the best of some rows is not the best of all."""
@@ -80,10 +80,8 @@ class Evidence:
     def difference(self, a: Records, b: Records) -> Estimate | None:
         """Mean AP of a less that of b over the seeds that both have; None where they share none.
 
-        The images' share of its error comes from replicates paired by image. The seeds' share of a side is the
-        variance over seeds pooled over all rows of the profile, or the side's own where that is larger: a steep row
-        moves more with its seed than the others. All are added; the interval is Student's with Satterthwaite's
-        degrees of freedom.
+        The images' share of its error comes from replicates paired by image, the seeds' share of each side from
+        `seed_spread`. They are added; the interval is Student's with Satterthwaite's degrees of freedom.
         """
         seeds = {r["config"]["seed"]: r for r in a}
         pairs = [(seeds[r["config"]["seed"]], r) for r in b if r["config"]["seed"] in seeds]
@@ -94,8 +92,8 @@ class Evidence:
         effect, larger, n = ours - theirs, max(ours, theirs), len(pairs)
         resampled = np.mean([replicates(x) - replicates(y) for x, y in pairs], axis=0)
         images = float(np.nanvar(resampled, ddof=1))
-        if self.freedom:
-            parts = [self._seed_variance(side) for side in sides]
+        if self.seeds.freedom:
+            parts = [self.seeds.of(side) for side in sides]
             total = images + sum(variance for variance, _ in parts) / n
             spent = sum((variance / n) ** 2 / freedom for variance, freedom in parts)
             freedom = total**2 / spent if spent else np.inf
@@ -110,12 +108,6 @@ class Evidence:
             p = 2 * stats.norm.sf(beyond / error) if error else float(beyond == 0)
             how = f"1 seed: images, and ±{UNKNOWN_SEED_MARGIN} for the seed"
         return Estimate(effect, effect - half, effect + half, float(p), how, larger, n)
-
-    def _seed_variance(self, side: list[float]) -> tuple[float, int]:
-        """Of one run, with its degrees of freedom."""
-        own = float(np.var(side, ddof=1)) if len(side) > 1 else 0.0
-        pooled = self.seed_sd**2
-        return (own, len(side) - 1) if own > pooled else (pooled, self.freedom)
 
 
 def holm(p_values: list[float]) -> list[float]:

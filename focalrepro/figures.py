@@ -211,10 +211,12 @@ def against_paper(frames: Mapping[str, pd.DataFrame]) -> Figure:
     """Our AP against the paper's, one panel per table; two rankings that agree rise from left to right."""
     with_paper = {name: f.dropna(subset=["AP", "paper_AP"]) for name, f in frames.items()}
     with_paper = {name: f for name, f in with_paper.items() if len(f)}
-    figure, panels = plt.subplots(
-        1, max(len(with_paper), 1), figsize=(4.7 * max(len(with_paper), 1), 5.2), squeeze=False
-    )
-    for axes, (name, frame) in zip(panels[0], with_paper.items(), strict=False):
+    across = min(2, max(len(with_paper), 1))
+    down = -(-max(len(with_paper), 1) // across)
+    figure, panels = plt.subplots(down, across, figsize=(4.9 * across, 5.6 * down), squeeze=False)
+    for axes in panels.flat[len(with_paper) :]:
+        axes.set_axis_off()
+    for axes, (name, frame) in zip(panels.flat, with_paper.items(), strict=False):
         for i, (row, colour) in enumerate(zip(frame.itertuples(), shades(len(frame)), strict=True)):
             error = [[max(row.AP - row.low, 0)], [max(row.high - row.AP, 0)]]
             axes.errorbar(
@@ -226,4 +228,5 @@ def against_paper(frames: Mapping[str, pd.DataFrame]) -> Figure:
     if not with_paper:
         panels[0, 0].text(0.5, 0.5, "no runs yet", ha="center", va="center", color=GREY)
         panels[0, 0].set(xticks=[], yticks=[])
+        panels[0, 0].set_axis_on()
     return figure

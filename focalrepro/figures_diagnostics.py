@@ -34,7 +34,10 @@ def loss_distribution(record: Mapping[str, Any]) -> Figure:
 
 @styled
 def reliability(rows: Mapping[str, Records]) -> Figure:
-    """Share of detections that are right (IoU .5) against their score, for the first seed of each row."""
+    """Share of detections that are right (IoU .5) against their score, for the first seed of each row.
+
+    The error in the legend is the mean over the row's seeds.
+    """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.9))
     shown = {label: r[0]["calibration"] for label, r in rows.items() if r and r[0].get("calibration")}
     left.plot([0, 1], [0, 1], color=DARK, linewidth=1, linestyle=":", label="perfect")
@@ -43,11 +46,12 @@ def reliability(rows: Mapping[str, Records]) -> Figure:
         style = {"color": colour, "linestyle": LINES[i % len(LINES)], "marker": "o", "markersize": 4}
         filled = count >= 20  # a share of fewer detections is noise
         score, share = np.array(found["score"])[filled], np.array(found["right"])[filled]
-        left.plot(score, share, label=f"{label} (error {found['error'] or 0:.3f})", **style)
+        errors = [r["calibration"]["error"] or 0 for r in rows[label] if r.get("calibration")]
+        left.plot(score, share, label=f"{label} (error {np.mean(errors):.3f})", **style)
         right.plot((np.arange(len(count)) + 0.5) / len(count), np.maximum(count, 0.5), label=label, **style)
     left.set(xlabel="score", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1))
     left.set_title("Reliability of the scores")
-    left.legend(loc="upper left")
+    left.legend(loc="upper left", bbox_to_anchor=(0, -0.16))
     right.set(xlabel="score", ylabel="detections", yscale="log", xlim=(0, 1))
     right.set_title("How many detections have that score")
     if not shown:

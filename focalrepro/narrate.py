@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from focalrepro import results
-from focalrepro.claims import judge_all
+from focalrepro import claims, results
+from focalrepro.ablations import ABLATIONS
 from focalrepro.narrate_tables import (
     agreement,
     calibration_table,
@@ -28,13 +28,16 @@ __all__ = [
     "NO_DISTRIBUTION",
     "agreement",
     "calibration_table",
+    "calibration_verdict",
     "comparison",
     "gains",
     "hardest",
+    "ledger",
     "provenance",
     "recipe_changes",
     "summary",
     "tables",
+    "title",
     "verdicts",
     "where_from",
     "with_distribution",
@@ -164,6 +167,29 @@ def hardest(record: Mapping[str, Any], share: float = 0.2) -> str:
     return f"Here, {'; '.join(parts)}."
 
 
+def title(name: str) -> str:
+    """A table's heading from its key in `tables`: where the paper has it, and what it shows."""
+    ablation = ABLATIONS[name.split(",")[0]]
+    recipe = name.partition(", ")[2]
+    return f"{ablation.source.split(',')[0]}: {ablation.title}" + (f" ({recipe})" if recipe else "")
+
+
+def calibration_verdict(profile: str) -> str:
+    """The claim on calibration in words."""
+    judged = claims.judge_all(results.records_or_committed(profile), profile)
+    found = [(c, v) for c, v in judged if "calibrated" in c.sentence]
+    return "\n".join(
+        f"{c.sentence} **{v.verdict.capitalize()}**: {v.effect or v.how} ({v.how})." for c, v in found
+    )
+
+
+def ledger(profile: str) -> str:
+    """All claims with their verdicts, as on the results page of the profile, or of the one that runs the whole paper."""
+    judge_of = get_profile(profile).whole or profile
+    text = claims.ledger(results.records_or_committed(judge_of), judge_of)
+    return text if judge_of == profile else f"{text}\n\n(As judged for profile `{judge_of}`.)"
+
+
 def verdicts(profile: str, *names: str) -> str:
     """The claims that need one of these ablations as a Markdown table, judged as on a profile's results page.
 
@@ -172,7 +198,7 @@ def verdicts(profile: str, *names: str) -> str:
     """
     p = get_profile(profile)
     judge_of = p.whole if p.whole and not set(names) <= set(p.ablations) else profile
-    judged = judge_all(results.records_or_committed(judge_of), judge_of)
+    judged = claims.judge_all(results.records_or_committed(judge_of), judge_of)
     lines = ["| verdict | claim | effect (95 %) | by |", "|---|---|---|---|"]
     lines += [
         f"| **{v.verdict}** | {claim.sentence} ({claim.source}) | {v.effect} | {v.how} |"

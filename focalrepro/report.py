@@ -269,12 +269,12 @@ def _differences(profile: Profile, records: list[dict[str, Any]], dataset: str) 
         "|---|---|---|---|",
     ]
     lines += [f"| `{field}` | {r.meaning} | {r.here} | {r.paper} |" for field, r in changes.iterrows()]
-    evidence = Evidence(records, profile.name, dataset)
-    sd, freedom = evidence.seed_sd, evidence.freedom
+    seeds = Evidence(records, profile.name, dataset).seeds
+    sd = np.sqrt(seeds.variance)
     luck = (
-        f"at a standard deviation of {sd:.1f} AP over seeds, two equal rows of one seed each differ by up to "
-        f"{1.96 * 2**0.5 * sd:.1f} AP in 95 of 100 cases."
-        if freedom
+        f"at a typical standard deviation of {sd:.2g} AP over seeds, two equal rows of one seed each differ by up to "
+        f"{1.96 * 2**0.5 * sd:.2g} AP in 95 of 100 cases."
+        if seeds.freedom
         else "how much it does cannot be told from one seed."
     )
     lines += [

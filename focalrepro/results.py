@@ -219,6 +219,19 @@ def shown(records: list[dict[str, Any]], profile: str, recipe: str = "fast", dat
     return names
 
 
+def of_ablations(records: list[dict[str, Any]], profile: str) -> list[dict[str, Any]]:
+    """The records that the profile's own ablations use."""
+    p = get_profile(profile)
+    wanted_ids = {
+        r["run_id"]
+        for recipe in ("fast", *p.recipes)
+        for name in p.ablations
+        for rows in select(records, profile, name, recipe).values()
+        for r in rows
+    }
+    return [r for r in records if r["run_id"] in wanted_ids]
+
+
 def runs_frame(records: list[dict[str, Any]], profile: str, dataset: str = "") -> pd.DataFrame:
     """results.csv: one row per run and ablation row that wants it; runs that no ablation wants come last."""
     rows, named = [], set()

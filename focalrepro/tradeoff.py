@@ -94,4 +94,4 @@ def _front(frame: pd.DataFrame) -> str:
         for row in known.itertuples()
         if not ((known["AP"] > row.AP) & (known["inference_ms"] < row.inference_ms)).any()
     ]
-    return f"- No other row is both faster and of higher AP than: {'; '.join(best)}."
+    return f"- On the frontier of speed and AP, where no other row is both faster and of higher AP: {'; '.join(best)}."

@@ -1,8 +1,11 @@
 """Verdicts on made-up runs whose truth is known."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy import stats
 
+from focalrepro import seed_spread
 from focalrepro.ablations import get_ablation
 from focalrepro.claim_statistics import best_cross_entropy
 from focalrepro.claims import CLAIMS, QUESTIONS, judge_all, ledger
@@ -87,7 +90,7 @@ def test_rows_that_find_nothing_do_not_steady_the_others():
     for r in dead:
         if r["config"]["gamma"] > 0:
             r["metrics"]["AP"] += r["config"]["seed"]
-    assert Evidence(dead, "smoke").seed_sd == pytest.approx(1.0)
+    assert Evidence(dead, "smoke").seeds.variance == pytest.approx(1.0)
 
 
 def test_the_baseline_to_beat_is_tuned_in_alpha_and_pi():
@@ -234,7 +237,7 @@ def test_holm_on_a_worked_example():
 
 
 def test_the_correction_makes_a_verdict_harder():
-    of = records(lambda c: 30 + 0.9 * (c.gamma == 2))
+    of = records(lambda c: 30 + 0.72 * (c.gamma == 2))
     found = {claim.sentence: v for claim, v in judge_all(of, "smoke") if v.p is not None}
     alone = Evidence(of, "smoke")
     raw = alone.difference(alone.row("1b", gamma=2.0), best_cross_entropy(alone)).p
@@ -248,19 +251,37 @@ def test_the_best_of_some_rows_is_not_the_best_of_all():
         assert verdict(of, sentence) == "not run", sentence
 
 
-def test_degrees_of_freedom_are_those_of_what_the_error_is_made_of():
-    """One shaky side of three seeds has two degrees of freedom, however many rows the pool has."""
+def test_intervals_cover_where_rows_spread_unlike():
+    """Rows whose variances are drawn from an inverse χ² with four degrees of freedom, three seeds each."""
     rng = np.random.default_rng(1)
-    covered = 0
-    for _ in range(300):
-        of = records(lambda c: 30, ablations=("1b",), image_sd=0.0)
-        for r in of:
-            r["metrics"]["AP"] = 30 + rng.normal(0, 4 if r["config"]["gamma"] == 2 else 0.5)
-            r["bootstrap"]["AP"] = [r["metrics"]["AP"]] * 2
-        e = Evidence(of, "smoke")
-        found = e.difference(e.row("1b", gamma=2.0), e.row("1b", gamma=0.0))
-        covered += found.low < 0 < found.high
-    assert covered >= 0.93 * 300
+    sds = np.sqrt(4 / rng.chisquare(4, (100, 30)))
+    covered, widths = 0, []
+    for trial in sds:
+        seeds = 30 + trial[:, None] * rng.standard_normal((30, 3))
+        frame = pd.DataFrame(
+            {
+                "sd": seeds.std(axis=1, ddof=1),
+                "AP": 30.0,
+                "seeds": 3,
+                "run_ids": [(str(i),) for i in range(30)],
+            }
+        )
+        found = seed_spread.fit([frame])
+        variance, freedom = found.of(list(seeds[0]))
+        half = stats.t.ppf(0.975, freedom) * np.sqrt(variance / 3)
+        covered += abs(seeds[0].mean() - 30) < half
+        widths.append(found.weight)
+    assert covered >= 90 and 2 < np.median(widths) < 8
+
+
+def test_rows_that_spread_alike_are_pooled():
+    rng = np.random.default_rng(2)
+    seeds = 30 + rng.standard_normal((200, 3))
+    frame = pd.DataFrame(
+        {"sd": seeds.std(axis=1, ddof=1), "AP": 30.0, "seeds": 3, "run_ids": [(str(i),) for i in range(200)]}
+    )
+    found = seed_spread.fit([frame])
+    assert found.weight > 20 and found.variance == pytest.approx(1.0, abs=0.15)
 
 
 def test_two_seeds_have_an_interval_around_their_mean():

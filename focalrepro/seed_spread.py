@@ -1,0 +1,66 @@
+"""How far AP moves with the seed: a variance for each row from its few seeds and from those of all other rows.
+
+Three seeds say little about one row's spread, and rows do not spread alike, so neither a row's own variance nor the
+pooled one will do. The remedy is that of Smyth (2004, "Linear models and empirical Bayes methods", section 6): the
+variances of the rows are taken as drawn from a scaled inverse χ² distribution, which is fitted to them, and each row's
+own is drawn towards it as far as its seeds leave open.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.special import digamma, polygamma
+
+LEAST_AP = 1.0  # a row that finds nothing has the same AP whatever its seed
+
+
+@dataclass(frozen=True)
+class SeedSpread:
+    """The fitted distribution: a typical variance in AP² and the degrees of freedom that it is worth.
+
+    freedom: of all seeds together; 0 where no row has two. weight is at most that: infinite in theory where the rows
+    spread no less alike than by chance.
+    """
+
+    variance: float
+    weight: float
+    freedom: int
+
+    def of(self, seeds: list[float]) -> tuple[float, float]:
+        """Variance of one run of a row and its degrees of freedom, from the AP of the row's seeds."""
+        own = float(np.var(seeds, ddof=1)) if len(seeds) > 1 else 0.0
+        degrees = len(seeds) - 1
+        return (self.weight * self.variance + degrees * own) / (self.weight + degrees), self.weight + degrees
+
+
+def fit(frames: list[pd.DataFrame]) -> SeedSpread:
+    """The spread of a profile's rows; frames: of `results.table`."""
+    rows = pd.concat(frames).dropna(subset=["sd"]).drop_duplicates("run_ids")
+    rows = rows[(rows["AP"] >= LEAST_AP) & (rows["sd"] > 0)]
+    freedom = int((rows["seeds"] - 1).sum())
+    if not freedom:
+        return SeedSpread(float("nan"), 0.0, 0)
+    variance, degrees = rows["sd"].to_numpy() ** 2, (rows["seeds"] - 1).to_numpy(float)
+    pooled = float((degrees * variance).sum() / freedom)
+    if len(rows) < 3:
+        return SeedSpread(pooled, float(freedom), freedom)
+    centred = np.log(variance) - digamma(degrees / 2) + np.log(degrees / 2)
+    excess = float(centred.var(ddof=1) - polygamma(1, degrees / 2).mean())
+    if excess <= 0:  # no more apart than rows of one variance would be
+        return SeedSpread(pooled, float(freedom), freedom)
+    weight = min(2 * _trigamma_inverse(excess), float(freedom))
+    typical = float(np.exp(centred.mean() + digamma(weight / 2) - np.log(weight / 2)))
+    return SeedSpread(typical, weight, freedom)
+
+
+def _trigamma_inverse(value: float) -> float:
+    """x with trigamma(x) = value > 0, by Newton's method on 1 / trigamma, which is nearly straight (Smyth's appendix)."""
+    x = 0.5 + 1 / value
+    for _ in range(50):
+        trigamma = polygamma(1, x)
+        step = trigamma * (1 - trigamma / value) / polygamma(2, x)
+        x += step
+        if abs(step) < 1e-10 * x:
+            break
+    return float(x)
