@@ -1,7 +1,25 @@
 """What a run minimises: a classification loss by its name, and the box loss.
 
-To add a loss of your own: write a function of (logits [B, A, K], labels [B, A], config) that returns the sum
-over all anchors, and put it in LOSSES; `RunConfig(loss="its name")` then trains with it.
+To add a loss of your own, write a function of (logits [B, A, K], labels [B, A], config) that returns the sum over
+all anchors as a scalar in fp32, in this file, and put it in LOSSES. Cross entropy and a little of 1 - p_t::
+
+    def with_slope(logits: Tensor, labels: Tensor, config: RunConfig) -> Tensor:
+        x_t, weight = signed_logits(logits, labels, config.alpha)
+        return (weight * (F.softplus(-x_t) + config.beta * (-x_t).sigmoid())).sum()
+
+
+    LOSSES["with_slope"] = with_slope
+
+`RunConfig(loss="with_slope", beta=0.5)` then trains with it. Four things to know:
+
+- A run's id knows the loss by its name and not by its body. Change the body and a stored record comes back as done:
+  give the changed loss a new name, or remove the record.
+- A campaign trains in spawned processes. They import this file and know nothing of a notebook's cells, so a loss
+  that is put in LOSSES there serves `focalrepro.runs.run` alone, in that process.
+- On a GPU config.alpha, config.gamma and config.beta are scalar tensors there, read by a captured CUDA graph: compute
+  with them, and do not ask them (`if config.gamma > 0`, `float(config.alpha)`).
+- Such a graph has fixed shapes and never waits. A loss that picks anchors (`x[mask]`, `nonzero`, `int(count)`)
+  belongs in DATA_DEPENDENT, too, and is then run without one.
 """
 
 from collections.abc import Callable

@@ -60,11 +60,17 @@ def loss_distribution(
 def calibration(table: MatchTable) -> dict[str, Any]:
     """Reliability of the scores: detections in ten equal bins of score, and how many of each bin are right.
 
+    The detections are those that a run keeps: above RunConfig.score_threshold, after NMS and at most
+    max_detections an image. So it says nothing of the scores below, which are nearly all; runs with different
+    thresholds do not compare. Those matched to a crowd region are neither right nor wrong and left out, as in AP.
+
     Right means matched to an object of its class at IoU 0.5. error: the expected calibration error, the mean over
     detections of |mean score - share right| of their bin; null without detections.
     """
-    scores = np.concatenate([c.score for c in table.classes]) if table.classes else np.zeros(0)
-    right = np.concatenate([c.matched[IOU_50] for c in table.classes]) if table.classes else np.zeros(0)
+    parts = [(c.score[kept], c.matched[IOU_50, kept]) for c in table.classes for kept in [~c.ignored[IOU_50]]]
+    # In fp32 as they are kept: ten times a score in float64 may fall into another bin.
+    scores = np.concatenate([np.zeros(0, np.float32), *(score for score, _ in parts)])
+    right = np.concatenate([np.zeros(0, bool), *(matched for _, matched in parts)])
     bins = np.minimum((scores * BINS).astype(int), BINS - 1)
     count = np.bincount(bins, minlength=BINS)
     score = np.bincount(bins, weights=scores, minlength=BINS) / np.maximum(count, 1)

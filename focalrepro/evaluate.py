@@ -54,19 +54,21 @@ def select_batch(
     """`select` for a batch [B, A, K], [B, A, 4] without a shape that waits for the device until the very end.
 
     Per level the topk of all scores are taken before the threshold, and one NMS serves all images and classes.
+    Logits meet the threshold in their own type, as in `select`: bf16 has values so far apart that in fp32 one
+    at the threshold would count as above it.
     """
     batch, _, classes = logits.shape
     threshold = math.log(config.score_threshold / (1 - config.score_threshold))
     values, indices, start = [], [], 0
     for count in anchors.per_level:
-        flat = logits[:, start : start + count].reshape(batch, -1).float()
+        flat = logits[:, start : start + count].reshape(batch, -1)
         value, index = flat.topk(min(config.topk, flat.shape[1]), dim=1)
         values.append(value)
         indices.append(index + start * classes)
         start += count
     value, index = torch.cat(values, 1), torch.cat(indices, 1)  # [B, levels · topk]
     image, place = (value > threshold).nonzero(as_tuple=True)
-    value, index = value[image, place], index[image, place]
+    value, index = value[image, place].float(), index[image, place]
     anchor, label = index // classes, index % classes
     boxes = box_ops.decode(offsets[image, anchor].float(), anchors.boxes[anchor]).clamp(0, config.image_size)
     kept = batched_nms(boxes, value, image * classes + label, config.nms)  # best first over all images

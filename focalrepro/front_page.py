@@ -7,20 +7,34 @@ import numpy as np
 import pandas as pd
 
 from focalrepro.ablations import get_ablation
-from focalrepro.claims import QUESTIONS, judge_all
+from focalrepro.claims import CLAIMS, QUESTIONS, judge_all
 from focalrepro.datasets.registry import repo_root
 from focalrepro.files import write_atomic
 from focalrepro.profiles import PROFILES
 from focalrepro.results import load_records, rank_correlation, table
-from focalrepro.verdicts import Verdict
+from focalrepro.verdicts import Claim, Verdict
 
 BEGIN = "<!-- results:begin (written by `focalrepro verify --freeze`) -->"
 END = "<!-- results:end -->"
 TABLES = ("1a", "1b")
 
+BETTER = {"confirmed": "better", "refuted": "worse", "undecided": "not decided"}
+REACHED = {"confirmed": "yes", "refuted": "no", "undecided": "not decided"}
+# What a reader wants to know first: the question, how its claim begins, and the verdicts in the question's own words.
+ANSWERS = (
+    ("Focal loss against cross entropy with the best class weight α", "Focal loss (γ = 2, α = .25) beats the best α", BETTER),
+    ("… against cross entropy with α *and* the prior π tuned", "Focal loss (γ = 2, α = .25, π = .01)", BETTER),
+    ("… against SSD's hard negatives, three for each positive", "Focal loss (γ = 2, α = .25) beats SSD", BETTER),
+    ("Given twice the steps, plain cross entropy reaches where focal loss was", "Twice the steps bring", REACHED),
+    ("Given half of the images, focal loss reaches plain cross entropy on all of them", "Focal loss on half", REACHED),
+    ("Focal loss's scores as probabilities, against plain cross entropy's", "Focal loss is better calibrated", BETTER),
+    ("The speed of training", "Focal loss does not slow training", {"confirmed": "kept", "refuted": "lost", "undecided": "not decided"}),
+)  # fmt: skip
+NAMES = {"synthetic": "embedded data", "coco256": "real COCO"}
+
 
 def front_page_results() -> str:
-    """Verdicts and both tables with a column per profile that has results, and the figure of the first of them."""
+    """The answers in short, all verdicts, and both tables with a column per profile that has results, and the figure of the first of them."""
     committed = {name: load_records(name, committed=True) for name in PROFILES if name != "smoke"}
     committed = {name: r for name, r in committed.items() if r}
     if not committed:
@@ -29,7 +43,15 @@ def front_page_results() -> str:
     # verdicts are the second's.
     wholes = {PROFILES[name].whole for name in committed} & set(committed)
     records = {name: r for name, r in committed.items() if name not in wholes}
-    parts = [_verdicts({name: r for name, r in committed.items() if PROFILES[name].whole not in wholes})]
+    judges = {name: r for name, r in committed.items() if PROFILES[name].whole not in wholes}
+    judged = {name: dict(judge_all(r, name)) for name, r in judges.items()}
+    parts = [
+        "**In short**, with 95 % intervals; what these words rest on is in the table below:",
+        _in_short(judged),
+        "<details><summary><b>All claims of the paper, and the common explanations, with verdicts</b></summary>",
+        _verdicts(judged),
+        "</details>",
+    ]
     for name in TABLES:
         frames = {profile: table(r, profile, name) for profile, r in records.items()}
         frames = {profile: f for profile, f in frames.items() if f["AP"].notna().any()}
@@ -49,16 +71,32 @@ def front_page_results() -> str:
     return "\n\n".join(parts)
 
 
-def _verdicts(records: dict[str, list[dict[str, Any]]]) -> str:
+def _in_short(judged: dict[str, dict[Claim, Verdict]]) -> str:
+    """A line for each of ANSWERS that any profile has a verdict on."""
+    lines = []
+    for question, begins, words in ANSWERS:
+        (claim,) = [c for c in CLAIMS if c.sentence.startswith(begins)]
+        found = []
+        for name, verdicts in judged.items():
+            v = verdicts.get(claim)
+            if v and v.verdict != "not run":
+                where = NAMES.get(PROFILES[name].base.dataset, name)
+                seeds = ", 1 seed" if v.seeds == 1 else ""
+                found.append(f"**{words[v.verdict]}** on {where} (`{name}`{seeds}): {v.effect.split(';')[0]}")
+        if found:
+            lines.append(f"- {question}: {'; '.join(found)}.")
+    return "\n".join(lines)
+
+
+def _verdicts(judged: dict[str, dict[Claim, Verdict]]) -> str:
     """What each profile says of each claim, question by question; how it was judged is on the profiles' own pages."""
-    judged = [dict(judge_all(r, name)) for name, r in records.items()]
-    pages = [f"[`{name}`](results/{name}/README.md)" for name in records]
+    pages = [f"[`{name}`](results/{name}/README.md)" for name in judged]
     lines = ["| claim | " + " | ".join(pages) + " |", "|---|" + "---|" * len(pages)]
     for question, claims in QUESTIONS.items():
         rows = [
             f"| {claim.sentence} ({claim.source}) | {' | '.join(cells)} |"
             for claim in claims
-            if any(cells := [_verdict(verdicts.get(claim)) for verdicts in judged])
+            if any(cells := [_verdict(verdicts.get(claim)) for verdicts in judged.values()])
         ]
         if rows:
             lines += [f"| **{question}** |" + " |" * len(pages), *rows]

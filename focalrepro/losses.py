@@ -8,8 +8,10 @@ background: `detection_focal_loss`, which takes integer labels and makes value a
 """
 
 import importlib
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, wraps
 from types import ModuleType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,8 +31,13 @@ def sigmoid_focal_loss(
         inputs: logits, any shape. targets: the same shape, 1 for object and 0 for background; values between
             are soft labels, with p_t = p t + (1 - p)(1 - t).
         alpha: weight of the object class, 1 - alpha of the background; a negative value means no weighting.
-        reduction: "none", "mean" or "sum".
-    Errors: ValueError for other shapes, reductions, γ < 0 or α > 1.
+        gamma: how much easy examples are turned down; 2 is the paper's choice and torchvision's default.
+        reduction: "none", "mean" or "sum"; the mean of no element is 0.
+    Returns the inputs' type with "none". "mean" and "sum" of a two-byte type are in fp32, as torch's autocast has
+    its sums and losses: 200,000 anchors of 8 classes add up to more than fp16 can hold.
+    Errors: ValueError for other shapes, reductions, γ < 0, α > 1 or targets outside [0, 1]. That last one reads
+    the targets once more, and on a GPU waits for them; bool targets need no look, nor does a CUDA graph or
+    torch.compile, inside which nothing can be read, get one.
     """
     check_focal_parameters(alpha, gamma)
     if inputs.shape != targets.shape:
@@ -38,6 +45,12 @@ def sigmoid_focal_loss(
             f"targets have the shape {tuple(targets.shape)}, inputs {tuple(inputs.shape)}: they must be the same "
             "(one 0/1 target per logit; FocalLoss also takes class indices)"
         )
+    check_targets(targets)
+    return reduce(_elementwise(inputs, targets, alpha, gamma), reduction, inputs.dtype)
+
+
+def _elementwise(inputs: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor:
+    """Equation 5 of each element, in fp32 (float64 for float64); the arguments are taken to be right."""
     x = inputs.double() if inputs.dtype == torch.float64 else inputs.float()
     t = targets.to(x.dtype)
     cross_entropy = F.softplus(-x) * t + F.softplus(x) * (1 - t)
@@ -46,15 +59,20 @@ def sigmoid_focal_loss(
     loss = (gamma * log_miss).exp() * cross_entropy
     if alpha >= 0:
         loss = (alpha * t + (1 - alpha) * (1 - t)) * loss
-    return reduce(loss, reduction).to(inputs.dtype)
+    return loss
 
 
-def reduce(loss: Tensor, reduction: str) -> Tensor:
-    """Applies a reduction by its name in torch: "none", "mean" or "sum"."""
+def reduce(loss: Tensor, reduction: str, dtype: torch.dtype) -> Tensor:
+    """Applies a reduction by its name in torch: "none", "mean" or "sum".
+
+    Only "none" is rounded to dtype, the logits': each element fits a two-byte type, their sum may not. The mean
+    of no element is 0 and keeps its graph, where torch's is NaN: a batch without a labelled row teaches nothing
+    and must not end the training.
+    """
     if reduction == "none":
-        return loss
+        return loss.to(dtype)
     if reduction == "mean":
-        return loss.mean()
+        return loss.mean() if loss.numel() else loss.sum()
     if reduction == "sum":
         return loss.sum()
     raise ValueError(f"reduction is {reduction!r}; it must be 'none', 'mean' or 'sum'")
@@ -68,20 +86,39 @@ def check_focal_parameters(alpha: float, gamma: float) -> None:
         raise ValueError(f"alpha is {alpha}; it must lie in [0, 1], or be negative for no class weighting")
 
 
+def check_targets(targets: Tensor) -> None:
+    """Raises ValueError where a target lies outside [0, 1]: a logarithm would quietly make it NaN."""
+    captured = targets.is_cuda and torch.cuda.is_current_stream_capturing()
+    if targets.dtype == torch.bool or not targets.numel() or captured or torch.compiler.is_compiling():
+        return
+    low, high = torch.stack(torch.aminmax(targets.detach())).tolist()  # one wait for the device, not two
+    if not (low >= 0 and high <= 1):  # so that NaN is refused, too
+        raise ValueError(
+            f"targets reach from {low:g} to {high:g}; they must lie in [0, 1]. Leave out what is to be ignored (-1 "
+            "or 255, say), divide a mask of 0 and 255 by 255, and give class indices to FocalLoss in the logits' "
+            "shape less the last dimension"
+        )
+
+
 class FocalLoss(nn.Module):
     """Focal loss as a criterion: `loss = FocalLoss(gamma=1.5)(logits, targets)`.
 
     targets are either 0/1 in the shape of the logits, or integer class indices in the shape of the logits
     without their last dimension (K one-against-all sigmoids; -1 is "none of the classes", -2 is left out).
     The default reduction is "mean", as in torch's own criteria. A detector divides the "sum" by its number of
-    positive anchors instead: a mean over 100,000 easy negatives is a very small number.
+    positive anchors instead: a mean over 100,000 easy negatives is a very small number. Where all rows are left
+    out the mean is 0.
+
+    gamma is 1.5 here and 2 in `sigmoid_focal_loss`: a choice of the two interfaces and no finding. The function
+    keeps torchvision's default, which is the paper's; the criterion's interface was set to 1.5. Give γ yourself
+    where it matters. Result types, and the errors for targets outside [0, 1], are those of `sigmoid_focal_loss`.
     """
 
     def __init__(self, gamma: float = 1.5, alpha: float = 0.25, reduction: str = "mean") -> None:
         super().__init__()
         check_focal_parameters(alpha, gamma)
         if reduction not in ("none", "mean", "sum"):
-            reduce(torch.zeros(()), reduction)
+            reduce(torch.zeros(()), reduction, torch.float32)
         self.gamma, self.alpha, self.reduction = gamma, alpha, reduction
 
     def extra_repr(self) -> str:
@@ -98,7 +135,7 @@ class FocalLoss(nn.Module):
             )
         check_labels(targets, logits.shape[-1])
         kept = targets != IGNORED
-        one_hot = F.one_hot(targets.clamp(min=0).long(), logits.shape[-1]) * (targets >= 0).unsqueeze(-1)
+        one_hot = targets.unsqueeze(-1) == torch.arange(logits.shape[-1], device=targets.device)
         if self.reduction == "none":
             loss = sigmoid_focal_loss(logits, one_hot, self.alpha, self.gamma)
             return loss * kept.unsqueeze(-1)
@@ -148,6 +185,9 @@ def detection_focal_loss(
     logits [..., K] of any float type, labels [...] as in `focal_terms`, which this equals. On the CPU value and
     gradient are made together, in pieces that stay in the cache; on CUDA by the kernels of `losses_triton`,
     where Triton is there. alpha and gamma may be scalar tensors on the logits' device.
+
+    Both have gradients of the first order only: create_graph=True raises RuntimeError. For a second one, take
+    `focal_terms(...).sum()`.
     """
     if logits.device.type == "cpu":
         return _FocalSum.apply(logits, labels, float(alpha), float(gamma))
@@ -166,12 +206,32 @@ def _kernels() -> ModuleType | None:
         return None
 
 
+def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """For a backward written by hand: RuntimeError under create_graph=True, the only time it runs with gradients on.
+
+    torch's `once_differentiable` would not do. It warns of a second derivative only where the upstream gradient
+    has a graph of its own; under a plain or a divided sum it has none, and a gradient penalty on the weights below
+    would be wrong without a word.
+    """
+
+    @wraps(backward)
+    def checked(ctx, *upstream: Tensor) -> Any:  # noqa: ANN001
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "detection_focal_loss can be differentiated once only, and create_graph=True asks for twice: take "
+                "focalrepro.losses.focal_terms(logits, labels, alpha, gamma).sum() instead"
+            )
+        return backward(ctx, *upstream)
+
+    return checked
+
+
 class _FocalSum(torch.autograd.Function):
     """The sum over all anchors: first as if all were background, then mended at the few that are not.
 
     Nine hundred and ninety-nine terms in a thousand are (1 - α) σ(x)^γ softplus(x) and need no label, so one
     pass over the logits without branches does nearly all of the work. A logit in bf16 or fp16 has only 65,536
-    possible values, so there that pass looks its terms up in a table.
+    possible values, so there that pass looks its terms up in a table. Differentiable once.
     """
 
     @staticmethod
@@ -202,6 +262,7 @@ class _FocalSum(torch.autograd.Function):
         return torch.tensor(total, dtype=grad_dtype(x))
 
     @staticmethod
+    @first_order
     def backward(ctx, upstream: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN001
         (grad,) = ctx.saved_tensors
         if upstream != 1:  # a plain sum is handed on as it is: no second copy of the logits' size

@@ -2,7 +2,8 @@
 
 No gradient is kept from the forward pass: reading the bf16 logits again and writing their gradient once moves
 less memory than scaling a kept gradient by the 1/N that the loss is divided by. α and γ are read from the
-device, so a CUDA graph captured once serves every α and γ.
+device, so a CUDA graph captured once serves every α and γ. The gradient has none of its own: create_graph=True is
+refused.
 """
 
 import torch
@@ -10,6 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from focalrepro.losses import first_order
 from focalrepro.matching import IGNORED
 
 BLOCK = 2048  # elements of a program
@@ -61,7 +63,10 @@ def _slope(logits, labels, alpha, gamma, upstream, grad, total, classes, IGNORED
 
 
 class FocalSum(torch.autograd.Function):
-    """Sum over all anchors and classes; `detection_focal_loss` calls it for logits on a CUDA device."""
+    """Sum over all anchors and classes; `detection_focal_loss` calls it for logits on a CUDA device.
+
+    Differentiable once, see `losses.first_order`.
+    """
 
     @staticmethod
     def forward(ctx, logits: Tensor, labels: Tensor, alpha: Tensor, gamma: Tensor) -> Tensor:  # noqa: ANN001
@@ -74,6 +79,7 @@ class FocalSum(torch.autograd.Function):
         return sums.sum()
 
     @staticmethod
+    @first_order
     def backward(ctx, upstream: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN001
         x, labels, alpha, gamma = ctx.saved_tensors
         grad = torch.empty_like(x)

@@ -1,7 +1,8 @@
 """Online hard example mining (section 5.1, Table 1d): choose the anchors to learn from, weigh them all alike.
 
 Both choose by the cross entropy of each anchor, summed over its classes, and both return the sum of the cross
-entropy over the chosen; like every loss here it is then divided by the number of positive anchors.
+entropy over the chosen; like every loss here it is then divided by the number of positive anchors: all of the
+batch's, also those that were not chosen.
 """
 
 from functools import lru_cache
@@ -36,7 +37,9 @@ def _anchor_losses(logits: Tensor, labels: Tensor) -> Tensor:
 def ohem(logits: Tensor, labels: Tensor, config: RunConfig) -> Tensor:
     """Each image's ohem_batch anchors of highest loss, after NMS at ohem_nms among the anchors by their loss.
 
-    With ohem_ratio r the batch has at most 1/(1+r) positives, and r negatives for each of them.
+    With ohem_ratio r the batch has at most 1/(1+r) positives, and r negatives for each of them; where none is left
+    it still has r negatives. These positives are the ones that survive NMS, while `step` divides the sum by all
+    positives: the loss is then smaller than one divided by its own.
     """
     boxes = _anchor_boxes(
         (config.image_size, config.levels, config.anchor_size, config.anchor_scales, config.anchor_ratios),
@@ -82,7 +85,10 @@ def _batch(kept: Tensor, label: Tensor, config: RunConfig) -> tuple[Tensor, bool
 
 
 def hard_negatives(logits: Tensor, labels: Tensor, config: RunConfig) -> Tensor:
-    """SSD's variant: every positive anchor, and for each of them the ohem_ratio (3 if 0) hardest negatives."""
+    """SSD's variant: every positive anchor, and for each of them the ohem_ratio (3 if 0) hardest negatives.
+
+    An image without positives keeps ohem_ratio negatives, as one with a single positive does.
+    """
     ratio = config.ohem_ratio or 3.0
     losses = _anchor_losses(logits, labels)
     total = (losses * (labels >= 0)).sum()

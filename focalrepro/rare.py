@@ -18,7 +18,16 @@ from torch import Tensor
 from focalrepro.files import write_atomic
 from focalrepro.losses import sigmoid_focal_loss
 from focalrepro.progress import bar
-from focalrepro.rare_data import RareData, Split, built_in, rate_name, read_csv, split, training_positives
+from focalrepro.rare_data import (
+    RareData,
+    Split,
+    built_in,
+    count_of,
+    rate_name,
+    read_csv,
+    split,
+    training_positives,
+)
 from focalrepro.rare_metrics import best_threshold, decisions, metrics
 
 RATES = (10, 30, 100, 1000)  # negatives to one positive
@@ -185,7 +194,8 @@ def combinations(
             if count >= settings.least_positives:
                 pairs.append((data, float(rate)))
             else:
-                left_out.append(f"{data.name} at {rate_name(rate)} is not run: {count} positives to train on")
+                few = count_of(count, "positive")
+                left_out.append(f"{data.name} at {rate_name(rate)} is not run: {few} to train on")
     return pairs, left_out
 
 
@@ -282,7 +292,7 @@ def command(
     datasets = built_in() if csv is None else [read_csv(csv, target)]
     print(
         "\n".join(
-            f"{d.name}: {d.about} ({(d.y == 1).sum()} positives, {(d.y == 0).sum()} negatives)"
+            f"{d.name}: {d.about} ({count_of((d.y == 1).sum(), 'positive')}, {count_of((d.y == 0).sum(), 'negative')})"
             for d in datasets
         )
     )

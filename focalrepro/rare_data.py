@@ -130,6 +130,11 @@ def rate_name(rate: float) -> str:
     return f"1:{rate:.0f}" if rate >= 10 else f"1:{rate:.2g}"
 
 
+def count_of(number: int, noun: str) -> str:
+    """A number and its noun, which has an s unless it is one: 1 positive, 16 positives."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def rate_weights(y: np.ndarray, rate: float) -> np.ndarray:
     """Weights, float64 [n]: 1 for a negative, and for a positive what makes the weighted rate `rate`."""
     positives, negatives = (y == 1).sum(), (y == 0).sum()

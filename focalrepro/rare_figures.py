@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from focalrepro.figures_style import BLUE, DARK, GREEN, LINES, ORANGE, PURPLE, RED, styled
 from focalrepro.rare import METHODS, MOVED, Method
 from focalrepro.rare_data import Split, rate_name
-from focalrepro.rare_verdicts import METRICS
+from focalrepro.rare_verdicts import BETTER, METRICS, WORSE
 
 ORDER = (METHODS[0].name, MOVED, *(m.name for m in METHODS[1:]))
 COLOURS = dict(zip(ORDER, (DARK, PURPLE, ORANGE, BLUE, GREEN), strict=True))
@@ -93,7 +93,7 @@ def paired(differences: pd.DataFrame, metric: str = "ap") -> Figure:
         rows = shown[shown["method"] == method]
         for row in rows.itertuples():
             y = groups.index((row.dataset, row.rate)) + (i - (len(methods) - 1) / 2) / (len(methods) + 1)
-            colour, clear = COLOURS.get(method, RED), row.verdict.startswith("clear")
+            colour, clear = COLOURS.get(method, RED), row.verdict in (BETTER, WORSE)
             if not np.isnan(row.low):
                 axes.plot([row.low, row.high], [y, y], color=colour, linewidth=1.4)
             axes.plot(

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from focalrepro.rare import CE
-from focalrepro.rare_data import rate_name
+from focalrepro.rare import CE, METHODS, MOVED
+from focalrepro.rare_data import count_of, rate_name
 
 KEYS = ["dataset", "rate", "method"]
 METRICS = {  # name, and whether more is better
@@ -23,12 +23,13 @@ METRICS = {  # name, and whether more is better
     "recall": ("recall of the decisions", True),
 }
 SHORT = ("AP (95 % interval)", "recall at 1 % FPR", "ECE", "log loss", "F1", "precision", "recall")
-GAIN, LOSS, NO_DIFFERENCE, ONE_SEED = (
-    "clear gain",
-    "clear loss",
+BETTER, WORSE, NO_DIFFERENCE, ONE_SEED = (
+    "clearly better",
+    "clearly worse",
     "no clear difference",
     "one seed, no interval",
 )
+MARKS = {BETTER: "\u00a0▲", WORSE: "\u00a0▼"}  # in `compact`, kept beside their number
 
 
 def t_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
@@ -58,6 +59,49 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
             row[metric], row[f"{metric}_low"], row[f"{metric}_high"] = t_interval(group[metric].to_numpy())
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def sizes(summary: pd.DataFrame) -> pd.DataFrame:
+    """How many rows each data set and rate trains and tests on."""
+    names = {
+        "train_positives": "positives trained on",
+        "train_negatives": "negatives trained on",
+        "test_positives": "positives tested on",
+    }
+    shown = summary.groupby(["dataset", "rate"], sort=False)[list(names)].first().rename(columns=names)
+    return shown.rename(index=rate_name, level="rate").rename_axis(["data", "rate"])
+
+
+def compact(frame: pd.DataFrame, metrics: Sequence[str] = ("ap", "f1")) -> pd.DataFrame:
+    """Means by data set and rate, a column for each metric and loss; MARKS where clearly unlike cross entropy.
+
+    A method with cross entropy's very scores has no column of its own under a metric of these scores.
+    """
+    summary, found = summarise(frame), differences(frame, metrics)
+    cells = summary.set_index(KEYS)
+    marks = found.set_index([*KEYS, "metric"])["verdict"].map(MARKS).fillna("")
+    columns = {}
+    for metric in metrics:
+        same = found[found["metric"] == metric].groupby("method")["same"].all()
+        for method in dict.fromkeys(summary["method"]):
+            if not same.get(method, False):
+                columns[METRICS[metric][0], method.replace(" = ", "\u00a0=\u00a0")] = {
+                    (data, rate): _plain(cells.loc[(data, rate, method), metric])
+                    + marks.get((data, rate, method, metric), "")
+                    for data, rate in dict.fromkeys(zip(summary["dataset"], summary["rate"], strict=True))
+                }
+    shown = pd.DataFrame(columns).rename(index=rate_name, level=1)
+    return shown.rename_axis(index=["data", "rate"], columns=["", "loss"])
+
+
+def folded(shown: pd.DataFrame, title: str) -> str:
+    """A long table as HTML that opens at a click on its title."""
+    return f"<details><summary>{title}</summary>\n{shown.to_html(index=False)}\n</details>"
+
+
+def as_list(sentences: Sequence[str], none: str = "") -> str:
+    """Sentences as a list in Markdown; `none` where there are none."""
+    return "\n".join(f"- {s}" for s in sentences) or none
 
 
 def table(summary: pd.DataFrame, metrics: Sequence[str] = tuple(METRICS)) -> pd.DataFrame:
@@ -101,7 +145,8 @@ def differences(
 ) -> pd.DataFrame:
     """Paired differences to the reference, seed by seed: one row per data set, rate, method and metric.
 
-    The verdict is a gain or a loss where the interval leaves out 0; which of them, the metric's direction says.
+    The verdict is clearly better or clearly worse where the interval leaves out 0; which of them, the metric's
+    direction says.
     """
     rows = []
     for (dataset, rate), group in frame.groupby(["dataset", "rate"], sort=False):
@@ -138,16 +183,30 @@ def _verdict(low: float, high: float, more_is_better: bool) -> str:
         return ONE_SEED
     if low <= 0 <= high:
         return NO_DIFFERENCE
-    return GAIN if (low > 0) == more_is_better else LOSS
+    return BETTER if (low > 0) == more_is_better else WORSE
 
 
 def sentence(row: pd.Series, reference: str = CE.name) -> str:
     """One row of `differences` in words."""
-    interval = "" if np.isnan(row["low"]) else f" ({row['low']:+.3f} … {row['high']:+.3f})"
     return (
         f"{row['method']} against {reference} at {rate_name(row['rate'])} on {row['dataset']}: "
-        f"{METRICS[row['metric']][0]} {row['difference']:+.3f}{interval}: {row['verdict']}"
+        f"{METRICS[row['metric']][0]} {_effect(row)}: {row['verdict']}"
     )
+
+
+def _effect(row: pd.Series) -> str:
+    interval = "" if np.isnan(row["low"]) else f" ({row['low']:+.3f} … {row['high']:+.3f})"
+    return f"{row['difference']:+.3f}{interval}"
+
+
+def place_by_place(frame: pd.DataFrame, method: str, metric: str, only: str = "") -> list[str]:
+    """A method against cross entropy, a short line for each data set and rate; `only` keeps one verdict."""
+    found = differences(frame, (metric,))
+    found = found[(found["method"] == method) & ((found["verdict"] == only) | (only == ""))]
+    return [
+        f"{row['dataset']} at {rate_name(row['rate'])}: {_effect(row)}{'' if only else ', ' + row['verdict']}"
+        for _, row in found.iterrows()
+    ]
 
 
 def verdicts(
@@ -162,41 +221,84 @@ def verdicts(
     return [sentence(row, reference).replace("+nan", "undefined") for _, row in found.iterrows()]
 
 
-def counts(
-    frame: pd.DataFrame, metrics: Sequence[str] = ("ap", "recall_at_1fpr", "ece", "f1")
-) -> pd.DataFrame:
+def counts(frame: pd.DataFrame, metrics: Sequence[str] = ("ap", "recall_at_1fpr", "f1")) -> pd.DataFrame:
     """How often each method is clearly better than cross entropy, clearly worse, or neither, by metric."""
     found = differences(frame, metrics)
     found = found[~found["same"]]
     rows = [
-        {"metric": METRICS[metric][0], "method": method}
-        | {verdict: int((group["verdict"] == verdict).sum()) for verdict in (GAIN, LOSS, NO_DIFFERENCE)}
+        {"metric": METRICS[metric][0], "loss": method}
+        | {verdict: int((group["verdict"] == verdict).sum()) for verdict in (BETTER, WORSE, NO_DIFFERENCE)}
         for metric in metrics
         for method, group in found[found["metric"] == metric].groupby("method", sort=False)
     ]
-    return pd.DataFrame(rows).set_index(["metric", "method"])
+    return pd.DataFrame(rows).set_index(["metric", "loss"])
+
+
+def conclusion(frame: pd.DataFrame) -> str:
+    """What came out, as a list in Markdown: focal loss in AP, the moved threshold in F1, and what it holds for.
+
+    Focal loss is every method with γ > 0 that the frame holds, against cross entropy. One seed has no intervals, so
+    nothing is concluded from it.
+    """
+    seeds, datasets = frame["seed"].nunique(), frame["dataset"].nunique()
+    if seeds < 2:
+        return f"- {ONE_SEED}: nothing can be concluded. Take two seeds or more."
+    found = differences(frame, ("ap", "f1"))
+    focal = found[found["method"].isin([m.name for m in METHODS if m.gamma > 0])]
+    ranking, decided = (focal[focal["metric"] == metric] for metric in ("ap", "f1"))
+    moved = found[(found["method"] == MOVED) & (found["metric"] == "f1")]
+    return f"""\
+- **Ranking.** In average precision focal loss is {_tally(ranking)} with cross entropy. By luck alone about \
+{len(ranking) / 20:.0f} of {len(ranking)} would come out clear.
+    - It helps: {_places(ranking, BETTER, frame)}.
+    - It harms: {_places(ranking, WORSE, frame)}.
+- **Decisions.** Moving the threshold of cross entropy makes F1 {_tally(moved)} with the threshold of 0.5; focal loss \
+at 0.5 makes it {_tally(decided)}.
+- **What this holds for.** The {seeds} seeds of a data set are other splits of the same rows. So an interval says what \
+another split would give, and nothing about data that are not among these {datasets}. The rates of a data set share \
+its rows, too: they do not count as so many independent trials."""
+
+
+def _tally(found: pd.DataFrame) -> str:
+    """How often a verdict was better and worse, and of how many."""
+    better, worse = (int((found["verdict"] == verdict).sum()) for verdict in (BETTER, WORSE))
+    return f"{BETTER} in {better} and {WORSE} in {worse} of {count_of(len(found), 'comparison')}"
+
+
+def _places(found: pd.DataFrame, verdict: str, frame: pd.DataFrame) -> str:
+    """Where a verdict was reached: data set, rate and positives to train on, and by how much with which setting."""
+    rows = found[found["verdict"] == verdict]
+    positives = frame.groupby(["dataset", "rate"])["train_positives"].first()
+    places = []
+    for (data, rate), group in rows.groupby(["dataset", "rate"], sort=False):
+        settings = group["method"].str.removeprefix("focal loss ")
+        by = "; ".join(f"{s}: {d:+.3f}" for s, d in zip(settings, group["difference"], strict=True))
+        places.append(f"{data} at {rate_name(rate)}, {count_of(positives[data, rate], 'positive')} ({by})")
+    return "; ".join(places) or "in none of them clearly"
 
 
 def caution(frame: pd.DataFrame) -> str:
     """How to read the verdicts: what the intervals cover, and how many come out clear by luck alone."""
     seeds = frame["seed"].nunique()
     return (
-        f"Intervals are t intervals at 95 % over {seeds} paired seed{'s'[: seeds != 1]}, each another split and "
+        f"Intervals are t intervals at 95 % over {count_of(seeds, 'paired seed')}, each another split and "
         "another start on the same data. Of comparisons without any difference, one in twenty comes out clear by "
         "luck."
     )
 
 
 def when_not(frame: pd.DataFrame, method: str, metrics: Sequence[str] = ("ap", "f1")) -> str:
-    """Where a method does not help, as a list: clear losses, and how often there is no clear difference."""
+    """Where a method does not help, as a list: what is clearly worse, and how often there is no clear difference."""
     found = differences(frame, metrics)
     lines = []
     for metric in metrics:
         mine = found[(found["method"] == method) & (found["metric"] == metric)]
-        by = {verdict: mine[mine["verdict"] == verdict] for verdict in (GAIN, LOSS, NO_DIFFERENCE, ONE_SEED)}
+        by = {
+            verdict: mine[mine["verdict"] == verdict] for verdict in (BETTER, WORSE, NO_DIFFERENCE, ONE_SEED)
+        }
         said = ", ".join(
             f"{verdict} in {len(rows)}" for verdict, rows in by.items() if len(rows) or verdict != ONE_SEED
         )
-        lines.append(f"- **{METRICS[metric][0]}**, {method} in {len(mine)} comparisons: {said}.")
-        lines += [f"    - {sentence(row)}" for _, row in by[LOSS].iterrows()]
+        lines.append(f"- **{METRICS[metric][0]}**, {method} in {count_of(len(mine), 'comparison')}: {said}.")
+        lines += [f"    - {WORSE}: {place}" for place in place_by_place(frame, method, metric, WORSE)]
     return "\n".join(lines)

@@ -104,6 +104,44 @@ def test_the_page_shows_every_machine(tmp_path):
     assert text.count("](two.png)") == 1 and "one.png" not in text
 
 
+def test_the_page_words_a_record(tmp_path):
+    """A record as it was written before the page had these words; it has no field for them."""
+    rate = {"unit": "images/s", "more_is_better": True}
+    rows = [
+        row("COCO's metrics", [0.5], [40.0], note="AP apart by 0e+00"),
+        row(
+            "replicates",
+            [9.345],
+            [41747.1],
+            against="a pycocotools evaluation for each (1,000 × one measured)",
+        ),
+        row("training at profile quick, 2 CPU cores", [250, 260.0, 270], [79.2], note="ours: 2 runs", **rate),
+        row("training at profile coco-cpu, 2 CPU cores", [127.9], [7.3], **rate),
+        row("2 runs at once, profile quick", [265.6], [190.8], **rate),
+    ]
+    record = {
+        "hardware": {"cpu": "one", "cores": 2, "torch": "2", "torchvision": "0", "commit": "abc"},
+        "limits": {"teraflops": 1.0, "gigabytes": 10.0},
+        "finished": "today",
+        "rows": [r.as_dict() for r in rows],
+    }
+    (tmp_path / "one.json").write_text(json.dumps(record))
+    text = write_page(tmp_path).read_text()
+    lines = {line.split(" | ")[0].lstrip("| "): line for line in text.splitlines() if line.startswith("| ")}
+    assert (
+        "goal" not in text
+        and "share of the limit is" in text
+        and "least and the greatest in brackets" in text
+    )
+    assert len({line.count("|") for line in lines.values()}) == 1
+    assert "same AP" in lines["COCO's metrics"] and "0.5 (once)" in lines["COCO's metrics"]
+    assert "**about 4,500** (extrapolated from one)" in lines["replicates"]
+    quick, coco = (lines[f"training at profile {name}, 2 CPU cores"] for name in ("quick", "coco-cpu"))
+    assert "260 (250 … 270)" in quick and "190.8 / 79.2 = **2.4**" in quick and "cached" not in quick
+    assert "ours in bf16, torchvision's in fp32" in quick and "against one process" in quick
+    assert "cached features of the frozen backbone" in coco and "like for like is not measured" in coco
+
+
 def test_operations_of_a_known_network():
     """RetinaNet on ResNet-50 with 80 classes at 256² has 15.3 GMAC forward; training has twice that again at most."""
     config = RunConfig(weights="none", frozen="nothing")

@@ -30,6 +30,24 @@ def test_batched_selection_equals_the_one_by_one():
             torch.testing.assert_close(mine, other)
 
 
+def test_batched_selection_equals_the_one_by_one_at_the_threshold():
+    """In bf16 the threshold's logit is -2.9375, and a score of exactly that is not above it."""
+    grid = config_anchors(CONFIG)
+    config = CONFIG.replace(topk=1000, max_detections=1000, nms=1.0)
+    generator = torch.Generator().manual_seed(0)
+    values = torch.arange(-255, 256) / 64  # all of them different in bf16, so that there are no ties to break
+    logits = torch.full((2, len(grid.boxes) * 10), -20.0)
+    for row in logits:
+        row[torch.randperm(len(row), generator=generator)[: len(values)]] = values
+    logits = logits.reshape(2, -1, 10).bfloat16()
+    offsets = torch.randn(2, len(grid.boxes), 4, generator=generator) * 0.3
+    for i, found in enumerate(select_batch(logits, offsets, grid, config)):
+        one = select(logits[i], offsets[i], grid, config)
+        assert len(one[1]) == int((values > -2.9375).sum())
+        for mine, other in zip(found, one, strict=True):
+            torch.testing.assert_close(mine, other)
+
+
 def losses(device, captured, steps=12):
     torch.manual_seed(0)
     train_data, _ = load_splits(CONFIG)

@@ -38,6 +38,13 @@ def test_bf16_is_rounded_once():
     torch.testing.assert_close(x.grad, exact.grad.bfloat16(), rtol=8e-3, atol=1e-9)
 
 
+def test_a_second_derivative_is_refused():
+    x = torch.zeros(4, 2, device=DEVICE, requires_grad=True)
+    value = focal_sum(x, torch.zeros(4, dtype=torch.long, device=DEVICE), 0.25, 2.0)
+    with pytest.raises(RuntimeError, match="create_graph=True"):
+        torch.autograd.grad(value, x, create_graph=True)
+
+
 @pytest.mark.parametrize("gamma", [0.0, 0.1, 0.5, 2.0])
 def test_it_stays_finite_at_200(gamma):
     x = torch.tensor([[200.0, -200.0]], device=DEVICE, requires_grad=True)

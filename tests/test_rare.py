@@ -207,7 +207,7 @@ def test_too_few_positives_are_said(small):
     said = []
     found = rare.run_rare([small], (1000,), 1, FAST, progress=False, notice=said.append)
     assert found.empty
-    assert said == ["generated at 1:1000 is not run: 1 positives to train on"]
+    assert said == ["generated at 1:1000 is not run: 1 positive to train on"]
 
 
 @pytest.mark.parametrize("rates, seeds", [((0.5,), 2), ((float("nan"),), 2), ((10,), 0)])
@@ -246,24 +246,59 @@ def test_verdicts(made_up):
     better, worse, neither = rare_verdicts.verdicts(made_up)
     # t of 2 degrees of freedom is 4.303; 0.01 / sqrt(3) times that is 0.025
     assert better == (
-        "better against cross entropy at 1:1000 on X: average precision +0.110 (+0.085 … +0.135): clear gain"
+        "better against cross entropy at 1:1000 on X: average precision +0.110 (+0.085 … +0.135): clearly better"
     )
-    assert worse.endswith("average precision -0.110 (-0.135 … -0.085): clear loss")
+    assert worse.endswith("average precision -0.110 (-0.135 … -0.085): clearly worse")
     assert neither.endswith("no clear difference")
-    assert rare_verdicts.verdicts(made_up, only="clear loss") == [worse]
+    assert rare_verdicts.verdicts(made_up, only="clearly worse") == [worse]
 
 
 def test_less_is_better_for_calibration(made_up):
     better, worse, _ = rare_verdicts.verdicts(made_up, ("ece",))
-    assert better.endswith("clear loss") and worse.endswith("clear gain")
+    assert better.endswith("clearly worse") and worse.endswith("clearly better")
 
 
 def test_counts_and_when_not(made_up):
     counted = rare_verdicts.counts(made_up, ("ap",)).loc["average precision"]
-    assert counted.loc["better", "clear gain"] == 1 and counted.loc["worse", "clear loss"] == 1
+    assert counted.loc["better", "clearly better"] == 1 and counted.loc["worse", "clearly worse"] == 1
     said = rare_verdicts.when_not(made_up, "worse", ("ap",))
-    assert "clear gain in 0, clear loss in 1, no clear difference in 0" in said
-    assert "at 1:1000 on X" in said
+    assert "clearly better in 0, clearly worse in 1, no clear difference in 0" in said
+    assert "    - clearly worse: X at 1:1000: -0.110 (-0.135 … -0.085)" in said
+    (line,) = rare_verdicts.place_by_place(made_up, "better", "f1")
+    assert line == "X at 1:1000: +0.110 (+0.085 … +0.135), clearly better"
+
+
+def test_the_compact_table_marks_what_is_clear(made_up):
+    shown = rare_verdicts.compact(made_up, ("ap", "ece")).loc[("X", "1:1000")]
+    assert shown["average precision"].to_dict() == {
+        **{CE.name: "0.500", "better": "0.610\u00a0▲", "worse": "0.390\u00a0▼", "neither": "0.507"}
+    }
+    assert shown["calibration error"]["better"] == "0.610\u00a0▼", "less of it is better"
+
+
+def test_tables_for_readers(made_up):
+    summary = rare_verdicts.summarise(made_up)
+    sizes = rare_verdicts.sizes(summary)
+    assert sizes.loc[("X", "1:1000")].tolist() == [5, 5000, 9]
+    shown = rare_verdicts.table(summary)
+    headers = [*sizes.columns, *sizes.index.names, *shown.columns, *rare_verdicts.counts(made_up).index.names]
+    assert not any("_" in text for text in headers)
+    html = rare_verdicts.folded(shown, "All of it")
+    assert html.startswith("<details><summary>All of it</summary>") and html.count("<tr") == 1 + len(shown)
+    assert rare_verdicts.as_list(["a", "b"]) == "- a\n- b" and rare_verdicts.as_list([], "none") == "none"
+
+
+def test_the_conclusion_counts(made_up):
+    """Two settings of focal loss, one better by .11 and one worse; a moved threshold that improves F1."""
+    names = {"better": METHODS[2].name, "worse": METHODS[3].name}
+    frame = made_up.replace({"method": names})
+    frame.loc[frame["method"] == MOVED, "f1"] += [0.2, 0.21, 0.22]
+    said = rare_verdicts.conclusion(frame)
+    assert "focal loss is clearly better in 1 and clearly worse in 1 of 2 comparisons" in said
+    assert "helps: X at 1:1000, 5 positives (γ = 2, α = .25: +0.110)." in said
+    assert "harms: X at 1:1000, 5 positives (γ = 2: -0.110)." in said
+    assert "makes F1 clearly better in 1 and clearly worse in 0 of 1 comparison with" in said
+    assert "nothing can be concluded" in rare_verdicts.conclusion(frame[frame["seed"] == 0])
 
 
 def test_one_seed_has_no_interval(made_up):

@@ -2,11 +2,13 @@
 
 import dataclasses
 import math
+import textwrap
 
 import numpy as np
 import pytest
 import torch
 
+from focalrepro import criteria
 from focalrepro.boxes import pairwise_iou
 from focalrepro.coco_ap import evaluate_coco
 from focalrepro.config import RunConfig
@@ -16,7 +18,7 @@ from focalrepro.datasets import load
 from focalrepro.evaluate import detect
 from focalrepro.losses import detection_focal_loss
 from focalrepro.matching import IGNORED
-from focalrepro.runs import run
+from focalrepro.runs import run, run_id
 from focalrepro.store import Store
 from focalrepro.train import TrainData, batches, learning_rate, train
 
@@ -123,6 +125,23 @@ def test_the_focal_criterion_reads_the_config():
         assert value == detection_focal_loss(logits, labels, alpha, gamma)
     with pytest.raises(ValueError, match=r"RunConfig\.loss is 'nope'; there are .*focal"):
         get_loss("nope")
+
+
+def test_a_loss_of_your_own_trains_as_its_manual_says(data_root, tmp_path, monkeypatch):
+    """The example at the top of criteria.py, as it stands there."""
+    example = criteria.__doc__.split("::\n\n")[1].split("\n\n`RunConfig")[0]
+    monkeypatch.setattr(criteria, "LOSSES", dict(criteria.LOSSES))
+    exec(textwrap.dedent(example), vars(criteria).copy())
+    config = SMALL.replace(loss="with_slope", beta=0.5)
+    store = Store(tmp_path)
+    store.put(run(config, "cpu"))
+    (record,) = store.records()
+    assert record["status"] == "done" and record["config"]["loss"] == "with_slope"
+    assert record["run_id"] != run_id(SMALL.replace(beta=0.5))
+    assert record["history"]["step"] == [1, 2, 3] and min(record["history"]["class_loss"]) > 0
+    logits, labels = torch.randn(1, 6, 2), torch.tensor([[0, 1, -1, -1, -2, -1]])
+    plain = get_loss("with_slope")(logits, labels, config.replace(beta=0.0))
+    torch.testing.assert_close(plain, detection_focal_loss(logits, labels, config.alpha, 0.0))
 
 
 def test_sparse_and_dense_box_loss_agree(tiny):

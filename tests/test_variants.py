@@ -125,6 +125,18 @@ def test_hard_negatives_keeps_every_positive_and_the_hardest_three_for_each():
     torch.testing.assert_close(ohem.hard_negatives(logits, labels, config), wanted)
 
 
+@pytest.mark.parametrize("name", ["ohem", "hard_negatives"])
+def test_an_image_without_positives_keeps_the_ratios_negatives(name):
+    config = SMALL.replace(
+        loss=name, image_size=64, first_level=4, last_level=4, ohem_nms=1.0, ohem_ratio=3.0
+    )
+    config = config.replace(anchor_scales=1, anchor_ratios=1)
+    labels = torch.full((1, 16), BACKGROUND)
+    assert float(LOSSES[name](torch.zeros(1, 16, 1), labels, config)) == pytest.approx(
+        3 * math.log(2), rel=1e-6
+    )
+
+
 def class_losses(normalizer, data):
     # γ = 0, so that the background's share, which differs between images, counts
     config = SMALL.replace(normalizer=normalizer, steps=1, warmup=0, gamma=0.0, alpha=0.5)
