@@ -5,9 +5,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.transforms import Bbox
 from scipy import stats
 
+from focalrepro.figures_labels import label_points
 from focalrepro.figures_style import BLUE, DARK, GREY, ORANGE, styled
 from focalrepro.per_class import Trend
 
@@ -49,8 +49,10 @@ def by_frequency(frame: pd.DataFrame, found: Trend, one: str, other: str) -> Fig
         right.legend(loc="best")
     right.margins(x=0.12, y=0.15)
     _ticks(right, x)
-    _names(left, x, frame[["one", "other"]].max(axis=1), _named(frame["gain"]))
-    _names(right, x, frame["gain"], _named(frame["gain"]))
+    higher, named = frame[["one", "other"]].max(axis=1), _named(frame["gain"])
+    for axes, y in ((left, higher), (right, frame["gain"])):
+        names = [name if name in named else "" for name in frame.index]
+        label_points(axes, x.to_numpy(), y.to_numpy(), names)
     return figure
 
 
@@ -69,38 +71,3 @@ def _named(gain: pd.Series) -> list[str]:
         return list(gain.index)
     order = gain.sort_values().index
     return [*order[:EXTREMES], *order[-EXTREMES:]]
-
-
-PLACES = (
-    ((5, 3), "left", "bottom"),
-    ((5, -3), "left", "top"),
-    ((-5, 3), "right", "bottom"),
-    ((-5, -3), "right", "top"),
-    ((0, 9), "center", "bottom"),
-    ((0, -9), "center", "top"),
-)  # of a name beside its mark: offset in points and alignment
-
-
-def _names(axes: Axes, x: pd.Series, y: pd.Series, names: list[str]) -> None:
-    """Writes each name in the first of PLACES where it covers no mark and no other name; the limits must stand."""
-    axes.figure.draw_without_rendering()  # the layout, which the places of the texts depend on
-    renderer = axes.figure.canvas.get_renderer()
-    marks = axes.transData.transform(np.column_stack([x, y]))
-    taken = [Bbox.from_extents(*(mark - 4), *(mark + 4)) for mark in marks]
-    for name in names:
-        for offset, across, up in PLACES:
-            text = axes.annotate(
-                name,
-                (x[name], y[name]),
-                offset,
-                textcoords="offset points",
-                fontsize=9,
-                color=DARK,
-                ha=across,
-                va=up,
-            )
-            box = text.get_window_extent(renderer)
-            if not any(box.overlaps(other) for other in taken) or offset == PLACES[-1][0]:
-                taken.append(box)
-                break
-            text.remove()

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
+from focalrepro.figures_labels import label_points
 from focalrepro.figures_style import BLUE, DARK, GREEN, GREY, LINES, ORANGE, PURPLE, shades, styled
 from focalrepro.paper import TABLES
 
@@ -35,11 +35,11 @@ def speed_accuracy(frame: pd.DataFrame, title: str = "") -> Figure:
     for i, name in enumerate(names):
         rows = one_stage[one_stage["backbone"] == name].sort_values("image_size")
         if len(rows):
-            _line(ours, rows, i, f"RetinaNet, {name}", ((-15, 5), (15, -13))[i % 2])
+            _line(ours, rows, i, f"RetinaNet, {name}")
     two_stage = known[known["detector"] == "faster_rcnn"]
     if len(two_stage):
         look = {"marker": "D", "color": DARK, "linestyle": "none", "markersize": 9, "zorder": 4}
-        _points(ours, two_stage, (-17, 5), label="Faster R-CNN FPN (two stages)", **look)
+        _points(ours, two_stage, label="Faster R-CNN FPN (two stages)", **look)
     missing = len(frame) - len(known)
     note = f"\n(without a time: {missing} of {len(frame)} rows)" if missing else ""
     ours.set(xlabel=f"ms an image{note}", ylabel="AP, %", title="This reproduction")
@@ -47,16 +47,29 @@ def speed_accuracy(frame: pd.DataFrame, title: str = "") -> Figure:
         _factors(ours)
         ours.margins(x=0.14, y=0.12)
         ours.legend(loc="best")
+        colour = {name: COLOURS[i % 4] for i, name in enumerate(names)}
+        colours = [
+            DARK if row.detector == "faster_rcnn" else colour[row.backbone] for row in known.itertuples()
+        ]
+        label_points(ours, *known[["inference_ms", "AP"]].to_numpy(float).T, list(known["text"]), colours)
     else:
         ours.text(0.5, 0.5, "no runs yet", transform=ours.transAxes, ha="center", va="center", color=GREY)
         ours.set(xticks=[], yticks=[])
-    for i, depth in enumerate((50, 101)):
+    depths = (50, 101)
+    for i, depth in enumerate(depths):
         rows = [r for r in TABLES["1e"] if r.fields["depth"] == depth]
         values = {"AP": [r.AP for r in rows], "inference_ms": [r.ms for r in rows]}
-        sides = {"text": [f"{r.fields['scale']}" for r in rows]}
-        _line(theirs, pd.DataFrame(values | sides), i, f"RetinaNet, ResNet-{depth}", ((4, -15), (-8, 6))[i])
+        _line(theirs, pd.DataFrame(values), i, f"RetinaNet, ResNet-{depth}")
     _factors(theirs)
     theirs.margins(x=0.14, y=0.1)
+    every = TABLES["1e"]
+    label_points(
+        theirs,
+        np.array([r.ms for r in every], float),
+        np.array([r.AP for r in every], float),
+        [str(r.fields["scale"]) for r in every],
+        [COLOURS[depths.index(r.fields["depth"])] for r in every],
+    )
     theirs.set(xlabel="ms an image (Nvidia M40)", ylabel="AP, %", title="Paper (Table 1e, COCO test-dev)")
     theirs.legend(loc="lower right")
     if title:
@@ -72,34 +85,27 @@ def _factors(axes: Axes) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _line(axes: Axes, rows: pd.DataFrame, number: int, label: str, shift: tuple[int, int]) -> None:
+def _line(axes: Axes, rows: pd.DataFrame, number: int, label: str) -> None:
     look = {"color": COLOURS[number % 4], "marker": MARKERS[number % 4], "linestyle": LINES[number % 4]}
-    _points(axes, rows, shift, label=label, markersize=6, **look)
+    _points(axes, rows, label=label, markersize=6, **look)
 
 
-def _points(axes: Axes, rows: pd.DataFrame, shift: tuple[int, int], **look: Any) -> None:
-    """Points with intervals; texts stand `shift` pixels beside them, to part neighbouring lines."""
+def _points(axes: Axes, rows: pd.DataFrame, **look: Any) -> None:
+    """Points with intervals, where there are some."""
     errors = None
     if "low" in rows:
         errors = [(rows["AP"] - rows["low"]).clip(lower=0), (rows["high"] - rows["AP"]).clip(lower=0)]
     axes.errorbar(rows["inference_ms"], rows["AP"], yerr=errors, capsize=3, elinewidth=1.2, **look)
-    for row in rows.itertuples():
-        axes.annotate(
-            row.text, (row.inference_ms, row.AP), shift, textcoords="offset points",
-            ha="center", color=look["color"], fontsize=9,
-            path_effects=[withStroke(linewidth=3, foreground="white")], zorder=5,
-        )  # fmt: skip
 
 
 @styled
 def reach(frame: pd.DataFrame) -> Figure:
     """The share of the objects that each set of anchors reaches, and AP against it, here and in the paper.
 
-    frame: of `reach.measure`. The right panels share the horizontal axis and no vertical one.
+    frame: of `reach.measure`. The lower panels share the horizontal axis and no vertical one.
     """
-    figure, (left, ours, theirs) = plt.subplots(
-        1, 3, figsize=(11.4, 4.0), gridspec_kw={"width_ratios": (1.25, 1, 1)}
-    )
+    figure, panels = plt.subplot_mosaic([["left", "left"], ["ours", "theirs"]], figsize=(8.6, 7.6))
+    left, ours, theirs = (panels[name] for name in ("left", "ours", "theirs"))
     y = np.arange(len(frame))
     left.hlines(y, frame["reach_50"], frame["reach_40"], color=GREY, linewidth=1.4)
     for column, iou, face in (("reach_50", ".5", BLUE), ("reach_40", ".4", "white")):
