@@ -39,14 +39,14 @@ def ablation(frame: pd.DataFrame, title: str) -> Figure:
     _ours(ours, frame, y)
     ours.set_yticks(y, frame["row"])
     ours.set_ylim(len(frame) - 0.4, -0.6)
-    ours.set(xlabel="AP, %", title="This reproduction")
+    ours.set(xlabel="AP, % (filled: the best)", title="This reproduction" if has_paper else title)
     _room(ours, frame[["AP", "low", "high"]])
     if has_paper:
         theirs = panels[0, 1]
         _dots(theirs, frame["paper_AP"], y, ORANGE)
-        theirs.set(xlabel="AP, %", title="Paper (COCO minival)")
+        theirs.set(xlabel="AP, %: mind the other scale", title="Paper (COCO minival)")
         _room(theirs, frame[["paper_AP"]])
-    figure.suptitle(title, fontsize=12)
+        figure.suptitle(title, fontsize=12)
     return figure
 
 

@@ -82,7 +82,7 @@ def _in_short(judged: dict[str, dict[Claim, Verdict]]) -> str:
             if v and v.verdict != "not run":
                 where = NAMES.get(PROFILES[name].base.dataset, name)
                 seeds = ", 1 seed" if v.seeds == 1 else ""
-                found.append(f"**{words[v.verdict]}** on {where} (`{name}`{seeds}): {v.effect.split(';')[0]}")
+                found.append(f"**{words[v.verdict]}** on {where} (`{name}`{seeds}): {v.effect}")
         if found:
             lines.append(f"- {question}: {'; '.join(found)}.")
     return "\n".join(lines)
