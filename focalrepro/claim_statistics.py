@@ -47,6 +47,11 @@ def over_best_cross_entropy(**changes: Any) -> Test:
     return lambda e: e.difference(e.row("1b", **changes), best_cross_entropy(e))
 
 
+def over_plain_cross_entropy(e: Evidence) -> Estimate | None:
+    """Focal loss less cross entropy that weighs both classes alike."""
+    return e.difference(e.row("1b", **FL), e.row("1a", alpha=0.5))
+
+
 def whole_plateau(e: Evidence) -> Estimate | None:
     """The worst γ of .5 to 5 less the best α-balanced cross entropy."""
     rows = {gamma: e.row("1b", gamma=gamma) for gamma in (0.5, 1.0, 2.0, 5.0)}
