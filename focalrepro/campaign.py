@@ -31,6 +31,17 @@ class Job:
     def config(self) -> RunConfig:
         return self.planned.config
 
+    @property
+    def title(self) -> str:
+        """The first ablation and row that want it, and its seed."""
+        return f"{': '.join(self.planned.wanted_by[0])}, seed {self.config.seed}"
+
+
+def check_count(option: str, value: int, zero: str) -> None:
+    """ValueError that names the option where its number is below 0; zero: what 0 stands for."""
+    if value < 0:
+        raise ValueError(f"{option} is {value}; it must be 1 or more, or 0 for {zero}")
+
 
 def with_ids(planned: Iterable[Planned], progress: bool = True) -> list[Job]:
     """Gives every planned run its id; each dataset that they share is loaded (and decoded) once."""
@@ -63,7 +74,10 @@ def run_missing(
 
     On the CPU every run has one thread and there are as many workers as cores: small convolutions do not fill
     two cores, and a run's numbers do not depend on the number of cores. On a GPU, one worker unless told.
+    Errors: RuntimeError names the runs that are not done where the workers died; those under way get an error
+    file in the store.
     """
+    check_count("--workers", workers, "as many as cores on a CPU, one on a GPU")
     missing = [job for job in jobs if store.get(job.run_id) is None]
     if not missing:
         return 0
@@ -82,7 +96,7 @@ def run_missing(
     for process in processes:
         process.start()
     try:
-        failed = _follow(missing, news, processes, quiet)
+        failed = _follow(missing, store, news, processes, quiet)
         for process in processes:
             process.join(timeout=10)
         return failed
@@ -137,6 +151,7 @@ def _work(todo: Queue, news: Queue, folder: Path, device: str, parent: int) -> N
         def report(phase: str, done: int, total: int, run_id: str = job.run_id) -> None:
             news.put((run_id, phase, done / total, ""))
 
+        news.put((job.run_id, "start", 0.0, ""))  # so that it can be named if this process is killed
         try:
             record = run(job.config, device, report, engines)
             store.put(record)
@@ -163,39 +178,66 @@ def _die_with(parent: int) -> None:
 EVALUATION_SHARE = 0.15  # of a run's time; only for the estimate
 
 
-def _follow(jobs: list[Job], news: Queue, processes: list[Any], quiet: bool) -> int:
+def _follow(jobs: list[Job], store: Store, news: Queue, processes: list[Any], quiet: bool) -> int:
     """Shows progress with the time left until all jobs have ended; returns how many failed."""
-    titles = {j.run_id: f"{': '.join(j.planned.wanted_by[0])}, seed {j.config.seed}" for j in jobs}
+    titles = {job.run_id: job.title for job in jobs}
     part = dict.fromkeys(titles, 0.0)
-    failed, ended, started = 0, 0, time.perf_counter()
+    under_way: set[str] = set()
+    ended: set[str] = set()
+    failed, started = 0, time.perf_counter()
     terminal = sys.stderr.isatty()
     form = "{desc} {percentage:3.0f}% |{bar:20}| {elapsed} gone, {remaining} left"
     with progress_bar(total=float(len(jobs)), bar_format=form, disable=quiet or not terminal) as bar:
         bar.set_description_str(f"0/{len(jobs)} runs")
-        while ended < len(jobs):
+        while len(ended) < len(jobs):
+            # Asked before the queue is: what a worker said before it ended is then read.
+            alive = any(process.is_alive() for process in processes)
             try:
-                run_id, phase, done, text = news.get(timeout=5)
+                run_id, phase, done, text = news.get(timeout=5 if alive else 1)
             except queue.Empty:
-                if not any(process.is_alive() for process in processes):
-                    raise RuntimeError("all worker processes ended early; out of memory?") from None
-                continue
+                if alive:
+                    continue
+                lost = [job for job in jobs if job.run_id not in ended and store.get(job.run_id) is None]
+                if lost:
+                    raise _died(lost, under_way, store, processes) from None
+                break  # their records are there: only the news of them was lost
             before = part[run_id]
-            if phase == "train":
+            if phase == "start":
+                under_way.add(run_id)
+            elif phase == "train":
                 part[run_id] = done * (1 - EVALUATION_SHARE)
             elif phase == "evaluate":
                 part[run_id] = 1 - EVALUATION_SHARE * (1 - done)
             else:
                 part[run_id] = 1.0
-                ended += 1
+                ended.add(run_id)
                 failed += phase == "failed"
                 gone = time.perf_counter() - started
                 left = gone * (len(jobs) / sum(part.values()) - 1)
-                line = f"{ended:3}/{len(jobs)}  {titles[run_id]}: {phase}, {text}"
+                line = f"{len(ended):3}/{len(jobs)}  {titles[run_id]}: {phase}, {text}"
                 if not quiet:
                     bar.write(line if terminal else f"{line}   [{clock(gone)} gone, {clock(left)} left]")
-                bar.set_description_str(f"{ended}/{len(jobs)} runs", refresh=False)
+                bar.set_description_str(f"{len(ended)}/{len(jobs)} runs", refresh=False)
             bar.update(max(0.0, part[run_id] - before))
     return failed
+
+
+SHOWN = 10  # titles of waiting runs in an error; there may be hundreds
+
+
+def _died(jobs: list[Job], under_way: set[str], store: Store, processes: list[Any]) -> RuntimeError:
+    """The error with the titles of the jobs that no worker is left for; those under way get an error file."""
+    codes = ", ".join(str(process.exitcode) for process in processes)
+    cause = f"all worker processes ended early (exit codes {codes}; -9 is a kill, as where memory runs out)"
+    mend = "the same command goes on; give --workers fewer where memory runs out"
+    cut = [job for job in jobs if job.run_id in under_way]
+    for job in cut:
+        store.put_error(job.run_id, f"{job.title}: its worker process died; {cause}; {mend}\n")
+    waiting = [job.title for job in jobs if job.run_id not in under_way]
+    more = [f"… and {len(waiting) - SHOWN} more"] if len(waiting) > SHOWN else []
+    lines = [f"  under way: {job.title}" for job in cut]
+    lines += [f"  waiting: {title}" for title in [*waiting[:SHOWN], *more]]
+    return RuntimeError("\n".join([f"{cause}; {len(jobs)} runs are not done; {mend}", *lines]))
 
 
 def clock(seconds: float) -> str:

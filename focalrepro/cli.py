@@ -1,5 +1,6 @@
 """The command line: `focalrepro COMMAND`; `make help` shows the same work as Makefile targets."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,8 +9,14 @@ import tyro
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 ProfileName = Annotated[str, arg(help="smoke, quick, full-quick, coco-cpu or coco256")]
-Device = Annotated[str, arg(help="auto, cpu or cuda")]
+Device = Annotated[str, arg(help="auto, cpu, cuda or cuda:N")]
 Seeds = Annotated[int, arg(help="how many seeds, from 0 on; 0: as many as the profile has")]
+
+
+def check_device(name: str) -> None:
+    """ValueError that names the option where it is no device that runs are made for."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise ValueError(f"--device is {name!r}; it must be auto, cpu, cuda or cuda:N, as cuda:1")
 
 
 def run(
@@ -30,6 +37,7 @@ def run(
     ] = False,
 ) -> int:
     """Computes the missing runs of ablations (all of the profile's, unless named). Needs no Jupyter."""
+    check_device(device)
     from focalrepro.reproduce import run_ablations
 
     return run_ablations(
@@ -62,8 +70,10 @@ def status(
 
 def report(profile: ProfileName = "quick", dataset: str = "") -> int:
     """Writes results/PROFILE (tables, figures, results.csv) from the run JSONs, without training."""
+    from focalrepro.profiles import get_profile
     from focalrepro.report import write_report
 
+    get_profile(profile)  # else an unknown one would be told to train its runs
     print(f"wrote {write_report(profile, dataset)}")
     return 0
 
@@ -85,6 +95,7 @@ def reproduce(
     reuse: Annotated[bool, arg(help="take the committed runs instead of training them again")] = False,
 ) -> int:
     """Everything: data, missing runs, executed notebooks, report, comparison with the committed results."""
+    check_device(device)
     from focalrepro.reproduce import reproduce as everything
 
     return everything(profile, seeds, device, reuse)
@@ -121,6 +132,7 @@ def data(
 
 def bench(device: Device = "auto") -> int:
     """Speed against torchvision's RetinaNet and losses and pycocotools, in one run; kept in results/bench/."""
+    check_device(device)
     from focalrepro.bench.run import run_bench
 
     return run_bench(device)

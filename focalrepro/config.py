@@ -3,7 +3,9 @@
 import dataclasses
 import hashlib
 import json
+import math
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -81,44 +83,11 @@ class RunConfig:
             _check_type(field, getattr(self, field), hint)
             if hint is float:  # 2 and 2.0 are the same number and must give the same id
                 object.__setattr__(self, field, float(getattr(self, field)))
-        _require(0 < self.prior < 1, "prior", self.prior, "between 0 and 1 (0.5 is no prior)")
-        _require(self.gamma >= 0, "gamma", self.gamma, "0 (cross entropy) or more")
-        _require(
-            self.gamma > 0 or self.loss != "focal_star", "gamma", self.gamma, "above 0: FL* divides by it"
-        )
-        _require(0 <= self.alpha <= 1, "alpha", self.alpha, "between 0 and 1")
-        _require(self.neg_iou <= self.pos_iou, "neg_iou", self.neg_iou, f"at most pos_iou {self.pos_iou}")
-        _require(2 <= self.first_level <= self.last_level, "first_level", self.first_level, "2 … last_level")
-        _require(0 < self.train_fraction <= 1, "train_fraction", self.train_fraction, "above 0 and at most 1")
-        _require(0 < self.ohem_nms <= 1, "ohem_nms", self.ohem_nms, "above 0 and at most 1")
-        _require(self.ohem_ratio >= 0, "ohem_ratio", self.ohem_ratio, "0 or more")
-        for field in (
-            "image_size",
-            "ohem_batch",
-            "fpn_channels",
-            "batch_size",
-            "anchor_scales",
-            "steps",
-            "topk",
-        ):
-            _require(getattr(self, field) >= 1, field, getattr(self, field), "1 or more")
-        for field in ("train_images", "val_images", "head_convs", "warmup"):
-            _require(getattr(self, field) >= 0, field, getattr(self, field), "0 or more")
-        for field in ("lr", "box_beta", "anchor_size"):
-            _require(getattr(self, field) > 0, field, getattr(self, field), "above 0")
-        _require(0 < self.score_threshold < 1, "score_threshold", self.score_threshold, "between 0 and 1")
-        _require(
-            self.frozen != "backbone" or not self.flip,
-            "flip",
-            self.flip,
-            'False where frozen is "backbone": cached features cannot be mirrored exactly',
-        )
-        _require(
-            self.frozen != "backbone" or self.weights != "none",
-            "weights",
-            self.weights,
-            'something else where frozen is "backbone": a random backbone would stay random',
-        )
+                _require(math.isfinite(getattr(self, field)), field, getattr(self, field), "a finite number")
+        for fields, is_right, wanted in _LIMITS:
+            for field in fields.split():
+                _require(is_right(getattr(self, field)), field, getattr(self, field), wanted)
+        _check_together(self)
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -161,6 +130,52 @@ def from_dict(values: dict[str, Any]) -> RunConfig:
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise ValueError(f"RunConfig has no field {', '.join(unknown)}{hint}")
     return RunConfig(**values)
+
+
+# What each field may be by itself. The fields of the first column share a rule; False is an error.
+_LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("image_size fpn_channels batch_size steps", lambda v: v >= 1, "1 or more"),
+    ("anchor_scales ohem_batch topk max_detections", lambda v: v >= 1, "1 or more"),
+    ("train_images val_images head_convs warmup seed", lambda v: v >= 0, "0 or more"),
+    ("ohem_ratio box_weight weight_decay", lambda v: v >= 0, "0 or more"),
+    ("gamma", lambda v: v >= 0, "0 (cross entropy) or more"),
+    ("lr box_beta anchor_size", lambda v: v > 0, "above 0"),
+    ("prior", lambda v: 0 < v < 1, "between 0 and 1 (0.5 is no prior)"),
+    ("score_threshold", lambda v: 0 < v < 1, "between 0 and 1"),
+    ("alpha neg_iou best_iou nms", lambda v: 0 <= v <= 1, "between 0 and 1"),
+    ("pos_iou train_fraction ohem_nms", lambda v: 0 < v <= 1, "above 0 and at most 1"),
+    ("momentum", lambda v: 0 <= v < 1, "0 or more and below 1"),
+    ("anchor_ratios", lambda v: v in (1, 3), "1 or 3, the sets of Table 1c"),  # the keys of anchors.RATIOS
+)
+
+
+def _check_together(c: RunConfig) -> None:
+    """What fields ask of each other; each is right by itself."""
+    _require(c.gamma > 0 or c.loss != "focal_star", "gamma", c.gamma, "above 0: FL* divides by it")
+    _require(c.neg_iou <= c.pos_iou, "neg_iou", c.neg_iou, f"at most pos_iou {c.pos_iou}")
+    _require(2 <= c.first_level <= c.last_level, "first_level", c.first_level, "2 … last_level")
+    # A stride of twice the image's side or more puts the centre of the level's one cell outside the image.
+    most = (c.image_size - 1).bit_length()
+    _require(c.last_level <= most, "last_level", c.last_level, f"at most {most} for {c.image_size}² images")
+    stride = 2**c.first_level  # make_anchors asks for this; coarser levels round up, as their convolutions do
+    _require(
+        c.image_size % stride == 0,
+        "image_size",
+        c.image_size,
+        f"a multiple of {stride}, the stride of P{c.first_level}",
+    )
+    _require(
+        c.frozen != "backbone" or not c.flip,
+        "flip",
+        c.flip,
+        'False where frozen is "backbone": cached features cannot be mirrored exactly',
+    )
+    _require(
+        c.frozen != "backbone" or c.weights != "none",
+        "weights",
+        c.weights,
+        'something else where frozen is "backbone": a random backbone would stay random',
+    )
 
 
 def _require(ok: bool, field: str, value: object, wanted: str) -> None:

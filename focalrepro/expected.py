@@ -15,17 +15,17 @@ from focalrepro.files import write_json
 from focalrepro.front_page import update_front_page
 from focalrepro.profiles import get_profile
 from focalrepro.results import load_records, pooled_sd, table
-from focalrepro.store import results_root
+from focalrepro.store import NUMBER, field_fault, results_root
 
 # Without repeated seeds nothing is known of their spread; one AP is about what COCO detectors show.
 LEAST_HALF_WIDTH = 1.0
 
 
 def ranges(profile: str, records: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Expected AP per "ablation / row": a 99 % prediction interval for the mean of as many seeds as it has.
+    """Expected AP per "ablation / row": a 99 % prediction interval for one more run, around the mean of the row's n.
 
-    The standard deviation over seeds is pooled over all rows with two seeds or more; the half-width is never
-    below LEAST_HALF_WIDTH.
+    Half-width: t · sd · sqrt(1 + 1/n), for the new run's own spread and that of the mean; never below
+    LEAST_HALF_WIDTH. The standard deviation over seeds is pooled over all rows with two seeds or more.
     """
     frames = {name: table(records, profile, name) for name in get_profile(profile).ablations}
     sd, freedom = pooled_sd(list(frames.values()))
@@ -44,12 +44,42 @@ def ranges(profile: str, records: list[dict[str, Any]]) -> dict[str, dict[str, f
     return result
 
 
-def compare(profile: str, records: list[dict[str, Any]]) -> tuple[list[str], int] | None:
-    """Lines for rows outside their expected range and the number of rows compared; None without expectations."""
+class ExpectedFileError(ValueError):
+    """An expected.json does not hold expected results."""
+
+
+def read_expected(profile: str) -> dict[str, dict[str, float]] | None:
+    """The ranges of a profile per "ablation / row", as `ranges` makes them; None where none are kept.
+
+    Errors: ValueError for an unknown profile; ExpectedFileError names the file, the row, the field and the mend.
+    """
+    get_profile(profile)
     path = results_root(profile) / "expected.json"
     if not path.exists():
         return None
-    expected = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    mend = f"take it from git again, or make it anew with focalrepro verify --profile {profile} --freeze"
+    try:
+        whole = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ExpectedFileError(f"{path}: not readable as JSON ({error}); {mend}") from error
+    rows = whole.get("rows") if isinstance(whole, dict) else None
+    if not isinstance(rows, dict) or not rows:
+        raise ExpectedFileError(f"{path}: the field 'rows' is missing, empty or no object; {mend}")
+    for key, row in rows.items():
+        if fault := field_fault(row, {"low": NUMBER, "high": NUMBER}):
+            raise ExpectedFileError(f"{path}: row {key!r}: {fault}; {mend}")
+    return rows
+
+
+def compare(profile: str, records: list[dict[str, Any]]) -> tuple[list[str], int] | None:
+    """Lines for rows outside their expected range and the number of rows compared; None without expectations."""
+    expected = read_expected(profile)
+    return None if expected is None else _outside(expected, profile, records)
+
+
+def _outside(
+    expected: dict[str, dict[str, float]], profile: str, records: list[dict[str, Any]]
+) -> tuple[list[str], int]:
     off, compared = [], 0
     for name in get_profile(profile).ablations:
         for row in table(records, profile, name).itertuples():
@@ -64,6 +94,7 @@ def compare(profile: str, records: list[dict[str, Any]]) -> tuple[list[str], int
 
 def freeze_expected(profile: str) -> int:
     """Makes the committed results of a profile the expected ones."""
+    get_profile(profile)
     records = load_records(profile, committed=True)
     if not records:
         raise ValueError(f"{results_root(profile) / 'runs'}: no runs to expect anything from")
@@ -78,12 +109,14 @@ def freeze_expected(profile: str) -> int:
 
 def verify_profile(profile: str) -> int:
     """Checks the committed results against the expected ranges: 1 and a list where one is outside or absent."""
-    path = results_root(profile) / "expected.json"
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no expected results; make them with focalrepro verify --freeze")
+    wanted = read_expected(profile)
+    if wanted is None:
+        path = results_root(profile) / "expected.json"
+        raise FileNotFoundError(
+            f"{path}: no expected results; make them with focalrepro verify --profile {profile} --freeze"
+        )
     records = load_records(profile, committed=True)
-    off, compared = compare(profile, records)
-    wanted = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    off, compared = _outside(wanted, profile, records)
     found = ranges(profile, records)
     off += [f"{key}: no run in {results_root(profile) / 'runs'}" for key in wanted if key not in found]
     for line in off:

@@ -5,7 +5,6 @@ map of the mirrored image by a part of a cell, and boxes learned from it would b
 """
 
 import hashlib
-import os
 import time
 import warnings
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 
 from focalrepro.config import RunConfig
 from focalrepro.datasets import DetectionData, data_root
+from focalrepro.datasets.files import new_folder
 from focalrepro.model import RetinaNet
 from focalrepro.progress import bar as progress_bar
 
@@ -45,13 +45,17 @@ def cached_features(
 def _compute(
     model: RetinaNet, data: DetectionData, folder: Path, device: torch.device, progress: bool, batch: int = 32
 ) -> None:
-    """Writes the maps to a temporary folder and renames it, so that half of them never look like all."""
-    partial = folder.with_name(folder.name + f".partial-{os.getpid()}")
-    partial.mkdir(parents=True, exist_ok=True)
+    """Writes the maps to a temporary folder and renames it, so that half of them never look like all.
+
+    A folder that is there though nothing is "done" was damaged by hand, and gives way; else of two processes the
+    first wins.
+    """
+    damaged = folder.exists() and not (folder / "done").exists()
     model = model.to(device, memory_format=torch.channels_last).eval()
     maps: list[np.ndarray] = []
     total = len(data.images)
     with (
+        new_folder(folder, replace=damaged) as partial,
         torch.inference_mode(),
         torch.autocast(device.type, torch.bfloat16),
         progress_bar(
@@ -71,9 +75,6 @@ def _compute(
             for array, f in zip(maps, features, strict=True):
                 array[start : start + batch] = f.view(torch.int16).numpy()
             bar.update(len(images))
-    for array in maps:
-        array.flush()
-    (partial / "done").write_text(time.strftime("%Y-%m-%dT%H:%M:%S"))
-    if folder.exists():  # another process was faster
-        return
-    partial.rename(folder)
+        for array in maps:
+            array.flush()
+        (partial / "done").write_text(time.strftime("%Y-%m-%dT%H:%M:%S"))

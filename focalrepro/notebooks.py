@@ -8,6 +8,7 @@ import papermill
 
 from focalrepro.datasets.registry import repo_root
 from focalrepro.files import write_atomic
+from focalrepro.profiles import get_profile
 from focalrepro.progress import bar as progress_bar
 from focalrepro.store import results_root
 
@@ -23,13 +24,24 @@ def sources() -> list[Path]:
     return found
 
 
+def select(notebooks: Sequence[Path], only: Sequence[str]) -> list[Path]:
+    """Those whose name begins with one of `only`, all where it is empty; ValueError for one that none begins with."""
+    for start in only:
+        if not any(path.stem.startswith(start) for path in notebooks):
+            names = ", ".join(path.stem for path in notebooks)
+            raise ValueError(f"no notebook's name begins with {start!r}; there are {names}")
+    return [path for path in notebooks if not only or path.stem.startswith(tuple(only))]
+
+
 def execute_all(profile: str, only: Sequence[str] = (), progress: bool = True) -> list[Path]:
     """Executes all notebooks, or those whose name starts with one of `only`; returns the executed files.
 
-    Errors: RuntimeError naming the notebook and its last error line; nothing is left of a failed execution but
-    a file with "partial" in its name to look into.
+    Errors: ValueError for an unknown profile or a name that no notebook begins with, before anything is made;
+    RuntimeError naming the notebook and its last error line; nothing is left of a failed execution but a file
+    with "partial" in its name to look into.
     """
-    chosen = [p for p in sources() if not only or any(p.stem.startswith(o) for o in only)]
+    get_profile(profile)
+    chosen = select(sources(), only)
     target = results_root(profile) / "notebooks"
     target.mkdir(parents=True, exist_ok=True)
     done = []

@@ -6,17 +6,17 @@ all of them on the first. So the small backbone learns it beforehand, once for a
 """
 
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from focalrepro.backbones import Normalise, make_backbone
 from focalrepro.datasets import DetectionData, data_root
+from focalrepro.files import write_atomic
 from focalrepro.progress import bar as progress_bar
 
 PRETRAIN_VERSION = 1
@@ -85,10 +85,7 @@ def pretrained_weights(name: str, data: DetectionData, progress: bool = True) ->
         state = _pretrain(name, data, progress)
     finally:
         torch.set_num_threads(threads)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".partial-{os.getpid()}")
-    save_file(state, partial)
-    partial.replace(path)
+    write_atomic(path, save(state))
     return path
 
 

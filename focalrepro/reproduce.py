@@ -6,7 +6,7 @@ from pathlib import Path
 
 from focalrepro import hardware
 from focalrepro.ablations import plan
-from focalrepro.campaign import run_missing, take_over, with_ids
+from focalrepro.campaign import check_count, run_missing, take_over, with_ids
 from focalrepro.expected import compare
 from focalrepro.prepare import ensure
 from focalrepro.profiles import get_profile
@@ -26,9 +26,14 @@ def run_ablations(
     limit: int = 0,
     trial: bool = False,
 ) -> int:
-    """Trains the missing runs of a profile's ablations; 1 if a run failed, else 0."""
-    if seeds < 0:
-        raise ValueError(f"--seeds is {seeds}; it must be 1 or more, or 0 for the profile's own number")
+    """Trains the missing runs of a profile's ablations; 1 if a run failed, else 0.
+
+    Errors: ValueError or RuntimeError that names an option which is wrong, before anything is made.
+    """
+    check_count("--seeds", seeds, "the profile's own number")
+    check_count("--workers", workers, "as many as cores on a CPU, one on a GPU")
+    check_count("--limit", limit, "all")
+    hardware.pick_device(device)
     profile = get_profile(profile_name)
     seeds = seeds or profile.seeds
     names = list(ablations or profile.ablations)

@@ -1,12 +1,13 @@
 """`focalrepro status`: what is done, missing, diverged or failed, and how long the missing runs will take."""
 
+import shlex
 from collections import Counter
 
 import numpy as np
 
 from focalrepro import hardware
 from focalrepro.ablations import plan
-from focalrepro.campaign import Job, with_ids
+from focalrepro.campaign import Job, check_count, with_ids
 from focalrepro.profiles import Profile, get_profile
 from focalrepro.store import Store
 
@@ -37,8 +38,19 @@ def time_left(missing: int, store: Store, profile: Profile) -> str:
     return f"about {seconds * missing / max(1, min(workers, missing)) / 60:.0f} min {where}"
 
 
+def run_command(
+    profile: str, ablations: tuple[str, ...], seeds: int, recipe: str = "fast", dataset: str = ""
+) -> str:
+    """The command that trains exactly the runs that a status is about."""
+    words = ["focalrepro", "run", *ablations, "--profile", profile, "--seeds", str(seeds)]
+    words += ["--recipe", recipe] if recipe != "fast" else []
+    words += ["--dataset", dataset] if dataset else []
+    return shlex.join(words)
+
+
 def print_status(profile_name: str, ablations: tuple[str, ...], seeds: int, recipe: str, dataset: str) -> int:
     """Prints a line per ablation and the total; always exit status 0."""
+    check_count("--seeds", seeds, "the profile's own number")
     profile = get_profile(profile_name)
     seeds = seeds or profile.seeds
     store = Store.local(profile_name, dataset)
@@ -61,11 +73,7 @@ def print_status(profile_name: str, ablations: tuple[str, ...], seeds: int, reci
             print(f"  failed: {job.planned.wanted_by[0]}, see {store.error_path(job.run_id)}")
     if missing:
         print(f"{missing} of {len(jobs)} runs are missing: {time_left(missing, store, profile)}")
-        print(
-            f"  focalrepro run {' '.join(ablations)} --profile {profile_name} --seeds {seeds}".replace(
-                "  --", " --"
-            )
-        )
+        print(f"  {run_command(profile_name, ablations, seeds, recipe, dataset)}")
     else:
         print(f"all {len(jobs)} runs are there")
     return 0

@@ -2,8 +2,9 @@
 
 import fcntl
 import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,48 @@ from focalrepro.datasets import data_root
 from focalrepro.datasets.registry import repo_root
 from focalrepro.files import write_atomic, write_json
 
-REQUIRED = ("run_id", "status", "config", "metrics", "seconds", "hardware")
+
+def is_number(value: object) -> bool:
+    """Whether a value of a JSON file is a finite number; Python's reader also lets true, NaN and Infinity in."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _numbers(value: object) -> bool:
+    return isinstance(value, list) and len(value) > 0 and all(v is None or is_number(v) for v in value)
+
+
+# What a field must be, in words and as a test of its value.
+Kind = tuple[str, Callable[[Any], bool]]
+TEXT: Kind = ("a text", lambda v: isinstance(v, str) and bool(v))
+OBJECT: Kind = ("an object", lambda v: isinstance(v, dict))
+NUMBER: Kind = ("a number", is_number)
+NUMBER_OR_NULL: Kind = ("a number or null", lambda v: v is None or is_number(v))
+NUMBERS: Kind = ("a list, not empty, of numbers or null", _numbers)
+
+# What tables and pages read of every record; an object comes before what is in it.
+REQUIRED: dict[str, Kind] = {
+    "run_id": TEXT,
+    "status": ("'done' or 'diverged'", lambda v: v in ("done", "diverged")),
+    "config": OBJECT,
+    "metrics": OBJECT,
+    "metrics.AP": NUMBER_OR_NULL,
+    "bootstrap": OBJECT,
+    "bootstrap.AP": NUMBERS,
+    "seconds": OBJECT,
+    "seconds.total": NUMBER,
+    "hardware": OBJECT,
+    "hardware.device": TEXT,
+    "hardware.cpu": TEXT,  # also beside a GPU: `hardware.describe` always writes it, and tables read it first
+}
+# What a record may lack, as those from before the field existed do, but not have wrong.
+OPTIONAL: dict[str, Kind] = {
+    **{f"metrics.{name}": NUMBER_OR_NULL for name in ("AP50", "AP75", "APs", "APm", "APl")},
+    "seconds.train": NUMBER,
+    "images_per_second": NUMBER,
+    "inference_ms": NUMBER_OR_NULL,
+    "training_version": NUMBER,
+    "hardware.gpu": TEXT,
+}
 
 
 class RunFileError(ValueError):
@@ -89,17 +131,39 @@ def read_record(path: Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunFileError(f"{path}: not readable as JSON ({error}); {mend}") from error
-    missing = [key for key in REQUIRED if not isinstance(record, dict) or key not in record]
-    if missing:
-        raise RunFileError(f"{path}: the field {missing[0]!r} is missing; {mend}")
+    fault = field_fault(record, REQUIRED) or field_fault(record, OPTIONAL, may_lack=True)
+    if fault:
+        raise RunFileError(f"{path}: {fault}; {mend}")
     if record["run_id"] != path.stem:
         raise RunFileError(
             f"{path}: run_id is {record['run_id']!r}, the file name says {path.stem!r}; {mend}"
         )
-    if record["status"] not in ("done", "diverged"):
-        raise RunFileError(f"{path}: status is {record['status']!r}, not 'done' or 'diverged'; {mend}")
     try:
         from_dict(record["config"])
     except (TypeError, ValueError) as error:
         raise RunFileError(f"{path}: config: {error}; {mend}") from error
     return record
+
+
+def field_fault(record: Any, kinds: dict[str, Kind], may_lack: bool = False) -> str:
+    """What is wrong with the first field that is missing or of the wrong kind; "" where all are right.
+
+    A field is named by its keys from the outside in, with dots between them. may_lack: it may be missing.
+    """
+    for name, (wanted, is_right) in kinds.items():
+        value = record
+        for key in name.split("."):
+            if not isinstance(value, dict) or key not in value:
+                if may_lack:
+                    break
+                return f"the field {name!r} is missing"
+            value = value[key]
+        else:
+            if not is_right(value):
+                return f"{name} is {_short(value)}, not {wanted}"
+    return ""
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"

@@ -3,22 +3,27 @@
 import dataclasses
 import json
 import multiprocessing
+import queue
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from focalrepro import campaign, features, pretrain
 from focalrepro.ablations import Planned, plan
 from focalrepro.backbones import BACKBONES
-from focalrepro.campaign import Job, prepare, run_missing, take_over, with_ids
+from focalrepro.campaign import Job, _follow, prepare, run_missing, take_over, with_ids
 from focalrepro.config import RunConfig
 from focalrepro.profiles import get_profile
 from focalrepro.runs import load_splits, run
+from focalrepro.status import state_of
 from focalrepro.store import Store
 
 SMOKE = get_profile("smoke").base.replace(weights="none", steps=2, fpn_channels=8)
@@ -138,17 +143,98 @@ def test_killed_in_the_middle_it_goes_on(data_root, tmp_path):
     )
 
 
-def test_take_over_copies_what_is_wanted_and_lacking(tmp_path):
-    def record(run_id, ap):
-        return {
-            **{"run_id": run_id, "status": "done", "config": RunConfig().as_dict(), "metrics": {"AP": ap}},
-            **{"seconds": {}, "hardware": {}},
-        }
+def kept(run_id, ap):
+    """A whole record of a made-up run."""
+    return {
+        **{"run_id": run_id, "status": "done", "config": RunConfig().as_dict(), "metrics": {"AP": ap}},
+        **{"bootstrap": {"AP": [ap]}, "seconds": {"total": 1.0}},
+        "hardware": {"device": "cpu", "cpu": "a processor"},
+    }
 
+
+@dataclasses.dataclass
+class Ended:
+    """A worker process that is no more."""
+
+    exitcode: int
+
+    def is_alive(self):
+        return False
+
+
+def made_up_jobs(count):
+    return [Job(f"{n:012x}", Planned(SMOKE.replace(seed=n), (("1b", f"row {n}"),))) for n in range(count)]
+
+
+def test_runs_of_killed_workers_are_named_and_shown_as_failed(tmp_path):
+    store, jobs, news = Store(tmp_path), made_up_jobs(15), queue.Queue()
+    for message in (
+        (jobs[0].run_id, "start", 0.0, ""),
+        (jobs[0].run_id, "done", 1.0, "AP 1.0"),
+        (jobs[1].run_id, "start", 0.0, ""),
+        (jobs[1].run_id, "evaluate", 1.0, ""),  # all images seen, but no record yet
+        (jobs[2].run_id, "start", 0.0, ""),
+    ):
+        news.put(message)
+    with pytest.raises(
+        RuntimeError, match=r"exit codes -9, 1; .*14 runs are not done; .*--workers"
+    ) as caught:
+        _follow(jobs, store, news, [Ended(-9), Ended(1)], quiet=True)
+    lines = str(caught.value).splitlines()[1:]
+    assert lines[:3] == [
+        "  under way: 1b: row 1, seed 1",
+        "  under way: 1b: row 2, seed 2",
+        "  waiting: 1b: row 3, seed 3",
+    ]
+    assert lines[-1] == "  waiting: … and 2 more"
+    assert [state_of(job, store, store) for job in jobs[:4]] == ["missing", "failed", "failed", "missing"]
+    assert "1b: row 2, seed 2: its worker process died" in store.error_path(jobs[2].run_id).read_text()
+
+
+def test_a_worker_that_is_killed_after_its_record_lost_nothing(tmp_path):
+    store, jobs, news = Store(tmp_path), made_up_jobs(1), queue.Queue()
+    store.put(kept(jobs[0].run_id, 1.0))
+    news.put((jobs[0].run_id, "start", 0.0, ""))
+    assert _follow(jobs, store, news, [Ended(-9)], quiet=True) == 0
+    assert not store.error_path(jobs[0].run_id).exists()
+
+
+def test_a_worker_says_which_run_it_begins(tmp_path, monkeypatch):
+    (job,), todo, news = made_up_jobs(1), queue.Queue(), queue.Queue()
+    monkeypatch.setattr(campaign, "_die_with", lambda parent: None)
+    monkeypatch.setattr(campaign.signal, "signal", lambda *args: None)
+    monkeypatch.setattr("focalrepro.runs.run", lambda *args: kept(job.run_id, 1.0))
+    todo.put(job)
+    todo.put(None)
+    campaign._work(todo, news, tmp_path, "cpu", 0)
+    assert [news.get()[:2] for _ in range(2)] == [(job.run_id, "start"), (job.run_id, "done")]
+
+
+def test_real_workers_that_are_killed(data_root, tmp_path):
+    """As the kernel does where memory runs out, here before the first of them has begun."""
+
+    def kill():
+        wait_for(lambda: len(multiprocessing.active_children()) == 2, 60, "two workers")
+        for process in multiprocessing.active_children():
+            process.kill()
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    with pytest.raises(RuntimeError, match=r"exit codes -9, -9; .*\n  waiting: made: row, seed 0\n"):
+        run_missing(jobs_of(SMOKE, range(3)), Store(tmp_path), "cpu", workers=2, quiet=True)
+    killer.join()
+
+
+def test_a_number_of_workers_below_zero_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"--workers is -2; it must be 1 or more, or 0 for"):
+        run_missing(made_up_jobs(1), Store(tmp_path), "cpu", workers=-2)
+
+
+def test_take_over_copies_what_is_wanted_and_lacking(tmp_path):
     source, target = Store(tmp_path / "committed"), Store(tmp_path / "local")
     for name in ("aaa", "bbb", "unwanted"):
-        source.put(record(name, 1.0))
-    target.put(record("bbb", 2.0))
+        source.put(kept(name, 1.0))
+    target.put(kept("bbb", 2.0))
     jobs = [Job(name, Planned(RunConfig(), (("made", "row"),))) for name in ("aaa", "bbb", "nowhere")]
     assert take_over(jobs, source, target) == 1
     assert {r["run_id"]: r["metrics"]["AP"] for r in target.records()} == {"aaa": 1.0, "bbb": 2.0}
@@ -173,3 +259,77 @@ def test_a_frozen_backbones_maps_are_computed_once(data_root, tmp_path):
     record = run(jobs[0].config, "cpu")
     assert record["status"] == "done" and json.dumps(record, allow_nan=False)
     assert stamps == {p: p.stat().st_mtime_ns for folder in made for p in folder.iterdir()}
+
+
+# ---- what runs share
+
+
+class Broken:
+    """A model that fails at its second batch."""
+
+    used = (3,)
+    calls = 0
+
+    def to(self, *args, **more):
+        return self
+
+    def eval(self):
+        return self
+
+    def features(self, images):
+        self.calls += 1
+        if self.calls > 1:
+            raise RuntimeError("no memory")
+        return [torch.zeros(len(images), 4, 2, 2)]
+
+
+class Whole(Broken):
+    def features(self, images):
+        return [torch.ones(len(images), 4, 2, 2)]
+
+
+def compute(model, tiny, folder, batch=8):
+    features._compute(model, tiny[0], folder, torch.device("cpu"), progress=False, batch=batch)
+
+
+def test_a_crash_leaves_no_half_of_the_features(tiny, tmp_path):
+    with pytest.raises(RuntimeError, match="no memory"):
+        compute(Broken(), tiny, tmp_path / "cache" / "features-0")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_the_second_of_two_processes_throws_its_features_away(tiny, tmp_path):
+    folder = tmp_path / "features-0"
+
+    class Slow(Whole):
+        def features(self, images):
+            if not folder.exists():
+                compute(Whole(), tiny, folder)  # the other process, quicker
+                (folder / "first").touch()
+            return super().features(images)
+
+    compute(Slow(), tiny, folder)
+    assert {p.name for p in folder.iterdir()} == {"C3.npy", "done", "first"}
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_features_without_their_end_are_made_again(tiny, tmp_path):
+    folder = tmp_path / "features-0"
+    folder.mkdir()
+    (folder / "C3.npy").write_bytes(b"half")
+    compute(Whole(), tiny, folder)
+    assert (folder / "done").exists() and np.load(folder / "C3.npy").shape == (24, 2, 2, 4)
+
+
+def test_a_crash_leaves_no_half_of_the_pretrained_weights(tiny, tmp_path, monkeypatch):
+    state = {"b": torch.arange(6.0).view(2, 3), "a": torch.ones(2, dtype=torch.int64)}
+    monkeypatch.setattr(pretrain, "_pretrain", lambda *args: state)
+    monkeypatch.setattr(pretrain, "data_root", lambda: tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            pretrain.pretrained_weights("small", tiny[0], progress=False)
+    assert list((tmp_path / "cache").iterdir()) == []
+    path = pretrain.pretrained_weights("small", tiny[0], progress=False)
+    save_file(state, tmp_path / "plain")
+    assert path.read_bytes() == (tmp_path / "plain").read_bytes(), "as safetensors itself writes them"

@@ -4,6 +4,8 @@ import dataclasses
 import json
 import math
 import os
+import subprocess
+import sys
 import typing
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from scipy import stats
 from focalrepro import config as config_module
 from focalrepro import paper, results
 from focalrepro.ablations import ABLATIONS, get_ablation, plan
+from focalrepro.anchors import RATIOS, make_anchors
 from focalrepro.config import RunConfig, from_dict
 from focalrepro.profiles import PROFILES, get_profile
 from focalrepro.store import RunFileError, Store
@@ -47,11 +50,45 @@ def test_unknown_fields_come_with_a_hint():
         *(("image_size", 0), ("batch_size", 0), ("steps", 0), ("topk", 0), ("anchor_scales", 0)),
         *(("train_images", -1), ("warmup", -1), ("head_convs", -1), ("box_beta", 0.0), ("anchor_size", 0.0)),
         *(("score_threshold", 0.0), ("score_threshold", 1.0)),
+        *(("nms", 5.0), ("nms", -1.0), ("max_detections", -1), ("max_detections", 0), ("seed", -1)),
+        *(("momentum", -3.0), ("momentum", 1.0), ("weight_decay", -1.0), ("box_weight", -1.0)),
+        *(("lr", math.inf), ("gamma", math.inf), ("beta", math.nan), ("beta", -math.inf)),
+        *(("box_weight", math.nan), ("weight_decay", math.inf), ("anchor_size", math.inf)),
+        *(("pos_iou", 7.0), ("pos_iou", 0.0), ("neg_iou", -0.1), ("best_iou", -5.0), ("best_iou", 1.1)),
+        *(("anchor_ratios", 2), ("anchor_ratios", 0), ("last_level", 40), ("last_level", 9)),
+        *(("image_size", 100), ("image_size", 257)),
     ],
 )
 def test_wrong_values_name_their_field(field, value):
     with pytest.raises(ValueError, match=rf"RunConfig\.{field} is "):
         RunConfig().replace(**{field: value})
+
+
+def is_refused(make, *args, **more):
+    try:
+        make(*args, **more)
+    except ValueError:
+        return True
+    return False
+
+
+def test_what_a_config_takes_is_what_the_anchors_take():
+    """The config is checked without torch, so what it says of anchors and image sizes is said twice."""
+    assert {n for n in range(9) if not is_refused(RunConfig, anchor_ratios=n)} == set(RATIOS)
+    for size in range(64, 200):
+        refused = is_refused(RunConfig, image_size=size, first_level=4, last_level=6)
+        assert refused == is_refused(make_anchors, size, (4, 5, 6))
+    for size in (96, 128, 160, 192, 256):  # the sides of Table 1e
+        assert RunConfig(image_size=size).image_size == size
+
+
+@pytest.mark.parametrize(("size", "most"), [(64, 6), (96, 7), (128, 7), (160, 8), (256, 8)])
+def test_the_coarsest_level_has_an_anchor_in_the_image(size, most):
+    assert RunConfig(image_size=size, last_level=most).levels[-1] == most
+    coarsest = make_anchors(size, (3, most)).boxes[-1]
+    assert coarsest.view(2, 2).mean(0).max() < size, "its centre is in the image"
+    with pytest.raises(ValueError, match=f"last_level is {most + 1}; it must be at most {most} for {size}²"):
+        RunConfig(image_size=size, last_level=most + 1)
 
 
 def test_a_random_backbone_cannot_be_frozen():
@@ -77,6 +114,10 @@ def other_value(field, value, hint):
         return options[(options.index(value) + 1) % len(options)]
     if hint is bool:
         return not value
+    if field == "anchor_ratios":
+        return 1
+    if field == "image_size":  # stays a multiple of the finest stride
+        return value + 8
     return {int: lambda: value + 1, float: lambda: value * 0.9 or 0.1, str: lambda: value + "x"}[hint]()
 
 
@@ -91,6 +132,14 @@ def test_every_field_is_part_of_the_id():
         ids.add(changed.run_id(TRAIN, VAL))
     ids |= {base.run_id(VAL, VAL), base.run_id(TRAIN, TRAIN)}
     assert len(ids) == len(dataclasses.fields(RunConfig)) + 3
+
+
+@pytest.mark.parametrize("folder", sorted((Path(__file__).parents[1] / "results").glob("*/runs")))
+def test_committed_records_are_whole_and_keep_their_ids(folder, monkeypatch):
+    for record in Store(folder).records():
+        monkeypatch.setattr(config_module, "TRAINING_VERSION", record["training_version"])
+        digests = [record["data"][split]["digest"] for split in ("train", "val")]
+        assert from_dict(record["config"]).run_id(*digests) == record["run_id"]
 
 
 def test_ids_stay_what_they_are(monkeypatch):
@@ -115,7 +164,7 @@ def test_the_id_depends_on_values_alone():
 # ---- Store
 
 
-def record(config=None, ap=30.0, status="done", replicates=(), **more):
+def record(config=None, ap=30.0, status="done", replicates=(29.0, 31.0), **more):
     config = config or RunConfig()
     return {
         "run_id": config.run_id(TRAIN, VAL),
@@ -164,6 +213,33 @@ def without(key):
         (lambda r: r | {"config": r["config"] | {"gama": 1}}, "config: .*gama; did you mean gamma"),
         (lambda r: r | {"config": r["config"] | {"gamma": "2"}}, "config: RunConfig.gamma is '2'"),
         (lambda r: [r], "field 'run_id' is missing"),
+        (without("bootstrap"), "field 'bootstrap' is missing"),
+        (lambda r: r | {"bootstrap": {}}, "field 'bootstrap.AP' is missing"),
+        *(
+            (
+                lambda r, wrong=wrong: r | {"bootstrap": {"AP": wrong}},
+                r"bootstrap\.AP is .*, not a list, not empty",
+            )
+            for wrong in ([], 3.0, ["x"], [True], [1.0, math.nan])
+        ),
+        (lambda r: r | {"metrics": []}, r"metrics is \[\], not an object"),
+        (lambda r: r | {"metrics": {"AP50": 1.0}}, "field 'metrics.AP' is missing"),
+        *(
+            (
+                lambda r, wrong=wrong: r | {"metrics": r["metrics"] | {"AP": wrong}},
+                r"metrics\.AP is .*, not a number or null",
+            )
+            for wrong in ("high", True, [30.0], math.inf)
+        ),
+        (
+            lambda r: r | {"metrics": r["metrics"] | {"AP50": "high"}},
+            r"metrics\.AP50 is 'high', not a number or null",
+        ),
+        (lambda r: r | {"seconds": {"total": None}}, r"seconds\.total is None, not a number"),
+        (lambda r: r | {"seconds": 12.5}, r"seconds is 12\.5, not an object"),
+        (lambda r: r | {"hardware": {"device": "cpu"}}, "field 'hardware.cpu' is missing"),
+        (lambda r: r | {"hardware": {"cpu": "a processor"}}, "field 'hardware.device' is missing"),
+        (lambda r: r | {"config": [1]}, r"config is \[1\], not an object"),
     ],
 )
 def test_a_file_that_is_no_record_is_named(tmp_path, change, message):
@@ -174,6 +250,15 @@ def test_a_file_that_is_no_record_is_named(tmp_path, change, message):
         with pytest.raises(RunFileError, match=message) as caught:
             read()
         assert str(path) in str(caught.value) and "delete the file" in str(caught.value)
+
+
+def test_what_may_be_null_or_absent(tmp_path):
+    """An AP without any object is null; fields that came later are not in older records."""
+    store = Store(tmp_path)
+    plain = record(replicates=[None, None])
+    plain["metrics"] = {"AP": None}
+    store.put(plain)
+    assert store.records() == [plain]
 
 
 @pytest.mark.parametrize("keep", [0, 1, 40, -3])
@@ -265,6 +350,18 @@ def test_overrides_reach_every_run():
     planned = plan(get_profile("coco256"), ["1b"], 1, "paper", train_images=7)
     assert {p.config.train_images for p in planned} == {7}
     assert {p.config.optimizer for p in planned} == {"sgd"}
+
+
+def test_an_unknown_loss_is_told_before_anything_is_trained():
+    profile = get_profile("quick")
+    odd = dataclasses.replace(profile, base=profile.base.replace(loss="focl"))
+    with pytest.raises(ValueError, match=r"loss is 'focl'; there are focal, focal_star, .*ohem"):
+        plan(odd, ["1a"], 1)
+
+
+def test_the_command_line_opens_without_torch():
+    code = "import sys, focalrepro.cli, focalrepro.ablations; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_unknown_names_list_the_known():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,10 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
+
+from focalrepro import cli, expected
+from focalrepro.notebooks import execute_all
+from focalrepro.status import print_status
 
 NOTEBOOKS = [p.stem for p in sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9]*.ipynb"))]
 
@@ -117,3 +122,104 @@ def test_committed_runs_are_taken_only_when_asked(reproduced, tmp_path):
     assert "1 done" in status and "6 committed" in status
     taken = focalrepro("run", "--profile", "smoke", "--reuse", str(results), env=fresh).stdout
     assert "12 finished runs taken" in taken and "13 done already" in taken
+
+
+# ---- options and files that are wrong: told at once, by name, and nothing is made
+
+
+@pytest.fixture
+def nothing_yet(tmp_path, monkeypatch):
+    """Empty folders for data and results."""
+    monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("FOCALREPRO_RESULTS", str(tmp_path / "results"))
+    return tmp_path
+
+
+def told(monkeypatch, capsys, *args):
+    """What the command line says of wrong input, with exit status 2."""
+    monkeypatch.setattr(sys, "argv", ["focalrepro", *args])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("run", "--seeds", "-1"), "--seeds is -1; it must be 1 or more, or 0 for"),
+        (("run", "--workers", "-2"), "--workers is -2; it must be 1 or more, or 0 for"),
+        (("run", "--limit", "-1"), "--limit is -1; it must be 1 or more, or 0 for all"),
+        (("run", "--device", "gpu"), "--device is 'gpu'; it must be auto, cpu, cuda or cuda:N"),
+        (("run", "--device", "cuda:x"), "--device is 'cuda:x'"),
+        (("reproduce", "--device", "cpu:0"), "--device is 'cpu:0'"),
+        (("bench", "--device", "mps"), "--device is 'mps'"),
+        (("status", "--seeds", "-1"), "--seeds is -1; it must be 1 or more, or 0 for"),
+        (("notebooks", "77"), "no notebook's name begins with '77'; there are 00_focal_loss, 01"),
+        (("notebooks", "00", "x"), "no notebook's name begins with 'x'"),
+        (("notebooks", "--profile", "typo"), "there is no profile 'typo'; there are smoke, quick"),
+        (("report", "--profile", "typo"), "there is no profile 'typo'; there are smoke, quick"),
+        (("verify", "--profile", "qick"), "there is no profile 'qick'; there are smoke, quick"),
+        (("verify", "--freeze", "--profile", "qick"), "there is no profile 'qick'; there are smoke, quick"),
+        (
+            ("verify", "--profile", "quick"),
+            "no expected results; make them with focalrepro verify --profile quick",
+        ),
+    ],
+)
+def test_wrong_input_is_named_before_anything_is_made(nothing_yet, monkeypatch, capsys, args, message):
+    assert message in told(monkeypatch, capsys, *args)
+    assert list(nothing_yet.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["auto", "cpu", "cuda", "cuda:0", "cuda:12"])
+def test_devices_that_there_may_be(name):
+    cli.check_device(name)
+
+
+def test_a_notebook_is_chosen_by_how_its_name_begins(nothing_yet, monkeypatch):
+    monkeypatch.setattr("focalrepro.notebooks.execute", lambda source, target, profile: target)
+    made = execute_all("smoke", ("01", "00"), progress=False)
+    assert [p.stem for p in made] == NOTEBOOKS[:2]
+
+
+def test_status_prints_the_command_of_its_own_runs(data_root, nothing_yet, monkeypatch, capsys):
+    (nothing_yet / "data").mkdir()
+    for name in ("synthetic", "mine"):
+        (nothing_yet / "data" / name).symlink_to(data_root / "synthetic")
+    print_status("smoke", (), 2, "fast", "")
+    assert "  focalrepro run --profile smoke --seeds 2\n" in capsys.readouterr().out
+    print_status("coco256", ("1a",), 0, "paper", "mine")
+    command = "focalrepro run 1a --profile coco256 --seeds 1 --recipe paper --dataset mine"
+    assert f"  {command}\n" in capsys.readouterr().out
+
+
+GOOD = {"AP": 30.0, "low": 29.0, "high": 31.0, "seeds": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"rows": {"1a / α', "not readable as JSON"),
+        ("[]", "the field 'rows' is missing"),
+        ('{"rows": {}}', "the field 'rows' is missing, empty"),
+        (json.dumps({"rows": {"1a": {"high": 31.0}}}), "row '1a': the field 'low' is missing"),
+        (json.dumps({"rows": {"1a": GOOD | {"high": "31"}}}), "row '1a': high is '31', not a number"),
+        (json.dumps({"rows": {"1a": GOOD | {"low": float("nan")}}}), "row '1a': low is nan, not a number"),
+        (json.dumps({"rows": {"1a": 30.0}}), "row '1a': the field 'low' is missing"),
+    ],
+)
+def test_a_damaged_file_of_expected_results_is_named(nothing_yet, text, message):
+    path = nothing_yet / "results" / "quick" / "expected.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    for read in (lambda: expected.verify_profile("quick"), lambda: expected.compare("quick", [])):
+        with pytest.raises(ValueError, match=re.escape(message)) as caught:
+            read()
+        assert str(path) in str(caught.value)
+        assert "focalrepro verify --profile quick --freeze" in str(caught.value)
+
+
+def test_the_committed_expected_results_are_readable():
+    for profile in ("quick", "full-quick", "coco-cpu"):
+        assert expected.read_expected(profile)

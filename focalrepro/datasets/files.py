@@ -11,23 +11,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from focalrepro.files import write_atomic
+
 PARTIAL = ".partial-"
 _STALE_SECONDS = 24 * 3600
 
 
 def write_json(path: Path, value: object, indent: int | None = None) -> None:
-    """Write `value` as JSON to `path` in one step: readers see the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=PARTIAL, dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            json.dump(value, stream, indent=indent, ensure_ascii=False)
-            stream.write("\n")
-        os.chmod(temporary, 0o644)  # mkstemp makes files that only the owner can read
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    """Write `value` as JSON to `path` in one step: readers see the old file or the new one.
+
+    In the layout of a dataset's files, whose bytes must stay; records have theirs from `focalrepro.files`.
+    """
+    write_atomic(path, json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
 
 
 @contextmanager
