@@ -4,13 +4,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy import stats
 
 from focalrepro import seed_spread
 from focalrepro.ablations import ABLATIONS, get_ablation
 from focalrepro.profiles import get_profile
-from focalrepro.results import replicates, select, table
+from focalrepro.results import load_records, replicates, select, table
 
 Records = list[dict[str, Any]]
 
@@ -53,7 +52,8 @@ class Estimate:
 class Evidence:
     """The runs of a profile, by ablation and row; dataset: in place of the profile's own.
 
-    seeds: how far AP moves with the seed, from all rows.
+    seeds: how far AP moves with the seed, from all rows; where none has a second seed, from the committed results of
+    the profile (`borrowed`), since the same training moves as far wherever it is run.
     """
 
     def __init__(self, records: Records, profile: str, dataset: str = "") -> None:
@@ -62,8 +62,11 @@ class Evidence:
         self.rows: dict[str, dict[str, Records]] = {
             name: select(records, profile, name, dataset=dataset) for name in ABLATIONS
         }
-        frames: list[pd.DataFrame] = [table(records, profile, name, dataset=dataset) for name in ABLATIONS]
-        self.seeds = seed_spread.fit(frames)
+        self.seeds = _spread_of(records, profile, dataset)
+        self.borrowed = not self.seeds.freedom and not dataset
+        if self.borrowed:
+            whole = get_profile(profile).whole or profile
+            self.seeds = _spread_of(load_records(whole, committed=True), whole)
 
     def whole(self, ablation: str) -> dict[str, Records] | None:
         """The rows of an ablation, None unless each has a run: the best of some rows is not the best of all."""
@@ -100,7 +103,8 @@ class Evidence:
             error = np.sqrt(total)
             half = float(stats.t.ppf(0.975, freedom)) * error
             p = 2 * stats.t.sf(abs(effect) / error, freedom) if error else float(effect == 0)
-            how = f"{n} seed{'s'[: n > 1]}; error of images and of seeds"
+            whose = ", theirs as in the committed results" if self.borrowed else ""
+            how = f"{n} seed{'s'[: n > 1]}; error of images and of seeds{whose}"
         else:
             error = np.sqrt(images)
             half = 1.96 * error + UNKNOWN_SEED_MARGIN
@@ -108,6 +112,10 @@ class Evidence:
             p = 2 * stats.norm.sf(beyond / error) if error else float(beyond == 0)
             how = f"1 seed: images, and ±{UNKNOWN_SEED_MARGIN} for the seed"
         return Estimate(effect, effect - half, effect + half, float(p), how, larger, n)
+
+
+def _spread_of(records: Records, profile: str, dataset: str = "") -> seed_spread.SeedSpread:
+    return seed_spread.fit([table(records, profile, name, dataset=dataset) for name in ABLATIONS])
 
 
 def holm(p_values: list[float]) -> list[float]:

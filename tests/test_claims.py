@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from focalrepro import seed_spread
+from focalrepro import evidence, seed_spread
 from focalrepro.ablations import get_ablation
 from focalrepro.claim_statistics import best_cross_entropy
 from focalrepro.claims import CLAIMS, QUESTIONS, judge_all, ledger
@@ -61,6 +61,19 @@ def test_one_seed_needs_more_than_the_usual_luck_of_a_seed():
     evidence = Evidence(records(lambda c: 30 + 2.0 * (c.gamma == 2), **one), "smoke")
     found = evidence.difference(evidence.row("1b", gamma=2.0), evidence.row("1a", alpha=0.75))
     assert found.high - found.effect > UNKNOWN_SEED_MARGIN and "1 seed" in found.how
+
+
+def test_one_seed_borrows_the_spread_of_the_committed_ones(monkeypatch):
+    kept = []
+    monkeypatch.setattr(evidence, "load_records", lambda profile, committed: kept)
+    one = records(lambda c: 30 + 4.0 * (c.gamma == 2), seeds=1, seed_sd=0.0)
+    found = []
+    for _ in range(2):
+        e = Evidence(one, "smoke")
+        found.append(e.difference(e.row("1b", gamma=2.0), e.row("1a", alpha=0.75)))
+        kept += records(lambda c: 30, seeds=3, seed_sd=3.0)
+    alone, borrowed = found
+    assert alone.low > 0 > borrowed.low and "committed" in borrowed.how and "committed" not in alone.how
 
 
 def test_pairing_by_image_takes_out_the_images_luck():
