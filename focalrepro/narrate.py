@@ -183,9 +183,15 @@ def calibration_verdict(profile: str) -> str:
     )
 
 
+def _judge_of(profile: str, names: Collection[str]) -> str:
+    """The profile that judges claims on these ablations: the one that runs the whole paper, where this one does not."""
+    p = get_profile(profile)
+    return p.whole if p.whole and not set(names) <= set(p.ablations) else profile
+
+
 def ledger(profile: str) -> str:
     """All claims with their verdicts, as on the results page of the profile, or of the one that runs the whole paper."""
-    judge_of = get_profile(profile).whole or profile
+    judge_of = _judge_of(profile, ABLATIONS)
     text = claims.ledger(results.records_or_committed(judge_of), judge_of)
     return text if judge_of == profile else f"{text}\n\n(As judged for profile `{judge_of}`.)"
 
@@ -196,8 +202,7 @@ def verdicts(profile: str, *names: str) -> str:
     The profile's own, or that of the profile which runs the whole paper where this one leaves an ablation to it. The
     p values are corrected over all claims of that page, not over those shown.
     """
-    p = get_profile(profile)
-    judge_of = p.whole if p.whole and not set(names) <= set(p.ablations) else profile
+    judge_of = _judge_of(profile, names)
     judged = claims.judge_all(results.records_or_committed(judge_of), judge_of)
     lines = ["| verdict | claim | effect (95 %) | by |", "|---|---|---|---|"]
     lines += [

@@ -17,7 +17,6 @@ from focalrepro.narrate_tables import recipe_changes
 from focalrepro.profiles import PROFILES, Profile, get_profile
 from focalrepro.results import (
     load_records,
-    pooled_sd,
     rank_correlation,
     runs_frame,
     select,
@@ -25,6 +24,7 @@ from focalrepro.results import (
     table,
     typical,
 )
+from focalrepro.seed_spread import pooled_sd
 from focalrepro.store import Store, results_root
 from focalrepro.verdicts import MARGIN, SHARE
 

@@ -184,19 +184,6 @@ def spread(found: list[dict[str, Any]]) -> dict[str, Any]:
     return {"low": max(low, 0.0), "high": high, "sd": sd, "interval_of": "bootstrap over images"}
 
 
-def pooled_sd(frames: list[pd.DataFrame]) -> tuple[float, int]:
-    """Standard deviation over seeds, pooled over rows, with its degrees of freedom (0: no row has two seeds).
-
-    Rows below 1 AP are left out: one that finds nothing has the same AP whatever its seed.
-    """
-    rows = pd.concat(frames).dropna(subset=["sd"]).drop_duplicates("run_ids")
-    rows = rows[rows["AP"] >= 1]
-    freedom = int((rows["seeds"] - 1).sum())
-    if not freedom:
-        return float("nan"), 0
-    return float(np.sqrt(((rows["seeds"] - 1) * rows["sd"] ** 2).sum() / freedom)), freedom
-
-
 def rank_correlation(frame: pd.DataFrame) -> tuple[float, int]:
     """Spearman's correlation of our AP with the paper's over the rows that have both, and their number."""
     both = frame.dropna(subset=["AP", "paper_AP"])

@@ -34,10 +34,25 @@ class SeedSpread:
         return (self.weight * self.variance + degrees * own) / (self.weight + degrees), self.weight + degrees
 
 
+def pooled_sd(frames: list[pd.DataFrame]) -> tuple[float, int]:
+    """Standard deviation over seeds, pooled over rows, with its degrees of freedom (0: no row has two seeds)."""
+    rows = _repeated(frames)
+    freedom = int((rows["seeds"] - 1).sum())
+    if not freedom:
+        return float("nan"), 0
+    return float(np.sqrt(((rows["seeds"] - 1) * rows["sd"] ** 2).sum() / freedom)), freedom
+
+
+def _repeated(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """Each row with two seeds or more that finds something, once though several tables have it."""
+    rows = pd.concat(frames).dropna(subset=["sd"]).drop_duplicates("run_ids")
+    return rows[rows["AP"] >= LEAST_AP]
+
+
 def fit(frames: list[pd.DataFrame]) -> SeedSpread:
     """The spread of a profile's rows; frames: of `results.table`."""
-    rows = pd.concat(frames).dropna(subset=["sd"]).drop_duplicates("run_ids")
-    rows = rows[(rows["AP"] >= LEAST_AP) & (rows["sd"] > 0)]
+    rows = _repeated(frames)
+    rows = rows[rows["sd"] > 0]  # equal to the last digit: no spread to take the logarithm of
     freedom = int((rows["seeds"] - 1).sum())
     if not freedom:
         return SeedSpread(float("nan"), 0.0, 0)
