@@ -123,7 +123,7 @@ def data(
     val_images: tuple[Path, ...] = (),
 ) -> int:
     """Prepares a dataset: generates the embedded one, imports or downloads COCO, or registers your own."""
-    from focalrepro.prepare import prepare_dataset
+    from focalrepro.data.prepare import prepare_dataset
 
     return prepare_dataset(
         dataset, from_, weights, name, train_annotations, train_images, val_annotations, val_images

@@ -16,7 +16,7 @@ import torch
 from scipy import stats
 
 from focalrepro.config import RunConfig
-from focalrepro.datasets import DetectionData
+from focalrepro.data import DetectionData
 from focalrepro.engines import new_step
 from focalrepro.results import select
 from focalrepro.train_data import batches

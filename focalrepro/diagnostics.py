@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from focalrepro.config import RunConfig
-from focalrepro.datasets import DetectionData
+from focalrepro.data import DetectionData
 from focalrepro.losses import signed_logits
 from focalrepro.match_table import MatchTable
 from focalrepro.matching import BACKGROUND

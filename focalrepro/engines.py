@@ -7,7 +7,7 @@ memory can stay; weights, optimizer state, α and γ are set anew in place.
 import torch
 
 from focalrepro.config import RunConfig
-from focalrepro.datasets import DetectionData
+from focalrepro.data import DetectionData
 from focalrepro.model import RetinaNet
 from focalrepro.train import Step, TrainData
 

@@ -12,7 +12,7 @@ from torchvision.ops import batched_nms
 from focalrepro import boxes as box_ops
 from focalrepro.anchors import AnchorGrid
 from focalrepro.config import RunConfig
-from focalrepro.datasets import DetectionData
+from focalrepro.data import DetectionData
 from focalrepro.detections import Detections
 from focalrepro.features import cached_features
 from focalrepro.train import OnStep, autocast, config_anchors

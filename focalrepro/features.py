@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from focalrepro.config import RunConfig
-from focalrepro.datasets import DetectionData, data_root
-from focalrepro.datasets.files import new_folder
+from focalrepro.data import DetectionData, data_root
+from focalrepro.files import new_folder
 from focalrepro.model import RetinaNet
 from focalrepro.progress import bar as progress_bar
 

@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from focalrepro import boxes as box_ops
 from focalrepro.anchors import anchor_shapes
 from focalrepro.config import RunConfig
-from focalrepro.datasets import DetectionData
+from focalrepro.data import DetectionData
 from focalrepro.detections import Detections
 from focalrepro.figures_style import BLUE, DARK, GREY, LINES, ORANGE, SKY, shades, styled
 from focalrepro.imbalance import Imbalance

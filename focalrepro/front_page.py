@@ -8,8 +8,7 @@ import pandas as pd
 
 from focalrepro.ablations import get_ablation
 from focalrepro.claims import CLAIMS, QUESTIONS, judge_all
-from focalrepro.datasets.registry import repo_root
-from focalrepro.files import write_atomic
+from focalrepro.files import repo_root, write_atomic
 from focalrepro.profiles import PROFILES
 from focalrepro.results import load_records, rank_correlation, table
 from focalrepro.verdicts import Claim, Verdict

@@ -10,7 +10,7 @@ import torch
 
 from focalrepro import boxes as box_ops
 from focalrepro.config import RunConfig
-from focalrepro.datasets import DetectionData
+from focalrepro.data import DetectionData
 from focalrepro.losses import focal_terms
 from focalrepro.matching import BACKGROUND, IGNORED, match_dataset
 from focalrepro.train import config_anchors

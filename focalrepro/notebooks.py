@@ -6,11 +6,9 @@ from pathlib import Path
 
 import papermill
 
-from focalrepro.datasets.registry import repo_root
-from focalrepro.files import write_atomic
+from focalrepro.files import repo_root, results_root, write_atomic
 from focalrepro.profiles import get_profile
 from focalrepro.progress import bar as progress_bar
-from focalrepro.store import results_root
 
 CELL_TIMEOUT = 3600  # seconds
 

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from focalrepro.config import RunConfig
-from focalrepro.datasets import DatasetError, DetectionData
+from focalrepro.data import DatasetError, DetectionData
 from focalrepro.runs import load_splits
 
 Records = Sequence[Mapping[str, Any]]

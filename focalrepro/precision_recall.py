@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from focalrepro.coco_ap import evaluate_coco
-from focalrepro.datasets import DetectionData
+from focalrepro.data import DetectionData
 from focalrepro.detections import Detections
 from focalrepro.match_table import match_table
 

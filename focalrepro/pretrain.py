@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from focalrepro.backbones import Normalise, make_backbone
-from focalrepro.datasets import DetectionData, data_root
+from focalrepro.data import DetectionData, data_root
 from focalrepro.files import write_atomic
 from focalrepro.progress import bar as progress_bar
 

@@ -6,7 +6,7 @@ import pandas as pd
 from focalrepro.ablations import get_ablation
 from focalrepro.anchors import anchor_shapes
 from focalrepro.config import RunConfig
-from focalrepro.datasets import DetectionData
+from focalrepro.data import DetectionData
 from focalrepro.narrate_tables import NONE
 from focalrepro.profiles import get_profile
 from focalrepro.results import table

@@ -12,7 +12,7 @@ from focalrepro.ablations import Ablation, get_ablation
 from focalrepro.claims import ledger
 from focalrepro.evidence import Evidence
 from focalrepro.figure_of import PLANES, figure_of
-from focalrepro.files import write_atomic
+from focalrepro.files import results_root, write_atomic
 from focalrepro.narrate_tables import recipe_changes
 from focalrepro.profiles import PROFILES, Profile, get_profile
 from focalrepro.results import (
@@ -25,7 +25,7 @@ from focalrepro.results import (
     typical,
 )
 from focalrepro.seed_spread import pooled_sd
-from focalrepro.store import Store, results_root
+from focalrepro.store import Store
 from focalrepro.verdicts import MARGIN, SHARE
 
 CAREFUL = {

@@ -7,11 +7,12 @@ from pathlib import Path
 from focalrepro import hardware
 from focalrepro.ablations import plan
 from focalrepro.campaign import check_count, run_missing, take_over, with_ids
+from focalrepro.data.prepare import ensure
 from focalrepro.expected import compare
-from focalrepro.prepare import ensure
+from focalrepro.files import results_root
 from focalrepro.profiles import get_profile
 from focalrepro.results import load_records
-from focalrepro.store import Store, results_root
+from focalrepro.store import Store
 
 
 def run_ablations(

@@ -14,7 +14,7 @@ from focalrepro.bootstrap import interval, replicates_of
 from focalrepro.coco_ap import category_names, summarise
 from focalrepro.config import TRAINING_VERSION, RunConfig, from_dict
 from focalrepro.cost import step_seconds
-from focalrepro.datasets import DetectionData, data_root, load
+from focalrepro.data import DetectionData, data_root, load
 from focalrepro.detections import Detections
 from focalrepro.diagnostics import calibration, loss_distribution
 from focalrepro.engines import Engines

@@ -3,16 +3,13 @@
 import fcntl
 import json
 import math
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from focalrepro.config import from_dict
-from focalrepro.datasets import data_root
-from focalrepro.datasets.registry import repo_root
-from focalrepro.files import write_atomic, write_json
+from focalrepro.files import data_root, results_root, write_atomic, write_json
 
 
 def is_number(value: object) -> bool:
@@ -60,12 +57,6 @@ OPTIONAL: dict[str, Kind] = {
 
 class RunFileError(ValueError):
     """A file that should hold a run's record does not."""
-
-
-def results_root(profile: str) -> Path:
-    """The committed results of a profile: $FOCALREPRO_RESULTS/<profile>, else results/<profile>/ in the checkout."""
-    given = os.environ.get("FOCALREPRO_RESULTS")
-    return (Path(given).resolve() if given else (repo_root() or Path.cwd()) / "results") / profile
 
 
 class Store:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from focalrepro.config import RunConfig
-from focalrepro.datasets import DetectionData
+from focalrepro.data import DetectionData
 from focalrepro.step import Step, autocast, make_optimizer
 from focalrepro.train_data import TrainData, batches, config_anchors
 

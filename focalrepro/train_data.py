@@ -9,7 +9,7 @@ from torch import Tensor
 from focalrepro.anchors import AnchorGrid, make_anchors
 from focalrepro.boxes import flip as flip_boxes
 from focalrepro.config import RunConfig
-from focalrepro.datasets import DetectionData
+from focalrepro.data import DetectionData
 from focalrepro.features import cached_features
 from focalrepro.matching import match_dataset
 

@@ -17,7 +17,7 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from focalrepro.anchors import AnchorGrid, make_anchors
 from focalrepro.config import RunConfig
-from focalrepro.datasets import DetectionData
+from focalrepro.data import DetectionData
 from focalrepro.model import RetinaNet
 from focalrepro.train import OnStep, TrainResult, autocast, make_optimizer, run_steps
 from focalrepro.train_data import SplitData

@@ -8,8 +8,8 @@ import torch
 if not torch.cuda.is_available():  # Triton reads this when it is first imported, which torchvision does
     os.environ["TRITON_INTERPRET"] = "1"
 
-from focalrepro.datasets import load
-from focalrepro.datasets.synthetic import generate
+from focalrepro.data import load
+from focalrepro.data.synthetic import generate
 
 torch.set_num_threads(1)
 

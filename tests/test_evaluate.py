@@ -7,7 +7,7 @@ from torch import nn
 
 from focalrepro.coco_ap import evaluate_coco
 from focalrepro.config import RunConfig
-from focalrepro.datasets import DetectionData
+from focalrepro.data import DetectionData
 from focalrepro.evaluate import detect, select
 from focalrepro.train import config_anchors
 

@@ -13,7 +13,7 @@ import torch
 from focalrepro import demonstration, figures, figures_data, figures_loss, narrate, results
 from focalrepro.ablations import GRID_ALPHAS, GRID_GAMMAS, get_ablation
 from focalrepro.config import RunConfig
-from focalrepro.datasets import DetectionData
+from focalrepro.data import DetectionData
 from focalrepro.detections import Detections
 from focalrepro.imbalance import measure
 from focalrepro.precision_recall import curves, median_class

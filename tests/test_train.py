@@ -14,7 +14,7 @@ from focalrepro.coco_ap import evaluate_coco
 from focalrepro.config import RunConfig
 from focalrepro.cost import step_seconds
 from focalrepro.criteria import box_loss, dense_box_loss, get_loss, smooth_l1
-from focalrepro.datasets import load
+from focalrepro.data import load
 from focalrepro.evaluate import detect
 from focalrepro.losses import detection_focal_loss
 from focalrepro.matching import IGNORED

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from focalrepro.datasets.registry import DESCRIPTOR
+from focalrepro.data.registry import DESCRIPTOR
 from focalrepro.evaluate import detect, milliseconds_per_image
 from focalrepro.model import RetinaNet
 from focalrepro.profiles import PROFILES

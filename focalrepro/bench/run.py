@@ -16,11 +16,10 @@ from focalrepro.bench.page import write_page
 from focalrepro.bench.scaling import evaluation_curves, training_curves
 from focalrepro.bench.training import bench_at_once, bench_cpu_training, bench_gpu_training
 from focalrepro.config import RunConfig
-from focalrepro.datasets.registry import prepared
-from focalrepro.files import write_json
-from focalrepro.prepare import EMBEDDED, ensure
+from focalrepro.data.prepare import EMBEDDED, ensure
+from focalrepro.data.registry import prepared
+from focalrepro.files import results_root, write_json
 from focalrepro.profiles import get_profile
-from focalrepro.store import results_root
 
 GPU_CONFIG = RunConfig(dataset=EMBEDDED, backbone="resnet50", weights="none", batch_size=64, anchor_size=2.0)
 

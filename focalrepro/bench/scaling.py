@@ -12,7 +12,7 @@ from focalrepro.bench.measure import Spread, seconds
 from focalrepro.bootstrap import bootstrap_weights, weighted_ap
 from focalrepro.coco_ap import evaluate_coco
 from focalrepro.config import RunConfig
-from focalrepro.datasets import load
+from focalrepro.data import load
 from focalrepro.match_table import match_table
 from focalrepro.train import train
 

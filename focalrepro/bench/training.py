@@ -17,7 +17,7 @@ from focalrepro.bench.limits import Limits
 from focalrepro.bench.measure import Row, Spread, seconds
 from focalrepro.bench.twin import TorchvisionLoop
 from focalrepro.config import RunConfig
-from focalrepro.datasets import load
+from focalrepro.data import load
 from focalrepro.model import RetinaNet
 from focalrepro.profiles import get_profile
 from focalrepro.train import train

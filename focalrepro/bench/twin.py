@@ -10,7 +10,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from focalrepro.anchors import RATIOS
 from focalrepro.backbones import IMAGENET_MEAN, IMAGENET_STD
 from focalrepro.config import RunConfig
-from focalrepro.datasets import DetectionData
+from focalrepro.data import DetectionData
 from focalrepro.model import RetinaNet
 from focalrepro.train import make_optimizer
 

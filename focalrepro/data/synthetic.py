@@ -22,10 +22,10 @@ from pathlib import Path
 
 import numpy as np
 
-from focalrepro.datasets.data import DatasetError
-from focalrepro.datasets.files import new_folder, write_json
-from focalrepro.datasets.registry import DESCRIPTOR
-from focalrepro.datasets.scenes import Glyphs, SceneConfig, draw_scene
+from focalrepro.data.registry import DESCRIPTOR
+from focalrepro.data.scenes import Glyphs, SceneConfig, draw_scene
+from focalrepro.data.split import DatasetError
+from focalrepro.files import new_folder, write_json
 
 NAME = "synthetic"
 # Raise it when the same parameters give other bytes.
@@ -83,7 +83,7 @@ def generate(
         flags = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in given.items())
         made_by = f"focalrepro data {NAME} {flags}"
         value = {"name": NAME, **parts, "weights": {}, "made_by": made_by, "parameters": parameters}
-        write_json(folder / DESCRIPTOR, value, indent=2)
+        write_json(folder / DESCRIPTOR, value)
     return final
 
 

@@ -16,8 +16,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from focalrepro.datasets.data import DatasetError
-from focalrepro.datasets.files import write_json
+from focalrepro.data.split import DatasetError
+from focalrepro.files import write_json
 from focalrepro.progress import bar as progress_bar
 
 

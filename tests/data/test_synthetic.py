@@ -3,17 +3,16 @@
 import hashlib
 import io
 import json
-import os
 import tarfile
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from focalrepro.datasets import DatasetError, load, synthetic
-from focalrepro.datasets.files import move_folder, new_folder, write_json
-from focalrepro.datasets.scenes import Glyphs, SceneConfig, draw_scene
-from focalrepro.datasets.synthetic import generate, split_digits, stored_png
+from focalrepro.data import DatasetError, load, synthetic
+from focalrepro.data.scenes import Glyphs, SceneConfig, draw_scene
+from focalrepro.data.synthetic import generate, split_digits, stored_png
+from focalrepro.files import move_folder, new_folder
 
 
 def contents(folder):
@@ -204,21 +203,3 @@ def test_a_failed_move_brings_the_old_folder_back(tmp_path):
     with pytest.raises(OSError):
         move_folder(tmp_path / "nowhere", final)
     assert (final / "a").read_text() == "old" and list(tmp_path.iterdir()) == [final]
-
-
-@pytest.mark.parametrize("indent", [None, 2])
-def test_json_of_datasets_is_written_as_ever_and_whole_or_not_at_all(tmp_path, monkeypatch, indent):
-    """Digests of datasets are of these bytes."""
-    path = tmp_path / "new" / "dataset.json"
-    value = {"name": "Zürich", "sizes": [1, 2.5, None], "of": {}, "same": []}
-    write_json(path, value, indent=indent)
-    assert path.read_bytes() == (json.dumps(value, indent=indent, ensure_ascii=False) + "\n").encode()
-
-    def fail(*args):
-        raise OSError("the disk is full")
-
-    before = path.read_bytes()
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="disk is full"):
-        write_json(path, {"name": "other"}, indent=indent)
-    assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]

@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from focalrepro.datasets.data import DatasetError
+from focalrepro.data.split import DatasetError
 
 Classes = Literal["all", "supercategories"]
 log = logging.getLogger(__name__)

@@ -13,11 +13,11 @@ import os
 import shutil
 from pathlib import Path
 
-from focalrepro.datasets.annotations import Annotations, read_annotations
-from focalrepro.datasets.data import DatasetError
-from focalrepro.datasets.files import new_folder, write_json
-from focalrepro.datasets.registry import DESCRIPTOR, repo_root
-from focalrepro.datasets.sources import TarSource, locate
+from focalrepro.data.annotations import Annotations, read_annotations
+from focalrepro.data.registry import DESCRIPTOR
+from focalrepro.data.sources import TarSource, locate
+from focalrepro.data.split import DatasetError
+from focalrepro.files import new_folder, repo_root, write_json
 
 NAME = "coco256"
 SIDE = 256
@@ -61,7 +61,7 @@ def finish(folder: Path, images: dict[str, list[str]], weights: Path | None, mad
         for split, official in SPLITS.items()
     }
     value = {"name": NAME, **parts, "weights": {}, "made_by": made_by}
-    write_json(folder / DESCRIPTOR, value, indent=2)
+    write_json(folder / DESCRIPTOR, value)
     if weights is None:
         log.warning("%s: no backbone weights; %s", folder, WEIGHTS_NOTE)
     else:
@@ -73,7 +73,7 @@ def add_weights(folder: Path, weights: Path) -> None:
     check_weights(weights)
     take(weights, folder / WEIGHTS)
     value = json.loads((folder / DESCRIPTOR).read_text(encoding="utf-8"))
-    write_json(folder / DESCRIPTOR, {**value, "weights": {"resnet50v2": WEIGHTS}}, indent=2)
+    write_json(folder / DESCRIPTOR, {**value, "weights": {"resnet50v2": WEIGHTS}})
 
 
 def import_coco256(

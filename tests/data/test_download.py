@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
-from focalrepro.datasets import DatasetError, coco256, download, load, weights_path
-from focalrepro.datasets.download import Retry, download_coco256
+from focalrepro.data import DatasetError, coco256, download, load, weights_path
+from focalrepro.data.download import Retry, download_coco256
 
 IDS = {"train2017": [9, 25, 30, 34, 36], "val2017": [139, 285]}
 WIDTH, HEIGHT = 64, 48

@@ -23,12 +23,12 @@ import pooch
 import requests
 from PIL import Image
 
-from focalrepro.datasets import coco256
-from focalrepro.datasets.annotations import Annotations, read_annotations
-from focalrepro.datasets.data import DatasetError
-from focalrepro.datasets.files import move_folder, write_json
-from focalrepro.datasets.pixels import squash
-from focalrepro.datasets.registry import DESCRIPTOR
+from focalrepro.data import coco256
+from focalrepro.data.annotations import Annotations, read_annotations
+from focalrepro.data.pixels import squash
+from focalrepro.data.registry import DESCRIPTOR
+from focalrepro.data.split import DatasetError
+from focalrepro.files import move_folder, write_json
 from focalrepro.progress import bar as progress_bar
 
 BASE_IMAGES = "http://images.cocodataset.org"

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from focalrepro.datasets import DatasetError, data_root, load, registry, weights_path
-from focalrepro.datasets import pixels as pixels_module
-from focalrepro.datasets.coco import load_coco
-from focalrepro.datasets.sources import FolderSource
+from focalrepro import files
+from focalrepro.data import DatasetError, data_root, load, load_coco, registry, weights_path
+from focalrepro.data import pixels as pixels_module
+from focalrepro.data.sources import FolderSource
 
 CATEGORIES = [
     {"id": 3, "name": "car", "supercategory": "vehicle"},
@@ -509,8 +509,8 @@ def test_what_is_not_prepared_says_how_to_prepare_it(made, tmp_path):
 def test_data_root_is_the_checkouts_unless_told(monkeypatch, tmp_path):
     monkeypatch.delenv("FOCALREPRO_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
-    expected = registry.repo_root()
+    expected = files.repo_root()
     assert data_root() == (expected or tmp_path) / "data"
     assert expected is None or (expected / "pyproject.toml").is_file()
-    monkeypatch.setattr(registry, "repo_root", lambda: None)
+    monkeypatch.setattr(files, "repo_root", lambda: None)
     assert data_root() == tmp_path / "data"

@@ -5,17 +5,17 @@ The embedded digits, COCO and a user's own data are all such folders, so one fun
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from focalrepro.datasets.annotations import Classes, read_annotations
-from focalrepro.datasets.coco import load_coco
-from focalrepro.datasets.data import DatasetError, DetectionData
-from focalrepro.datasets.files import write_json
-from focalrepro.datasets.sources import locate, open_sources
+from focalrepro.data.annotations import Classes, Targets, make_targets, read_annotations
+from focalrepro.data.pixels import load_pixels
+from focalrepro.data.sources import locate, open_sources
+from focalrepro.data.split import DatasetError, DetectionData
+from focalrepro.files import data_root, write_json
 
 DESCRIPTOR = "dataset.json"
 SPLITS = ("train", "val")
@@ -25,20 +25,6 @@ COMMANDS = {
 }
 # Folders of the data root that are no datasets.
 _RESERVED = {"cache", "runs", "manifests", "downloads"}
-
-
-def repo_root() -> Path | None:
-    """The checkout that this package lies in, or None if it is installed elsewhere."""
-    parent = Path(__file__).resolve().parents[2]
-    return parent if (parent / "pyproject.toml").is_file() else None
-
-
-def data_root() -> Path:
-    """Where datasets lie: $FOCALREPRO_DATA, else `data/` of the checkout, else `data/` of the current folder."""
-    given = os.environ.get("FOCALREPRO_DATA")
-    if given:
-        return Path(given).expanduser().resolve()
-    return (repo_root() or Path.cwd()) / "data"
 
 
 def prepared(root: Path | None = None) -> list[str]:
@@ -166,9 +152,62 @@ def register(
             "a label must mean the same in both, so give them the same list"
         )
     descriptor |= {"weights": {}, "made_by": f"focalrepro data register --name {name}"}
-    write_json(root / name / DESCRIPTOR, descriptor, indent=2)
+    write_json(root / name / DESCRIPTOR, descriptor)
     return root / name
 
 
 def _is_name(name: str) -> bool:
     return bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name)) and name not in _RESERVED
+
+
+def load_coco(
+    annotations: Path,
+    images: Sequence[Path],
+    size: int,
+    *,
+    name: str,
+    split: str,
+    limit: int = 0,
+    classes: Classes = "all",
+    cache: Path,
+    progress: bool = True,
+) -> DetectionData:
+    """Load one split of any COCO-format detection dataset, squashed to size×size pixels.
+
+    `images` are folders and uncompressed tar files, mixed as one likes; an image is found by its path or base
+    name in them.  `limit` keeps the images of lowest id (0: all).  `classes="supercategories"` merges classes.
+    The decoded pixels are kept in `cache`, so only the first load of a selection takes long.
+
+    Raises DatasetError, naming the file, the entry and the mend, if anything is missing or malformed.
+    """
+    if size < 1:
+        raise DatasetError(f"size is {size}: give the side of the squashed images in pixels")
+    found = read_annotations(Path(annotations)).first(limit)
+    targets = make_targets(found, size, classes)
+    files = locate([image["file_name"] for image in found.images], open_sources(images, Path(cache)))
+    pixels, pixels_digest = load_pixels(files, size, Path(cache), progress)
+    return DetectionData(
+        name=name,
+        split=split,
+        images=pixels,
+        boxes=targets.boxes,
+        labels=targets.labels,
+        sizes=targets.sizes,
+        image_ids=targets.image_ids,
+        categories=targets.categories,
+        coco=targets.coco,
+        digest=_digest(pixels_digest, targets),
+        pixels_digest=pixels_digest,
+    )
+
+
+def _digest(pixels_digest: str, targets: Targets) -> str:
+    """sha256 over pixels' sources and frame, targets, and what evaluation reads; no path, no description."""
+    key = hashlib.sha256(f"detection 1 {pixels_digest}\n".encode())
+    for array in (targets.boxes, targets.labels, targets.sizes, targets.image_ids):
+        key.update(f"{array.dtype} {array.shape}\n".encode())
+        key.update(array.tobytes())
+    judged = ("image_id", "category_id", "bbox", "area", "iscrowd")
+    truth = [[annotation[field] for field in judged] for annotation in targets.coco["annotations"]]
+    key.update(json.dumps([targets.categories, truth]).encode())
+    return key.hexdigest()

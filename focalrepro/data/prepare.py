@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from focalrepro.datasets import DatasetError, data_root
-from focalrepro.datasets.registry import describe, prepared, register
+from focalrepro.data import DatasetError, data_root
+from focalrepro.data.registry import describe, prepared, register
 
 EMBEDDED = "synthetic"
 
@@ -11,7 +11,7 @@ EMBEDDED = "synthetic"
 def ensure(dataset: str) -> None:
     """Generates the embedded dataset where it is absent; DatasetError says how to get any other."""
     if dataset == EMBEDDED:
-        from focalrepro.datasets.synthetic import generate
+        from focalrepro.data.synthetic import generate
 
         generate(data_root())
     describe(dataset)
@@ -36,8 +36,8 @@ def prepare_dataset(
         ensure(dataset)
         folder = root / EMBEDDED
     elif dataset == "coco256":
-        from focalrepro.datasets.coco256 import import_coco256
-        from focalrepro.datasets.download import download_coco256
+        from focalrepro.data.coco256 import import_coco256
+        from focalrepro.data.download import download_coco256
 
         if source:
             folder = import_coco256(source, root, weights=weights)

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from focalrepro.datasets.data import DatasetError
-from focalrepro.datasets.files import new_folder
-from focalrepro.datasets.sources import ImageFile, hash_files
+from focalrepro.data.sources import ImageFile, hash_files
+from focalrepro.data.split import DatasetError
+from focalrepro.files import new_folder
 from focalrepro.progress import bar as progress_bar
 
 # Raise it when `to_rgb` or `squash` would give other pixels for the same file.
