@@ -14,8 +14,8 @@ import torch
 
 from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData, data_root
+from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.files import new_folder
-from focalrepro.model import RetinaNet
 from focalrepro.progress import bar as progress_bar
 
 FEATURES_VERSION = 2
