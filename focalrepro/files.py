@@ -1,17 +1,19 @@
 """Where files lie, and writing them so that a crash at any moment leaves the old one or the new one, never half."""
 
+import errno
+import fcntl
 import json
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-PARTIAL = ".partial-"
-_STALE_SECONDS = 24 * 3600
+import numpy as np
+
+UNFINISHED = ".unfinished-"
 
 
 def repo_root() -> Path | None:
@@ -62,24 +64,24 @@ def new_folder(final: Path, *, replace: bool = True) -> Iterator[Path]:
     """Give a temporary folder beside `final`; it takes that name if the block ends well, and goes if not.
 
     With `replace`, a folder that already has the name gives way.  Without, the first writer wins: whoever
-    loses the race has made the same content and throws it away.
+    loses the race has made the same content and throws it away.  What killed processes left is removed first.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
-    _remove_stale(final.parent)
-    temporary = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=final.parent))
-    os.chmod(temporary, 0o755)
+    _remove_abandoned(final.parent)
+    temporary, lock = _locked_folder(final.parent)
     try:
         yield temporary
         move_folder(temporary, final, replace=replace)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        os.close(lock)
 
 
 def move_folder(folder: Path, final: Path, *, replace: bool = True) -> None:
     """Give `folder` the name `final`.  A non-empty folder cannot be renamed over, so an old one steps aside."""
     old = None
     if final.exists() and replace:
-        old = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=final.parent)) / "old"
+        old = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=final.parent)) / "old"
         os.replace(final, old)
     try:
         os.rename(folder, final)
@@ -93,11 +95,51 @@ def move_folder(folder: Path, final: Path, *, replace: bool = True) -> None:
             shutil.rmtree(old.parent, ignore_errors=True)
 
 
-def _remove_stale(parent: Path) -> None:
-    """Remove what killed processes left here more than a day ago (a decoded dataset can be many gigabytes)."""
-    for path in parent.glob(PARTIAL + "*"):
+def _locked_folder(parent: Path) -> tuple[Path, int]:
+    """A new temporary folder and the open file whose lock ends with this process, however that ends."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=parent))
         try:
-            if path.is_dir() and time.time() - path.stat().st_mtime > _STALE_SECONDS:
-                shutil.rmtree(path, ignore_errors=True)
+            lock = os.open(folder, os.O_RDONLY)
+            with suppress(OSError):  # some network file systems lock no folders, and then none is taken for dead
+                fcntl.flock(lock, fcntl.LOCK_EX)
         except FileNotFoundError:
-            continue  # its owner was quicker
+            continue  # another process took it for abandoned before it was locked
+        if folder.exists():
+            folder.chmod(0o755)
+            return folder, lock
+        os.close(lock)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Remove the temporary folders that nobody holds any more (a decoded dataset can be many gigabytes)."""
+    for folder in parent.glob(UNFINISHED + "*"):
+        with suppress(OSError):  # held by its owner, or gone already
+            lock = os.open(folder, os.O_RDONLY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+def new_array(path: Path, shape: tuple[int, ...], dtype: type) -> np.memmap:
+    """A new .npy file mapped for writing, its room on the disk taken before a byte of it is written.
+
+    A mapped file that runs out of disk ends the process with a bus error instead of an exception.
+    Errors: OSError that names the file, its size and the mend.
+    """
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    size = path.stat().st_size
+    try:
+        if hasattr(os, "posix_fallocate"):
+            with open(path, "r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, size)
+        elif shutil.disk_usage(path.parent).free < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        what = f"no room for {size / 1e6:,.0f} MB ({error.strerror}); free some, or put the data on another disk"
+        raise OSError(error.errno, f"{what} with FOCALREPRO_DATA", str(path)) from error
+    return array

@@ -9,17 +9,82 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Literal
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired
 
 import numpy as np
+from pydantic import AfterValidator, FailFast, Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from focalrepro.data.split import DatasetError
 
 Classes = Literal["all", "supercategories"]
 log = logging.getLogger(__name__)
+
+
+def _stays_inside(name: str) -> str:
+    """A file name must stay within the image folder, whichever system reads it, and name something in it."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    if ".." in parts or name.startswith(("/", "\\")) or PureWindowsPath(name).drive or "\0" in name:
+        raise ValueError("leaves the image folder")
+    if not parts:
+        raise ValueError("names no file")
+    return name
+
+
+Id = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
+Side = Annotated[int, Field(strict=True, ge=1, lt=2**31)]
+Pixels = Annotated[float, Field(strict=True, ge=-1e9, le=1e9)]
+Text = Annotated[str, Field(strict=True, min_length=1)]
+
+
+class _Image(TypedDict):
+    id: Id
+    file_name: Annotated[Text, AfterValidator(_stays_inside)]
+    height: Side
+    width: Side
+
+
+class _Category(TypedDict):
+    id: Id
+    name: Text
+    supercategory: NotRequired[Any]
+
+
+class _Annotation(TypedDict):
+    id: Id
+    image_id: Id
+    category_id: Id
+    bbox: Annotated[list[Pixels], Field(min_length=4, max_length=4)]
+    area: NotRequired[Annotated[float, Field(strict=True, ge=-1e18, le=1e18)]]
+    iscrowd: NotRequired[Annotated[int, Field(ge=0, le=1)]]
+
+
+class _File(TypedDict):
+    images: Annotated[list[_Image], Field(min_length=1), FailFast()]
+    annotations: Annotated[list[_Annotation], FailFast()]
+    categories: Annotated[list[_Category], Field(min_length=1), FailFast()]
+    info: NotRequired[Any]
+
+
+_FILE = TypeAdapter(_File)
+# What a field must be, as a message says it.
+WANTED = {
+    "images": "a list of at least one image",
+    "annotations": "a list",
+    "categories": "a list of at least one category",
+    "id": "an integer of 64 bits",
+    "image_id": "the integer id of an image",
+    "category_id": "the integer id of a category",
+    "file_name": "a path relative to the image folder, without `..`",
+    "height": "a size in pixels, an integer from 1 up",
+    "width": "a size in pixels, an integer from 1 up",
+    "name": "the category's name",
+    "bbox": "four finite numbers, [x, y, width, height] in pixels",
+    "area": "a finite number (or absent, to mean width × height)",
+    "iscrowd": "0 or 1 (or absent, to mean 0)",
+}
 
 
 @dataclass(frozen=True)
@@ -45,8 +110,7 @@ class Annotations:
         )
 
 
-@dataclass(frozen=True)
-class Targets:
+class Targets(NamedTuple):
     """The annotations as arrays for training and as a COCO dict for evaluation; see `DetectionData`."""
 
     boxes: np.ndarray
@@ -57,34 +121,44 @@ class Targets:
     coco: dict
 
 
-# ---------------------------------------------------------------------------------------------- reading
-
-
 def read_annotations(path: Path) -> Annotations:
     """Read and check a COCO-format detection file.
 
     Raises DatasetError naming the file, the entry and field, and the mend.
     """
     path = Path(path)
+    if not path.is_file():  # also a pipe or a socket, whose reading would never end
+        raise DatasetError(f"{path}: no such annotation file, or no regular one; check the path")
     try:
         raw = json.loads(path.read_text(encoding="utf-8"), object_hook=_without_outline)
-    except FileNotFoundError:
-        raise DatasetError(f"{path}: no such annotation file; check the path") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: not readable as JSON ({error}); export or fetch it again") from error
     if not isinstance(raw, dict):
         raise DatasetError(f"{path}: holds a {type(raw).__name__}, a COCO file is an object with `images`, …")
-    for field in ("images", "annotations", "categories"):
-        if not isinstance(raw.get(field), list):
-            raise DatasetError(f"{path}: `{field}` is missing or not a list; this is no COCO detection file")
-    check = _Checker(path)
-    images = sorted(check.images(raw["images"]), key=lambda image: image["id"])
-    categories = sorted(check.categories(raw["categories"]), key=lambda category: category["id"])
-    known_images = {image["id"] for image in images}
-    known_categories = {category["id"] for category in categories}
-    annotations = check.annotations(raw["annotations"], known_images, known_categories)
-    info = raw.get("info")
-    return Annotations(path, info if isinstance(info, dict) else {}, images, annotations, categories)
+    try:
+        found = _FILE.validate_python(raw)
+    except ValidationError as error:
+        raise DatasetError(f"{path}: {describe_fault(error, WANTED)}") from None
+    for kind in ("images", "categories", "annotations"):
+        _refuse_doubles(path, kind, found[kind], "id", "ids must be unique")
+    _refuse_doubles(path, "categories", found["categories"], "name", "merge the two, or rename one")
+    for kind in ("images", "categories"):
+        field, known = (
+            {"images": "image_id", "categories": "category_id"}[kind],
+            {e["id"] for e in found[kind]},
+        )
+        for index, entry in enumerate(found["annotations"]):
+            if entry[field] not in known:
+                raise DatasetError(
+                    f"{path}: annotations[{index}].{field}: none of the {kind} has the id {entry[field]}; "
+                    f"add it to `{kind}` or remove the annotation"
+                )
+    for entry in found["annotations"]:
+        entry.setdefault("area", entry["bbox"][2] * entry["bbox"][3])
+        entry.setdefault("iscrowd", 0)
+    images, categories = (sorted(found[kind], key=lambda e: e["id"]) for kind in ("images", "categories"))
+    info = found.get("info")
+    return Annotations(path, info if isinstance(info, dict) else {}, images, found["annotations"], categories)
 
 
 def _without_outline(entry: dict) -> dict:
@@ -93,117 +167,31 @@ def _without_outline(entry: dict) -> dict:
     return entry
 
 
-class _Checker:
-    """Checks entries of one file, so that every complaint names the file, the entry and the mend."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def fail(self, where: str, what: str, mend: str) -> DatasetError:
-        return DatasetError(f"{self.path}: {where}: {what}; {mend}")
-
-    def integer(self, entry: dict, field: str, where: str) -> int:
-        if field not in entry:
-            raise self.fail(where, f"`{field}` is missing", f"add an integer `{field}`")
-        value = entry[field]
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise self.fail(f"{where}.{field}", f"{value!r} is not an integer", "write it as a whole number")
-        return value
-
-    def unique(self, entries: list, kind: str) -> list[tuple[int, str, dict]]:
-        """[(id, "kind[index]", entry)], with every id present, an integer and there once."""
-        seen: dict[int, int] = {}
-        out = []
-        for index, entry in enumerate(entries):
-            where = f"{kind}[{index}]"
-            if not isinstance(entry, dict):
-                raise self.fail(
-                    where, f"is a {type(entry).__name__}, not an object", "remove or mend the entry"
-                )
-            key = self.integer(entry, "id", where)
-            if key in seen:
-                raise self.fail(
-                    f"{where}.id", f"{key} is also {kind}[{seen[key]}]'s id", "ids must be unique"
-                )
-            seen[key] = index
-            out.append((key, where, entry))
-        return out
-
-    def images(self, entries: list) -> list[dict]:
-        out = []
-        for key, where, entry in self.unique(entries, "images"):
-            name = entry.get("file_name")
-            if not isinstance(name, str) or not name:
-                raise self.fail(where, "`file_name` is missing or empty", "add the image's file name")
-            self.inside(name, where)
-            sides = {field: self.integer(entry, field, where) for field in ("height", "width")}
-            for field, value in sides.items():
-                if value <= 0:
-                    raise self.fail(f"{where}.{field}", f"is {value}", "give the image's size in pixels")
-            out.append({"id": key, "file_name": name, **sides})
-        if not out:
-            raise self.fail("images", "the list is empty", "a dataset needs at least one image")
-        return out
-
-    def inside(self, name: str, where: str) -> None:
-        """A file name must stay within the image folder, whichever system reads it."""
-        parts = PurePosixPath(name.replace("\\", "/")).parts
-        if ".." in parts or name.startswith(("/", "\\")) or PureWindowsPath(name).drive or "\0" in name:
-            mend = "give a path relative to the image folder, without `..`"
-            raise self.fail(f"{where}.file_name", f"{name!r} leaves the image folder", mend)
-
-    def categories(self, entries: list) -> list[dict]:
-        out = []
-        for key, where, entry in self.unique(entries, "categories"):
-            name = entry.get("name")
-            if not isinstance(name, str) or not name:
-                raise self.fail(where, "`name` is missing or empty", "add the category's name")
-            group = entry.get("supercategory")
-            out.append({"id": key, "name": name, "supercategory": group if isinstance(group, str) else ""})
-        if not out:
-            raise self.fail("categories", "the list is empty", "a dataset needs at least one category")
-        return out
-
-    def annotations(self, entries: list, images: set[int], categories: set[int]) -> list[dict]:
-        out = []
-        for _, where, entry in self.unique(entries, "annotations"):
-            image = self.integer(entry, "image_id", where)
-            if image not in images:
-                mend = "add the image to `images` or remove the annotation"
-                raise self.fail(f"{where}.image_id", f"no image has the id {image}", mend)
-            category = self.integer(entry, "category_id", where)
-            if category not in categories:
-                mend = "add it to `categories` or remove the annotation"
-                raise self.fail(f"{where}.category_id", f"no category has the id {category}", mend)
-            box = entry.get("bbox")
-            if not (isinstance(box, list) and len(box) == 4 and all(_is_finite(v) for v in box)):
-                mend = "write it as [x, y, width, height] in pixels"
-                raise self.fail(f"{where}.bbox", f"{box!r} is not four finite numbers", mend)
-            area = entry.get("area", box[2] * box[3])
-            if not _is_finite(area):
-                raise self.fail(
-                    f"{where}.area", f"{area!r} is not a number", "remove it to use width × height"
-                )
-            crowd = entry.get("iscrowd", 0)
-            if crowd not in (0, 1):
-                raise self.fail(f"{where}.iscrowd", f"{crowd!r} is neither 0 nor 1", "remove it to mean 0")
-            out.append(
-                {
-                    "image_id": image,
-                    "category_id": category,
-                    "bbox": [float(v) for v in box],
-                    "area": float(area),
-                    "iscrowd": int(crowd),
-                }
-            )
-        return out
+def describe_fault(error: ValidationError, wanted: dict[str, str]) -> str:
+    """The first fault of a checked file in one line: its place, what is there, and what `wanted` says of the field."""
+    first = error.errors(include_url=False)[0]
+    names = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]]
+    place, parent = "".join(names).lstrip("."), "".join(names[:-1]).lstrip(".")
+    field = next((part for part in reversed(first["loc"]) if isinstance(part, str)), "")
+    should = wanted.get(field, first["msg"])
+    if first["type"] == "missing":
+        return f"{parent + ': ' if parent else ''}`{field}` is missing; it should be {should}"
+    value = repr(first["input"])
+    value = value if len(value) <= 60 else f"{value[:59]}…"
+    if first["type"] in ("typed_dict_type", "dict_type", "model_type"):
+        return f"{place}: {value} is not an object; remove or mend the entry"
+    if first["type"] == "value_error":
+        return f"{place}: {value} {first['ctx']['error']}; it should be {should}"
+    return f"{place}: {value} is not {should}; mend it or remove the entry"
 
 
-def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-# ---------------------------------------------------------------------------------------------- targets
+def _refuse_doubles(path: Path, kind: str, entries: list[dict], field: str, mend: str) -> None:
+    seen: dict[Any, int] = {}
+    for index, entry in enumerate(entries):
+        first = seen.setdefault(entry[field], index)
+        if first != index:
+            what = f"{entry[field]!r} is also {kind}[{first}]'s {field}"
+            raise DatasetError(f"{path}: {kind}[{index}].{field}: {what}; {mend}")
 
 
 def class_map(found: Annotations, classes: Classes) -> tuple[dict[int, int], list[dict]]:
@@ -211,22 +199,23 @@ def class_map(found: Annotations, classes: Classes) -> tuple[dict[int, int], lis
 
     "supercategories" merges the categories of one supercategory; order is that of first appearance by id.
     """
-    if classes == "all":
-        names = [(category["name"], category["supercategory"]) for category in found.categories]
-        labels = {category["id"]: k for k, category in enumerate(found.categories)}
-    elif classes == "supercategories":
-        nameless = [category["name"] for category in found.categories if not category["supercategory"]]
-        if nameless:
-            raise DatasetError(
-                f"{found.path}: categories {nameless[:5]} have no `supercategory`; add it, or use classes='all'"
-            )
-        groups = list(dict.fromkeys(category["supercategory"] for category in found.categories))
-        names = [(group, group) for group in groups]
-        labels = {category["id"]: groups.index(category["supercategory"]) for category in found.categories}
-    else:
+    if classes not in ("all", "supercategories"):
         raise DatasetError(f"classes is {classes!r}: choose 'all' or 'supercategories'")
-    entries = [{"id": k + 1, "name": name, "supercategory": group} for k, (name, group) in enumerate(names)]
-    return labels, entries
+    group = {
+        c["id"]: c.get("supercategory") if isinstance(c.get("supercategory"), str) else ""
+        for c in found.categories
+    }
+    name = {c["id"]: c["name"] for c in found.categories}
+    if classes == "supercategories":
+        nameless = [name[key] for key in name if not group[key]]
+        if nameless:
+            mend = "add it, or use classes='all'"
+            raise DatasetError(f"{found.path}: categories {nameless[:5]} have no `supercategory`; {mend}")
+        name = group
+    merged = dict(zip(name.values(), group.values(), strict=True))
+    label = {value: k for k, value in enumerate(merged)}
+    entries = [{"id": k + 1, "name": n, "supercategory": g} for k, (n, g) in enumerate(merged.items())]
+    return {key: label[name[key]] for key in name}, entries
 
 
 def make_targets(found: Annotations, size: int, classes: Classes) -> Targets:
@@ -237,9 +226,9 @@ def make_targets(found: Annotations, size: int, classes: Classes) -> Targets:
     stands for "any number of objects here": it is no training target, but excuses detections in evaluation.
     """
     label_of, categories = class_map(found, classes)
+    annotations, count = found.annotations, len(found.images)
     row_of = {image["id"]: row for row, image in enumerate(found.images)}
     sizes = np.array([(image["height"], image["width"]) for image in found.images], np.float32).reshape(-1, 2)
-    annotations = found.annotations
     rows = np.array([row_of[a["image_id"]] for a in annotations], np.int64)
     xywh = np.array([a["bbox"] for a in annotations], np.float64).reshape(-1, 4)
     limits = sizes[rows][:, ::-1].astype(np.float64)  # width, height
@@ -250,31 +239,24 @@ def make_targets(found: Annotations, size: int, classes: Classes) -> Targets:
     solid = (corners[:, 2:] > corners[:, :2]).all(axis=1)
     if not solid.all():
         log.warning("%s: left out %d boxes that have no area inside their image", found.path, (~solid).sum())
-
+    # Evaluators count annotation ids from 1 and read 0 as "unmatched", so the ids are given anew.
     truth = [
-        {**annotation, "id": number, "category_id": label_of[annotation["category_id"]] + 1}
-        for number, annotation in enumerate(
-            (a for a, ok in zip(annotations, solid, strict=True) if ok), start=1
-        )
+        {**annotations[index], "id": number, "category_id": label_of[annotations[index]["category_id"]] + 1}
+        for number, index in enumerate(np.flatnonzero(solid), start=1)
     ]
-    crowd = np.array([a["iscrowd"] for a in annotations], bool)
-    keep = np.flatnonzero(solid & ~crowd)
-    counts = np.bincount(rows[keep], minlength=len(found.images))
-    most = max(1, int(counts.max(initial=0)))
-    boxes = np.zeros((len(found.images), most, 4), np.float32)
-    labels = np.full((len(found.images), most), -1, np.int64)
-    filled = np.zeros(len(found.images), np.int64)
-    for index in keep:
-        row = rows[index]
-        boxes[row, filled[row]] = corners[index]
-        labels[row, filled[row]] = label_of[annotations[index]["category_id"]]
-        filled[row] += 1
+    keep = np.flatnonzero(solid & ~np.array([a["iscrowd"] for a in annotations], bool))
+    keep = keep[np.argsort(rows[keep], kind="stable")]  # by image, and in the file's order within it
+    counts = np.bincount(rows[keep], minlength=count)
+    places = np.arange(len(keep)) - np.repeat(np.cumsum(counts) - counts, counts)
+    boxes = np.zeros((count, max(1, int(counts.max(initial=0))), 4), np.float32)
+    labels = np.full(boxes.shape[:2], -1, np.int64)
+    boxes[rows[keep], places] = corners[keep]
+    labels[rows[keep], places] = [label_of[annotations[index]["category_id"]] for index in keep]
     return Targets(
         boxes=boxes,
         labels=labels,
         sizes=sizes,
         image_ids=np.array([image["id"] for image in found.images], np.int64),
         categories=tuple(category["name"] for category in categories),
-        # Evaluators count annotation ids from 1 and read 0 as "unmatched", so the ids are given anew.
         coco={"info": found.info, "images": found.images, "annotations": truth, "categories": categories},
     )

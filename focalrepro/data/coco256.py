@@ -8,26 +8,20 @@ COCO's own address.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 from pathlib import Path
 
 from focalrepro.data.annotations import Annotations, read_annotations
-from focalrepro.data.registry import DESCRIPTOR
+from focalrepro.data.registry import Descriptor, Part, describe
 from focalrepro.data.sources import TarSource, locate
 from focalrepro.data.split import DatasetError
-from focalrepro.files import new_folder, repo_root, write_json
+from focalrepro.data.weights import BACKBONE, WEIGHTS, check_weights
+from focalrepro.files import new_folder, repo_root
 
 NAME = "coco256"
 SIDE = 256
-WEIGHTS = "resnet50v2_imagenet_c4.safetensors"
 SPLITS = {"train": "train2017", "val": "val2017"}
-WEIGHTS_NOTE = (
-    f"without {WEIGHTS} profile coco256 needs pretrained weights given by --weights: ImageNet weights of a "
-    "pre-activation ResNet-50 up to stage 3, as in resnet50-v2-7 of the ONNX model zoo, saved as safetensors"
-)
-log = logging.getLogger(__name__)
 
 
 def load_manifest(path: Path | None = None) -> dict:
@@ -35,10 +29,8 @@ def load_manifest(path: Path | None = None) -> dict:
     if path is None:
         root = repo_root()
         if root is None:
-            raise DatasetError(
-                "the list of coco256's images is in data/manifests/ of the repository; run from a checkout "
-                "(pip install -e .)"
-            )
+            where = "data/manifests/ of the repository; run from a checkout (pip install -e .)"
+            raise DatasetError(f"the list of coco256's images is in {where}")
         path = root / "data" / "manifests" / f"{NAME}.json"
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -46,34 +38,29 @@ def load_manifest(path: Path | None = None) -> dict:
         raise DatasetError(f"{path}: the manifest is not readable ({error}); restore it from git") from error
 
 
-def annotations_file(split: str) -> str:
+def annotations_file(official: str) -> str:
     """Path of a split's annotations within the dataset's folder."""
-    return f"annotations/instances_{split}.json"
+    return f"annotations/instances_{official}.json"
 
 
-def finish(folder: Path, images: dict[str, list[str]], weights: Path | None, made_by: str) -> None:
-    """Write `dataset.json`, which makes the folder a prepared dataset, and take in the weights if given.
+def finish(folder: Path, images: dict[str, list[str]], made_by: str) -> None:
+    """Write `dataset.json`, which makes the folder a prepared dataset; it names the weights if they are there.
 
     `images` are each split's tar files or folders, relative to `folder`.
     """
     parts = {
-        split: {"annotations": annotations_file(official), "images": images[split]}
-        for split, official in SPLITS.items()
+        s: Part(annotations=annotations_file(official), images=images[s]) for s, official in SPLITS.items()
     }
-    value = {"name": NAME, **parts, "weights": {}, "made_by": made_by}
-    write_json(folder / DESCRIPTOR, value)
-    if weights is None:
-        log.warning("%s: no backbone weights; %s", folder, WEIGHTS_NOTE)
-    else:
-        add_weights(folder, weights)
+    weights = {BACKBONE: WEIGHTS} if (folder / WEIGHTS).is_file() else {}
+    Descriptor(name=NAME, **parts, weights=weights, made_by=made_by).write(folder)
 
 
-def add_weights(folder: Path, weights: Path) -> None:
-    """Put the backbone's weights into a prepared folder and name them in its `dataset.json`."""
+def add_weights(root: Path, weights: Path) -> None:
+    """Put the backbone's weights into the prepared folder and name them in its `dataset.json`."""
+    found = describe(NAME, root)
     check_weights(weights)
-    take(weights, folder / WEIGHTS)
-    value = json.loads((folder / DESCRIPTOR).read_text(encoding="utf-8"))
-    write_json(folder / DESCRIPTOR, {**value, "weights": {"resnet50v2": WEIGHTS}})
+    take(weights, root / NAME / WEIGHTS)
+    found.model_copy(update={"weights": {BACKBONE: WEIGHTS}}).write(root / NAME)
 
 
 def import_coco256(
@@ -89,18 +76,12 @@ def import_coco256(
     """
     source, root = Path(source), Path(root)
     if not source.is_dir():
-        raise DatasetError(
-            f"{source}: no such folder; give the folder that holds annotations/ and the tar files"
-        )
+        what = "give the folder that holds annotations/ and the tar files"
+        raise DatasetError(f"{source}: no such folder; {what}")
     expected = load_manifest(manifest)
-    missing = []
-    tars: dict[str, list[Path]] = {}
-    for split, official in SPLITS.items():
-        if not (source / annotations_file(official)).is_file():
-            missing.append(annotations_file(official))
-        tars[split] = sorted(source.glob(f"{official}*.tar"))
-        if not tars[split]:
-            missing.append(f"{official}*.tar")
+    tars = {split: sorted(source.glob(f"{official}*.tar")) for split, official in SPLITS.items()}
+    missing = [annotations_file(o) for o in SPLITS.values() if not (source / annotations_file(o)).is_file()]
+    missing += [f"{official}*.tar" for split, official in SPLITS.items() if not tars[split]]
     if missing:
         raise DatasetError(f"{source}: not a whole copy of {NAME}; missing: {', '.join(missing)}")
     for split, official in SPLITS.items():
@@ -117,8 +98,10 @@ def import_coco256(
             take(source / annotations_file(official), folder / annotations_file(official))
         for path in (*tars["train"], *tars["val"]):
             take(path, folder / path.name)
+        if weights is not None:
+            take(weights, folder / WEIGHTS)
         images = {split: [path.name for path in paths] for split, paths in tars.items()}
-        finish(folder, images, weights, f"focalrepro data {NAME} --from PATH")
+        finish(folder, images, f"focalrepro data {NAME} --from PATH")
     return root / NAME
 
 
@@ -127,26 +110,9 @@ def check_ids(found: Annotations, expected: list[int]) -> None:
     ids = {image["id"] for image in found.images}
     absent, extra = sorted(set(expected) - ids), sorted(ids - set(expected))
     if absent or extra:
-        raise DatasetError(
-            f"{found.path}: not the images of the manifest: {len(absent)} missing {absent[:5]}, {len(extra)} "
-            f"too many {extra[:5]}; for another subset use `focalrepro data register`"
-        )
-
-
-def check_weights(path: Path) -> None:
-    """Raise DatasetError if the weights are absent, cut short or no safetensors file (only its header is read)."""
-    if not path.is_file():
-        raise DatasetError(f"{path}: no such weights file; check the path")
-    with open(path, "rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        try:
-            header = json.loads(stream.read(length)) if length < 100_000_000 else None
-            ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise DatasetError(f"{path}: not a safetensors file; fetch it again") from None
-    whole = 8 + length + max(ends, default=0)
-    if path.stat().st_size != whole:
-        raise DatasetError(f"{path}: has {path.stat().st_size} bytes of {whole}; fetch it again")
+        what = f"{len(absent)} missing {absent[:5]}, {len(extra)} too many {extra[:5]}"
+        mend = "for another subset use `focalrepro data register`"
+        raise DatasetError(f"{found.path}: not the images of the manifest: {what}; {mend}")
 
 
 def take(source: Path, target: Path) -> None:

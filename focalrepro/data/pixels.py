@@ -1,30 +1,44 @@
 """Decode every image once into one uint8 array on disk; afterwards an image is a slice of a mapped file.
 
 The array is named by the hash of the encoded files and the frame, not by the labels: another class mapping
-finds the same pixels.
+finds the same pixels.  Beside it lies what was found in the files, so that each load can compare it with the
+annotations, and a checksum of a sample, so that an array changed since is noticed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from focalrepro.data.sources import ImageFile, hash_files
 from focalrepro.data.split import DatasetError
-from focalrepro.files import new_folder
+from focalrepro.files import new_array, new_folder, write_json
 from focalrepro.progress import bar as progress_bar
 
 # Raise it when `to_rgb` or `squash` would give other pixels for the same file.
 PIXELS_VERSION = 1
 DECODE_THREADS = 2
+SAMPLED_FROM = 2**27  # bytes: a smaller array is checked whole, of a larger one a row of each image
+EXIF_ORIENTATION = 0x0112
 log = logging.getLogger(__name__)
+
+
+class Decoded(NamedTuple):
+    """uint8 [3,S,S], the file's own height and width in pixels, and whether EXIF asks for it to be turned."""
+
+    pixels: np.ndarray
+    height: int
+    width: int
+    turned: bool
 
 
 def squash(image: Image.Image, size: int) -> Image.Image:
@@ -37,30 +51,48 @@ def squash(image: Image.Image, size: int) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode as RGB.  16-bit grey is scaled to 8 bits, where Pillow alone would clip it to white."""
-    if image.mode.startswith("I;16") or image.mode == "I":
+    """Any Pillow mode of 8 bits as RGB, and 16-bit grey scaled to 8 bits, where Pillow alone would clip it to white.
+
+    Errors: ValueError for values whose scale nobody knows (floats; 12 bits in 16): they would turn black.
+    """
+    if image.mode == "F":
+        raise ValueError("floats have no agreed scale; save it with 8 bits a channel")
+    if image.mode.startswith("I"):
         grey = np.asarray(image).astype(np.int64)
-        image = Image.fromarray(np.clip(grey >> 8, 0, 255).astype(np.uint8))
+        brightest = int(grey.max())
+        if grey.min() < 0 or brightest > 65535 or 0 < brightest < 4096:
+            raise ValueError(f"its brightest value is {brightest} of 65535; save it with 8 bits a channel")
+        image = Image.fromarray((grey >> 8).astype(np.uint8))
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def decode(data: bytes, size: int, where: str) -> np.ndarray:
-    """Encoded image -> uint8 [3,size,size].  Raises DatasetError naming `where` if it is cut short or corrupt."""
+def decode(data: bytes, size: int, where: str) -> Decoded:
+    """Decodes and squashes one file.  Raises DatasetError naming `where` if it is cut short, corrupt or odd."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
-            pixels = np.asarray(squash(image, size))
+            pixels = np.asarray(squash(image, size)).transpose(2, 0, 1)
+            return Decoded(pixels, image.height, image.width, _is_turned(image))
     except Exception as error:  # decoders raise many kinds: OSError, SyntaxError, ValueError, struct.error
         raise DatasetError(
             f"{where}: not a whole image ({error}); fetch or export this file again"
         ) from error
-    return pixels.transpose(2, 0, 1)
 
 
-def load_pixels(files: Sequence[ImageFile], size: int, cache: Path, progress: bool) -> tuple[np.ndarray, str]:
+def _is_turned(image: Image.Image) -> bool:
+    try:
+        return image.getexif().get(EXIF_ORIENTATION, 1) in range(2, 9)
+    except Exception:  # broken EXIF of a whole image
+        return False
+
+
+def load_pixels(
+    files: Sequence[ImageFile], written: np.ndarray, size: int, cache: Path, progress: bool
+) -> tuple[np.ndarray, str]:
     """(uint8 [N,3,size,size] mapped read-only from `cache`, sha256 of what it was made from).
 
-    Decodes only if no whole array of these files and this size is in the cache.
+    `written` [N,2] are the heights and widths that the annotations give.  Decodes only if no whole array of
+    these files and this size is in the cache.
     """
     key = hashlib.sha256(f"pixels {PIXELS_VERSION} {size}\n".encode())
     for value in hash_files(files, progress):
@@ -68,40 +100,72 @@ def load_pixels(files: Sequence[ImageFile], size: int, cache: Path, progress: bo
     digest = key.hexdigest()
     shape = (len(files), 3, size, size)
     final = cache / digest
-    images = _open(final / "images.npy", shape)
-    if images is None:
+    opened = _open(final, shape)
+    if opened is None:
         broken = final.exists()
         if broken:
-            log.warning("%s: not a whole array; decoding again", final / "images.npy")
+            log.warning("%s: not a whole array, or changed since; decoding again", final / "images.npy")
         with new_folder(final, replace=broken) as folder:
-            _decode_all(files, folder / "images.npy", shape, progress)
-        images = _open(final / "images.npy", shape)
-        if images is None:
+            _decode_all(files, folder, shape, progress)
+        opened = _open(final, shape)
+        if opened is None:
             raise DatasetError(f"{final}: could not be read back; is the disk full? Remove it and run again")
+    images, sizes = opened
+    _compare_sizes(files, written, sizes, size)
     return images, digest
 
 
-def _open(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The mapped array, or None if there is none of this shape (numpy refuses to map a file cut short)."""
+def _open(folder: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray] | None:
+    """(mapped array, [N,2] sizes of the files), or None unless both are whole and as they were written."""
     try:
-        images = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError):
+        images = np.load(folder / "images.npy", mmap_mode="r")
+        found = json.loads((folder / "files.json").read_text(encoding="utf-8"))
+        sizes = np.array(found["sizes"], np.int64)
+        whole = images.shape == shape and images.dtype == np.uint8 and sizes.shape == (shape[0], 2)
+        return (images, sizes) if whole and found["sample"] == _sample(images) else None
+    except (OSError, ValueError, EOFError, KeyError, TypeError):
         return None
-    return images if images.shape == shape and images.dtype == np.uint8 else None
 
 
-def _decode_all(files: Sequence[ImageFile], path: Path, shape: tuple[int, ...], progress: bool) -> None:
+def _sample(images: np.ndarray) -> str:
+    """sha256 of a small array, of the middle row of each image in a large one."""
+    sample = images if images.nbytes < SAMPLED_FROM else images[:, :, images.shape[2] // 2]
+    return hashlib.sha256(np.ascontiguousarray(sample)).hexdigest()
+
+
+def _decode_all(files: Sequence[ImageFile], folder: Path, shape: tuple[int, ...], progress: bool) -> None:
     """Write the array file by file; what is in memory at a time is a few images, whatever the dataset's size."""
-    images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    images = new_array(folder / "images.npy", shape, np.uint8)
 
-    def one(row: int) -> None:
-        images[row] = decode(files[row].read(), shape[-1], str(files[row]))
+    def one(row: int) -> tuple[int, int, bool]:
+        images[row], *found = decode(files[row].read(), shape[-1], str(files[row]))
+        return tuple(found)
 
     pool = ThreadPoolExecutor(DECODE_THREADS)
     try:
         done = pool.map(one, range(len(files)))
-        for _ in progress_bar(done, "decode images", len(files), unit="image", disable=not progress):
-            pass
+        found = list(progress_bar(done, "decode images", len(files), unit="image", disable=not progress))
     finally:
         pool.shutdown(cancel_futures=True)  # after an error, the images still waiting need no decoding
     images.flush()
+    turned = [str(file) for file, (*_, odd) in zip(files, found, strict=True) if odd]
+    if turned:
+        what = "%d images, such as %s, ask by EXIF to be turned; as in COCO they are taken as they are stored"
+        log.warning(what, len(turned), turned[0])
+    write_json(folder / "files.json", {"sample": _sample(images), "sizes": [size for *size, _ in found]})
+
+
+def _compare_sizes(files: Sequence[ImageFile], written: np.ndarray, sizes: np.ndarray, frame: int) -> None:
+    """Refuses a file whose size is not what the annotations say: its boxes would lie beside the objects.
+
+    A copy that was squashed beforehand keeps its boxes in the original frame, so a square is taken if its side
+    is the frame's, or if every file is a square of that one side, as in coco256 (256×256 at any frame).
+    """
+    square = (sizes[:, 0] == sizes[:, 1]) & ((sizes[:, 0] == frame) | (sizes == sizes[0]).all())
+    wrong = np.flatnonzero(~square & (sizes != written).any(axis=1))
+    if len(wrong):
+        (height, width), said = sizes[wrong[0]], written[wrong[0]].astype(int)
+        raise DatasetError(
+            f"{files[wrong[0]]}: is {width}×{height} pixels, the annotations' `width` and `height` say "
+            f"{said[1]}×{said[0]} ({len(wrong)} such images); give its own size and boxes (EXIF turns are not applied)"
+        )

@@ -1,22 +1,66 @@
-"""`focalrepro data`: makes a dataset ready, and `ensure`, which a reproduction calls for the embedded one."""
+"""`focalrepro data`: makes a dataset ready; a reproduction calls `ensure` for the one that it needs."""
 
+import os
+import sys
 from pathlib import Path
 
-from focalrepro.data import DatasetError, data_root
+from focalrepro.data.coco256 import NAME as COCO
+from focalrepro.data.coco256 import add_weights, import_coco256
+from focalrepro.data.download import download_coco256, unfinished
 from focalrepro.data.registry import describe, prepared, register
+from focalrepro.data.split import DatasetError, named_errors
+from focalrepro.data.synthetic import NAME as EMBEDDED
+from focalrepro.data.synthetic import generate
+from focalrepro.data.weights import ONNX_BYTES, WEIGHTS, check_weights, fetch_weights
+from focalrepro.files import data_root
 
-EMBEDDED = "synthetic"
+MEGABYTES = {"images": 1400, "annotations": 253, "weights": ONNX_BYTES // 10**6}
 
 
+@named_errors()
 def ensure(dataset: str) -> None:
-    """Generates the embedded dataset where it is absent; DatasetError says how to get any other."""
+    """Makes the embedded dataset or coco256 ready where it is absent; DatasetError says how to get any other."""
+    root = data_root()
     if dataset == EMBEDDED:
-        from focalrepro.data.synthetic import generate
+        generate(root)
+    elif dataset == COCO:
+        get_coco256(root)
+    describe(dataset, root)
 
-        generate(data_root())
-    describe(dataset)
+
+def get_coco256(root: Path, weights: Path | None = None) -> Path:
+    """coco256 with its weights, fetching what is missing after asking; `weights` is a file to take instead."""
+    if weights is not None:
+        check_weights(weights)  # before the long part
+    there = COCO in prepared(root)
+    has_weights = weights is not None or (there and bool(describe(COCO, root).weights))
+    has_weights = has_weights or (unfinished(root) / WEIGHTS).is_file()
+    parts = ([] if there else ["images", "annotations"]) + ([] if has_weights else ["weights"])
+    if parts:
+        agree(f"{COCO}: its {' and '.join(parts)}", sum(MEGABYTES[part] for part in parts))
+    if not has_weights:
+        fetch_weights(unfinished(root))
+    folder = download_coco256(root)
+    fetched = unfinished(root) / WEIGHTS  # where the images were there before
+    if weights is not None or fetched.is_file():
+        add_weights(root, weights or fetched)
+        fetched.unlink(missing_ok=True)
+    return folder
 
 
+def agree(what: str, megabytes: int) -> None:
+    """Asks before a download of more than 100 MB, unless YES=1.  DatasetError where nobody says yes."""
+    if megabytes <= 100 or os.environ.get("YES", "0") not in ("", "0"):
+        return
+    question = f"{what} are {megabytes:,} MB over the network"
+    mend = f"set YES=1 to fetch them, or give a copy: focalrepro data {COCO} --from PATH"
+    if not sys.stdin.isatty():
+        raise DatasetError(f"{question}, and nobody is here to be asked; {mend}")
+    if not input(f"{question}. Fetch them? [y/N] ").strip().lower().startswith("y"):
+        raise DatasetError(f"{question}: not fetched; {mend}")
+
+
+@named_errors()
 def prepare_dataset(
     dataset: str,
     source: Path | None,
@@ -33,21 +77,13 @@ def prepare_dataset(
         print("\n".join(prepared(root)) or f"no dataset is prepared in {root}")
         return 0
     if dataset == EMBEDDED:
-        ensure(dataset)
-        folder = root / EMBEDDED
-    elif dataset == "coco256":
-        from focalrepro.data.coco256 import import_coco256
-        from focalrepro.data.download import download_coco256
-
-        if source:
-            folder = import_coco256(source, root, weights=weights)
-        else:
-            folder = download_coco256(root, weights=weights)
+        folder = generate(root)
+    elif dataset == COCO:
+        folder = import_coco256(source, root, weights=weights) if source else get_coco256(root, weights)
     else:
         if not name or not train_annotations or not val_annotations or not train_images or not val_images:
-            raise DatasetError(
-                "register needs --name, --train-annotations, --train-images, --val-annotations and --val-images"
-            )
-        folder = register(name, train_annotations, train_images, val_annotations, val_images, root)
+            flags = "--train-annotations, --train-images, --val-annotations and --val-images"
+            raise DatasetError(f"register needs --name, {flags}")
+        folder = register(name, train_annotations, train_images, val_annotations, val_images, root, weights)
     print(f"ready: {folder}")
     return 0

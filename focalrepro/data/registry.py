@@ -1,6 +1,8 @@
 """Prepared datasets by name: a folder `<data root>/<name>/` whose `dataset.json` says where its parts lie.
 
-The embedded digits, COCO and a user's own data are all such folders, so one function loads them all.
+The embedded digits, COCO and a user's own data are all such folders, so one function loads them all.  The
+digest is over content: two machines with the same images and annotations get the same one, wherever the files
+lie and whether they come from a folder or a tar file.
 """
 
 from __future__ import annotations
@@ -10,11 +12,15 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from focalrepro.data.annotations import Classes, Targets, make_targets, read_annotations
+from pydantic import BaseModel, ValidationError
+
+from focalrepro.data.annotations import Classes, Targets, describe_fault, make_targets, read_annotations
 from focalrepro.data.pixels import load_pixels
 from focalrepro.data.sources import locate, open_sources
-from focalrepro.data.split import DatasetError, DetectionData
+from focalrepro.data.split import DatasetError, DetectionData, named_errors
+from focalrepro.data.weights import BACKBONE, check_weights
 from focalrepro.files import data_root, write_json
 
 DESCRIPTOR = "dataset.json"
@@ -27,17 +33,35 @@ COMMANDS = {
 _RESERVED = {"cache", "runs", "manifests", "downloads"}
 
 
+class Part(BaseModel):
+    """Where one split lies: paths that are absolute or start from the dataset's folder."""
+
+    annotations: str
+    images: list[str]
+
+
+class Descriptor(BaseModel):
+    """`dataset.json`; `weights` are {backbone: path}."""
+
+    name: str = ""
+    train: Part
+    val: Part
+    weights: dict[str, str] = {}
+    made_by: str = ""
+    parameters: dict[str, Any] = {}
+
+    def write(self, folder: Path) -> None:
+        """Makes the folder a prepared dataset."""
+        write_json(folder / DESCRIPTOR, self.model_dump(exclude_defaults=True) | {"weights": self.weights})
+
+
 def prepared(root: Path | None = None) -> list[str]:
     """Names of the datasets that are ready to load, sorted."""
-    root = data_root() if root is None else Path(root)
-    if not root.is_dir():
-        return []
-    return sorted(
-        path.parent.name for path in root.glob(f"*/{DESCRIPTOR}") if not path.parent.name.startswith(".")
-    )
+    found = (data_root() if root is None else Path(root)).glob(f"*/{DESCRIPTOR}")
+    return sorted(path.parent.name for path in found if not path.parent.name.startswith("."))
 
 
-def describe(name: str, root: Path | None = None) -> dict:
+def describe(name: str, root: Path | None = None) -> Descriptor:
     """The descriptor of a prepared dataset.  Raises DatasetError that says the command which prepares it."""
     root = data_root() if root is None else Path(root)
     path = root / name / DESCRIPTOR
@@ -50,16 +74,10 @@ def describe(name: str, root: Path | None = None) -> dict:
             f"{COMMANDS['coco256']}; focalrepro data register --name NAME … for your own COCO-format data"
         )
     try:
-        descriptor = json.loads(path.read_text(encoding="utf-8"))
-        for split in SPLITS:
-            part = descriptor[split]
-            if not isinstance(part["annotations"], str) or not isinstance(part["images"], list):
-                raise TypeError(f"`{split}` needs `annotations` (a path) and `images` (a list of paths)")
-    except (ValueError, KeyError, TypeError) as error:
-        raise DatasetError(
-            f"{path}: not a dataset descriptor ({error!r}); prepare the dataset again"
-        ) from error
-    return descriptor
+        return Descriptor.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        what = describe_fault(error, {})
+        raise DatasetError(f"{path}: not a dataset descriptor ({what}); prepare the dataset again") from None
 
 
 def load(
@@ -80,86 +98,13 @@ def load(
     descriptor = describe(name, root)
     if split not in SPLITS:
         raise DatasetError(f"split is {split!r}: choose one of {', '.join(SPLITS)}")
-    folder = root / name
-    return load_coco(
-        folder / descriptor[split]["annotations"],  # an absolute path stays itself
-        [folder / path for path in descriptor[split]["images"]],
-        size,
-        name=name,
-        split=split,
-        limit=limit,
-        classes=classes,
-        cache=root / "cache",
-        progress=progress,
-    )
+    part: Part = getattr(descriptor, split)
+    more = {"limit": limit, "classes": classes, "cache": root / "cache", "progress": progress}
+    paths = [root / name / path for path in (part.annotations, *part.images)]  # an absolute path stays itself
+    return load_coco(paths[0], paths[1:], size, name=name, split=split, **more)
 
 
-def weights_path(name: str, backbone: str, root: Path | None = None) -> Path:
-    """Pretrained weights of a backbone: those that came with this dataset, else with any other that is prepared.
-
-    Raises DatasetError if there are none.
-    """
-    root = data_root() if root is None else Path(root)
-    describe(name, root)
-    for owner in (name, *(other for other in prepared(root) if other != name)):
-        given = describe(owner, root).get("weights", {}).get(backbone)
-        if given is None:
-            continue
-        path = root / owner / given
-        if not path.is_file():
-            raise DatasetError(
-                f"{path}: the weights are gone; prepare {owner!r} again or give the file with --weights"
-            )
-        return path
-    raise DatasetError(
-        f"no prepared dataset has weights for {backbone!r}; give the file: focalrepro data coco256 --weights FILE"
-    )
-
-
-def register(
-    name: str,
-    train_annotations: Path,
-    train_images: Sequence[Path],
-    val_annotations: Path,
-    val_images: Sequence[Path],
-    root: Path | None = None,
-) -> Path:
-    """Check a user's own COCO-format data and write its descriptor; the data stays where it is.
-
-    Every annotation is checked and every image is looked up, none is decoded.  Returns the dataset's folder.
-    """
-    root = data_root() if root is None else Path(root)
-    if not _is_name(name) or name in COMMANDS:
-        raise DatasetError(
-            f"{name!r} cannot be a dataset's name: use letters, digits, '.', '_' and '-', and none of "
-            f"{', '.join(sorted({*_RESERVED, *COMMANDS}))}"
-        )
-    splits = {"train": (train_annotations, train_images), "val": (val_annotations, val_images)}
-    descriptor: dict = {"name": name}
-    seen = {}
-    for split, (path, images) in splits.items():
-        found = read_annotations(Path(path))
-        locate([image["file_name"] for image in found.images], open_sources(images, root / "cache"))
-        seen[split] = [(category["id"], category["name"]) for category in found.categories]
-        descriptor[split] = {
-            "annotations": str(Path(path).resolve()),
-            "images": [str(Path(source).resolve()) for source in images],
-        }
-    if seen["train"] != seen["val"]:
-        odd = sorted(set(seen["train"]) ^ set(seen["val"]))[:5]
-        raise DatasetError(
-            f"{train_annotations} and {val_annotations} have different categories (id, name): {odd}; "
-            "a label must mean the same in both, so give them the same list"
-        )
-    descriptor |= {"weights": {}, "made_by": f"focalrepro data register --name {name}"}
-    write_json(root / name / DESCRIPTOR, descriptor)
-    return root / name
-
-
-def _is_name(name: str) -> bool:
-    return bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name)) and name not in _RESERVED
-
-
+@named_errors()
 def load_coco(
     annotations: Path,
     images: Sequence[Path],
@@ -185,20 +130,9 @@ def load_coco(
     found = read_annotations(Path(annotations)).first(limit)
     targets = make_targets(found, size, classes)
     files = locate([image["file_name"] for image in found.images], open_sources(images, Path(cache)))
-    pixels, pixels_digest = load_pixels(files, size, Path(cache), progress)
-    return DetectionData(
-        name=name,
-        split=split,
-        images=pixels,
-        boxes=targets.boxes,
-        labels=targets.labels,
-        sizes=targets.sizes,
-        image_ids=targets.image_ids,
-        categories=targets.categories,
-        coco=targets.coco,
-        digest=_digest(pixels_digest, targets),
-        pixels_digest=pixels_digest,
-    )
+    pixels, key = load_pixels(files, targets.sizes, size, Path(cache), progress)
+    both = {"digest": _digest(key, targets), "pixels_digest": key}
+    return DetectionData(name=name, split=split, images=pixels, **targets._asdict(), **both)
 
 
 def _digest(pixels_digest: str, targets: Targets) -> str:
@@ -211,3 +145,70 @@ def _digest(pixels_digest: str, targets: Targets) -> str:
     truth = [[annotation[field] for field in judged] for annotation in targets.coco["annotations"]]
     key.update(json.dumps([targets.categories, truth]).encode())
     return key.hexdigest()
+
+
+def weights_path(name: str, backbone: str, root: Path | None = None) -> Path:
+    """Pretrained weights of a backbone: those that came with this dataset, else with any other that is prepared.
+
+    Raises DatasetError if there are none.
+    """
+    root = data_root() if root is None else Path(root)
+    for owner in (name, *(other for other in prepared(root) if other != name)):
+        given = describe(owner, root).weights.get(backbone)
+        if given and (path := root / owner / given).is_file():
+            return path
+        if given:
+            mend = f"prepare {owner!r} again or give the file with --weights"
+            raise DatasetError(f"{path}: the weights are gone; {mend}")
+    mend = (
+        "focalrepro data coco256"
+        if name == "coco256"
+        else f"focalrepro data register --name {name} … --weights FILE"
+    )
+    raise DatasetError(f"no prepared dataset has weights for {backbone!r}; run: {mend}")
+
+
+@named_errors()
+def register(
+    name: str,
+    train_annotations: Path,
+    train_images: Sequence[Path],
+    val_annotations: Path,
+    val_images: Sequence[Path],
+    root: Path | None = None,
+    weights: Path | None = None,
+) -> Path:
+    """Check a user's own COCO-format data and write its descriptor; the data stays where it is.
+
+    Every annotation is checked and every image is looked up, none is decoded.  `weights` are a backbone's, as
+    a safetensors file.  Returns the dataset's folder.
+    """
+    root = data_root() if root is None else Path(root)
+    if not _is_name(name) or name in COMMANDS:
+        names = ", ".join(sorted({*_RESERVED, *COMMANDS}))
+        rule = f"use letters, digits, '.', '_' and '-', and none of {names}"
+        raise DatasetError(f"{name!r} cannot be a dataset's name: {rule}")
+    parts, seen = {}, {}
+    splits = {"train": (train_annotations, train_images), "val": (val_annotations, val_images)}
+    for split, (path, images) in splits.items():
+        found = read_annotations(Path(path))
+        locate([image["file_name"] for image in found.images], open_sources(images, root / "cache"))
+        seen[split] = [(category["id"], category["name"]) for category in found.categories]
+        where = [str(Path(source).resolve()) for source in images]
+        parts[split] = Part(annotations=str(Path(path).resolve()), images=where)
+    if seen["train"] != seen["val"]:
+        odd = sorted(set(seen["train"]) ^ set(seen["val"]))[:5]
+        raise DatasetError(
+            f"{train_annotations} and {val_annotations} have different categories (id, name): {odd}; "
+            "a label must mean the same in both, so give them the same list"
+        )
+    if weights is not None:
+        check_weights(weights)
+    files = {BACKBONE: str(Path(weights).resolve())} if weights else {}
+    made_by = f"focalrepro data register --name {name}"
+    Descriptor(name=name, **parts, weights=files, made_by=made_by).write(root / name)
+    return root / name
+
+
+def _is_name(name: str) -> bool:
+    return bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name)) and name not in _RESERVED

@@ -6,6 +6,9 @@ by name.  This file holds the type and the one error that the package raises abo
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +16,18 @@ import numpy as np
 
 class DatasetError(ValueError):
     """A dataset is absent, incomplete or wrong.  The message names the file, the place in it and the mend."""
+
+
+@contextmanager
+def named_errors() -> Iterator[None]:
+    """As a decorator: what the system refuses (no permission, a full disk) becomes a DatasetError of one line."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        mend = "free some disk, or set FOCALREPRO_DATA" if full else "check the path and its permissions"
+        place = f"{error.filename}: " if error.filename else ""
+        raise DatasetError(f"{place}{error.strerror or error}; {mend}") from error
 
 
 @dataclass(frozen=True, eq=False)

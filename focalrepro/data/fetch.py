@@ -1,0 +1,116 @@
+"""Fetching over the network: bounded in bytes and time, tried again where that can help, checked before it is used."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TypeVar
+
+import pooch
+import requests
+import urllib3
+
+from focalrepro.data.split import DatasetError
+from focalrepro.progress import bar as progress_bar
+
+TIMEOUT = (10, 60)  # seconds to connect, and between two packets
+SLOWEST = 50_000  # bytes a second over a whole transfer: what is slower is given up and tried again
+_BUSY = {408, 425, 429, 500, 502, 503, 504}
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How often a request is tried and how long is waited before the second try; each wait is twice the last."""
+
+    tries: int = 4
+    wait: float = 1.0
+
+
+class FetchError(Exception):
+    """A request failed; `again` says whether another try could help."""
+
+    def __init__(self, message: str, again: bool) -> None:
+        super().__init__(message)
+        self.again = again
+
+
+def with_retries(action: Callable[[], _T], retry: Retry) -> _T:
+    """Call `action` until it works; raises the last FetchError, or at once one that another try cannot mend."""
+    for attempt in range(1, retry.tries):
+        try:
+            return action()
+        except FetchError as error:
+            if not error.again:
+                raise
+        time.sleep(retry.wait * 2 ** (attempt - 1))
+    return action()
+
+
+def receive(session: requests.Session, url: str, sink: IO[bytes], limit: int, progress: bool = False) -> None:
+    """Write the answer to `sink`: at most `limit` bytes, and no slower than SLOWEST.  Raises FetchError.
+
+    The bytes are taken as they are sent (no compression, which could unfold to any size), and an address of
+    https is not left for one without.
+    """
+    seconds = 60 + limit / SLOWEST
+    end = time.monotonic() + seconds
+    try:
+        # Not compressed, so that what is counted is what is kept.
+        headers = {"Accept-Encoding": "identity"}
+        with session.get(url, timeout=TIMEOUT, stream=True, headers=headers) as response:
+            response.raise_for_status()
+            if response.headers.get("Content-Encoding", "identity") != "identity":
+                raise FetchError("the server compresses what it sends, unasked", again=False)
+            if url.startswith("https:") and not response.url.startswith("https:"):
+                raise FetchError(f"leads to {response.url}, which is not encrypted", again=False)
+            size, got = int(response.headers.get("Content-Length", 0)), 0
+            shown = {"desc": f"fetch {url.rsplit('/', 1)[-1]}", "unit": "B", "unit_scale": True}
+            with progress_bar(total=size or None, disable=not progress, **shown) as bar:
+                # read1 returns what one packet brought, so that a trickle cannot hold the loop for hours.
+                while piece := response.raw.read1(1 << 16):
+                    got += len(piece)
+                    if max(got, size) > limit:
+                        raise FetchError(f"is larger than {limit:,} bytes", again=False)
+                    if time.monotonic() > end:
+                        raise FetchError(f"took longer than {seconds:.0f} s", again=True)
+                    sink.write(piece)
+                    bar.update(len(piece))
+    except requests.RequestException as error:
+        answer = error.response
+        if answer is None:
+            raise FetchError(f"{type(error).__name__}: {error}", again=True) from error
+        # A busy server may have time later; "not found" or "forbidden" stays.
+        what = f"the server answers {answer.status_code} {answer.reason}"
+        raise FetchError(what, again=answer.status_code in _BUSY) from error
+    except (urllib3.exceptions.HTTPError, ValueError) as error:
+        raise FetchError(f"{type(error).__name__}: {error}", again=True) from error
+
+
+def fetch_checked(
+    addresses: Sequence[str], path: Path, checksum: str, limit: int, retry: Retry, progress: bool
+) -> Path:
+    """`path` with the content of `checksum` ("sha256:…" or "md5:…"), from the first address that gives it.
+
+    What is there already and has the checksum stays.  Raises DatasetError with what each address answered.
+    """
+
+    def download(url: str, target: str, _: object) -> None:
+        with open(target, "wb") as sink, requests.Session() as session:
+            receive(session, url, sink, limit, progress)
+
+    def fetch(url: str) -> Path:
+        try:
+            return Path(pooch.retrieve(url, checksum, path.name, path.parent, downloader=download))
+        except ValueError as error:  # pooch's word for a wrong checksum
+            raise FetchError(f"does not have the checksum {checksum}", again=False) from error
+
+    failures = []
+    for url in addresses:
+        try:
+            return with_retries(lambda url=url: fetch(url), retry)
+        except FetchError as error:
+            failures.append(f"{url}: {error}")
+    raise DatasetError("; ".join(failures) + "; check the connection and run the same command again")

@@ -1,0 +1,153 @@
+"""ImageNet weights of the pre-activation ResNet-50 up to stage 3, from the ONNX model zoo (Apache-2.0).
+
+The zoo's file is fixed by its checksum and so are the tensors taken from it: the same ones as in a prepared
+copy of coco256.  Of ONNX only the list of named tensors is read.  That is thirty lines of protobuf, against
+three packages of 50 MB that every installation would carry for this one file, whose bytes are known.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from focalrepro.data.fetch import Retry, fetch_checked
+from focalrepro.data.split import DatasetError
+
+BACKBONE = "resnet50v2"
+WEIGHTS = "resnet50v2_imagenet_c4.safetensors"
+# The zoo left GitHub's large-file storage in July 2025; its files stayed the same.
+ADDRESSES = (
+    "https://huggingface.co/onnxmodelzoo/resnet50-v2-7/resolve/main/resnet50-v2-7.onnx",
+    "https://media.githubusercontent.com/media/onnx/models/main/validated/vision/classification/resnet/model/"
+    "resnet50-v2-7.onnx",
+)
+ONNX_BYTES = 102_442_452
+ONNX_SHA256 = "79102261eb6e5fd7af5d27f41316293e388c5cb691e5d25bfb035c4f64fefe31"
+TENSORS_SHA256 = "2c72c907d9b913a1b12d9c02138d52d057257f872e1f4f69e9b815b0fcab557f"
+_PREFIX = "resnetv24_"
+_USED = re.compile(r"(conv0|batchnorm[01]|stage[123]_(conv|batchnorm)\d+|stage4_batchnorm0)_[a-z_]+")
+_ABOUT = {
+    "source": "ONNX model zoo resnet50-v2-7 (Apache-2.0), stem to stage 3 plus the batch norm that closes stage 3",
+    "preprocess": "RGB/255, ImageNet mean and std",
+}
+
+
+def fetch_weights(
+    folder: Path,
+    *,
+    addresses: tuple[str, ...] = ADDRESSES,
+    onnx_sha256: str = ONNX_SHA256,
+    tensors_sha256: str = TENSORS_SHA256,
+    retry: Retry | None = None,
+    progress: bool = True,
+) -> Path:
+    """Fetch the zoo's file (102 MB) and keep what the detector uses of it (34 MB) as `folder/WEIGHTS`.
+
+    Raises DatasetError if no address gives it, or if what it holds are other tensors.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    onnx, target = folder / "resnet50-v2-7.onnx", folder / WEIGHTS
+    fetch_checked(addresses, onnx, f"sha256:{onnx_sha256}", ONNX_BYTES, retry or Retry(), progress)
+    convert(onnx, target, tensors_sha256)
+    onnx.unlink()
+    return target
+
+
+def convert(onnx: Path, target: Path, tensors_sha256: str = TENSORS_SHA256) -> None:
+    """Write the used tensors of an ONNX file as safetensors, in one step.  Raises DatasetError for other tensors."""
+    try:
+        found = {name.removeprefix(_PREFIX): value for name, value in read_initializers(onnx.read_bytes())}
+    except (ValueError, IndexError) as error:
+        raise DatasetError(f"{onnx}: not an ONNX file ({error}); fetch it again") from error
+    used = {name: found[name] for name in sorted(found) if _USED.fullmatch(name)}
+    if tensors_digest(used) != tensors_sha256:
+        raise DatasetError(f"{onnx}: does not hold the weights of resnet50-v2-7; fetch it again")
+    partial = target.with_name(f".{target.name}.part")
+    save_file(used, partial, _ABOUT)
+    partial.replace(target)
+
+
+def tensors_digest(tensors: Mapping[str, np.ndarray]) -> str:
+    """sha256 (hex) over the tensors by name: name, type, shape and bytes, whatever file they lie in."""
+    key = hashlib.sha256()
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        key.update(f"{name} {array.dtype} {array.shape}\n".encode() + array.tobytes())
+    return key.hexdigest()
+
+
+def check_weights(path: Path) -> None:
+    """Raise DatasetError if the weights are absent, cut short or no safetensors file (only its header is read)."""
+    if not Path(path).is_file():
+        raise DatasetError(f"{path}: no such weights file; check the path")
+    try:
+        with safe_open(path, "numpy"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise DatasetError(f"{path}: not a whole safetensors file ({error}); fetch it again") from None
+
+
+# The numbers of protobuf's fields, from onnx.proto: a model's graph, its initializers, and what a tensor holds.
+_GRAPH, _INITIALIZER, _DIMS, _TYPE, _FLOATS, _NAME, _RAW = 7, 5, 1, 2, 4, 8, 9
+_FLOAT32 = 1
+
+
+def read_initializers(data: bytes) -> Iterator[tuple[str, np.ndarray]]:
+    """(name, float32 array) of each float tensor in an ONNX model; tensors of other types are passed over.
+
+    Errors: ValueError or IndexError where the bytes are no protobuf or the sizes do not agree.
+    """
+    for graph in (value for number, value in _fields(memoryview(data)) if number == _GRAPH):
+        for tensor in (value for number, value in _fields(graph) if number == _INITIALIZER):
+            held: dict[int, list] = {}
+            for number, value in _fields(tensor):
+                held.setdefault(number, []).append(value)
+            if held.get(_TYPE) == [_FLOAT32]:
+                shape = [
+                    d
+                    for dims in held.get(_DIMS, [])
+                    for d in ([dims] if isinstance(dims, int) else _varints(dims))
+                ]
+                values = b"".join(
+                    held.get(_RAW) or held.get(_FLOATS, [])
+                )  # both are little-endian floats in a row
+                yield bytes(held[_NAME][0]).decode(), np.frombuffer(values, "<f4").reshape(shape)
+
+
+def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """(field number, integer or bytes) of one protobuf message."""
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        kind = key & 7
+        if kind == 0:
+            value, at = _varint(data, at)
+        else:
+            size, at = _varint(data, at) if kind == 2 else ({1: 8, 5: 4}.get(kind, len(data) + 1), at)
+            value, at = data[at : at + size], at + size
+        if at > len(data):
+            raise ValueError("ends within a field")
+        yield key >> 3, value
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    """An integer of seven bits a byte, lowest first, and where it ends."""
+    value = shift = 0
+    while True:
+        value |= (data[at] & 127) << shift
+        at, shift = at + 1, shift + 7
+        if data[at - 1] < 128:
+            return value, at
+
+
+def _varints(data: memoryview) -> Iterator[int]:
+    at = 0
+    while at < len(data):
+        value, at = _varint(data, at)
+        yield value
