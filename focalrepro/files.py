@@ -101,7 +101,9 @@ def _locked_folder(parent: Path) -> tuple[Path, int]:
         folder = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=parent))
         try:
             lock = os.open(folder, os.O_RDONLY)
-            with suppress(OSError):  # some network file systems lock no folders, and then none is taken for dead
+            with suppress(
+                OSError
+            ):  # some network file systems lock no folders, and then none is taken for dead
                 fcntl.flock(lock, fcntl.LOCK_EX)
         except FileNotFoundError:
             continue  # another process took it for abandoned before it was locked
@@ -140,6 +142,8 @@ def new_array(path: Path, shape: tuple[int, ...], dtype: type) -> np.memmap:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
-        what = f"no room for {size / 1e6:,.0f} MB ({error.strerror}); free some, or put the data on another disk"
+        what = (
+            f"no room for {size / 1e6:,.0f} MB ({error.strerror}); free some, or put the data on another disk"
+        )
         raise OSError(error.errno, f"{what} with FOCALREPRO_DATA", str(path)) from error
     return array

@@ -16,6 +16,7 @@ from focalrepro.data.split import DatasetError
 from focalrepro.progress import bar as progress_bar
 
 TIMEOUT = (10, 60)  # seconds to connect, and between two packets
+GRACE = 60  # seconds, and beside them the time that the most bytes take at
 SLOWEST = 50_000  # bytes a second over a whole transfer: what is slower is given up and tried again
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
 _T = TypeVar("_T")
@@ -55,7 +56,7 @@ def receive(session: requests.Session, url: str, sink: IO[bytes], limit: int, pr
     The bytes are taken as they are sent (no compression, which could unfold to any size), and an address of
     https is not left for one without.
     """
-    seconds = 60 + limit / SLOWEST
+    seconds = GRACE + limit / SLOWEST
     end = time.monotonic() + seconds
     try:
         # Not compressed, so that what is counted is what is kept.

@@ -54,7 +54,7 @@ def agree(what: str, megabytes: int) -> None:
         return
     question = f"{what} are {megabytes:,} MB over the network"
     mend = f"set YES=1 to fetch them, or give a copy: focalrepro data {COCO} --from PATH"
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise DatasetError(f"{question}, and nobody is here to be asked; {mend}")
     if not input(f"{question}. Fetch them? [y/N] ").strip().lower().startswith("y"):
         raise DatasetError(f"{question}: not fetched; {mend}")

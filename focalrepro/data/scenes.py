@@ -13,34 +13,21 @@ _MASK = 64
 
 @dataclass(frozen=True)
 class SceneConfig:
-    """How hard the scenes are.  Lengths in pixels, contrasts and noise in grey levels of 0..255."""
+    """How hard the scenes are.  Lengths in pixels, contrasts and noise in grey levels of 0..255; pairs are ranges."""
 
     digits: tuple[int, int] = (1, 5)
-    """Fewest and most digits in a scene."""
-    smallest: int = 14
-    """Least height of a glyph before rotation."""
-    largest: int = 44
-    """Most height of a glyph; sizes are log-uniform in between, so small ones are common."""
-    rotation: float = 15.0
-    """Digits turn by at most this many degrees either way."""
-    stretch: float = 0.2
-    """Width over height varies by this share."""
-    contrast: tuple[float, float] = (60.0, 160.0)
-    """Difference in brightness between a glyph and what lies under it, darker or lighter."""
-    tint: float = 40.0
-    """Most deviation of a glyph's colour channels from its brightness."""
-    distractors: tuple[int, int] = (2, 6)
-    """Fewest and most things that look like pieces of writing and are no digits."""
-    strokes: tuple[int, int] = (2, 7)
-    """Fewest and most lines and arcs across the background."""
-    texture: float = 35.0
-    """Amplitude of the smooth background variation."""
-    noise: int = 8
-    """Pixel noise, uniform within ± this."""
-    overlap: float = 0.1
-    """Most IoU of two digits' boxes (distractors keep to the same bound against digits)."""
-    ink: float = 0.35
-    """A box surrounds the pixels where the glyph covers at least this share."""
+    smallest: int = 14  # least height of a glyph before rotation
+    largest: int = 44  # most; sizes are log-uniform in between, so small ones are common
+    rotation: float = 15.0  # digits turn by at most this many degrees either way
+    stretch: float = 0.2  # width over height varies by this share
+    contrast: tuple[float, float] = (60.0, 160.0)  # between a glyph and what lies under it, darker or lighter
+    tint: float = 40.0  # most deviation of a glyph's colour channels from its brightness
+    distractors: tuple[int, int] = (2, 6)  # things that look like pieces of writing and are no digits
+    strokes: tuple[int, int] = (2, 7)  # lines and arcs across the background
+    texture: float = 35.0  # amplitude of the smooth background variation
+    noise: int = 8  # pixel noise, uniform within ± this
+    overlap: float = 0.1  # most IoU of two digits' boxes; distractors keep to it against digits
+    ink: float = 0.35  # a box surrounds the pixels where the glyph covers at least this share
 
 
 class Glyphs:
@@ -76,27 +63,22 @@ def draw_scene(
     placed: list[tuple[np.ndarray, int, int, int]] = []
     boxes: list[list[int]] = []
     wanted = _between(rng, config.digits)
-    # A scene keeps trying for its first digit; later ones give up when the scene is full.
-    for attempt in range(20 * wanted):
+    for _ in range(
+        20 * wanted
+    ):  # the first digit always finds a place; later ones give up when the scene is full
         if len(placed) == wanted:
             break
         mask, digit = glyphs.draw(rng)
         alpha = _shape(rng, mask, config, config.rotation)
-        place = _place(rng, alpha, size, boxes, config)
-        if place is not None:
-            x, y, box = place
-            placed.append((alpha, x, y, digit))
-            boxes.append(box)
-        elif attempt == 20 * wanted - 1 and not placed:  # cannot be: an empty scene takes any glyph
-            raise RuntimeError("no place for a digit in an empty scene")
+        if place := _place(rng, alpha, size, boxes, config):
+            placed.append((alpha, *place[:2], digit))
+            boxes.append(place[2])
     taken = list(boxes)
     for _ in range(_between(rng, config.distractors)):
         alpha = _shape(rng, _distractor(rng, glyphs), config, 180.0)
-        place = _place(rng, alpha, size, taken, config)
-        if place is not None:
-            x, y, box = place
-            taken.append(box)
-            _paint(rng, canvas, alpha, x, y, config)
+        if place := _place(rng, alpha, size, taken, config):
+            taken.append(place[2])
+            _paint(rng, canvas, alpha, *place[:2], config)
     for alpha, x, y, _ in placed:
         _paint(rng, canvas, alpha, x, y, config)
     canvas += rng.integers(-config.noise, config.noise + 1, canvas.shape)
@@ -218,10 +200,11 @@ def _scrambled(rng: np.random.Generator, mask: Image.Image) -> Image.Image:
     if (order == np.arange(4)).all():
         order = order[::-1]
     out = Image.new("L", mask.size)
-    for target, source in enumerate(order.tolist()):
-        left, top = half * (source % 2), half * (source // 2)
+    corners = [(0, 0), (half, 0), (0, half), (half, half)]
+    for target, source in zip(corners, order.tolist(), strict=True):
+        left, top = corners[source]
         part = mask.crop((left, top, left + half, top + half)).rotate(90 * int(rng.integers(1, 4)))
-        out.paste(part, (half * (target % 2), half * (target // 2)))
+        out.paste(part, target)
     return out
 
 
@@ -243,8 +226,6 @@ def _scribble(rng: np.random.Generator) -> Image.Image:
     for _ in range(int(rng.integers(3, 5))):
         x1, y1, x2, y2 = (float(grid[i] + rng.uniform(-5, 5)) for i in rng.integers(0, 3, 4))
         pen.line((x1, y1, x2, y2), fill=255, width=width)
-    if layer.getbbox() is None:
-        pen.line((10, 10, _MASK - 10, _MASK - 10), fill=255, width=width)
     return layer
 
 
@@ -254,8 +235,5 @@ def _blob(rng: np.random.Generator) -> Image.Image:
     pen = ImageDraw.Draw(layer)
     w, h = (int(v) for v in rng.integers(16, _MASK - 8, 2))
     box = ((_MASK - w) // 2, (_MASK - h) // 2, (_MASK + w) // 2, (_MASK + h) // 2)
-    if rng.uniform() < 0.6:
-        pen.ellipse(box, fill=255)
-    else:
-        pen.rectangle(box, fill=255)
+    (pen.ellipse if rng.uniform() < 0.6 else pen.rectangle)(box, fill=255)
     return layer

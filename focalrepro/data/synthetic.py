@@ -13,16 +13,15 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import logging
 import struct
 import tarfile
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from focalrepro.data.registry import DESCRIPTOR
+from focalrepro.data.registry import SPLITS, Descriptor, Part, describe
 from focalrepro.data.scenes import Glyphs, SceneConfig, draw_scene
 from focalrepro.data.split import DatasetError
 from focalrepro.files import new_folder, write_json
@@ -33,15 +32,7 @@ GENERATOR_VERSION = 1
 # Share of the handwritten samples that only validation scenes may show.
 VAL_SHARE = 0.2
 CATEGORIES = [{"id": k + 1, "name": str(k), "supercategory": "digit"} for k in range(10)]
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Parameters:
-    train_images: int
-    val_images: int
-    size: int
-    seed: int
+PARTS = {s: Part(annotations=f"annotations/instances_{s}.json", images=[f"{s}.tar"]) for s in SPLITS}
 
 
 def generate(
@@ -59,44 +50,32 @@ def generate(
     others, it is replaced.  No digit sample and no scene is in both splits.
     """
     scene = scene or SceneConfig()
-    if train_images < 1 or val_images < 1:
-        raise DatasetError(
-            f"{train_images} training and {val_images} validation images: give at least 1 of each"
-        )
-    if not size >= 2 * scene.largest:
-        raise DatasetError(f"size is {size}: scenes need at least {2 * scene.largest} pixels a side")
-    if seed < 0:
-        raise DatasetError(f"seed is {seed}: give a number from 0 up")
-    given = asdict(_Parameters(train_images, val_images, size, seed))
+    least = {"train_images": 1, "val_images": 1, "size": 2 * scene.largest, "seed": 0}
+    given = {"train_images": train_images, "val_images": val_images, "size": size, "seed": seed}
+    for key, value in given.items():
+        if value < least[key]:
+            raise DatasetError(f"{key} is {value}: give a number from {least[key]} up")
     parameters = {"generator": GENERATOR_VERSION, **given, "scene": asdict(scene)}
     final = Path(root) / NAME
     if _is_made(final, parameters):
         return final
     glyphs = {split: Glyphs(*samples) for split, samples in split_digits().items()}
     with new_folder(final) as folder:
-        for number, (split, count) in enumerate((("train", train_images), ("val", val_images))):
+        for number, (split, count) in enumerate(zip(SPLITS, (train_images, val_images), strict=True)):
             _write_split(folder, split, count, size, [seed, number], glyphs[split], scene)
-        parts = {
-            split: {"annotations": f"annotations/instances_{split}.json", "images": [f"{split}.tar"]}
-            for split in glyphs
-        }
-        flags = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in given.items())
-        made_by = f"focalrepro data {NAME} {flags}"
-        value = {"name": NAME, **parts, "weights": {}, "made_by": made_by, "parameters": parameters}
-        write_json(folder / DESCRIPTOR, value)
+        Descriptor(name=NAME, **PARTS, made_by=f"focalrepro data {NAME}", parameters=parameters).write(folder)
     return final
 
 
 def _is_made(folder: Path, parameters: dict) -> bool:
     try:
-        made = json.loads((folder / DESCRIPTOR).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        made = describe(folder.name, folder.parent).parameters
+    except DatasetError:
         return False
-    parts = [folder / f"{split}.tar" for split in ("train", "val")]
-    parts += [folder / "annotations" / f"instances_{split}.json" for split in ("train", "val")]
-    # Through JSON, because tuples come back as lists.
-    same = made.get("parameters") == json.loads(json.dumps(parameters))
-    return same and all(part.is_file() for part in parts)
+    same = made == json.loads(json.dumps(parameters))  # through JSON, because tuples come back as lists
+    return same and all(
+        (folder / p).is_file() for part in PARTS.values() for p in (part.annotations, *part.images)
+    )
 
 
 def split_digits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -104,13 +83,10 @@ def split_digits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     from sklearn.datasets import load_digits  # slow to import, and only needed to generate
 
     digits = load_digits()
-    samples = digits.images / 16.0
+    samples, targets = digits.images / 16.0, digits.target.astype(np.int64)
     draws = [hashlib.sha256(str(index).encode()).digest()[0] / 256 for index in range(len(samples))]
     val = np.array(draws) < VAL_SHARE
-    return {
-        "train": (samples[~val], digits.target[~val].astype(np.int64)),
-        "val": (samples[val], digits.target[val].astype(np.int64)),
-    }
+    return {"train": (samples[~val], targets[~val]), "val": (samples[val], targets[val])}
 
 
 def _write_split(
@@ -128,19 +104,12 @@ def _write_split(
             archive.addfile(entry, io.BytesIO(data))
             images.append({"id": number + 1, "file_name": name, "width": size, "height": size})
             for (x1, y1, x2, y2), label in zip(boxes.tolist(), labels.tolist(), strict=True):
-                annotations.append(
-                    {
-                        "id": len(annotations) + 1,
-                        "image_id": number + 1,
-                        "category_id": label + 1,
-                        "bbox": [x1, y1, x2 - x1, y2 - y1],
-                        "area": (x2 - x1) * (y2 - y1),
-                        "iscrowd": 0,
-                    }
-                )
+                ids = {"id": len(annotations) + 1, "image_id": number + 1, "category_id": label + 1}
+                box = {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "iscrowd": 0}
+                annotations.append(ids | box)
     info = {"description": f"Handwritten digits in clutter, {split}; digits: UCI, as in scikit-learn"}
     value = {"info": info, "images": images, "annotations": annotations, "categories": CATEGORIES}
-    write_json(folder / "annotations" / f"instances_{split}.json", value)
+    write_json(folder / PARTS[split].annotations, value)
 
 
 def stored_png(pixels: np.ndarray) -> bytes:

@@ -326,7 +326,10 @@ REFUSED = [
     (put("annotations", 2, "id", 10), r"annotations\[2\]\.id: 10 is also annotations\[0\]"),
     (drop("annotations", 1, "id"), r"annotations\[1\]: `id` is missing"),
     (put("annotations", 1, "image_id", 99), r"annotations\[1\]\.image_id: none of the images has the id 99"),
-    (put("annotations", 1, "category_id", 4), r"annotations\[1\]\.category_id: none of the categories has the id 4"),
+    (
+        put("annotations", 1, "category_id", 4),
+        r"annotations\[1\]\.category_id: none of the categories has the id 4",
+    ),
     (drop("annotations", 1, "category_id"), r"annotations\[1\]: `category_id` is missing"),
     (drop("annotations", 1, "bbox"), r"annotations\[1\]: `bbox` is missing"),
     (put("annotations", 1, "bbox", [1, 2, 3]), r"annotations\[1\]\.bbox: \[1, 2, 3\] is not four"),
@@ -467,7 +470,9 @@ def test_register_and_load_ones_own_data(made, tmp_path, monkeypatch):
     assert data.name == "mine" and data.split == "val" and data.digest == made.load().digest
     assert list((root / "cache").glob("*/images.npy"))
     assert registry.prepared() == ["mine"]
-    with pytest.raises(DatasetError, match="has weights for 'resnet50'.*register --name mine … --weights FILE"):
+    with pytest.raises(
+        DatasetError, match=r"has weights for .resnet50.; run: .*register --name mine … --weights FILE$"
+    ):
         weights_path("mine", "resnet50")
     with pytest.raises(DatasetError, match="choose one of train, val"):
         load("mine", "test", 20)

@@ -4,17 +4,16 @@ import hashlib
 import io
 import json
 import logging
-import threading
-import time
 import zipfile
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 from PIL import Image
+from server import Server
 
 from focalrepro.data import DatasetError, coco256, download, load
+from focalrepro.data import fetch as fetching
 from focalrepro.data.download import download_coco256
 from focalrepro.data.fetch import Retry
 
@@ -46,55 +45,6 @@ def official_annotations(ids):
     return {"info": {"year": 2017}, "images": images, "annotations": annotations, "categories": categories}
 
 
-class Server(ThreadingHTTPServer):
-    """Serves `files`; `faults[path]` is a list of what to do instead, one entry used up by each request."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.faults, self.asked = {}, {}, Counter()
-        self.at_once, self.most_at_once, self.lock = 0, 0, threading.Lock()
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        server = self.server
-        with server.lock:
-            server.asked[self.path] += 1
-            server.at_once += 1
-            server.most_at_once = max(server.most_at_once, server.at_once)
-        try:
-            self.answer(server)
-        finally:
-            with server.lock:
-                server.at_once -= 1
-
-    def answer(self, server):
-        faults = server.faults.get(self.path, [])
-        fault = faults.pop(0) if faults else None
-        body = server.files.get(self.path)
-        if fault == "drop":
-            self.close_connection = True
-            self.connection.shutdown(2)
-            return
-        if fault == "slow":
-            time.sleep(0.05)
-        if isinstance(fault, int) or body is None:
-            self.send_error(fault or 404)
-            return
-        if fault == "garbage":
-            body = b"<html>welcome to the hotel's network</html>"
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if fault == "truncate" else body)
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def server():
     server = Server()
@@ -106,12 +56,8 @@ def server():
             for key in ids:
                 server.files[f"/{official}/{key:012d}.jpg"] = jpeg(key)
     server.files["/annotations.zip"] = stream.getvalue()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with server:
+        yield server
 
 
 @pytest.fixture
@@ -289,3 +235,34 @@ def test_progress_is_shown_and_can_be_silent(fetch, capfd, caplog):
     fetch(progress=True)
     shown = capfd.readouterr().err
     assert "fetch images" in shown and "7/7" in shown
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("gzip", "compresses what it sends, unasked"),
+        ("endless", "is larger than 1,000,000 bytes"),
+        ("trickle", "took longer than 0 s"),
+    ],
+)
+def test_what_a_server_sends_is_bounded_in_bytes_and_time(fetch, server, monkeypatch, fault, message):
+    monkeypatch.setattr(download, "IMAGE_LIMIT", 1_000_000)
+    if fault == "trickle":
+        monkeypatch.setattr(fetching, "GRACE", -19.9)  # .1 s at 50 kB/s
+    server.faults[image_path(25)] = [fault] * 9
+    with pytest.raises(DatasetError, match=rf"000000000025\.jpg: .*{message}"):
+        fetch()
+
+
+def test_an_image_of_another_size_is_not_taken(fetch, server):
+    stream = io.BytesIO()
+    Image.new("RGB", (HEIGHT, WIDTH)).save(stream, "JPEG")
+    server.files[image_path(25)] = stream.getvalue()
+    with pytest.raises(DatasetError, match=r"25\.jpg: not a whole image \(\(48, 64\) pixels.*say \(64, 48\)"):
+        fetch()
+
+
+def test_an_archive_that_unfolds_too_far_is_refused(fetch, monkeypatch):
+    monkeypatch.setattr(download, "UNFOLDED_LIMIT", 1000)
+    with pytest.raises(DatasetError, match=r"instances_train2017\.json unfolds to more than 1,000 bytes"):
+        fetch()

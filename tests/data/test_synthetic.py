@@ -12,7 +12,6 @@ from PIL import Image
 from focalrepro.data import DatasetError, load, synthetic
 from focalrepro.data.scenes import Glyphs, SceneConfig, draw_scene
 from focalrepro.data.synthetic import generate, split_digits, stored_png
-from focalrepro.files import move_folder, new_folder
 
 
 def contents(folder):
@@ -185,21 +184,3 @@ def test_stored_png_is_read_back_exactly(shape):
     with Image.open(io.BytesIO(stored_png(pixels))) as image:
         assert image.mode == "RGB"
         np.testing.assert_array_equal(np.asarray(image), pixels)
-
-
-def test_of_two_writers_of_the_same_content_the_first_wins(tmp_path):
-    final = tmp_path / "final"
-    with new_folder(final, replace=False) as mine:
-        (mine / "a").write_text("second")
-        with new_folder(final, replace=False) as other:
-            (other / "a").write_text("first")
-    assert (final / "a").read_text() == "first" and list(tmp_path.iterdir()) == [final]
-
-
-def test_a_failed_move_brings_the_old_folder_back(tmp_path):
-    final = tmp_path / "final"
-    final.mkdir()
-    (final / "a").write_text("old")
-    with pytest.raises(OSError):
-        move_folder(tmp_path / "nowhere", final)
-    assert (final / "a").read_text() == "old" and list(tmp_path.iterdir()) == [final]

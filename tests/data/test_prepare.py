@@ -1,0 +1,127 @@
+"""`ensure` and `focalrepro data`: what a reproduction fetches by itself, and what it asks before."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from focalrepro.data import DatasetError, prepare, weights_path
+from focalrepro.data.coco256 import annotations_file, finish
+from focalrepro.data.prepare import ensure, prepare_dataset
+from focalrepro.data.registry import DESCRIPTOR
+from focalrepro.data.weights import WEIGHTS
+from focalrepro.files import move_folder
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A data root, and in place of the network two functions that put down what it would have brought."""
+    root = tmp_path / "data"
+    monkeypatch.setenv("FOCALREPRO_DATA", str(root))
+    monkeypatch.delenv("YES", raising=False)
+    fetched = []
+
+    def weights(folder):
+        fetched.append("weights")
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({"conv0_weight": np.ones(3, np.float32)}, folder / WEIGHTS)
+        return folder / WEIGHTS
+
+    def images(root):
+        final, work = root / "coco256", prepare.unfinished(root)
+        if not (final / DESCRIPTOR).is_file():
+            fetched.append("images")
+            work.mkdir(parents=True, exist_ok=True)
+            finish(work, {"train": ["train2017"], "val": ["val2017"]}, "focalrepro data coco256")
+            move_folder(work, final)
+        return final
+
+    monkeypatch.setattr(prepare, "fetch_weights", weights)
+    monkeypatch.setattr(prepare, "download_coco256", images)
+    return root, fetched
+
+
+def test_a_fresh_machine_gets_images_and_weights_by_itself(root, monkeypatch):
+    root, fetched = root
+    monkeypatch.setenv("YES", "1")
+    ensure("coco256")
+    assert fetched == ["weights", "images"]
+    assert weights_path("coco256", "resnet50v2").is_file()
+    ensure("coco256")
+    assert fetched == ["weights", "images"]
+    (root / "coco256" / WEIGHTS).rename(root / "w.safetensors")
+    value = json.loads((root / "coco256" / DESCRIPTOR).read_text())
+    (root / "coco256" / DESCRIPTOR).write_text(json.dumps({**value, "weights": {}}))
+    ensure("coco256")  # as after an import without weights
+    assert fetched == ["weights", "images", "weights"] and weights_path("coco256", "resnet50v2").is_file()
+    assert not (root / "downloads" / "coco256" / WEIGHTS).exists()
+
+
+def test_nobody_there_means_no_download(root, monkeypatch):
+    _, fetched = root
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(DatasetError, match=r"1,755 MB .*nobody is here.* set YES=1 .*coco256 --from PATH$"):
+        ensure("coco256")
+    assert fetched == []
+
+
+@pytest.mark.parametrize(("answer", "fetches"), [("y", True), ("Yes", True), ("", False), ("n", False)])
+def test_somebody_is_asked(root, monkeypatch, answer, fetches):
+    _, fetched = root
+    monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": staticmethod(lambda: True)}))
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda question: (asked.append(question), answer)[1])
+    if fetches:
+        ensure("coco256")
+    else:
+        with pytest.raises(DatasetError, match="not fetched; set YES=1"):
+            ensure("coco256")
+    assert bool(fetched) == fetches and len(asked) == 1 and "1,755 MB" in asked[0]
+
+
+def test_given_weights_are_not_fetched(root, monkeypatch, tmp_path, capsys):
+    root, fetched = root
+    monkeypatch.setenv("YES", "1")
+    given = tmp_path / "mine.safetensors"
+    save_file({"conv0_weight": np.zeros(2, np.float32)}, given)
+    assert prepare_dataset("coco256", None, given, "", None, (), None, ()) == 0
+    assert fetched == ["images"] and capsys.readouterr().out == f"ready: {root / 'coco256'}\n"
+    assert weights_path("coco256", "resnet50v2").read_bytes() == given.read_bytes()
+
+
+def test_ones_own_data_may_bring_weights_and_is_never_told_to_download_coco(
+    root, data_root, tmp_path, monkeypatch
+):
+    root, _ = root
+    monkeypatch.setenv("FOCALREPRO_DATA", str(root))
+    source = data_root / "synthetic"
+    parts = [
+        (source / "annotations" / f"instances_{split}.json", (source / f"{split}.tar",))
+        for split in ("train", "val")
+    ]
+    prepare_dataset("register", None, None, "mine", *parts[0], *parts[1])
+    with pytest.raises(
+        DatasetError, match=r"weights for 'resnet50v2'.*--name mine … --weights FILE"
+    ) as caught:
+        weights_path("mine", "resnet50v2")
+    assert "coco256" not in str(caught.value)
+    with pytest.raises(DatasetError, match="no such weights file"):
+        prepare_dataset("register", None, tmp_path / "no", "mine", *parts[0], *parts[1])
+    given = tmp_path / "w.safetensors"
+    save_file({"conv0_weight": np.zeros(2, np.float32)}, given)
+    prepare_dataset("register", None, given, "mine", *parts[0], *parts[1])
+    assert weights_path("mine", "resnet50v2") == given
+
+
+def test_what_the_system_refuses_is_one_line(root, monkeypatch):
+    root, _ = root
+    Path(root.parent / "file").write_text("")
+    monkeypatch.setenv("FOCALREPRO_DATA", str(root.parent / "file" / "data"))
+    with pytest.raises(DatasetError, match="check the path and its permissions"):
+        ensure("synthetic")
+
+
+def test_the_layout_is_that_of_a_copy():
+    assert annotations_file("val2017") == "annotations/instances_val2017.json"

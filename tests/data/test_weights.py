@@ -1,0 +1,141 @@
+"""The backbone's weights: from the model zoo's file to the tensors that the detector reads, or not at all."""
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+from server import Server
+
+from focalrepro.data import DatasetError, weights
+from focalrepro.data.fetch import Retry
+from focalrepro.data.weights import WEIGHTS, fetch_weights, read_initializers, tensors_digest
+from focalrepro.detector.backbones import ResNet50V2
+
+TENSORS = {
+    name: np.random.default_rng(k).normal(size=shape).astype(np.float32)
+    for k, (name, shape) in enumerate(
+        {
+            "conv0_weight": (4, 3, 2, 2),
+            "batchnorm1_running_var": (300,),
+            "stage2_conv12_weight": (2, 4, 1, 1),
+            "stage4_batchnorm0_beta": (5,),
+        }.items()
+    )
+}
+UNUSED = {"stage4_conv0_weight": (2, 2, 1, 1), "batchnorm2_gamma": (3,), "dense0_bias": (7,)}
+
+
+def varint(value):
+    out = b""
+    while value > 127:
+        out, value = out + bytes([value & 127 | 128]), value >> 7
+    return out + bytes([value])
+
+
+def field(number, value):
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def onnx_bytes(raw=False):
+    """An ONNX model by hand, its floats packed as the zoo's exporter did, or raw as others do."""
+    graph = field(2, b"a graph's name")
+    for name, value in {**TENSORS, **{k: np.ones(v, np.float32) for k, v in UNUSED.items()}}.items():
+        dims = (
+            field(1, b"".join(map(varint, value.shape)))
+            if raw
+            else b"".join(field(1, d) for d in value.shape)
+        )
+        tensor = dims + field(2, 1) + field(9 if raw else 4, value.tobytes())
+        graph += field(5, tensor + field(8, f"resnetv24_{name}".encode()))
+    graph += field(
+        5, field(1, 2) + field(2, 7) + field(7, b"\1\2") + field(8, b"reshape_shape")
+    )  # int64: passed over
+    return field(1, 4) + varint(9 << 3 | 5) + b"\0\0\0\0" + field(7, graph) + field(8, field(2, 7))
+
+
+@pytest.fixture
+def server():
+    with Server() as server:
+        server.files["/resnet50-v2-7.onnx"] = onnx_bytes()
+        yield server
+
+
+def fetch(server, folder, addresses=("/resnet50-v2-7.onnx",), tensors=TENSORS, body=None):
+    body = onnx_bytes() if body is None else body
+    return fetch_weights(
+        folder,
+        addresses=tuple(server.url + path for path in addresses),
+        onnx_sha256=hashlib.sha256(body).hexdigest(),
+        tensors_sha256=tensors_digest(tensors),
+        retry=Retry(tries=3, wait=0.002),
+        progress=False,
+    )
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_initializers_are_read_by_name(raw):
+    found = dict(read_initializers(onnx_bytes(raw)))
+    assert len(found) == len(TENSORS) + len(UNUSED)
+    assert same({k: found[f"resnetv24_{k}"] for k in TENSORS}, TENSORS)
+
+
+def test_they_are_those_that_onnx_itself_reads():
+    onnx = pytest.importorskip("onnx")
+    graph = onnx.load_model_from_string(onnx_bytes()).graph
+    expected = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer if t.data_type == 1}
+    assert same(dict(read_initializers(onnx_bytes())), expected)
+
+
+def test_what_is_fetched_is_kept_as_the_tensors_in_use(server, tmp_path):
+    server.faults["/resnet50-v2-7.onnx"] = ["truncate", "drop"]
+    path = fetch(server, tmp_path)
+    assert path == tmp_path / WEIGHTS and same(load_file(path), TENSORS)
+    assert [p.name for p in tmp_path.iterdir()] == [WEIGHTS] and server.asked.total() == 3
+
+
+def test_the_second_address_serves_where_the_first_does_not(server, tmp_path):
+    assert fetch(server, tmp_path, ("/moved.onnx", "/resnet50-v2-7.onnx")).is_file()
+    with pytest.raises(
+        DatasetError, match=r"/moved\.onnx: the server answers 404.*/gone\.onnx: the server answers"
+    ):
+        fetch(server, tmp_path / "new", ("/moved.onnx", "/gone.onnx"))
+
+
+def test_another_file_and_other_tensors_are_refused(server, tmp_path):
+    with pytest.raises(DatasetError, match="does not have the checksum sha256:"):
+        fetch(server, tmp_path, body=b"another")
+    with pytest.raises(DatasetError, match="does not hold the weights of resnet50-v2-7"):
+        fetch(server, tmp_path, tensors={**TENSORS, "conv0_weight": TENSORS["conv0_weight"] + 1})
+    assert not (tmp_path / WEIGHTS).exists()
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda d: d[:-9], lambda d: d[:40], lambda d: b"\xff" * 50, lambda d: b"<html>"]
+)
+def test_what_is_no_onnx_file_is_refused(tmp_path, spoil):
+    (tmp_path / "a.onnx").write_bytes(spoil(onnx_bytes()))
+    with pytest.raises(DatasetError, match=r"a\.onnx: "):
+        weights.convert(tmp_path / "a.onnx", tmp_path / "w", tensors_digest(TENSORS))
+    assert not (tmp_path / "w").exists()
+
+
+def test_the_names_in_use_are_those_that_the_detector_loads():
+    class Asked(dict):
+        """Gives a 1, which fits any shape, for every name that it is asked for."""
+
+        def __missing__(self, name):
+            self[name] = torch.ones(())
+            return self[name]
+
+    asked = Asked()
+    ResNet50V2().load(asked)
+    assert len(asked) == 211 and all(weights._USED.fullmatch(name) for name in asked)
+    assert not any(weights._USED.fullmatch(name) for name in UNUSED)

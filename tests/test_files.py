@@ -1,0 +1,81 @@
+"""Files and folders written in one step: what is killed leaves nothing behind, what finds no room says so."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from focalrepro import files
+from focalrepro.files import UNFINISHED, move_folder, new_array, new_folder
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from focalrepro.files import new_folder
+with new_folder(Path(sys.argv[1])) as folder:
+    (folder / "half").write_bytes(b"x" * 1000)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_of_two_writers_of_the_same_content_the_first_wins(tmp_path):
+    final = tmp_path / "final"
+    with new_folder(final, replace=False) as mine:
+        (mine / "a").write_text("second")
+        with new_folder(final, replace=False) as other:
+            (other / "a").write_text("first")
+    assert (final / "a").read_text() == "first" and list(tmp_path.iterdir()) == [final]
+
+
+def test_a_failed_move_brings_the_old_folder_back(tmp_path):
+    final = tmp_path / "final"
+    final.mkdir()
+    (final / "a").write_text("old")
+    with pytest.raises(OSError):
+        move_folder(tmp_path / "nowhere", final)
+    assert (final / "a").read_text() == "old" and list(tmp_path.iterdir()) == [final]
+
+
+def test_what_a_killed_process_left_is_removed_at_once(tmp_path):
+    killed = subprocess.run([sys.executable, "-c", KILLED, tmp_path / "a"], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert [path.name.startswith(UNFINISHED) for path in tmp_path.iterdir()] == [True]
+    with new_folder(tmp_path / "b"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+def test_a_folder_that_is_being_written_is_left_alone(tmp_path):
+    with new_folder(tmp_path / "a") as mine:
+        with new_folder(tmp_path / "b"):
+            assert mine.is_dir()
+        (mine / "x").write_text("whole")
+    assert (tmp_path / "a" / "x").read_text() == "whole"
+
+
+def test_a_mapped_array_has_its_room_before_it_is_written(tmp_path):
+    array = new_array(tmp_path / "a.npy", (3, 1000), np.uint8)
+    assert os.stat(tmp_path / "a.npy").st_blocks * 512 >= 3000
+    array[:] = 7
+    array.flush()
+    assert (np.load(tmp_path / "a.npy") == 7).all()
+
+
+@pytest.mark.parametrize("fallocate", [True, False])
+def test_a_full_disk_is_one_line_and_no_bus_error(tmp_path, monkeypatch, fallocate):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if fallocate:
+        monkeypatch.setattr(os, "posix_fallocate", full)
+    else:
+        monkeypatch.delattr(os, "posix_fallocate")
+        usage = type("Usage", (), {"free": 10})
+        monkeypatch.setattr(files.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(OSError, match=r"no room for 2 MB .*FOCALREPRO_DATA.*a\.npy") as caught:
+        new_array(tmp_path / "a.npy", (2, 1000, 1000), np.uint8)
+    assert caught.value.errno == errno.ENOSPC
