@@ -1,17 +1,16 @@
-"""COCO-format JSON, checked entry by entry, and turned into targets (squashed frame) and truth (original frame).
+"""COCO-format JSON, checked entry by entry, and made targets (squashed frame) and truth (original frame).
 
-Files that people annotate themselves have gaps in the category ids, lack `info`, `area` or `iscrowd`, and hold
-boxes of no area; all of that is taken.  What would make training or AP silently wrong is refused, with the
-place and the mend.
+Files that people annotate themselves have gaps in the ids, lack `info`, `area` or `iscrowd`, and hold boxes of
+no area; all of that is taken.  What would make training or AP silently wrong is refused, by place and mend.
 """
-
-from __future__ import annotations
 
 import json
 import logging
+import reprlib
+from collections import namedtuple
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Annotated, Any, Literal, NamedTuple, NotRequired
+from typing import Annotated, Any, Literal, NotRequired, Self
 
 import numpy as np
 from pydantic import AfterValidator, FailFast, Field, TypeAdapter, ValidationError
@@ -26,10 +25,8 @@ log = logging.getLogger(__name__)
 def _stays_inside(name: str) -> str:
     """A file name must stay within the image folder, whichever system reads it, and name something in it."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
-    if ".." in parts or name.startswith(("/", "\\")) or PureWindowsPath(name).drive or "\0" in name:
-        raise ValueError("leaves the image folder")
-    if not parts:
-        raise ValueError("names no file")
+    if not parts or ".." in parts or name[0] in "/\\" or PureWindowsPath(name).drive or "\0" in name:
+        raise ValueError
     return name
 
 
@@ -77,7 +74,7 @@ WANTED = {
     "id": "an integer of 64 bits",
     "image_id": "the integer id of an image",
     "category_id": "the integer id of a category",
-    "file_name": "a path relative to the image folder, without `..`",
+    "file_name": "a relative path that names a file and nowhere leaves the image folder",
     "height": "a size in pixels, an integer from 1 up",
     "width": "a size in pixels, an integer from 1 up",
     "name": "the category's name",
@@ -97,28 +94,19 @@ class Annotations:
     annotations: list[dict]
     categories: list[dict]
 
-    def first(self, limit: int) -> Annotations:
+    def first(self, limit: int) -> Self:
         """Keep the `limit` images of lowest id and their annotations; 0 keeps all."""
         if limit < 0:
             raise DatasetError(f"limit is {limit}: give a number of images, or 0 for all of them")
         if limit == 0 or limit >= len(self.images):
             return self
-        images = self.images[:limit]
-        kept = {image["id"] for image in images}
-        return replace(
-            self, images=images, annotations=[a for a in self.annotations if a["image_id"] in kept]
-        )
+        kept = {image["id"] for image in self.images[:limit]}
+        annotations = [a for a in self.annotations if a["image_id"] in kept]
+        return replace(self, images=self.images[:limit], annotations=annotations)
 
 
-class Targets(NamedTuple):
-    """The annotations as arrays for training and as a COCO dict for evaluation; see `DetectionData`."""
-
-    boxes: np.ndarray
-    labels: np.ndarray
-    sizes: np.ndarray
-    image_ids: np.ndarray
-    categories: tuple[str, ...]
-    coco: dict
+# The annotations as arrays for training and as a COCO dict for evaluation: fields of `DetectionData`.
+Targets = namedtuple("Targets", "boxes labels sizes image_ids categories coco")
 
 
 def read_annotations(path: Path) -> Annotations:
@@ -142,17 +130,12 @@ def read_annotations(path: Path) -> Annotations:
     for kind in ("images", "categories", "annotations"):
         _refuse_doubles(path, kind, found[kind], "id", "ids must be unique")
     _refuse_doubles(path, "categories", found["categories"], "name", "merge the two, or rename one")
-    for kind in ("images", "categories"):
-        field, known = (
-            {"images": "image_id", "categories": "category_id"}[kind],
-            {e["id"] for e in found[kind]},
-        )
+    for field, kind in (("image_id", "images"), ("category_id", "categories")):
+        known = {entry["id"] for entry in found[kind]}
         for index, entry in enumerate(found["annotations"]):
             if entry[field] not in known:
-                raise DatasetError(
-                    f"{path}: annotations[{index}].{field}: none of the {kind} has the id {entry[field]}; "
-                    f"add it to `{kind}` or remove the annotation"
-                )
+                what = f"annotations[{index}].{field}: none of the {kind} has the id {entry[field]}"
+                raise DatasetError(f"{path}: {what}; add it to `{kind}` or remove the annotation")
     for entry in found["annotations"]:
         entry.setdefault("area", entry["bbox"][2] * entry["bbox"][3])
         entry.setdefault("iscrowd", 0)
@@ -168,7 +151,7 @@ def _without_outline(entry: dict) -> dict:
 
 
 def describe_fault(error: ValidationError, wanted: dict[str, str]) -> str:
-    """The first fault of a checked file in one line: its place, what is there, and what `wanted` says of the field."""
+    """The first fault of a file in one line: its place, what is there, and what `wanted` says of the field."""
     first = error.errors(include_url=False)[0]
     names = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]]
     place, parent = "".join(names).lstrip("."), "".join(names[:-1]).lstrip(".")
@@ -176,13 +159,9 @@ def describe_fault(error: ValidationError, wanted: dict[str, str]) -> str:
     should = wanted.get(field, first["msg"])
     if first["type"] == "missing":
         return f"{parent + ': ' if parent else ''}`{field}` is missing; it should be {should}"
-    value = repr(first["input"])
-    value = value if len(value) <= 60 else f"{value[:59]}…"
     if first["type"] in ("typed_dict_type", "dict_type", "model_type"):
-        return f"{place}: {value} is not an object; remove or mend the entry"
-    if first["type"] == "value_error":
-        return f"{place}: {value} {first['ctx']['error']}; it should be {should}"
-    return f"{place}: {value} is not {should}; mend it or remove the entry"
+        should = "an object"
+    return f"{place}: {reprlib.repr(first['input'])} is not {should}; mend it or remove the entry"
 
 
 def _refuse_doubles(path: Path, kind: str, entries: list[dict], field: str, mend: str) -> None:
@@ -201,10 +180,7 @@ def class_map(found: Annotations, classes: Classes) -> tuple[dict[int, int], lis
     """
     if classes not in ("all", "supercategories"):
         raise DatasetError(f"classes is {classes!r}: choose 'all' or 'supercategories'")
-    group = {
-        c["id"]: c.get("supercategory") if isinstance(c.get("supercategory"), str) else ""
-        for c in found.categories
-    }
+    group = {c["id"]: str(c.get("supercategory") or "") for c in found.categories}
     name = {c["id"]: c["name"] for c in found.categories}
     if classes == "supercategories":
         nameless = [name[key] for key in name if not group[key]]
@@ -252,11 +228,6 @@ def make_targets(found: Annotations, size: int, classes: Classes) -> Targets:
     labels = np.full(boxes.shape[:2], -1, np.int64)
     boxes[rows[keep], places] = corners[keep]
     labels[rows[keep], places] = [label_of[annotations[index]["category_id"]] for index in keep]
-    return Targets(
-        boxes=boxes,
-        labels=labels,
-        sizes=sizes,
-        image_ids=np.array([image["id"] for image in found.images], np.int64),
-        categories=tuple(category["name"] for category in categories),
-        coco={"info": found.info, "images": found.images, "annotations": truth, "categories": categories},
-    )
+    image_ids = np.array([image["id"] for image in found.images], np.int64)
+    coco = {"info": found.info, "images": found.images, "annotations": truth, "categories": categories}
+    return Targets(boxes, labels, sizes, image_ids, tuple(c["name"] for c in categories), coco)

@@ -5,8 +5,6 @@ same images with the same boxes.  This file knows the layout and imports a copy;
 COCO's own address.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -26,16 +24,12 @@ SPLITS = {"train": "train2017", "val": "val2017"}
 
 def load_manifest(path: Path | None = None) -> dict:
     """The image ids of both splits and the checksum of the official annotation archive."""
-    if path is None:
-        root = repo_root()
-        if root is None:
-            where = "data/manifests/ of the repository; run from a checkout (pip install -e .)"
-            raise DatasetError(f"the list of coco256's images is in {where}")
-        path = root / "data" / "manifests" / f"{NAME}.json"
+    path = path or (repo_root() or Path()) / "data" / "manifests" / f"{NAME}.json"
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DatasetError(f"{path}: the manifest is not readable ({error}); restore it from git") from error
+        mend = "run from a checkout (pip install -e .), restore it from git"
+        raise DatasetError(f"{path}: the manifest is not readable ({error}); {mend}") from error
 
 
 def annotations_file(official: str) -> str:

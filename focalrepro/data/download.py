@@ -5,8 +5,6 @@ interrupted, so it is made of steps that are each done wholly or not at all: an 
 only when it was received whole and decoded, and running the same command again does what is missing.
 """
 
-from __future__ import annotations
-
 import io
 import logging
 import os
@@ -76,9 +74,8 @@ def download_coco256(
     wanted = []
     for official in coco256.SPLITS.values():
         for image in write_subset(archive, official, expected[official], work).images:
-            name = f"{official}/{image['file_name']}"
-            size = image["width"], image["height"]
-            wanted.append(Wanted(f"{base_images.rstrip('/')}/{name}", work / name, size))
+            name, size = f"{official}/{image['file_name']}", (image["width"], image["height"])
+            wanted.append(Wanted(f"{base_images}/{name}", work / name, size))
     fetch_images(wanted, workers, retry, progress)
     images = {split: [official] for split, official in coco256.SPLITS.items()}
     coco256.finish(work, images, f"focalrepro data {coco256.NAME}")
@@ -107,13 +104,11 @@ def write_subset(archive: Path, official: str, ids: Sequence[int], folder: Path)
     try:
         with zipfile.ZipFile(archive) as content:
             if content.getinfo(name).file_size > UNFOLDED_LIMIT:
-                raise DatasetError(
-                    f"{archive}: {name} unfolds to more than {UNFOLDED_LIMIT:,} bytes; fetch it again"
-                )
+                raise KeyError(f"it unfolds to more than {UNFOLDED_LIMIT:,} bytes")
             scratch.write_bytes(content.read(name))
         whole = read_annotations(scratch)
     except (zipfile.BadZipFile, KeyError) as error:
-        raise DatasetError(f"{archive}: has no {name} ({error})") from error
+        raise DatasetError(f"{archive}: has no {name} ({error}); remove it and fetch it again") from error
     finally:
         scratch.unlink(missing_ok=True)
     kept = set(ids)
@@ -121,9 +116,8 @@ def write_subset(archive: Path, official: str, ids: Sequence[int], folder: Path)
     coco256.check_ids(replace(whole, images=images), ids)
     annotations = [a for a in whole.annotations if a["image_id"] in kept and not a["iscrowd"]]
     annotations.sort(key=lambda a: a["image_id"])  # stable: within an image the official order stays
-    for number, annotation in enumerate(annotations, start=1):
-        annotation["id"] = number
-        annotation["area"] = round(annotation["bbox"][2] * annotation["bbox"][3], 2)
+    for number, a in enumerate(annotations, start=1):
+        a |= {"id": number, "area": round(a["bbox"][2] * a["bbox"][3], 2)}
     about = "the images of the manifest, squashed to 256x256; boxes, width and height in the original frame"
     info = {**whole.info, "description": f"COCO {official}: {about}; no crowd boxes, area = w*h"}
     value = {"info": info, "images": images, "annotations": annotations, "categories": whole.categories}
@@ -143,39 +137,35 @@ def fetch_images(wanted: Sequence[Wanted], workers: int, retry: Retry, progress:
             rest.unlink()
     sessions = threading.local()
 
-    def one(image: Wanted) -> None:
+    def one(image: Wanted) -> str:
         if not hasattr(sessions, "own"):
             sessions.own = requests.Session()  # keeps its connection; sessions are not for several threads
-        fetch_image(sessions.own, image, retry)
+        try:
+            fetch_image(sessions.own, image, retry)
+        except FetchError as error:
+            return f"{image.url}: {error}"
+        return ""
 
-    failures: list[str] = []
-    in_a_row = 0
+    failures, in_a_row = [], 0
     pool = ThreadPoolExecutor(max(1, workers))
     shown = {"desc": "fetch images", "unit": "image", "disable": not progress}
     try:
-        futures = {pool.submit(one, image): image.url for image in missing}
         with progress_bar(total=len(wanted), initial=len(wanted) - len(missing), **shown) as bar:
-            for future in as_completed(futures):
-                try:
-                    future.result()
-                except FetchError as error:
-                    failures.append(f"{futures[future]}: {error}")
-                    in_a_row += 1
-                else:
-                    in_a_row = 0
-                    bar.update()
+            for future in as_completed([pool.submit(one, image) for image in missing]):
+                failure = future.result()
+                failures += [failure] if failure else []
+                bar.update(not failure)
+                in_a_row = in_a_row + 1 if failure else 0
                 if in_a_row == GIVE_UP_AFTER:
                     break
     finally:
         pool.shutdown(cancel_futures=True)
     if failures:
-        listed = "\n  ".join(sorted(failures)[:20] + (["…"] if len(failures) > 20 else []))
-        stopped = " in a row, so the download stopped" if in_a_row >= GIVE_UP_AFTER else ""
-        left = sum(not image.path.is_file() for image in wanted)
-        raise DatasetError(
-            f"{len(failures)} images failed{stopped}; {left} of {len(wanted)} are still missing. What is there is "
-            f"kept: run the same command again to fetch the rest.\n  {listed}"
-        )
+        listed = "\n  ".join(sorted(failures)[:20] + ["…"] * (len(failures) > 20))
+        stopped = " in a row, so the download stopped" * (in_a_row == GIVE_UP_AFTER)
+        left = f"{sum(not image.path.is_file() for image in wanted)} of {len(wanted)} are still missing"
+        mend = "What is there is kept: run the same command again to fetch the rest."
+        raise DatasetError(f"{len(failures)} images failed{stopped}; {left}. {mend}\n  {listed}")
 
 
 def fetch_image(session: requests.Session, wanted: Wanted, retry: Retry) -> None:

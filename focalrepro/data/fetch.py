@@ -1,12 +1,10 @@
-"""Fetching over the network: bounded in bytes and time, tried again where that can help, checked before it is used."""
-
-from __future__ import annotations
+"""Fetching over the network: bounded in bytes and time, tried again where that can help, checked before use."""
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any
 
 import pooch
 import requests
@@ -16,10 +14,8 @@ from focalrepro.data.split import DatasetError
 from focalrepro.progress import bar as progress_bar
 
 TIMEOUT = (10, 60)  # seconds to connect, and between two packets
-GRACE = 60  # seconds, and beside them the time that the most bytes take at
-SLOWEST = 50_000  # bytes a second over a whole transfer: what is slower is given up and tried again
-_BUSY = {408, 425, 429, 500, 502, 503, 504}
-_T = TypeVar("_T")
+GRACE, SLOWEST = 60, 50_000  # seconds, and bytes a second: what takes longer altogether is given up
+_BUSY = {408, 425, 429, 500, 502, 503, 504}  # these may pass; "not found" or "forbidden" stays
 
 
 @dataclass(frozen=True)
@@ -38,7 +34,7 @@ class FetchError(Exception):
         self.again = again
 
 
-def with_retries(action: Callable[[], _T], retry: Retry) -> _T:
+def with_retries(action: Callable[[], Any], retry: Retry) -> Any:
     """Call `action` until it works; raises the last FetchError, or at once one that another try cannot mend."""
     for attempt in range(1, retry.tries):
         try:
@@ -51,16 +47,14 @@ def with_retries(action: Callable[[], _T], retry: Retry) -> _T:
 
 
 def receive(session: requests.Session, url: str, sink: IO[bytes], limit: int, progress: bool = False) -> None:
-    """Write the answer to `sink`: at most `limit` bytes, and no slower than SLOWEST.  Raises FetchError.
+    """Write what `url` answers to `sink`, at most `limit` bytes and not too slowly.  Raises FetchError.
 
-    The bytes are taken as they are sent (no compression, which could unfold to any size), and an address of
-    https is not left for one without.
+    Nothing compressed is taken, since it could unfold to any size, and https is not left for http.
     """
     seconds = GRACE + limit / SLOWEST
     end = time.monotonic() + seconds
+    headers = {"Accept-Encoding": "identity"}
     try:
-        # Not compressed, so that what is counted is what is kept.
-        headers = {"Accept-Encoding": "identity"}
         with session.get(url, timeout=TIMEOUT, stream=True, headers=headers) as response:
             response.raise_for_status()
             if response.headers.get("Content-Encoding", "identity") != "identity":
@@ -79,21 +73,18 @@ def receive(session: requests.Session, url: str, sink: IO[bytes], limit: int, pr
                         raise FetchError(f"took longer than {seconds:.0f} s", again=True)
                     sink.write(piece)
                     bar.update(len(piece))
-    except requests.RequestException as error:
+    except requests.HTTPError as error:
         answer = error.response
-        if answer is None:
-            raise FetchError(f"{type(error).__name__}: {error}", again=True) from error
-        # A busy server may have time later; "not found" or "forbidden" stays.
         what = f"the server answers {answer.status_code} {answer.reason}"
         raise FetchError(what, again=answer.status_code in _BUSY) from error
-    except (urllib3.exceptions.HTTPError, ValueError) as error:
+    except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
         raise FetchError(f"{type(error).__name__}: {error}", again=True) from error
 
 
 def fetch_checked(
     addresses: Sequence[str], path: Path, checksum: str, limit: int, retry: Retry, progress: bool
-) -> Path:
-    """`path` with the content of `checksum` ("sha256:…" or "md5:…"), from the first address that gives it.
+) -> None:
+    """Makes `path` the content of `checksum` ("sha256:…" or "md5:…"), from the first address that gives it.
 
     What is there already and has the checksum stays.  Raises DatasetError with what each address answered.
     """
@@ -102,9 +93,9 @@ def fetch_checked(
         with open(target, "wb") as sink, requests.Session() as session:
             receive(session, url, sink, limit, progress)
 
-    def fetch(url: str) -> Path:
+    def fetch(url: str) -> None:
         try:
-            return Path(pooch.retrieve(url, checksum, path.name, path.parent, downloader=download))
+            pooch.retrieve(url, checksum, path.name, path.parent, downloader=download)
         except ValueError as error:  # pooch's word for a wrong checksum
             raise FetchError(f"does not have the checksum {checksum}", again=False) from error
 

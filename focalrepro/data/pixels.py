@@ -1,11 +1,9 @@
 """Decode every image once into one uint8 array on disk; afterwards an image is a slice of a mapped file.
 
 The array is named by the hash of the encoded files and the frame, not by the labels: another class mapping
-finds the same pixels.  Beside it lies what was found in the files, so that each load can compare it with the
-annotations, and a checksum of a sample, so that an array changed since is noticed.
+finds the same pixels.  Beside it lie the files' sizes, which each load compares with the annotations, and a
+checksum, so that an array changed since is noticed.
 """
-
-from __future__ import annotations
 
 import hashlib
 import io
@@ -14,7 +12,6 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -32,15 +29,6 @@ EXIF_ORIENTATION = 0x0112
 log = logging.getLogger(__name__)
 
 
-class Decoded(NamedTuple):
-    """uint8 [3,S,S], the file's own height and width in pixels, and whether EXIF asks for it to be turned."""
-
-    pixels: np.ndarray
-    height: int
-    width: int
-    turned: bool
-
-
 def squash(image: Image.Image, size: int) -> Image.Image:
     """RGB at size×size, the aspect ratio given up (bilinear over the whole footprint, so no aliasing).
 
@@ -51,7 +39,7 @@ def squash(image: Image.Image, size: int) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode of 8 bits as RGB, and 16-bit grey scaled to 8 bits, where Pillow alone would clip it to white.
+    """Any Pillow mode as RGB; 16-bit grey is scaled to 8 bits, where Pillow alone would clip it to white.
 
     Errors: ValueError for values whose scale nobody knows (floats; 12 bits in 16): they would turn black.
     """
@@ -66,13 +54,16 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def decode(data: bytes, size: int, where: str) -> Decoded:
-    """Decodes and squashes one file.  Raises DatasetError naming `where` if it is cut short, corrupt or odd."""
+def decode(data: bytes, size: int, where: str) -> tuple[np.ndarray, int, int, bool]:
+    """Encoded image -> (uint8 [3,size,size], its own height and width, whether EXIF asks to turn it).
+
+    Raises DatasetError naming `where` if it is cut short, corrupt or of a kind that `to_rgb` refuses.
+    """
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
             pixels = np.asarray(squash(image, size)).transpose(2, 0, 1)
-            return Decoded(pixels, image.height, image.width, _is_turned(image))
+            return pixels, image.height, image.width, _is_turned(image)
     except Exception as error:  # decoders raise many kinds: OSError, SyntaxError, ValueError, struct.error
         raise DatasetError(
             f"{where}: not a whole image ({error}); fetch or export this file again"
@@ -98,8 +89,7 @@ def load_pixels(
     for value in hash_files(files, progress):
         key.update(bytes.fromhex(value))
     digest = key.hexdigest()
-    shape = (len(files), 3, size, size)
-    final = cache / digest
+    final, shape = cache / digest, (len(files), 3, size, size)
     opened = _open(final, shape)
     if opened is None:
         broken = final.exists()
@@ -110,13 +100,12 @@ def load_pixels(
         opened = _open(final, shape)
         if opened is None:
             raise DatasetError(f"{final}: could not be read back; is the disk full? Remove it and run again")
-    images, sizes = opened
-    _compare_sizes(files, written, sizes, size)
-    return images, digest
+    _compare_sizes(files, written, opened[1], size)
+    return opened[0], digest
 
 
 def _open(folder: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray] | None:
-    """(mapped array, [N,2] sizes of the files), or None unless both are whole and as they were written."""
+    """(mapped array, int64 [N,2] sizes of the files), or None unless both are whole and as they were written."""
     try:
         images = np.load(folder / "images.npy", mmap_mode="r")
         found = json.loads((folder / "files.json").read_text(encoding="utf-8"))
@@ -128,7 +117,6 @@ def _open(folder: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]
 
 
 def _sample(images: np.ndarray) -> str:
-    """sha256 of a small array, of the middle row of each image in a large one."""
     sample = images if images.nbytes < SAMPLED_FROM else images[:, :, images.shape[2] // 2]
     return hashlib.sha256(np.ascontiguousarray(sample)).hexdigest()
 
@@ -137,9 +125,9 @@ def _decode_all(files: Sequence[ImageFile], folder: Path, shape: tuple[int, ...]
     """Write the array file by file; what is in memory at a time is a few images, whatever the dataset's size."""
     images = new_array(folder / "images.npy", shape, np.uint8)
 
-    def one(row: int) -> tuple[int, int, bool]:
+    def one(row: int) -> list[int]:
         images[row], *found = decode(files[row].read(), shape[-1], str(files[row]))
-        return tuple(found)
+        return found
 
     pool = ThreadPoolExecutor(DECODE_THREADS)
     try:
@@ -165,7 +153,8 @@ def _compare_sizes(files: Sequence[ImageFile], written: np.ndarray, sizes: np.nd
     wrong = np.flatnonzero(~square & (sizes != written).any(axis=1))
     if len(wrong):
         (height, width), said = sizes[wrong[0]], written[wrong[0]].astype(int)
-        raise DatasetError(
-            f"{files[wrong[0]]}: is {width}×{height} pixels, the annotations' `width` and `height` say "
-            f"{said[1]}×{said[0]} ({len(wrong)} such images); give its own size and boxes (EXIF turns are not applied)"
+        what = (
+            f"is {width}×{height} pixels, its `width` and `height` in the annotations say {said[1]}×{said[0]}"
         )
+        mend = "give its own size and boxes; EXIF turns are not applied"
+        raise DatasetError(f"{files[wrong[0]]}: {what} ({len(wrong)} such images); {mend}")

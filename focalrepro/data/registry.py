@@ -5,8 +5,6 @@ digest is over content: two machines with the same images and annotations get th
 lie and whether they come from a folder or a tar file.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

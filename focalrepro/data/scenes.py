@@ -1,7 +1,5 @@
 """One synthetic scene: a textured background, things that are no digits, and digits with their boxes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

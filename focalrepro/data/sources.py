@@ -1,10 +1,8 @@
 """Where the image files are: folders and tar files, searched by name, hashed once, read from several threads.
 
 A run's id depends on the bytes of its images, so every file is hashed; an index in the cache remembers the
-hashes by (size, modification time), so that the next start hashes nothing.
+hashes by size and time, so that the next start hashes nothing.
 """
-
-from __future__ import annotations
 
 import hashlib
 import json
@@ -24,9 +22,7 @@ LARGEST = 2**30  # bytes of one image file; more is a mistake or an attack
 
 
 class Source:
-    """A folder with its subfolders.  Its index is {"path", "stamp", "members", "hashes": {name: [size, time, sha256]}}."""
-
-    stamp: list[int] | None = None
+    """A folder with its subfolders; the index holds "hashes": {name: [size, time, sha256]}."""
 
     def __init__(self, path: Path, cache: Path) -> None:
         self.path = path.resolve()
@@ -37,8 +33,7 @@ class Source:
             if self._index["path"] != str(self.path) or not isinstance(self._index["hashes"], dict):
                 raise ValueError
         except (OSError, ValueError, TypeError, KeyError):
-            # An index is only a shortcut: without it the hashes are computed again.
-            self._index = {"path": str(self.path), "stamp": None, "members": {}, "hashes": {}}
+            self._index = {"path": str(self.path), "hashes": {}}  # only a shortcut: all is computed again
 
     def names(self) -> Iterable[str]:
         """Paths of the files inside, with forward slashes; those that UTF-8 cannot write are passed over."""
@@ -77,19 +72,19 @@ class Source:
 
 
 class TarSource(Source):
-    """An uncompressed tar file, read in place: the index holds {name: [offset, size]}."""
+    """An uncompressed tar file, read in place; the index also holds "members": {name: [offset, size]}."""
 
     def __init__(self, path: Path, cache: Path) -> None:
         super().__init__(path, cache)
         status = os.stat(self.path)
-        self.stamp = [status.st_size, status.st_mtime_ns]
-        if self._index["stamp"] != self.stamp:
-            self._index |= {"stamp": self.stamp, "members": self._scan(), "hashes": {}}
+        stamp = [status.st_size, status.st_mtime_ns]
+        if self._index.get("stamp") != stamp:
+            self._index |= {"stamp": stamp, "members": self._scan(), "hashes": {}}
             write_json(self._index_path, self._index)
         self._stream = open(self.path, "rb")  # noqa: SIM115 (open as long as the source is)
 
     def _scan(self) -> dict[str, list[int]]:
-        """Offset and size of every plain file; -1 as the offset of one with holes, whose bytes lie elsewhere."""
+        """Offset and size of every plain file; offset -1 for one with holes, whose bytes lie elsewhere."""
         try:
             with tarfile.open(self.path, "r:") as archive:
                 plain = [m for m in archive if m.isreg() and _is_text(m.name)]

@@ -4,8 +4,6 @@ The embedded digits and COCO end in the same `DetectionData`, so training and ev
 by name.  This file holds the type and the one error that the package raises about data.
 """
 
-from __future__ import annotations
-
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager

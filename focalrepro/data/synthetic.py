@@ -8,8 +8,6 @@ The bytes on disk follow from the seed alone: pixel arithmetic is in float64 or 
 are stored uncompressed, because compressors differ between library versions and processors.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

@@ -1,11 +1,9 @@
 """ImageNet weights of the pre-activation ResNet-50 up to stage 3, from the ONNX model zoo (Apache-2.0).
 
-The zoo's file is fixed by its checksum and so are the tensors taken from it: the same ones as in a prepared
-copy of coco256.  Of ONNX only the list of named tensors is read.  That is thirty lines of protobuf, against
-three packages of 50 MB that every installation would carry for this one file, whose bytes are known.
+The zoo's file is fixed by its checksum, and so are the tensors taken from it: those of a prepared copy of
+coco256.  Of ONNX only the named tensors are read, in thirty lines, where every installation would otherwise
+carry three packages of 50 MB for this one file whose bytes are known.
 """
-
-from __future__ import annotations
 
 import hashlib
 import re
@@ -60,10 +58,10 @@ def fetch_weights(
 
 
 def convert(onnx: Path, target: Path, tensors_sha256: str = TENSORS_SHA256) -> None:
-    """Write the used tensors of an ONNX file as safetensors, in one step.  Raises DatasetError for other tensors."""
+    """Write the tensors in use as safetensors, in one step.  Raises DatasetError if they are others."""
     try:
         found = {name.removeprefix(_PREFIX): value for name, value in read_initializers(onnx.read_bytes())}
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, KeyError, TypeError) as error:
         raise DatasetError(f"{onnx}: not an ONNX file ({error}); fetch it again") from error
     used = {name: found[name] for name in sorted(found) if _USED.fullmatch(name)}
     if tensors_digest(used) != tensors_sha256:
@@ -93,61 +91,54 @@ def check_weights(path: Path) -> None:
         raise DatasetError(f"{path}: not a whole safetensors file ({error}); fetch it again") from None
 
 
-# The numbers of protobuf's fields, from onnx.proto: a model's graph, its initializers, and what a tensor holds.
+# Field numbers of onnx.proto: a model's graph, its initializers, and what a tensor holds.
 _GRAPH, _INITIALIZER, _DIMS, _TYPE, _FLOATS, _NAME, _RAW = 7, 5, 1, 2, 4, 8, 9
-_FLOAT32 = 1
 
 
 def read_initializers(data: bytes) -> Iterator[tuple[str, np.ndarray]]:
     """(name, float32 array) of each float tensor in an ONNX model; tensors of other types are passed over.
 
-    Errors: ValueError or IndexError where the bytes are no protobuf or the sizes do not agree.
+    Errors: ValueError, IndexError or KeyError where the bytes are no protobuf or the sizes do not agree.
     """
-    for graph in (value for number, value in _fields(memoryview(data)) if number == _GRAPH):
-        for tensor in (value for number, value in _fields(graph) if number == _INITIALIZER):
-            held: dict[int, list] = {}
-            for number, value in _fields(tensor):
-                held.setdefault(number, []).append(value)
-            if held.get(_TYPE) == [_FLOAT32]:
-                shape = [
-                    d
-                    for dims in held.get(_DIMS, [])
-                    for d in ([dims] if isinstance(dims, int) else _varints(dims))
-                ]
-                values = b"".join(
-                    held.get(_RAW) or held.get(_FLOATS, [])
-                )  # both are little-endian floats in a row
-                yield bytes(held[_NAME][0]).decode(), np.frombuffer(values, "<f4").reshape(shape)
+    graphs = (value for number, value in _fields(memoryview(data)) if number == _GRAPH)
+    for tensor in (value for graph in graphs for number, value in _fields(graph) if number == _INITIALIZER):
+        held: dict[int, list] = {}
+        for number, value in _fields(tensor):
+            held.setdefault(number, []).append(value)
+        if held[_TYPE] == [1]:  # float32; packed or raw, they are little-endian and in a row
+            values = np.frombuffer(b"".join(held.get(_RAW) or held[_FLOATS]), "<f4")
+            shape = [side for dims in held.get(_DIMS, []) for side in _integers(dims)]
+            yield bytes(held[_NAME][0]).decode(), values.reshape(shape)
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """(field number, integer or bytes) of one protobuf message."""
     at = 0
     while at < len(data):
-        key, at = _varint(data, at)
-        kind = key & 7
-        if kind == 0:
-            value, at = _varint(data, at)
+        key, at = _integer(data, at)
+        if key & 7 == 0:
+            value, at = _integer(data, at)
         else:
-            size, at = _varint(data, at) if kind == 2 else ({1: 8, 5: 4}.get(kind, len(data) + 1), at)
+            size, at = _integer(data, at) if key & 7 == 2 else ({1: 8, 5: 4}[key & 7], at)
             value, at = data[at : at + size], at + size
-        if at > len(data):
-            raise ValueError("ends within a field")
+            if at > len(data):
+                raise ValueError("ends within a field")
         yield key >> 3, value
 
 
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    """An integer of seven bits a byte, lowest first, and where it ends."""
+def _integer(data: memoryview, at: int) -> tuple[int, int]:
+    """An integer and where it ends: seven bits a byte, the lowest first, and only the last byte is below 128."""
     value = shift = 0
-    while True:
-        value |= (data[at] & 127) << shift
-        at, shift = at + 1, shift + 7
-        if data[at - 1] < 128:
-            return value, at
+    while data[at] > 127:
+        value, at, shift = value | (data[at] & 127) << shift, at + 1, shift + 7
+    return value | data[at] << shift, at + 1
 
 
-def _varints(data: memoryview) -> Iterator[int]:
+def _integers(data: int | memoryview) -> Iterator[int]:
+    """Of a repeated field: one integer, or several in a row."""
     at = 0
-    while at < len(data):
-        value, at = _varint(data, at)
+    while isinstance(data, memoryview) and at < len(data):
+        value, at = _integer(data, at)
         yield value
+    if isinstance(data, int):
+        yield data

@@ -147,6 +147,7 @@ def test_a_manifest_that_is_not_there_is_named(source, monkeypatch):
     with pytest.raises(DatasetError, match=r"none\.json: the manifest is not readable"):
         import_coco256(source, source.parent / "root", manifest=source / "none.json")
     monkeypatch.setattr(coco256, "repo_root", lambda: None)
+    monkeypatch.chdir(source)
     with pytest.raises(DatasetError, match="run from a checkout"):
         coco256.load_manifest()
 

@@ -44,11 +44,8 @@ def onnx_bytes(raw=False):
     """An ONNX model by hand, its floats packed as the zoo's exporter did, or raw as others do."""
     graph = field(2, b"a graph's name")
     for name, value in {**TENSORS, **{k: np.ones(v, np.float32) for k, v in UNUSED.items()}}.items():
-        dims = (
-            field(1, b"".join(map(varint, value.shape)))
-            if raw
-            else b"".join(field(1, d) for d in value.shape)
-        )
+        sides = [varint(side) for side in value.shape]
+        dims = field(1, b"".join(sides)) if raw else b"".join(b"\x08" + side for side in sides)
         tensor = dims + field(2, 1) + field(9 if raw else 4, value.tobytes())
         graph += field(5, tensor + field(8, f"resnetv24_{name}".encode()))
     graph += field(
