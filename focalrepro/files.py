@@ -1,4 +1,4 @@
-"""Where files lie, and writing them so that a crash at any moment leaves the old one or the new one, never half."""
+"""Where files lie, and writing them so that a crash leaves the old one or the new one, never half of one."""
 
 import errno
 import fcntl
@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 UNFINISHED = ".unfinished-"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL = "free some disk, or put the data on another one with FOCALREPRO_DATA"
 
 
 def repo_root() -> Path | None:
@@ -23,7 +25,7 @@ def repo_root() -> Path | None:
 
 
 def data_root() -> Path:
-    """Where datasets lie: $FOCALREPRO_DATA, else `data/` of the checkout, else `data/` of the current folder."""
+    """Where datasets lie: $FOCALREPRO_DATA, else `data/` of the checkout or of the current folder."""
     given = os.environ.get("FOCALREPRO_DATA")
     if given:
         return Path(given).expanduser().resolve()
@@ -31,7 +33,7 @@ def data_root() -> Path:
 
 
 def results_root(profile: str) -> Path:
-    """The committed results of a profile: $FOCALREPRO_RESULTS/<profile>, else results/<profile>/ in the checkout."""
+    """The committed results of a profile: below $FOCALREPRO_RESULTS, else `results/` of the checkout."""
     given = os.environ.get("FOCALREPRO_RESULTS")
     return (Path(given).resolve() if given else (repo_root() or Path.cwd()) / "results") / profile
 
@@ -78,7 +80,7 @@ def new_folder(final: Path, *, replace: bool = True) -> Iterator[Path]:
 
 
 def move_folder(folder: Path, final: Path, *, replace: bool = True) -> None:
-    """Give `folder` the name `final`.  A non-empty folder cannot be renamed over, so an old one steps aside."""
+    """Give `folder` the name `final`; a folder cannot be renamed over another, so an old one steps aside."""
     old = None
     if final.exists() and replace:
         old = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=final.parent)) / "old"
@@ -140,10 +142,8 @@ def new_array(path: Path, shape: tuple[int, ...], dtype: type) -> np.memmap:
         elif shutil.disk_usage(path.parent).free < size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno not in FULL:
             raise
-        what = (
-            f"no room for {size / 1e6:,.0f} MB ({error.strerror}); free some, or put the data on another disk"
-        )
-        raise OSError(error.errno, f"{what} with FOCALREPRO_DATA", str(path)) from error
+        what = f"no room for {size / 1e6:,.0f} MB ({error.strerror}); {DISK_FULL}"
+        raise OSError(error.errno, what, str(path)) from error
     return array

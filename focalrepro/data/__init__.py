@@ -1,4 +1,4 @@
-"""Detection datasets: from COCO-format files, whatever their origin, to one array of pixels and one of boxes."""
+"""Detection datasets: from COCO-format files to one array of pixels and one of boxes."""
 
 from focalrepro.data.registry import load, load_coco, weights_path
 from focalrepro.data.split import DatasetError, DetectionData

@@ -1,7 +1,7 @@
 """COCO-format JSON, checked entry by entry, and made targets (squashed frame) and truth (original frame).
 
-Files that people annotate themselves have gaps in the ids, lack `info`, `area` or `iscrowd`, and hold boxes of
-no area; all of that is taken.  What would make training or AP silently wrong is refused, by place and mend.
+Files that people annotate themselves have gaps in the ids, lack `info`, `area` or `iscrowd`, and hold boxes
+of no area; all of that is taken.  What would make training or AP silently wrong is refused, by place and mend.
 """
 
 import json
@@ -151,7 +151,7 @@ def _without_outline(entry: dict) -> dict:
 
 
 def describe_fault(error: ValidationError, wanted: dict[str, str]) -> str:
-    """The first fault of a file in one line: its place, what is there, and what `wanted` says of the field."""
+    """The first fault of a file in one line: its place, what is there, and what is `wanted` of the field."""
     first = error.errors(include_url=False)[0]
     names = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]]
     place, parent = "".join(names).lstrip("."), "".join(names[:-1]).lstrip(".")

@@ -38,10 +38,7 @@ def annotations_file(official: str) -> str:
 
 
 def finish(folder: Path, images: dict[str, list[str]], made_by: str) -> None:
-    """Write `dataset.json`, which makes the folder a prepared dataset; it names the weights if they are there.
-
-    `images` are each split's tar files or folders, relative to `folder`.
-    """
+    """Write `dataset.json`, with each split's tar files or folders in `folder`, and its weights if there."""
     parts = {
         s: Part(annotations=annotations_file(official), images=images[s]) for s, official in SPLITS.items()
     }
@@ -62,11 +59,10 @@ def import_coco256(
 ) -> Path:
     """Take over a folder with `annotations/`, `train2017*.tar`, `val2017.tar` and the backbone's weights.
 
-    Every file is looked for and every image id compared with the manifest before anything is written.  Files
-    are hard-linked where the file system allows it, else copied; the source is never changed.  `weights`
-    stands in for the weights file of the source.  Returns the dataset's folder.
+    All is looked for and the image ids compared with the manifest before anything is written.  Files are
+    hard-linked if possible, else copied; the source is never changed.  `weights` stands in for the source's.
 
-    Raises DatasetError with a list of all that is missing.
+    Returns the dataset's folder.  Raises DatasetError with a list of all that is missing.
     """
     source, root = Path(source), Path(root)
     if not source.is_dir():

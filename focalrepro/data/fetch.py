@@ -1,4 +1,4 @@
-"""Fetching over the network: bounded in bytes and time, tried again where that can help, checked before use."""
+"""Fetching over the network: bounded in bytes and time, tried again where that can help, checked."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ _BUSY = {408, 425, 429, 500, 502, 503, 504}  # these may pass; "not found" or "f
 
 @dataclass(frozen=True)
 class Retry:
-    """How often a request is tried and how long is waited before the second try; each wait is twice the last."""
+    """How often a request is tried, and the seconds before the second try; each wait is twice the last."""
 
     tries: int = 4
     wait: float = 1.0
@@ -35,7 +35,7 @@ class FetchError(Exception):
 
 
 def with_retries(action: Callable[[], Any], retry: Retry) -> Any:
-    """Call `action` until it works; raises the last FetchError, or at once one that another try cannot mend."""
+    """Call `action` until it works; raises the last FetchError, or one that another try cannot mend."""
     for attempt in range(1, retry.tries):
         try:
             return action()

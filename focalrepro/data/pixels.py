@@ -105,7 +105,7 @@ def load_pixels(
 
 
 def _open(folder: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray] | None:
-    """(mapped array, int64 [N,2] sizes of the files), or None unless both are whole and as they were written."""
+    """(mapped array, int64 [N,2] sizes of the files), or None unless both are whole and unchanged."""
     try:
         images = np.load(folder / "images.npy", mmap_mode="r")
         found = json.loads((folder / "files.json").read_text(encoding="utf-8"))
@@ -122,7 +122,7 @@ def _sample(images: np.ndarray) -> str:
 
 
 def _decode_all(files: Sequence[ImageFile], folder: Path, shape: tuple[int, ...], progress: bool) -> None:
-    """Write the array file by file; what is in memory at a time is a few images, whatever the dataset's size."""
+    """Write the array file by file: a few images at a time are in memory, whatever the dataset's size."""
     images = new_array(folder / "images.npy", shape, np.uint8)
 
     def one(row: int) -> list[int]:

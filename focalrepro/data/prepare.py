@@ -19,7 +19,7 @@ MEGABYTES = {"images": 1400, "annotations": 253, "weights": ONNX_BYTES // 10**6}
 
 @named_errors()
 def ensure(dataset: str) -> None:
-    """Makes the embedded dataset or coco256 ready where it is absent; DatasetError says how to get any other."""
+    """Makes the embedded dataset or coco256 ready; DatasetError says how to get any other."""
     root = data_root()
     if dataset == EMBEDDED:
         generate(root)
@@ -29,7 +29,7 @@ def ensure(dataset: str) -> None:
 
 
 def get_coco256(root: Path, weights: Path | None = None) -> Path:
-    """coco256 with its weights, fetching what is missing after asking; `weights` is a file to take instead."""
+    """coco256 with its weights, fetching what is missing after asking; `weights` is a file to take."""
     if weights is not None:
         check_weights(weights)  # before the long part
     there = COCO in prepared(root)

@@ -67,10 +67,9 @@ def describe(name: str, root: Path | None = None) -> Descriptor:
         if name in COMMANDS:
             raise DatasetError(f"dataset {name!r} is not in {root} yet; run: {COMMANDS[name]}")
         there = ", ".join(prepared(root)) or "none"
-        raise DatasetError(
-            f"unknown dataset {name!r}; prepared in {root}: {there}. To prepare one: {COMMANDS['synthetic']}; "
-            f"{COMMANDS['coco256']}; focalrepro data register --name NAME … for your own COCO-format data"
-        )
+        own = "focalrepro data register --name NAME … for your own COCO-format data"
+        mend = f"To prepare one: {'; '.join([*COMMANDS.values(), own])}"
+        raise DatasetError(f"unknown dataset {name!r}; prepared in {root}: {there}. {mend}")
     try:
         return Descriptor.model_validate_json(path.read_bytes())
     except ValidationError as error:
@@ -118,8 +117,8 @@ def load_coco(
     """Load one split of any COCO-format detection dataset, squashed to size×size pixels.
 
     `images` are folders and uncompressed tar files, mixed as one likes; an image is found by its path or base
-    name in them.  `limit` keeps the images of lowest id (0: all).  `classes="supercategories"` merges classes.
-    The decoded pixels are kept in `cache`, so only the first load of a selection takes long.
+    name in them.  `limit` keeps the images of lowest id (0: all).  "supercategories" merges classes.  The
+    decoded pixels are kept in `cache`, so only the first load of a selection takes long.
 
     Raises DatasetError, naming the file, the entry and the mend, if anything is missing or malformed.
     """
@@ -146,10 +145,7 @@ def _digest(pixels_digest: str, targets: Targets) -> str:
 
 
 def weights_path(name: str, backbone: str, root: Path | None = None) -> Path:
-    """Pretrained weights of a backbone: those that came with this dataset, else with any other that is prepared.
-
-    Raises DatasetError if there are none.
-    """
+    """A backbone's pretrained weights: this dataset's, else another's.  Raises DatasetError if there are none."""
     root = data_root() if root is None else Path(root)
     for owner in (name, *(other for other in prepared(root) if other != name)):
         given = describe(owner, root).weights.get(backbone)
@@ -178,8 +174,8 @@ def register(
 ) -> Path:
     """Check a user's own COCO-format data and write its descriptor; the data stays where it is.
 
-    Every annotation is checked and every image is looked up, none is decoded.  `weights` are a backbone's, as
-    a safetensors file.  Returns the dataset's folder.
+    Every annotation is checked and every image is looked up, none is decoded.  `weights` is a safetensors file
+    of the backbone.  Returns the dataset's folder.
     """
     root = data_root() if root is None else Path(root)
     if not _is_name(name) or name in COMMANDS:
@@ -196,13 +192,12 @@ def register(
         parts[split] = Part(annotations=str(Path(path).resolve()), images=where)
     if seen["train"] != seen["val"]:
         odd = sorted(set(seen["train"]) ^ set(seen["val"]))[:5]
-        raise DatasetError(
-            f"{train_annotations} and {val_annotations} have different categories (id, name): {odd}; "
-            "a label must mean the same in both, so give them the same list"
-        )
+        what = f"{train_annotations} and {val_annotations} have different categories (id, name): {odd}"
+        raise DatasetError(f"{what}; a label must mean the same in both, so give them the same list")
+    files = {}
     if weights is not None:
         check_weights(weights)
-    files = {BACKBONE: str(Path(weights).resolve())} if weights else {}
+        files[BACKBONE] = str(Path(weights).resolve())
     made_by = f"focalrepro data register --name {name}"
     Descriptor(name=name, **parts, weights=files, made_by=made_by).write(root / name)
     return root / name

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-# Side of the masks that are rotated and scaled; a multiple of the samples' 8 pixels, larger than any glyph drawn.
+# Side of the masks that are rotated and scaled; a multiple of 8 pixels, larger than any glyph drawn.
 _MASK = 64
 
 
 @dataclass(frozen=True)
 class SceneConfig:
-    """How hard the scenes are.  Lengths in pixels, contrasts and noise in grey levels of 0..255; pairs are ranges."""
+    """How hard the scenes are: lengths in pixels, contrasts and noise in grey levels; pairs are ranges."""
 
     digits: tuple[int, int] = (1, 5)
     smallest: int = 14  # least height of a glyph before rotation
@@ -37,14 +37,14 @@ class Glyphs:
         self.masks = [_enlarge(sample) for sample in samples]
 
     def draw(self, rng: np.random.Generator) -> tuple[Image.Image, int]:
-        """(mask in Pillow mode L, digit); every digit is as likely as any other, however many samples it has."""
+        """(mask in Pillow mode L, digit); every digit is as likely, however many samples it has."""
         digit = int(rng.integers(10))
         of_digit = np.flatnonzero(self.digits == digit)
         return self.masks[int(of_digit[rng.integers(len(of_digit))])], digit
 
 
 def _enlarge(sample: np.ndarray) -> Image.Image:
-    """[8,8] in 0..1 -> a 64×64 mask with a margin, its edge steepened so that it looks inked and not blurred."""
+    """[8,8] in 0..1 -> a 64×64 mask with a margin, its edge steepened so that it looks inked."""
     grey = np.zeros((10, 10))
     grey[1:9, 1:9] = sample
     small = Image.fromarray(np.rint(grey * 255).astype(np.uint8))
@@ -163,7 +163,7 @@ def _background(rng: np.random.Generator, size: int, config: SceneConfig) -> np.
 
 
 def _stroke(rng: np.random.Generator, size: int) -> tuple[np.ndarray, int, int]:
-    """(float64 [h,w] coverage in 0..1, x, y): a line or arc, drawn at twice the size so that its edge is smooth."""
+    """(float64 [h,w] coverage in 0..1, x, y): a line or arc, drawn at twice the size for a smooth edge."""
     layer = Image.new("L", (2 * size, 2 * size))
     pen = ImageDraw.Draw(layer)
     width = int(rng.integers(2, 9))
@@ -216,7 +216,7 @@ def _corner(rng: np.random.Generator, mask: Image.Image) -> Image.Image:
 
 
 def _scribble(rng: np.random.Generator) -> Image.Image:
-    """Letter-like: two to four straight strokes between points of a 3×3 grid (X, K, M, E and unknown letters)."""
+    """Letter-like: three or four straight strokes between points of a 3×3 grid (X, K, M, E and others)."""
     layer = Image.new("L", (_MASK, _MASK))
     pen = ImageDraw.Draw(layer)
     width = int(rng.integers(7, 13))

@@ -147,9 +147,9 @@ def open_sources(paths: Sequence[Path], cache: Path) -> list[Source]:
 def locate(file_names: Sequence[str], sources: Sequence[Source]) -> list[ImageFile]:
     """Find the file of each name: by its path where possible, else by its base name alone.
 
-    Annotations often say `0001.jpg` for `train2017/0001.jpg`, or the reverse, so a file fits first if one path
-    ends in the other.  Raises DatasetError for a name that no file or several files fit, and for a file that
-    two names would share.
+    Annotations often say `0001.jpg` for `train2017/0001.jpg`, or the reverse, so a file fits first if one
+    path ends in the other.  Raises DatasetError for a name that no file or several files fit, and for a file
+    that two names would share.
     """
     candidates: dict[str, list[tuple[Source, str, tuple[str, ...]]]] = defaultdict(list)
     for source in sources:

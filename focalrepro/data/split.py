@@ -1,15 +1,16 @@
-"""What every dataset becomes before anything is trained on it: one array of pixels, one of boxes, one of labels.
+"""What every dataset becomes before anything is trained on it: an array of pixels, of boxes, of labels.
 
 The embedded digits and COCO end in the same `DetectionData`, so training and evaluation know of no dataset
-by name.  This file holds the type and the one error that the package raises about data.
+by name.
 """
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+
+from focalrepro.files import DISK_FULL, FULL, data_root
 
 
 class DatasetError(ValueError):
@@ -18,14 +19,13 @@ class DatasetError(ValueError):
 
 @contextmanager
 def named_errors() -> Iterator[None]:
-    """As a decorator: what the system refuses (no permission, a full disk) becomes a DatasetError of one line."""
+    """What the system refuses (no permission, a full disk) becomes a DatasetError of one line."""
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        mend = "free some disk, or set FOCALREPRO_DATA" if full else "check the path and its permissions"
-        place = f"{error.filename}: " if error.filename else ""
-        raise DatasetError(f"{place}{error.strerror or error}; {mend}") from error
+        mend = DISK_FULL if error.errno in FULL else "check the path and its permissions"
+        what = f"{error.filename or data_root()}: {error.strerror or error}"
+        raise DatasetError(what if DISK_FULL in what else f"{what}; {mend}") from error
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,7 +31,7 @@ TENSORS_SHA256 = "2c72c907d9b913a1b12d9c02138d52d057257f872e1f4f69e9b815b0fcab55
 _PREFIX = "resnetv24_"
 _USED = re.compile(r"(conv0|batchnorm[01]|stage[123]_(conv|batchnorm)\d+|stage4_batchnorm0)_[a-z_]+")
 _ABOUT = {
-    "source": "ONNX model zoo resnet50-v2-7 (Apache-2.0), stem to stage 3 plus the batch norm that closes stage 3",
+    "source": "ONNX model zoo resnet50-v2-7 (Apache-2.0), stem to stage 3 and the batch norm after it",
     "preprocess": "RGB/255, ImageNet mean and std",
 }
 
@@ -81,7 +81,7 @@ def tensors_digest(tensors: Mapping[str, np.ndarray]) -> str:
 
 
 def check_weights(path: Path) -> None:
-    """Raise DatasetError if the weights are absent, cut short or no safetensors file (only its header is read)."""
+    """Raise DatasetError if the weights are absent, cut short or no safetensors file; reads the header."""
     if not Path(path).is_file():
         raise DatasetError(f"{path}: no such weights file; check the path")
     try:
@@ -127,7 +127,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
 
 
 def _integer(data: memoryview, at: int) -> tuple[int, int]:
-    """An integer and where it ends: seven bits a byte, the lowest first, and only the last byte is below 128."""
+    """An integer and where it ends: seven bits a byte, the lowest first, the last byte below 128."""
     value = shift = 0
     while data[at] > 127:
         value, at, shift = value | (data[at] & 127) << shift, at + 1, shift + 7

@@ -1,4 +1,4 @@
-"""Files that are broken, odd or meant to harm: each answer is a value or one line that names the file and the field."""
+"""Files that are broken, odd or meant to harm: the answer is a value or one line with file and field."""
 
 import errno
 import io

@@ -108,7 +108,7 @@ def test_boxes_are_tight_around_the_ink(glyphs):
 
 
 def _slope(first, last):
-    """The straight line through an edge of the scene, free of the digit: the median step is the gradient's."""
+    """The straight line through an edge of the scene, free of the digit: its median step is the gradient."""
     edge = first if np.ptp(np.diff(first)) <= np.ptp(np.diff(last)) else last
     return np.linspace(edge[0], edge[-1], len(edge)) - edge[0]
 
