@@ -26,7 +26,7 @@ def _stays_inside(name: str) -> str:
     """A file name must stay within the image folder, whichever system reads it, and name something in it."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if not parts or ".." in parts or name[0] in "/\\" or PureWindowsPath(name).drive or "\0" in name:
-        raise ValueError
+        raise ValueError("it must name a file and nowhere leave the image folder")
     return name
 
 
@@ -66,22 +66,6 @@ class _File(TypedDict):
 
 
 _FILE = TypeAdapter(_File)
-# What a field must be, as a message says it.
-WANTED = {
-    "images": "a list of at least one image",
-    "annotations": "a list",
-    "categories": "a list of at least one category",
-    "id": "an integer of 64 bits",
-    "image_id": "the integer id of an image",
-    "category_id": "the integer id of a category",
-    "file_name": "a relative path that names a file and nowhere leaves the image folder",
-    "height": "a size in pixels, an integer from 1 up",
-    "width": "a size in pixels, an integer from 1 up",
-    "name": "the category's name",
-    "bbox": "four finite numbers, [x, y, width, height] in pixels",
-    "area": "a finite number (or absent, to mean width × height)",
-    "iscrowd": "0 or 1 (or absent, to mean 0)",
-}
 
 
 @dataclass(frozen=True)
@@ -126,7 +110,7 @@ def read_annotations(path: Path) -> Annotations:
     try:
         found = _FILE.validate_python(raw)
     except ValidationError as error:
-        raise DatasetError(f"{path}: {describe_fault(error, WANTED)}") from None
+        raise DatasetError(f"{path}: {describe_fault(error)}") from None
     for kind in ("images", "categories", "annotations"):
         _refuse_doubles(path, kind, found[kind], "id", "ids must be unique")
     _refuse_doubles(path, "categories", found["categories"], "name", "merge the two, or rename one")
@@ -150,18 +134,13 @@ def _without_outline(entry: dict) -> dict:
     return entry
 
 
-def describe_fault(error: ValidationError, wanted: dict[str, str]) -> str:
-    """The first fault of a file in one line: its place, what is there, and what is `wanted` of the field."""
+def describe_fault(error: ValidationError) -> str:
+    """The first fault of a checked file in one line: its place, what is there, and what it should be."""
     first = error.errors(include_url=False)[0]
-    names = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]]
-    place, parent = "".join(names).lstrip("."), "".join(names[:-1]).lstrip(".")
-    field = next((part for part in reversed(first["loc"]) if isinstance(part, str)), "")
-    should = wanted.get(field, first["msg"])
-    if first["type"] == "missing":
-        return f"{parent + ': ' if parent else ''}`{field}` is missing; it should be {should}"
-    if first["type"] in ("typed_dict_type", "dict_type", "model_type"):
-        should = "an object"
-    return f"{place}: {reprlib.repr(first['input'])} is not {should}; mend it or remove the entry"
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
+    there = "is missing" if first["type"] == "missing" else f"is {reprlib.repr(first['input'])}"
+    mend = first["msg"].removeprefix("Value error, ").replace("Field required", "add the field")
+    return f"{place} {there}; {mend.replace('Input', 'it').replace(' after validation', '')}"
 
 
 def _refuse_doubles(path: Path, kind: str, entries: list[dict], field: str, mend: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from focalrepro.data.annotations import Annotations, read_annotations
 from focalrepro.data.registry import Descriptor, Part, describe
-from focalrepro.data.sources import TarSource, locate
+from focalrepro.data.sources import list_files, locate
 from focalrepro.data.split import DatasetError
 from focalrepro.data.weights import BACKBONE, WEIGHTS, check_weights
 from focalrepro.files import new_folder, repo_root
@@ -77,8 +77,7 @@ def import_coco256(
     for split, official in SPLITS.items():
         found = read_annotations(source / annotations_file(official))
         check_ids(found, expected[official])
-        # `root/cache` also is where the loader keeps its index, so the tar files are scanned once.
-        locate([i["file_name"] for i in found.images], [TarSource(t, root / "cache") for t in tars[split]])
+        locate([image["file_name"] for image in found.images], list_files(tars[split], root / "cache"))
     if weights is None and (source / WEIGHTS).is_file():
         weights = source / WEIGHTS
     if weights is not None:

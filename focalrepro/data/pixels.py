@@ -86,7 +86,7 @@ def load_pixels(
     these files and this size is in the cache.
     """
     key = hashlib.sha256(f"pixels {PIXELS_VERSION} {size}\n".encode())
-    for value in hash_files(files, progress):
+    for value in hash_files(files, cache, progress):
         key.update(bytes.fromhex(value))
     digest = key.hexdigest()
     final, shape = cache / digest, (len(files), 3, size, size)

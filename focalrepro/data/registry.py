@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from focalrepro.data.annotations import Classes, Targets, describe_fault, make_targets, read_annotations
 from focalrepro.data.pixels import load_pixels
-from focalrepro.data.sources import locate, open_sources
+from focalrepro.data.sources import list_files, locate
 from focalrepro.data.split import DatasetError, DetectionData, named_errors
 from focalrepro.data.weights import BACKBONE, check_weights
 from focalrepro.files import data_root, write_json
@@ -73,7 +73,7 @@ def describe(name: str, root: Path | None = None) -> Descriptor:
     try:
         return Descriptor.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        what = describe_fault(error, {})
+        what = describe_fault(error)
         raise DatasetError(f"{path}: not a dataset descriptor ({what}); prepare the dataset again") from None
 
 
@@ -126,7 +126,7 @@ def load_coco(
         raise DatasetError(f"size is {size}: give the side of the squashed images in pixels")
     found = read_annotations(Path(annotations)).first(limit)
     targets = make_targets(found, size, classes)
-    files = locate([image["file_name"] for image in found.images], open_sources(images, Path(cache)))
+    files = locate([image["file_name"] for image in found.images], list_files(images, Path(cache)))
     pixels, key = load_pixels(files, targets.sizes, size, Path(cache), progress)
     both = {"digest": _digest(key, targets), "pixels_digest": key}
     return DetectionData(name=name, split=split, images=pixels, **targets._asdict(), **both)
@@ -186,7 +186,7 @@ def register(
     splits = {"train": (train_annotations, train_images), "val": (val_annotations, val_images)}
     for split, (path, images) in splits.items():
         found = read_annotations(Path(path))
-        locate([image["file_name"] for image in found.images], open_sources(images, root / "cache"))
+        locate([image["file_name"] for image in found.images], list_files(images, root / "cache"))
         seen[split] = [(category["id"], category["name"]) for category in found.categories]
         where = [str(Path(source).resolve()) for source in images]
         parts[split] = Part(annotations=str(Path(path).resolve()), images=where)

@@ -1,7 +1,7 @@
 """Where the image files are: folders and tar files, searched by name, hashed once, read from several threads.
 
-A run's id depends on the bytes of its images, so every file is hashed; an index in the cache remembers the
-hashes by size and time, so that the next start hashes nothing.
+A run's id depends on the bytes of its images, so every file is hashed; the cache remembers the hashes by what
+the system says of the files (size, time), so that the next start hashes nothing.
 """
 
 import hashlib
@@ -10,9 +10,10 @@ import os
 import stat
 import tarfile
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from focalrepro.data.split import DatasetError
 from focalrepro.files import write_json
@@ -21,176 +22,144 @@ from focalrepro.progress import bar as progress_bar
 LARGEST = 2**30  # bytes of one image file; more is a mistake or an attack
 
 
-class Source:
-    """A folder with its subfolders; the index holds "hashes": {name: [size, time, sha256]}."""
+@dataclass(frozen=True)
+class ImageFile:
+    """A file in a folder, or in an uncompressed tar file, where it is `size` bytes at `offset`."""
 
-    def __init__(self, path: Path, cache: Path) -> None:
-        self.path = path.resolve()
-        key = hashlib.sha256(f"index 2 {self.path}".encode(errors="surrogateescape")).hexdigest()[:24]
-        self._index_path = cache / "index" / f"{key}.json"
-        try:
-            self._index = json.loads(self._index_path.read_text(encoding="utf-8"))
-            if self._index["path"] != str(self.path) or not isinstance(self._index["hashes"], dict):
-                raise ValueError
-        except (OSError, ValueError, TypeError, KeyError):
-            self._index = {"path": str(self.path), "hashes": {}}  # only a shortcut: all is computed again
+    source: Path
+    name: str
+    size: int = 0
+    offset: int | None = None
 
-    def names(self) -> Iterable[str]:
-        """Paths of the files inside, with forward slashes; those that UTF-8 cannot write are passed over."""
-        for folder, _, files in os.walk(self.path):
-            relative = Path(folder).relative_to(self.path)
-            yield from filter(_is_text, ((relative / file).as_posix() for file in files))
-
-    def mark(self, name: str) -> list[int]:
-        """[size in bytes, modification time in ns] of one file: what its remembered hash is valid for."""
-        status = os.stat(self.path / name)
+    def mark(self) -> list[int]:
+        """[size, time, offset] as far as they exist: while they stay, the bytes are taken to be the same."""
+        status = os.stat(self.source if self.offset is not None else self.source / self.name)
         if not stat.S_ISREG(status.st_mode):
-            raise DatasetError(f"{self.path}/{name}: is a pipe, socket or device and no image; remove it")
-        return [status.st_size, status.st_mtime_ns]
+            raise DatasetError(f"{self}: is a pipe, socket or device and no image; remove it")
+        if self.offset == -1:
+            raise DatasetError(f"{self}: is stored with holes; make the tar file without --sparse")
+        size = self.size if self.offset is not None else status.st_size
+        if size > LARGEST:
+            raise DatasetError(f"{self}: {size} bytes are no image; check the file")
+        return [size, status.st_mtime_ns, *([] if self.offset is None else [self.offset])]
 
-    def read(self, name: str) -> bytes:
-        """The bytes of one file; safe to call from several threads."""
-        return (self.path / name).read_bytes()
-
-    def hashes(self, names: Sequence[str], progress: bool) -> dict[str, str]:
-        """{name: sha256 of its bytes}, reading only the files whose hash is not known yet."""
-        known, marks = self._index["hashes"], {}
-        for name in names:
-            try:
-                marks[name] = self.mark(name)
-            except OSError as error:  # among others a link that leads to itself
-                raise DatasetError(f"{self.path}/{name}: {error.strerror}; mend or remove it") from error
-            if marks[name][0] > LARGEST:
-                raise DatasetError(f"{self.path}/{name}: {marks[name][0]} bytes are no image; check the file")
-        new = [name for name in names if known.get(name, [])[:2] != marks[name]]
-        shown = {"desc": f"hash {self.path.name}", "unit": "file", "delay": 2, "leave": False}
-        for name in progress_bar(new, disable=not progress, **shown):
-            known[name] = [*marks[name], hashlib.sha256(self.read(name)).hexdigest()]
-        if new:
-            write_json(self._index_path, self._index)
-        return {name: known[name][2] for name in names}
-
-
-class TarSource(Source):
-    """An uncompressed tar file, read in place; the index also holds "members": {name: [offset, size]}."""
-
-    def __init__(self, path: Path, cache: Path) -> None:
-        super().__init__(path, cache)
-        status = os.stat(self.path)
-        stamp = [status.st_size, status.st_mtime_ns]
-        if self._index.get("stamp") != stamp:
-            self._index |= {"stamp": stamp, "members": self._scan(), "hashes": {}}
-            write_json(self._index_path, self._index)
-        self._stream = open(self.path, "rb")  # noqa: SIM115 (open as long as the source is)
-
-    def _scan(self) -> dict[str, list[int]]:
-        """Offset and size of every plain file; offset -1 for one with holes, whose bytes lie elsewhere."""
-        try:
-            with tarfile.open(self.path, "r:") as archive:
-                plain = [m for m in archive if m.isreg() and _is_text(m.name)]
-        except Exception as error:  # of many kinds: TarError, ValueError, OverflowError, MemoryError
-            mend = "fetch it again if it is cut short, or unpack it first if it is compressed"
+    def read(self) -> bytes:
+        """The encoded image; safe to call from several threads."""
+        if self.offset is None:
+            return (self.source / self.name).read_bytes()
+        with open(self.source, "rb") as stream:
+            stream.seek(self.offset)
+            data = stream.read(self.size)
+        if len(data) != self.size:
             raise DatasetError(
-                f"{self.path}: not a whole, uncompressed tar file ({error}); {mend}"
-            ) from error
-        return {m.name.removeprefix("./"): [-1 if m.issparse() else m.offset_data, m.size] for m in plain}
-
-    def names(self) -> Iterable[str]:
-        return self._index["members"].keys()
-
-    def mark(self, name: str) -> list[int]:
-        offset, size = self._index["members"][name]
-        if offset < 0:
-            raise DatasetError(
-                f"{self.path}/{name}: is stored with holes; make the tar file without --sparse"
+                f"{self.source}: ends in the middle of {self.name!r}; fetch the tar file again"
             )
-        return [size, offset]
-
-    def read(self, name: str) -> bytes:
-        offset, size = self._index["members"][name]
-        data = os.pread(self._stream.fileno(), size, offset)
-        if len(data) != size:
-            raise DatasetError(f"{self.path}: ends in the middle of {name!r}; fetch the tar file again")
         return data
+
+    def __str__(self) -> str:
+        return f"{self.source}/{self.name}"
+
+
+def list_files(paths: Sequence[Path], cache: Path) -> list[ImageFile]:
+    """All files in the folders (with subfolders) and tar files; names that UTF-8 cannot write are passed over.
+
+    Raises DatasetError for a path that is neither a folder nor a whole, uncompressed tar file.
+    """
+    if not paths:
+        raise DatasetError("no image folder or tar file given")
+    found = []
+    for path in (Path(path) for path in paths):
+        if path.is_dir():
+            source = path.resolve()
+            for folder, _, files in os.walk(source):
+                inside = Path(folder).relative_to(source)
+                found += [ImageFile(source, (inside / file).as_posix()) for file in files if _is_text(file)]
+        elif path.is_file():
+            source = path.resolve()
+            status = source.stat()
+            key = ["members", str(source), status.st_size, status.st_mtime_ns]
+            members = _remembered(cache, key, lambda source=source: _scan(source))
+            found += [ImageFile(source, name, size, offset) for name, size, offset in members]
+        else:
+            raise DatasetError(f"{path}: no such folder or tar file of images; check the path")
+    return found
+
+
+def _scan(path: Path) -> list[tuple[str, int, int]]:
+    """(name, size, offset) of every plain file; offset -1 for one with holes, whose bytes lie elsewhere."""
+    try:
+        with tarfile.open(path, "r:") as archive:
+            plain = {m.name.removeprefix("./"): m for m in archive if m.isreg() and _is_text(m.name)}
+    except Exception as error:  # of many kinds: TarError, ValueError, OverflowError, MemoryError
+        mend = "fetch it again if it is cut short, or unpack it first if it is compressed"
+        raise DatasetError(f"{path}: not a whole, uncompressed tar file ({error}); {mend}") from error
+    return [(name, m.size, -1 if m.issparse() else m.offset_data) for name, m in plain.items()]
 
 
 def _is_text(name: str) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
-@dataclass(frozen=True)
-class ImageFile:
-    """One image file of a source, and the name by which the annotations know it."""
-
-    file_name: str
-    source: Source
-    name: str
-
-    def read(self) -> bytes:
-        """The encoded image."""
-        return self.source.read(self.name)
-
-    def __str__(self) -> str:
-        return f"{self.source.path}/{self.name}"
-
-
-def open_sources(paths: Sequence[Path], cache: Path) -> list[Source]:
-    """Open folders and tar files.  Raises DatasetError for a path that is neither."""
-    if not paths:
-        raise DatasetError("no image folder or tar file given")
-    for path in map(Path, paths):
-        if not path.is_dir() and not path.is_file():
-            raise DatasetError(f"{path}: no such folder or tar file of images; check the path")
-    return [(Source if Path(path).is_dir() else TarSource)(Path(path), cache) for path in paths]
+def _remembered(cache: Path, key: list, make: Callable[[], Any]) -> Any:
+    """The JSON value that `make` gave for this key; a shortcut only, so whatever is wrong with it, it is made."""
+    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
+    path = cache / "index" / f"{digest[:24]}.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["key"] == digest:
+            return found["value"]
+    except (OSError, ValueError, TypeError, KeyError):
+        pass
+    value = make()
+    write_json(path, {"key": digest, "value": value})
+    return value
 
 
-def locate(file_names: Sequence[str], sources: Sequence[Source]) -> list[ImageFile]:
+def locate(file_names: Sequence[str], files: Sequence[ImageFile]) -> list[ImageFile]:
     """Find the file of each name: by its path where possible, else by its base name alone.
 
     Annotations often say `0001.jpg` for `train2017/0001.jpg`, or the reverse, so a file fits first if one
     path ends in the other.  Raises DatasetError for a name that no file or several files fit, and for a file
     that two names would share.
     """
-    candidates: dict[str, list[tuple[Source, str, tuple[str, ...]]]] = defaultdict(list)
-    for source in sources:
-        for name in source.names():
-            parts = PurePosixPath(name).parts
-            candidates["".join(parts[-1:])].append((source, name, parts))
-    found: list[ImageFile] = []
+    candidates: dict[str, list[tuple[ImageFile, tuple[str, ...]]]] = defaultdict(list)
+    for file in files:
+        parts = PurePosixPath(file.name).parts
+        candidates["".join(parts[-1:])].append((file, parts))
+    owner: dict[ImageFile, str] = {}
     missing: list[str] = []
-    owner: dict[tuple[int, str], str] = {}
     for file_name in file_names:
         parts = PurePosixPath(file_name.replace("\\", "/")).parts
         same_base = candidates.get(parts[-1], [])
-        exact = [c for c in same_base if c[2] == parts]
-        ending = [c for c in same_base if all(a == b for a, b in zip(c[2][::-1], parts[::-1], strict=False))]
+        exact = [c for c in same_base if c[1] == parts]
+        ending = [c for c in same_base if all(a == b for a, b in zip(c[1][::-1], parts[::-1], strict=False))]
         fitting = exact or ending or same_base
         if len(fitting) > 1:
-            places = " and ".join(f"{source.path}/{name}" for source, name, _ in fitting[:2])
+            places = f"{fitting[0][0]} and {fitting[1][0]}"
             raise DatasetError(f"image {file_name!r} could be {places}; give one of them, or the whole path")
         if not fitting:
             missing.append(file_name)
-            continue
-        file = ImageFile(file_name, *fitting[0][:2])
-        if (key := (id(file.source), file.name)) in owner:
-            names = f"{owner[key]!r} and {file_name!r}"
+        elif (file := fitting[0][0]) in owner:
+            names = f"{owner[file]!r} and {file_name!r}"
             raise DatasetError(f"two images, {names}, are both {file}; give each its own file")
-        owner[key] = file_name
-        found.append(file)
+        else:
+            owner[file] = file_name
     if missing:
-        where = ", ".join(str(source.path) for source in sources)
+        where = ", ".join(dict.fromkeys(str(file.source) for file in files)) or "the empty folders given"
         listed = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
         mend = "add them, or remove them from the annotations"
         raise DatasetError(f"{len(missing)} of {len(file_names)} images are not in {where}: {listed}; {mend}")
-    return found
+    return list(owner)
 
 
-def hash_files(files: Sequence[ImageFile], progress: bool) -> list[str]:
-    """sha256 (hex) of each file's bytes, in order."""
-    by_source: dict[int, list[ImageFile]] = defaultdict(list)
+def hash_files(files: Sequence[ImageFile], cache: Path, progress: bool) -> list[str]:
+    """sha256 (hex) of each file's bytes, in order; nothing is read where none of them has changed."""
+    marks = []
     for file in files:
-        by_source[id(file.source)].append(file)
-    known = {
-        key: group[0].source.hashes([f.name for f in group], progress) for key, group in by_source.items()
-    }
-    return [known[id(file.source)][file.name] for file in files]
+        try:
+            marks.append([str(file.source), file.name, *file.mark()])
+        except OSError as error:  # among others a link that leads to itself
+            raise DatasetError(f"{file}: {error.strerror}; mend or remove it") from error
+    shown = {"desc": "hash images", "unit": "file", "delay": 2, "leave": False, "disable": not progress}
+    make = lambda: [hashlib.sha256(file.read()).hexdigest() for file in progress_bar(files, **shown)]  # noqa: E731
+    return _remembered(cache, ["hashes", marks], make)
