@@ -10,11 +10,11 @@ import logging
 import os
 import threading
 import zipfile
+from collections import namedtuple
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import requests
 from PIL import Image
@@ -38,12 +38,8 @@ GIVE_UP_AFTER = 25
 log = logging.getLogger(__name__)
 
 
-class Wanted(NamedTuple):
-    """One image: its address, the file to make, and its (width, height) by the annotations."""
-
-    url: str
-    path: Path
-    size: tuple[int, int]
+# One image: its address, the file to make, and its (width, height) by the annotations.
+Wanted = namedtuple("Wanted", "url path size")
 
 
 def download_coco256(

@@ -2,16 +2,17 @@
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from focalrepro.data.coco256 import NAME as COCO
 from focalrepro.data.coco256 import add_weights, import_coco256
 from focalrepro.data.download import download_coco256, unfinished
-from focalrepro.data.registry import describe, prepared, register
+from focalrepro.data.registry import describe, prepared, register, weights_path
 from focalrepro.data.split import DatasetError, named_errors
 from focalrepro.data.synthetic import NAME as EMBEDDED
 from focalrepro.data.synthetic import generate
-from focalrepro.data.weights import ONNX_BYTES, WEIGHTS, check_weights, fetch_weights
+from focalrepro.data.weights import BACKBONE, ONNX_BYTES, WEIGHTS, check_weights, fetch_weights
 from focalrepro.files import data_root
 
 MEGABYTES = {"images": 1400, "annotations": 253, "weights": ONNX_BYTES // 10**6}
@@ -32,20 +33,24 @@ def get_coco256(root: Path, weights: Path | None = None) -> Path:
     """coco256 with its weights, fetching what is missing after asking; `weights` is a file to take."""
     if weights is not None:
         check_weights(weights)  # before the long part
-    there = COCO in prepared(root)
-    has_weights = weights is not None or (there and bool(describe(COCO, root).weights))
-    has_weights = has_weights or (unfinished(root) / WEIGHTS).is_file()
-    parts = ([] if there else ["images", "annotations"]) + ([] if has_weights else ["weights"])
+    parts = [] if COCO in prepared(root) else ["images", "annotations"]
+    parts += [] if weights is not None or _has_weights(root) else ["weights"]
     if parts:
         agree(f"{COCO}: its {' and '.join(parts)}", sum(MEGABYTES[part] for part in parts))
-    if not has_weights:
-        fetch_weights(unfinished(root))
+    if "weights" in parts:
+        fetch_weights(unfinished(root))  # first, since it fails sooner
     folder = download_coco256(root)
-    fetched = unfinished(root) / WEIGHTS  # where the images were there before
+    fetched = unfinished(root) / WEIGHTS  # still there if the images had been there before
     if weights is not None or fetched.is_file():
         add_weights(root, weights or fetched)
         fetched.unlink(missing_ok=True)
     return folder
+
+
+def _has_weights(root: Path) -> bool:
+    with suppress(DatasetError):
+        return (unfinished(root) / WEIGHTS).is_file() or weights_path(COCO, BACKBONE, root).is_file()
+    return False
 
 
 def agree(what: str, megabytes: int) -> None:

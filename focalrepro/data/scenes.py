@@ -61,9 +61,8 @@ def draw_scene(
     placed: list[tuple[np.ndarray, int, int, int]] = []
     boxes: list[list[int]] = []
     wanted = _between(rng, config.digits)
-    for _ in range(
-        20 * wanted
-    ):  # the first digit always finds a place; later ones give up when the scene is full
+    # The first digit always finds a place; later ones give up when the scene is full.
+    for _ in range(20 * wanted):
         if len(placed) == wanted:
             break
         mask, digit = glyphs.draw(rng)

@@ -57,6 +57,9 @@ def test_a_fresh_machine_gets_images_and_weights_by_itself(root, monkeypatch):
     ensure("coco256")  # as after an import without weights
     assert fetched == ["weights", "images", "weights"] and weights_path("coco256", "resnet50v2").is_file()
     assert not (root / "downloads" / "coco256" / WEIGHTS).exists()
+    (root / "coco256" / WEIGHTS).unlink()
+    ensure("coco256")
+    assert fetched[3:] == ["weights"] and weights_path("coco256", "resnet50v2").is_file()
 
 
 def test_nobody_there_means_no_download(root, monkeypatch):
