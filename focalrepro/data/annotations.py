@@ -1,7 +1,7 @@
 """COCO-format JSON, checked entry by entry, and made targets (squashed frame) and truth (original frame).
 
 Files that people annotate themselves have gaps in the ids, lack `info`, `area` or `iscrowd`, and hold boxes
-of no area; all of that is taken.  What would make training or AP silently wrong is refused, by place and mend.
+of no area; all of that is taken.  What would make training or AP silently wrong is refused, with its place.
 """
 
 import json

@@ -1,8 +1,7 @@
 """coco256 from COCO's own address: the official annotations, and only the images of the manifest, one by one.
 
-8,644 images of COCO are about 1.4 GB over the network and 130 MB once squashed.  Such a download will be
-interrupted, so it is made of steps that are each done wholly or not at all: an image appears under its name
-only when it was received whole and decoded, and running the same command again does what is missing.
+They are about 1.4 GB over the network and 130 MB once squashed.  Such a download will be interrupted, so each
+step is done wholly or not at all, and running the same command again does what is missing.
 """
 
 import io
@@ -76,9 +75,7 @@ def download_coco256(
     images = {split: [official] for split, official in coco256.SPLITS.items()}
     coco256.finish(work, images, f"focalrepro data {coco256.NAME}")
     move_folder(work, final)
-    # 253 MB, of which the subset's annotations are now in their own files.  Removed last: a run killed before
-    # this line goes on without fetching it again.
-    (final / archive.name).unlink()
+    (final / archive.name).unlink()  # last: a run killed before goes on without fetching its 253 MB again
     return final
 
 

@@ -146,8 +146,8 @@ def _decode_all(files: Sequence[ImageFile], folder: Path, shape: tuple[int, ...]
 def _compare_sizes(files: Sequence[ImageFile], written: np.ndarray, sizes: np.ndarray, frame: int) -> None:
     """Refuses a file whose size is not what the annotations say: its boxes would lie beside the objects.
 
-    A copy that was squashed beforehand keeps its boxes in the original frame, so a square is taken if its side
-    is the frame's, or if every file is a square of that one side, as in coco256 (256×256 at any frame).
+    A copy that was squashed beforehand keeps its boxes in the original frame, so a square is taken if its
+    side is the frame's, or if every file is a square of that one side, as in coco256 (256×256).
     """
     square = (sizes[:, 0] == sizes[:, 1]) & ((sizes[:, 0] == frame) | (sizes == sizes[0]).all())
     wrong = np.flatnonzero(~square & (sizes != written).any(axis=1))

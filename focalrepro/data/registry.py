@@ -1,8 +1,7 @@
 """Prepared datasets by name: a folder `<data root>/<name>/` whose `dataset.json` says where its parts lie.
 
-The embedded digits, COCO and a user's own data are all such folders, so one function loads them all.  The
-digest is over content: two machines with the same images and annotations get the same one, wherever the files
-lie and whether they come from a folder or a tar file.
+The embedded digits, COCO and a user's own data are all such folders, so one function loads them all.  Their
+digest is over content: the same on every machine, wherever the files lie, in a folder or a tar file.
 """
 
 import hashlib
@@ -77,6 +76,7 @@ def describe(name: str, root: Path | None = None) -> Descriptor:
         raise DatasetError(f"{path}: not a dataset descriptor ({what}); prepare the dataset again") from None
 
 
+@named_errors()
 def load(
     name: str,
     split: str,
@@ -145,7 +145,7 @@ def _digest(pixels_digest: str, targets: Targets) -> str:
 
 
 def weights_path(name: str, backbone: str, root: Path | None = None) -> Path:
-    """A backbone's pretrained weights: this dataset's, else another's.  Raises DatasetError if there are none."""
+    """A backbone's pretrained weights: this dataset's, else another's.  DatasetError if there are none."""
     root = data_root() if root is None else Path(root)
     for owner in (name, *(other for other in prepared(root) if other != name)):
         given = describe(owner, root).weights.get(backbone)
@@ -174,8 +174,8 @@ def register(
 ) -> Path:
     """Check a user's own COCO-format data and write its descriptor; the data stays where it is.
 
-    Every annotation is checked and every image is looked up, none is decoded.  `weights` is a safetensors file
-    of the backbone.  Returns the dataset's folder.
+    Every annotation is checked and every image is looked up, none is decoded.  `weights` is the backbone's
+    safetensors file.  Returns the dataset's folder.
     """
     root = data_root() if root is None else Path(root)
     if not _is_name(name) or name in COMMANDS:

@@ -61,7 +61,7 @@ class ImageFile:
 
 
 def list_files(paths: Sequence[Path], cache: Path) -> list[ImageFile]:
-    """All files in the folders (with subfolders) and tar files; names that UTF-8 cannot write are passed over.
+    """All files in the folders (with subfolders) and tar files, but for names that UTF-8 cannot write.
 
     Raises DatasetError for a path that is neither a folder nor a whole, uncompressed tar file.
     """
@@ -101,7 +101,7 @@ def _is_text(name: str) -> bool:
 
 
 def _remembered(cache: Path, key: list, make: Callable[[], Any]) -> Any:
-    """The JSON value that `make` gave for this key; a shortcut only, so whatever is wrong with it, it is made."""
+    """The JSON value that `make` gave for this key; made again where anything is wrong with it."""
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
     path = cache / "index" / f"{digest[:24]}.json"
     try:
@@ -161,5 +161,8 @@ def hash_files(files: Sequence[ImageFile], cache: Path, progress: bool) -> list[
         except OSError as error:  # among others a link that leads to itself
             raise DatasetError(f"{file}: {error.strerror}; mend or remove it") from error
     shown = {"desc": "hash images", "unit": "file", "delay": 2, "leave": False, "disable": not progress}
-    make = lambda: [hashlib.sha256(file.read()).hexdigest() for file in progress_bar(files, **shown)]  # noqa: E731
-    return _remembered(cache, ["hashes", marks], make)
+
+    def read_all() -> list[str]:
+        return [hashlib.sha256(file.read()).hexdigest() for file in progress_bar(files, **shown)]
+
+    return _remembered(cache, ["hashes", marks], read_all)

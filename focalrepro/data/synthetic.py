@@ -1,11 +1,9 @@
 """The embedded dataset: handwritten digits hidden in cluttered scenes, in COCO format, made in seconds.
 
-It is a real detection problem and has the imbalance that focal loss is about: a scene holds one to five
-digits of 10–40 px among textures, strokes and pieces of digits, so nearly every anchor is background and
-some background is hard.  The digits are scikit-learn's copy of the UCI handwritten digits.
-
-The bytes on disk follow from the seed alone: pixel arithmetic is in float64 or integers, and the PNG files
-are stored uncompressed, because compressors differ between library versions and processors.
+It has the imbalance that focal loss is about: a scene holds one to five digits of 10–40 px among textures,
+strokes and pieces of digits, so nearly every anchor is background and some background is hard.  The digits
+are scikit-learn's copy of the UCI handwritten digits.  The bytes on disk follow from the seed alone: all is
+float64 or integers, and the PNGs are uncompressed, because compressors differ between versions.
 """
 
 import hashlib

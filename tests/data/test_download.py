@@ -16,6 +16,7 @@ from focalrepro.data import DatasetError, coco256, download, load
 from focalrepro.data import fetch as fetching
 from focalrepro.data.download import download_coco256
 from focalrepro.data.fetch import Retry
+from focalrepro.data.weights import ADDRESSES
 
 IDS = {"train2017": [9, 25, 30, 34, 36], "val2017": [139, 285]}
 WIDTH, HEIGHT = 64, 48
@@ -266,3 +267,7 @@ def test_an_archive_that_unfolds_too_far_is_refused(fetch, monkeypatch):
     monkeypatch.setattr(download, "UNFOLDED_LIMIT", 1000)
     with pytest.raises(DatasetError, match=r"instances_train2017\.json .*unfolds to more than 1,000 bytes"):
         fetch()
+
+
+def test_every_address_of_its_own_is_encrypted():
+    assert all(url.startswith("https://") for url in (download.BASE, download.ANNOTATIONS_URL, *ADDRESSES))
