@@ -8,9 +8,9 @@ import papermill
 
 from focalrepro.datasets.registry import repo_root
 from focalrepro.files import write_atomic
-from focalrepro.profiles import get_profile
 from focalrepro.progress import bar as progress_bar
-from focalrepro.store import results_root
+from focalrepro.study.profiles import get_profile
+from focalrepro.study.records import results_root
 
 CELL_TIMEOUT = 3600  # seconds
 

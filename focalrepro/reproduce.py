@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from focalrepro import hardware
-from focalrepro.ablations import plan
-from focalrepro.campaign import check_count, run_missing, take_over, with_ids
 from focalrepro.expected import compare
 from focalrepro.prepare import ensure
-from focalrepro.profiles import get_profile
 from focalrepro.results import load_records
-from focalrepro.store import Store, results_root
+from focalrepro.study.ablations import plan
+from focalrepro.study.campaign import check_count, run_missing, take_over, with_ids
+from focalrepro.study.profiles import get_profile
+from focalrepro.study.records import Store, results_root
 
 
 def run_ablations(
@@ -35,7 +35,6 @@ def run_ablations(
     check_count("--limit", limit, "all")
     hardware.pick_device(device)
     profile = get_profile(profile_name)
-    seeds = seeds or profile.seeds
     names = list(ablations or profile.ablations)
     changes = {"dataset": dataset} if dataset else {}
     if trial:

@@ -19,8 +19,8 @@ from focalrepro.config import RunConfig
 from focalrepro.datasets.registry import prepared
 from focalrepro.files import write_json
 from focalrepro.prepare import EMBEDDED, ensure
-from focalrepro.profiles import get_profile
-from focalrepro.store import results_root
+from focalrepro.study.profiles import get_profile
+from focalrepro.study.records import results_root
 
 GPU_CONFIG = RunConfig(dataset=EMBEDDED, backbone="resnet50", weights="none", batch_size=64, anchor_size=2.0)
 
