@@ -65,6 +65,6 @@ def _check_out(out: Path, csv: Path | None) -> None:
 
 
 def inert(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with a ' before each text that a spreadsheet would execute, such as =1+1 (OWASP, CSV injection)."""
+    """The frame with a ' before each text that a spreadsheet would execute, such as =1+1 (CSV injection)."""
     text = frame.select_dtypes(exclude="number").columns
     return frame.assign(**{c: frame[c].str.replace(r"^(?=[=+\-@\t\r])", "'", regex=True) for c in text})

@@ -55,7 +55,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Split:
-    """Training part at the rate; validation and test part whole, weighted to the rate. Row numbers in `rows`."""
+    """Training part at the rate; validation and test part whole, weighted to it; row numbers in `rows`."""
 
     train: Part
     validation: Part
@@ -66,7 +66,7 @@ class Split:
 def overlapping(
     negatives: int = 32_000, positives: int = 3_600, dimensions: int = 12, seed: int = 0
 ) -> RareData:
-    """Generated: each class a mixture of Gaussians, the positives' beside the negatives', so that they overlap.
+    """Generated: each class a mixture of Gaussians, the positives' beside the negatives' and overlapping.
 
     There are enough negatives for 1:1000, and no classifier can be perfect.
     """
@@ -122,7 +122,7 @@ def count_of(number: int, noun: str) -> str:
 
 
 def parts_of(y: np.ndarray, shares: Sequence[float], rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-    """Row numbers of len(shares) + 1 disjoint parts that hold both classes alike; the last one is the rest."""
+    """Row numbers of len(shares) + 1 disjoint parts that hold both classes alike; the last is the rest."""
     pieces = []
     for label in (0, 1):
         rows = rng.permutation(np.flatnonzero(y == label))
@@ -160,8 +160,8 @@ def read_csv(path: Path, target: str) -> RareData:
     """A CSV with a header and a binary target column, at its own rate; the rarer value is the positive one.
 
     Text columns become one column per category (those with more than 50 values are left out), missing values
-    stay NaN with a column beside it that says so. Errors, each of one line that names the file, the column and
-    what to do: FileNotFoundError; ValueError for what is no CSV, rows with more cells than the header, a target
+    stay NaN with a column beside it that says so. Errors, each of one line that names file, column and mend:
+    FileNotFoundError; ValueError for what is no CSV, rows with more cells than the header, and a target
     that is missing, doubled, copied in another column, not binary, empty in some rows or too rare.
     """
     frame = _table(path, target)

@@ -50,7 +50,7 @@ def by_rate(frame: pd.DataFrame, metrics: Sequence[str] = ("ap", "ece", "f1")) -
 
 @styled
 def paired(differences: pd.DataFrame, metric: str = "ap") -> Figure:
-    """Differences to cross entropy, seed by seed, with 95 % intervals; filled where the interval leaves out 0.
+    """Differences to cross entropy, seed by seed, with 95 % intervals; filled where that leaves out 0.
 
     differences: of `verdicts.differences`.
     """
@@ -87,9 +87,9 @@ def reliability(
 ) -> Figure:
     """Share of positives against the score, both as log-odds scale, seeds taken together.
 
-    scores: [S, M, n] on the test parts. Bins are of equal width in the log-odds of the score; one with fewer than
-    `least` positives among all seeds is left out, since its share would be noise. Below the diagonal a loss
-    promises too much, above it too little.
+    scores: [S, M, n] on the test parts. Bins are of equal width in the log-odds of the score; one with fewer
+    than `least` positives among all seeds is left out, since its share would be noise. Below the diagonal a
+    loss promises too much, above it too little.
     """
     figure, axes = plt.subplots(figsize=(5.6, 5.0))
     edges = np.linspace(-9, 9, 19)

@@ -11,7 +11,7 @@ def recall_at_fpr(y: np.ndarray, score: np.ndarray, weight: np.ndarray, fpr: flo
 
 
 def calibration_error(y: np.ndarray, score: np.ndarray, weight: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error: |mean score - share of positives| over bins of equal width, by their weight."""
+    """Expected calibration error: |mean score - share of positives| over equally wide bins, by weight."""
     index = np.minimum((score * bins).astype(int), bins - 1)
     return float(np.abs(np.bincount(index, weight * (score - y))).sum() / weight.sum())
 

@@ -1,7 +1,7 @@
 """The comparison: one small network, one budget, one initialisation, and only the loss differs.
 
-All seeds and losses of a data set and a rate are trained together, as one network with a leading dimension for
-each: [seeds, losses, …]. Gradient-boosted trees stand beside them.
+All seeds and losses of a data set and a rate are trained together, as one network with a leading dimension
+for each: [seeds, losses, …]. Gradient-boosted trees stand beside them.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,9 +47,9 @@ class RareSettings:
 class Method:
     """A loss, and where the output starts; of a network, or of trees.
 
-    gamma 0 is cross entropy; a negative alpha is no class weighting. weighted: positives count as often as the
-    negatives outnumber them. The bias starts at -log((1 - π)/π), with π the share of positives as the loss sees
-    them: the training part's, or a half where `weighted` (or `prior` "half").
+    gamma 0 is cross entropy; a negative alpha is no class weighting. weighted: positives count as often as
+    the negatives outnumber them. The bias starts at -log((1 - π)/π), with π the share of positives as the
+    loss sees them: the training part's, or a half where `weighted` (or `prior` "half").
     """
 
     name: str
@@ -60,7 +60,7 @@ class Method:
     trees: bool = False
 
     def loss(self, logits: Tensor, y: Tensor, ratio: Tensor) -> Tensor:
-        """Mean loss of each seed, [S], from logits and 0/1 labels [S, B] and negatives per positive [S, 1]."""
+        """Mean loss of each seed, [S]; logits and 0/1 labels are [S, B], negatives per positive [S, 1]."""
         if self.weighted:
             return F.binary_cross_entropy_with_logits(logits, y, pos_weight=ratio, reduction="none").mean(1)
         return sigmoid_focal_loss(logits, y, self.alpha, self.gamma).mean(1)
@@ -178,20 +178,19 @@ def fitted_scores(
     found, networks, threads = {}, [m for m in methods if not m.trees], torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        if networks:
-            weights = train(splits, range(seeds), networks, settings)
-            found |= zip(
-                networks, zip(*(scores(weights, x).swapaxes(0, 1) for x in held), strict=True), strict=True
-            )
+        weights = train(splits, range(seeds), networks, settings) if networks else []
+        each = [scores(weights, x) for x in held if networks]
+        found |= {m: [part[:, i] for part in each] for i, m in enumerate(networks)}
     finally:
         torch.set_num_threads(threads)
     for m in (m for m in methods if m.trees):
-        fits = (
+        fits = [
             trees.tree_scores(s.train, (s.validation.x, s.test.x), m.alpha, m.gamma, settings.rounds)
             for s in splits
-        )
+        ]
         found[m] = [np.stack(part) for part in zip(*fits, strict=True)]
-    return splits, *(np.stack(part, axis=1) for part in zip(*(found[m] for m in methods), strict=True))
+    validation, test = (np.stack([found[m][i] for m in methods], axis=1) for i in range(2))
+    return splits, validation, test
 
 
 def run_rare(
@@ -206,8 +205,8 @@ def run_rare(
     """One row per data set, rate, method and seed, with the counts of the split and all metrics.
 
     Cross entropy appears twice: decided at .5, and at the threshold with the best F1 on the validation part.
-    Trees are grown on tables, not on images. notice: is told what is left out: pairs of data set and rate with
-    too few positives, and trees where LightGBM is missing. Errors: ValueError for wrong rates or seeds.
+    Trees are grown on tables, not on images. notice: is told what is left out: pairs of data set and rate
+    with too few positives, and trees where LightGBM is missing. Errors: ValueError for wrong rates or seeds.
     """
     check(rates, seeds)
     settings, rows = settings or RareSettings(), []

@@ -32,12 +32,12 @@ def focal_derivatives(
 
 
 def tree_scores(train: Part, parts: tuple[np.ndarray, ...], alpha: float, gamma: float, rounds: int) -> list:
-    """Probabilities, float64 [n] for each of parts [n, d], of `rounds` trees; γ = 0 is LightGBM's own log loss.
+    """Probabilities of `rounds` trees, float64 [n] for each of parts [n, d]; γ = 0 is LightGBM's log loss.
 
     Boosting starts at the log-odds of the training part's positives. Focal loss is not convex: where a row is
     missed by far (at γ = 2 a score below .06), its Hessian is negative, and at the start of rates beyond 1:16
     so is the positives'. A Newton step would climb there, so it is given the Hessian's magnitude
-    (Dauphin et al. 2014, "Identifying and attacking the saddle point problem", section 5).
+    (Dauphin et al. 2014, "Identifying and attacking the saddle point problem").
     """
     import lightgbm
 

@@ -1,7 +1,7 @@
-"""What the comparison on rare events says: means with intervals, paired differences, and sentences about them.
+"""What the comparison on rare events says: means with intervals, paired differences, sentences about them.
 
-Intervals are Student's t at 95 % over seeds. A seed is another split and another initialisation of the *same* data
-set, so they cover the luck of these two and not that of having collected other data.
+Intervals are Student's t at 95 % over seeds. A seed is another split and another initialisation of the *same*
+data set, so they cover the luck of these two and not that of having collected other data.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.stats import t
 
 from focalrepro.rare.data import count_of, rate_name
-from focalrepro.rare.models import CE, METHODS, MOVED, TREES
+from focalrepro.rare.models import CE, METHODS, TREES
 
 METRICS = {  # name, whether more is better, and the name in a terminal
     "ap": ("average precision", True, "AP (95 % interval)"),
@@ -25,7 +25,8 @@ METRICS = {  # name, whether more is better, and the name in a terminal
 BETTER, WORSE, NO_DIFFERENCE = "clearly better", "clearly worse", "no clear difference"
 ONE_SEED = "one seed, no interval"
 MARKS = {BETTER: "\u00a0▲", WORSE: "\u00a0▼"}  # in `compact`, kept beside their number
-DIFFERENCE = "dataset rate method reference metric difference low high verdict same paired".split()
+KEYS = ["dataset", "rate", "method"]
+DIFFERENCE = [*KEYS, "reference", "metric", "difference", "low", "high", "verdict", "same", "paired"]
 FOCAL = [m.name for m in (*METHODS, *TREES) if m.gamma > 0]
 
 
@@ -44,7 +45,7 @@ def t_interval(values: Sequence[float], level: float = 0.95, shared: float = 0.0
 def table(frame: pd.DataFrame, name: int = 0) -> pd.DataFrame:
     """All metrics: "mean (low … high)" of average precision, means of the rest; `name` picks from METRICS."""
     rows = []
-    for (data, rate, method), group in frame.groupby(["dataset", "rate", "method"], sort=False):
+    for (data, rate, method), group in frame.groupby(KEYS, sort=False):
         row = {"data": data, "rate": rate_name(rate)}
         row |= {"positives trained on": group["train_positives"].iloc[0], "loss": method}
         for metric, names in METRICS.items():
@@ -65,15 +66,15 @@ def printed(frame: pd.DataFrame) -> str:
 
 
 def compact(frame: pd.DataFrame, metrics: Sequence[str] = ("ap", "f1")) -> pd.DataFrame:
-    """Means by data set and rate, a column for each metric and loss; MARKS where clearly unlike its reference.
+    """Means by data set and rate, a column for each metric and loss; MARKS where clearly unlike.
 
     A method with cross entropy's very scores has no column of its own under a metric of these scores.
     """
     found = differences(frame, metrics)
-    marks = found.set_index(["dataset", "rate", "method", "metric"])["verdict"].map(MARKS).fillna("")
+    marks = found.set_index([*KEYS, "metric"])["verdict"].map(MARKS).fillna("")
     columns = {}
     for metric in metrics:
-        means = frame.groupby(["dataset", "rate", "method"], sort=False)[metric].mean().unstack(sort=False)
+        means = frame.groupby(KEYS, sort=False)[metric].mean().unstack(sort=False)
         same = found[found["metric"] == metric].groupby("method")["same"].all()
         for method in means.columns.drop(same.index[same]):
             cells = means[method].dropna()
@@ -97,9 +98,9 @@ def _plain(value: float) -> str:
 def differences(frame: pd.DataFrame, metrics: Sequence[str] = ("ap",), reference: str = "") -> pd.DataFrame:
     """Paired differences to the reference, seed by seed: one row per data set, rate, method and metric.
 
-    reference: a method; by default each network's is cross entropy and that of trees their log loss. The verdict
-    is clearly better or clearly worse where the interval leaves out 0; which of them, the metric's direction
-    says. `paired` holds the differences of the seeds. Errors: ValueError where the reference has no rows.
+    reference: a method; by default each network's is cross entropy and that of trees their log loss. The
+    verdict is clearly better or clearly worse where the interval leaves out 0; which of them, the metric's
+    direction says. `paired` holds the seeds' differences. Errors: ValueError where the reference has no rows.
     """
     rows = []
     for (dataset, rate), group in frame.groupby(["dataset", "rate"], sort=False):
@@ -161,8 +162,8 @@ def caution(frame: pd.DataFrame) -> str:
     """How to read the verdicts: what the intervals cover, and how many come out clear by luck alone."""
     seeds = count_of(frame["seed"].nunique(), "paired seed")
     return (
-        f"Intervals are t intervals at 95 % over {seeds}, each another split and another start on the same data. "
-        "Of comparisons without any difference, one in twenty comes out clear by luck."
+        f"Intervals are t intervals at 95 % over {seeds}, each another split and another start on the same "
+        "data. Of comparisons without any difference, one in twenty comes out clear by luck."
     )
 
 
@@ -171,7 +172,8 @@ def worth(frame: pd.DataFrame) -> list[str]:
 
     The best setting of focal loss against the log loss of the same model. Its interval is at 95 % for as many
     settings as were tried (Bonferroni), and for seeds that share rows: the mean's variance is
-    s² (1/n + rows tested on / rows trained on) (Nadeau & Bengio 2003, "Inference for the generalization error").
+    s² (1/n + rows tested on / rows trained on). Source: Nadeau & Bengio, "Inference for the Generalization
+    Error", Machine Learning 52, 2003.
     """
     lines, every = [], differences(frame)
     for (data, rate), found in every[every["method"].isin(FOCAL)].groupby(["dataset", "rate"], sort=False):
@@ -185,9 +187,10 @@ def worth(frame: pd.DataFrame) -> list[str]:
         method, reference = found[["method", "reference"]].iloc[best]
         means = rows.groupby("method", sort=False)["ap"].mean()
         lines.append(
-            f"{data} at {rate_name(rate)}: focal loss is {said}: the best of {count_of(len(found), 'setting')}, "
-            f"{method}, changes average precision by {_effect(*spans[best])} against {reference}; the highest of "
-            f"all is {means.idxmax()} with {means.max():.3f}"
+            f"{data} at {rate_name(rate)}: focal loss is {said}: the best of "
+            f"{count_of(len(found), 'setting')}, {method}, changes average precision by "
+            f"{_effect(*spans[best])} against {reference}; "
+            f"the highest of all is {means.idxmax()} with {means.max():.3f}"
             + (f" ({ONE_SEED}: take --seeds 2 or more)" if np.isnan(low[best]) else "")
         )
     return lines
