@@ -7,6 +7,7 @@ with the noise of all positives at hand instead of a few.
 """
 
 import difflib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,16 +197,18 @@ def _table(path: Path, target: str) -> pd.DataFrame:
         raise _wrong(path, what, FileNotFoundError)
     try:
         names = pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0].fillna("").str.strip().tolist()
-        frame = pd.read_csv(path, low_memory=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # of cells beyond the header
+            frame = pd.read_csv(path, low_memory=False, index_col=False)
+    except pd.errors.ParserWarning as error:
+        what = f"rows have more cells than the header has names, {count_of(len(names), 'name')}"
+        raise _wrong(path, f"{what}; name every column, or remove the cells beyond them") from error
     except Exception as error:  # pandas has no common class for what a file can have wrong
         what = f"not a readable CSV ({error}); save it as UTF-8 with commas and a header line"
         raise _wrong(path, what) from error
     if names.count(target.strip()) > 1:
         times = names.count(target.strip())
         raise _wrong(path, f"the header has {target!r} {times} times; rename or remove all but one of them")
-    if len(frame) and not isinstance(frame.index, pd.RangeIndex):  # pandas made an index of the surplus
-        cells = f"rows have {len(names) + frame.index.nlevels} cells and the header only {len(names)} names"
-        raise _wrong(path, f"{cells}; name every column in the header, or remove the cells beyond it")
     if target not in frame:
         if frame.shape[1] == 1 and ";" in str(frame.columns[0]):
             what = "its columns are parted by semicolons; save it with commas"

@@ -24,28 +24,30 @@ SAME_SCORES = ("ap", "recall_at_1fpr", "ece", "log_loss")  # a moved threshold d
 @styled
 def by_rate(frame: pd.DataFrame, metrics: Sequence[str] = ("ap", "ece", "f1")) -> Figure:
     """Metrics against the rate with 95 % intervals over seeds: a row per metric, a column per data set."""
-    long = frame.melt(["dataset", "rate", "method"], list(metrics), "metric")
-    long = long[~(long["metric"].isin(SAME_SCORES) & (long["method"] == MOVED))]
-    names = [name for name in ORDER if name in set(long["method"])]
-    long = long.sort_values("rate", kind="stable").assign(rate=lambda rows: rows["rate"].map(rate_name))
-    grid = sns.catplot(
-        long, x="rate", y="value", hue="method", row="metric", col="dataset", row_order=metrics,
-        col_order=list(dict.fromkeys(frame["dataset"])), hue_order=names, kind="point", dodge=0.35,
-        errorbar=lambda values: t_interval(values)[1:], sharex=False, sharey="row", height=2.4, aspect=1.2,
-        palette=COLOURS, markers=[MARKERS[n] for n in names], linestyles=[DASHES[n] for n in names],
-        linewidth=1.3, markersize=4.5, capsize=0.05, legend=False, margin_titles=False,
-    )  # fmt: skip
-    grid.set_titles("{col_name}").set_xlabels("positives : negatives")
-    for axes, metric in zip(grid.axes[:, 0], metrics, strict=True):
+    datasets, methods = (list(dict.fromkeys(frame[column])) for column in ("dataset", "method"))
+    names = [name for name in ORDER if name in methods]
+    size = (1.2 + 2.9 * len(datasets), 0.9 + 2.35 * len(metrics))
+    figure, panels = plt.subplots(len(metrics), len(datasets), figsize=size, sharey="row", squeeze=False)
+    looks = {"color": COLOURS, "marker": MARKERS, "linestyle": DASHES}
+    looks = {name: {key: look[name] for key, look in looks.items()} | {"markersize": 4.5} for name in names}
+    for row, metric in zip(panels, metrics, strict=True):
         name, more_is_better, _ = METRICS[metric]
-        axes.set_ylabel(f"{name}\n({'more' if more_is_better else 'less'} is better)")
-        axes.set_ylim(0, None if metric in ("ece", "log_loss") else 1.02)
-    handles = [
-        plt.Line2D([], [], color=COLOURS[n], marker=MARKERS[n], linestyle=DASHES[n], markersize=4.5)
-        for n in names
-    ]
-    grid.figure.legend(handles, names, loc="outside lower center", ncols=2)
-    return grid.figure
+        for axes, dataset in zip(row, datasets, strict=True):
+            rows = frame[(frame["dataset"] == dataset)].sort_values("rate", kind="stable")
+            rows = rows[~(rows["method"] == MOVED) | (metric not in SAME_SCORES)]
+            sns.pointplot(
+                rows.assign(rate=rows["rate"].map(rate_name)), x="rate", y=metric, ax=axes, hue="method",
+                hue_order=names, palette=COLOURS, markers=[MARKERS[n] for n in names], dodge=0.35,
+                linestyles=[DASHES[n] for n in names], linewidth=1.3, markersize=4.5, capsize=0.05,
+                errorbar=lambda values: t_interval(values)[1:], legend=False,
+            )  # fmt: skip
+            axes.set(title=dataset if row is panels[0] else "", xlabel="")
+        row[0].set_ylabel(f"{name}\n({'more' if more_is_better else 'less'} is better)")
+        row[0].set_ylim(0, None if metric in ("ece", "log_loss") else 1.02)
+    figure.supxlabel("positives : negatives", fontsize=10)
+    handles = [plt.Line2D([], [], label=name, **look) for name, look in looks.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    return figure
 
 
 @styled

@@ -47,7 +47,11 @@ def tree_scores(train: Part, parts: tuple[np.ndarray, ...], alpha: float, gamma:
 
     start = np.log((train.y == 1).sum() / (train.y == 0).sum())
     fixed = {"verbosity": -1, "num_threads": 1, "deterministic": True, "force_row_wise": True}
+    fixed |= {"feature_pre_filter": False}
+    first = np.full(len(train.y), start)
+    table = lightgbm.Dataset(train.x, train.y, init_score=first, params=fixed).construct()
+    if not any(table.feature_num_bin(i) for i in range(table.num_feature())):  # LightGBM would stop here
+        return [np.full(len(x), expit(start)) for x in parts]
     fixed |= {"objective": objective if gamma else "binary", "boost_from_average": False}
-    table = lightgbm.Dataset(train.x, train.y, init_score=np.full(len(train.y), start))
     model = lightgbm.train(fixed, table, rounds)
     return [expit(start + model.predict(x, raw_score=True)) for x in parts]
