@@ -33,18 +33,20 @@ def by_rate(frame: pd.DataFrame, metrics: Sequence[str] = ("ap", "ece", "f1")) -
     for row, metric in zip(panels, metrics, strict=True):
         name, more_is_better, _ = METRICS[metric]
         for axes, dataset in zip(row, datasets, strict=True):
-            rows = frame[(frame["dataset"] == dataset)].sort_values("rate", kind="stable")
-            rows = rows[~(rows["method"] == MOVED) | (metric not in SAME_SCORES)]
+            rows = frame[frame["dataset"] == dataset].sort_values("rate", kind="stable")
+            rows = rows[(rows["method"] != MOVED) | (metric not in SAME_SCORES)]
             sns.pointplot(
                 rows.assign(rate=rows["rate"].map(rate_name)), x="rate", y=metric, ax=axes, hue="method",
                 hue_order=names, palette=COLOURS, markers=[MARKERS[n] for n in names], dodge=0.35,
                 linestyles=[DASHES[n] for n in names], linewidth=1.3, markersize=4.5, capsize=0.05,
                 errorbar=lambda values: t_interval(values)[1:], legend=False,
             )  # fmt: skip
-            axes.set(title=dataset if row is panels[0] else "", xlabel="")
+            axes.set(xlabel="")
         row[0].set_ylabel(f"{name}\n({'more' if more_is_better else 'less'} is better)")
         row[0].set_ylim(0, None if metric in ("ece", "log_loss") else 1.02)
-    figure.supxlabel("positives : negatives", fontsize=10)
+    for top, bottom, dataset in zip(panels[0], panels[-1], datasets, strict=True):
+        top.set_title(dataset)
+        bottom.set_xlabel("positives : negatives")
     handles = [plt.Line2D([], [], label=name, **look) for name, look in looks.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure

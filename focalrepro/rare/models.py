@@ -226,6 +226,8 @@ def run_rare(
         for data, rate in steps:
             steps.set_postfix_str(f"{data.name} {rate_name(rate)}", refresh=False)
             tried = [m for m in methods if data.table or not m.trees]
+            if not tried:
+                continue
             splits, validation, test = fitted_scores(data, rate, seeds, settings, tried)
             for seed, s in enumerate(splits):
                 facts = {"dataset": data.name, "rate": rate, "method": "", "seed": seed}

@@ -115,6 +115,7 @@ def test_by_rate_draws_the_means(frame):
     drawn = figures.by_rate(frame, ("ap", "ece", "f1")).axes
     assert len(drawn) == 3 and drawn[0].get_ylabel().startswith("average precision\n(more is better)")
     assert [t.get_text() for t in drawn[2].get_xticklabels()] == ["1:10", "1:30"]
+    assert drawn[0].get_title() == "generated" and drawn[2].get_xlabel() == "positives : negatives"
     of_ce = frame[frame["method"] == CE.name].groupby("rate")["ap"].mean().tolist()
     assert drawn[0].lines[0].get_ydata().tolist() == pytest.approx(of_ce)
     purple = [[line for line in axes.lines if line.get_color() == figures.COLOURS[MOVED]] for axes in drawn]
