@@ -250,7 +250,9 @@ def plan(
 
     Errors: ValueError for an unknown ablation, recipe or loss lists those there are.
     """
-    from focalrepro.criteria import get_loss  # imports torch, for which the names of ablations need not wait
+    from focalrepro.training.criteria import (
+        get_loss,  # imports torch, for which the names of ablations need not wait
+    )
 
     base = profile.config(recipe).replace(**overrides)
     wanted: dict[RunConfig, list[tuple[str, str]]] = {}

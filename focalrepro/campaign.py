@@ -112,8 +112,8 @@ def run_missing(
 
 def prepare(jobs: list[Job], device: str) -> None:
     """What runs share and no two workers should do at once: pretrained weights, features of a frozen backbone."""
-    from focalrepro.backbones import weights_of
-    from focalrepro.features import cached_features
+    from focalrepro.detector.backbones import weights_of
+    from focalrepro.detector.frozen_features import cached_features
 
     hardware.keep_memory()
     fields = (
@@ -140,8 +140,8 @@ def _work(todo: Queue, news: Queue, folder: Path, device: str, parent: int) -> N
     _die_with(parent)
     import torch
 
-    from focalrepro.engines import Engines
     from focalrepro.runs import run
+    from focalrepro.training.engines import Engines
 
     if hardware.pick_device(device).type == "cpu":
         torch.set_num_threads(1)

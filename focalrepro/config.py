@@ -48,7 +48,7 @@ class RunConfig:
     best_iou: float = 0.4
 
     # Loss
-    loss: str = "focal"  # a name in focalrepro.criteria.LOSSES
+    loss: str = "focal"  # a name in focalrepro.training.criteria.LOSSES
     alpha: float = 0.25
     gamma: float = 2.0
     beta: float = 0.0  # FL*'s shift, appendix A

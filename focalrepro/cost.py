@@ -17,9 +17,9 @@ from scipy import stats
 
 from focalrepro.config import RunConfig
 from focalrepro.datasets import DetectionData
-from focalrepro.engines import new_step
 from focalrepro.results import select
-from focalrepro.train_data import batches
+from focalrepro.training.batches import batches
+from focalrepro.training.engines import new_step
 
 Records = list[dict[str, Any]]
 CE, FL = "cross entropy (γ = 0)", "focal loss (γ > 0)"

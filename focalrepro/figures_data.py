@@ -10,16 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from focalrepro import boxes as box_ops
-from focalrepro.anchors import anchor_shapes
 from focalrepro.config import RunConfig
 from focalrepro.datasets import DetectionData
-from focalrepro.detections import Detections
+from focalrepro.detector import boxes as box_ops
+from focalrepro.detector.anchors import anchor_shapes
+from focalrepro.detector.matching import IGNORED, match
+from focalrepro.evaluation.detections import Detections
 from focalrepro.figures_style import BLUE, DARK, GREY, LINES, ORANGE, SKY, shades, styled
 from focalrepro.imbalance import Imbalance
-from focalrepro.matching import IGNORED, match
 from focalrepro.precision_recall import Curve
-from focalrepro.train import config_anchors
+from focalrepro.training.loop import config_anchors
 
 FREE = ("synthetic",)  # datasets whose pixels are the project's own
 OUTLINE = [effects.withStroke(linewidth=3.2, foreground="black")]

@@ -13,9 +13,9 @@ from matplotlib.patches import Rectangle
 
 from focalrepro import paper
 from focalrepro.config import RunConfig
-from focalrepro.criteria import LOSSES
 from focalrepro.figures_style import BLUE, DARK, GREEN, LINES, ORANGE, PURPLE, shades, styled
 from focalrepro.losses import sigmoid_focal_loss
+from focalrepro.training.criteria import LOSSES
 
 GAMMAS = (0.0, 0.5, 1.0, 2.0, 5.0)  # of the paper's Figure 1
 

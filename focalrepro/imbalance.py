@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from focalrepro import boxes as box_ops
 from focalrepro.config import RunConfig
 from focalrepro.datasets import DetectionData
+from focalrepro.detector import boxes as box_ops
+from focalrepro.detector.matching import BACKGROUND, IGNORED, match_dataset
 from focalrepro.losses import focal_terms
-from focalrepro.matching import BACKGROUND, IGNORED, match_dataset
-from focalrepro.train import config_anchors
+from focalrepro.training.loop import config_anchors
 
 
 @dataclass(frozen=True, eq=False)

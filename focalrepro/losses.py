@@ -3,22 +3,20 @@
 One convention throughout: α weighs the object class and 1 - α the background, as in the paper. So α = .25 turns
 the rare objects *down*; that is right only because γ = 2 has turned the easy background down much further.
 
-For your own training loop: `FocalLoss`, `sigmoid_focal_loss`, or `softmax_focal_loss` where classes exclude each
-other. For a detector, where nearly every target is background: `detection_focal_loss`, which takes integer labels
-and makes value and gradient in one pass.
+For your own training loop: `FocalLoss` or `sigmoid_focal_loss`, and `softmax_focal_loss` where classes exclude each
+other. For a detector, where nearly every target is background: `focal_terms`, which takes integer labels, and the
+fast sum of it in `training/focal_sum.py`. This file needs torch alone.
 """
 
-import importlib
-from collections.abc import Callable, Sequence
-from functools import lru_cache, wraps
-from types import ModuleType
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from focalrepro.matching import BACKGROUND, IGNORED
+# Labels of anchors that are no object: none of the classes, and left out of the loss.
+BACKGROUND = -1
+IGNORED = -2
 
 
 def sigmoid_focal_loss(
@@ -227,160 +225,3 @@ def focal_terms(logits: Tensor, labels: Tensor, alpha: float | Tensor, gamma: fl
     """
     x_t, weight = signed_logits(logits, labels, alpha)
     return weight * (-gamma * F.softplus(x_t)).exp() * F.softplus(-x_t)
-
-
-def detection_focal_loss(
-    logits: Tensor, labels: Tensor, alpha: float | Tensor, gamma: float | Tensor
-) -> Tensor:
-    """Sum of the focal loss over all anchors and classes (section 4, "Focal loss"), a scalar in fp32.
-
-    logits [..., K] of any float type, labels [...] as in `focal_terms`, which this equals. On the CPU value and
-    gradient are made together, in pieces that stay in the cache; on CUDA by the kernels of `losses_triton`,
-    where Triton is there. alpha and gamma may be scalar tensors on the logits' device.
-
-    Both have gradients of the first order only: create_graph=True raises RuntimeError. For a second one, take
-    `focal_terms(...).sum()`.
-    """
-    if logits.device.type == "cpu":
-        return _FocalSum.apply(logits, labels, float(alpha), float(gamma))
-    kernels = _kernels() if logits.device.type == "cuda" and logits.dtype != torch.float64 else None
-    if kernels:
-        return kernels.focal_sum(logits, labels, alpha, gamma)
-    return focal_terms(logits, labels, alpha, gamma).sum()
-
-
-@lru_cache(maxsize=1)
-def _kernels() -> ModuleType | None:
-    """`losses_triton`, or None where Triton is not installed: then the plain definition does it."""
-    try:
-        return importlib.import_module("focalrepro.losses_triton")
-    except ImportError:
-        return None
-
-
-def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """For a backward written by hand: RuntimeError under create_graph=True, the only time it runs with gradients on.
-
-    torch's `once_differentiable` would not do. It warns of a second derivative only where the upstream gradient
-    has a graph of its own; under a plain or a divided sum it has none, and a gradient penalty on the weights below
-    would be wrong without a word.
-    """
-
-    @wraps(backward)
-    def checked(ctx, *upstream: Tensor) -> Any:  # noqa: ANN001
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "detection_focal_loss can be differentiated once only, and create_graph=True asks for twice: take "
-                "focalrepro.losses.focal_terms(logits, labels, alpha, gamma).sum() instead"
-            )
-        return backward(ctx, *upstream)
-
-    return checked
-
-
-class _FocalSum(torch.autograd.Function):
-    """The sum over all anchors: first as if all were background, then mended at the few that are not.
-
-    Nine hundred and ninety-nine terms in a thousand are (1 - α) σ(x)^γ softplus(x) and need no label, so one
-    pass over the logits without branches does nearly all of the work. A logit in bf16 or fp16 has only 65,536
-    possible values, so there that pass looks its terms up in a table. Differentiable once.
-    """
-
-    @staticmethod
-    def forward(ctx, logits: Tensor, labels: Tensor, alpha: float, gamma: float) -> Tensor:  # noqa: ANN001
-        classes = logits.shape[-1]
-        x, labels = logits.detach().reshape(-1, classes), labels.reshape(-1)
-        if not x.is_contiguous():
-            x = x.contiguous()
-        if x.element_size() == 2:
-            total, grad = _looked_up_background(x, alpha, gamma)
-        else:
-            total, grad = _background(x, gamma)
-            total, grad = total * (1 - alpha), grad.mul_(1 - alpha)
-
-        ignored = (labels == IGNORED).nonzero().squeeze(1)
-        if len(ignored):
-            total -= (1 - alpha) * _background(x[ignored].to(grad_dtype(x)), gamma)[0]
-            grad[ignored] = 0
-        anchor = (labels >= 0).nonzero().squeeze(1)
-        if len(anchor):
-            label = labels[anchor].long()
-            picked = x[anchor, label].to(grad_dtype(x))
-            total -= (1 - alpha) * _background(picked, gamma)[0]
-            value, slope = _background(-picked, gamma)  # an object's term is a background's at -x
-            total += alpha * value
-            grad[anchor, label] = (-alpha * slope).to(grad.dtype)
-        ctx.save_for_backward(grad.view(logits.shape))
-        return torch.tensor(total, dtype=grad_dtype(x))
-
-    @staticmethod
-    @first_order
-    def backward(ctx, upstream: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN001
-        (grad,) = ctx.saved_tensors
-        if upstream != 1:  # a plain sum is handed on as it is: no second copy of the logits' size
-            grad = grad * upstream.to(grad.dtype)
-        return grad, None, None, None
-
-
-def grad_dtype(x: Tensor) -> torch.dtype:
-    """The type in which a loss is computed: float64 for float64, else float32."""
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
-PIECE = 1 << 15  # elements: five fp32 buffers of it fit a core's second-level cache
-
-
-@lru_cache(maxsize=8)
-def _tables(dtype: torch.dtype, alpha: float, gamma: float) -> tuple[Tensor, Tensor]:
-    """The background's weighted term in fp32 and its gradient in dtype, for each of dtype's 65,536 values."""
-    x = torch.arange(1 << 16, dtype=torch.int32).to(torch.uint16).view(dtype).double()
-    s = F.softplus(x)
-    log_p = x - s
-    p, power = log_p.exp(), (gamma * log_p).exp()
-    slope = power * (gamma * (1 - p) * s + p)
-    return ((1 - alpha) * power * s).float(), ((1 - alpha) * slope).to(dtype)
-
-
-def _looked_up_background(x: Tensor, alpha: float, gamma: float) -> tuple[float, Tensor]:
-    """Sum and gradient of the background's weighted term for a contiguous x of a two-byte type."""
-    values, slopes = _tables(x.dtype, alpha, gamma)
-    grad = torch.empty_like(x)
-    bits, out = x.view(-1).view(torch.uint16), grad.view(-1)
-    place = torch.empty(min(2 * PIECE, len(bits)), dtype=torch.int32)
-    looked = torch.empty(len(place), dtype=torch.float32)
-    total = 0.0
-    for start in range(0, len(bits), 2 * PIECE):
-        piece = bits[start : start + 2 * PIECE]
-        at = place[: len(piece)].copy_(piece)
-        total += float(torch.index_select(values, 0, at, out=looked[: len(piece)]).sum())
-        torch.index_select(slopes, 0, at, out=out[start : start + 2 * PIECE])
-    return total, grad
-
-
-def _background(x: Tensor, gamma: float) -> tuple[float, Tensor]:
-    """Sum and gradient of σ(x)^γ softplus(x), the background's term without 1 - α; the gradient as x is.
-
-    With s = softplus(x) and log p = x - s:  value = p^γ s,  slope = p^γ (γ (1 - p) s + p).
-    """
-    flat, grad = x.reshape(-1), torch.empty_like(x)
-    out = grad.view(-1)
-    buffers = [torch.empty(min(PIECE, len(flat)), dtype=grad_dtype(x)) for _ in range(4)]
-    total = 0.0
-    for start in range(0, len(flat), PIECE):
-        piece = flat[start : start + PIECE]
-        v, s, p, w = (b[: len(piece)] for b in buffers)
-        v.copy_(piece)
-        torch._C._nn.softplus(v, out=s)
-        v.sub_(s)  # log p
-        torch.exp(v, out=p)
-        if gamma == 0:
-            total += float(s.sum())
-            out[start : start + PIECE] = p
-            continue
-        torch.exp(v.mul_(gamma), out=w)  # p^γ
-        total += float(torch.dot(w, s))
-        # γ (1 - p) s + p = p (1 - γ s) + γ s
-        s.mul_(gamma)
-        v.copy_(s).neg_().add_(1).mul_(p).add_(s).mul_(w)
-        out[start : start + PIECE] = v
-    return total, grad

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from focalrepro.coco_ap import evaluate_coco
 from focalrepro.datasets import DetectionData
-from focalrepro.detections import Detections
-from focalrepro.match_table import match_table
+from focalrepro.evaluation.coco_ap import evaluate_coco
+from focalrepro.evaluation.detections import Detections
+from focalrepro.evaluation.match_table import match_table
 
 IOUS = (0.5, 0.75, 0.9)
 

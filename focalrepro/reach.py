@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 
 from focalrepro.ablations import get_ablation
-from focalrepro.anchors import anchor_shapes
 from focalrepro.config import RunConfig
 from focalrepro.datasets import DetectionData
+from focalrepro.detector.anchors import anchor_shapes
 from focalrepro.narrate_tables import NONE
 from focalrepro.profiles import get_profile
 from focalrepro.results import table
-from focalrepro.train import config_anchors
+from focalrepro.training.loop import config_anchors
 
 LEAST = 3  # rows without which a correlation says nothing
 

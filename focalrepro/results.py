@@ -10,8 +10,8 @@ import pandas as pd
 from scipy import stats
 
 from focalrepro.ablations import ABLATIONS, get_ablation
-from focalrepro.bootstrap import interval
 from focalrepro.config import RunConfig, from_dict
+from focalrepro.evaluation.bootstrap import interval
 from focalrepro.profiles import get_profile
 from focalrepro.store import Store
 

@@ -10,18 +10,18 @@ import numpy as np
 import torch
 
 from focalrepro import hardware
-from focalrepro.bootstrap import interval, replicates_of
-from focalrepro.coco_ap import category_names, summarise
 from focalrepro.config import TRAINING_VERSION, RunConfig, from_dict
 from focalrepro.cost import step_seconds
 from focalrepro.datasets import DetectionData, data_root, load
-from focalrepro.detections import Detections
-from focalrepro.diagnostics import calibration, loss_distribution
-from focalrepro.engines import Engines
-from focalrepro.evaluate import detect, milliseconds_per_image
-from focalrepro.match_table import match_tables
-from focalrepro.train import TrainResult, config_anchors, train
-from focalrepro.two_stage import rpn_anchors, train_two_stage
+from focalrepro.evaluation.bootstrap import interval, replicates_of
+from focalrepro.evaluation.coco_ap import category_names, summarise
+from focalrepro.evaluation.detect import detect, milliseconds_per_image
+from focalrepro.evaluation.detections import Detections
+from focalrepro.evaluation.diagnostics import calibration, loss_distribution
+from focalrepro.evaluation.match_table import match_tables
+from focalrepro.training.engines import Engines
+from focalrepro.training.loop import TrainResult, config_anchors, train
+from focalrepro.training.two_stage import rpn_anchors, train_two_stage
 
 __all__ = ["RunConfig", "from_dict", "run", "run_id"]
 

@@ -13,8 +13,8 @@ from focalrepro.bench.measure import Row, Spread, in_turn
 from focalrepro.bench.page import write_page
 from focalrepro.bench.scaling import Curve
 from focalrepro.bench.training import training_flops
-from focalrepro.coco_ap import evaluate_coco
 from focalrepro.config import RunConfig
+from focalrepro.evaluation.coco_ap import evaluate_coco
 from focalrepro.profiles import PROFILES
 
 CPU = torch.device("cpu")

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from test_coco_ap import CLASSES, make_case, reference
 
-from focalrepro.bootstrap import (
+from focalrepro.evaluation.bootstrap import (
     bootstrap_weights,
     interval,
     replicates_of,
     weighted_ap,
 )
-from focalrepro.coco_ap import coco_metrics
-from focalrepro.detections import Detections
-from focalrepro.match_table import match_table
+from focalrepro.evaluation.coco_ap import coco_metrics
+from focalrepro.evaluation.detections import Detections
+from focalrepro.evaluation.match_table import match_table
 
 STATISTICS = ("AP", "AP50", "AP75")
 
@@ -158,8 +158,8 @@ def test_chunks_do_not_change_the_result(monkeypatch):
     table = match_table(*case)
     weights = bootstrap_weights(len(case[1]), replicates=11)
     whole = weighted_ap(table, weights)
-    monkeypatch.setattr("focalrepro.bootstrap._CELLS_AT_ONCE", 4 * len(case[1]))
-    monkeypatch.setattr("focalrepro.match_table._PAIRS_AT_ONCE", 50)
+    monkeypatch.setattr("focalrepro.evaluation.bootstrap._CELLS_AT_ONCE", 4 * len(case[1]))
+    monkeypatch.setattr("focalrepro.evaluation.match_table._PAIRS_AT_ONCE", 50)
     np.testing.assert_allclose(weighted_ap(match_table(*case), weights), whole, rtol=0, atol=1e-10)
 
 

@@ -16,15 +16,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from focalrepro import campaign, features, pretrain
+from focalrepro import campaign
 from focalrepro.ablations import Planned, plan
-from focalrepro.backbones import BACKBONES
 from focalrepro.campaign import Job, _follow, prepare, run_missing, take_over, with_ids
 from focalrepro.config import RunConfig
+from focalrepro.detector import frozen_features as features
+from focalrepro.detector.backbones import BACKBONES
 from focalrepro.profiles import get_profile
 from focalrepro.runs import load_splits, run
 from focalrepro.status import state_of
 from focalrepro.store import Store
+from focalrepro.training import pretrain
 
 SMOKE = get_profile("smoke").base.replace(weights="none", steps=2, fpn_channels=8)
 PROFILE = dataclasses.replace(get_profile("smoke"), base=SMOKE)

@@ -10,8 +10,8 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from focalrepro.coco_ap import METRICS, coco_metrics, evaluate_coco, per_class_ap
-from focalrepro.detections import Detections
+from focalrepro.evaluation.coco_ap import METRICS, coco_metrics, evaluate_coco, per_class_ap
+from focalrepro.evaluation.detections import Detections
 
 CLASSES = 5
 

@@ -13,8 +13,8 @@ import pytest
 from focalrepro import config as config_module
 from focalrepro import paper
 from focalrepro.ablations import ABLATIONS, get_ablation, plan
-from focalrepro.anchors import RATIOS, make_anchors
 from focalrepro.config import RunConfig, from_dict
+from focalrepro.detector.anchors import RATIOS, make_anchors
 from focalrepro.profiles import PROFILES, get_profile
 from focalrepro.store import Store
 

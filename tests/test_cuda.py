@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from focalrepro.anchors import AnchorGrid
-from focalrepro.engines import Engines
-from focalrepro.evaluate import select, select_batch
-from focalrepro.losses import detection_focal_loss
-from focalrepro.model import RetinaNet
+from focalrepro.detector.anchors import AnchorGrid
+from focalrepro.detector.retinanet import RetinaNet
+from focalrepro.evaluation.detect import select, select_batch
 from focalrepro.profiles import PROFILES
 from focalrepro.runs import load_splits
-from focalrepro.train import Step, TrainData, batches, config_anchors, learning_rate, train
+from focalrepro.training.engines import Engines
+from focalrepro.training.focal_sum import detection_focal_loss
+from focalrepro.training.loop import Step, TrainData, batches, config_anchors, learning_rate, train
 
 CONFIG = PROFILES["smoke"].base.replace(lr=1e-3, steps=12, warmup=2)
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from focalrepro.detections import Detections
-from focalrepro.diagnostics import GAMMAS, SHARES, calibration, loss_distribution
-from focalrepro.match_table import ClassMatches, MatchTable, match_table
+from focalrepro.evaluation.detections import Detections
+from focalrepro.evaluation.diagnostics import GAMMAS, SHARES, calibration, loss_distribution
+from focalrepro.evaluation.match_table import ClassMatches, MatchTable, match_table
 from focalrepro.profiles import PROFILES
 from focalrepro.runs import load_splits
 

@@ -2,9 +2,9 @@
 
 import torch
 
-from focalrepro.engines import SWEPT, Engines
 from focalrepro.profiles import PROFILES
-from focalrepro.train import train
+from focalrepro.training.engines import SWEPT, Engines
+from focalrepro.training.loop import train
 
 CPU = torch.device("cpu")
 BASE = PROFILES["smoke"].base.replace(steps=6, warmup=2, lr=5e-3, batch_size=4)

@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from focalrepro.coco_ap import evaluate_coco
 from focalrepro.config import RunConfig
 from focalrepro.datasets import DetectionData
-from focalrepro.evaluate import detect, select
-from focalrepro.train import config_anchors
+from focalrepro.evaluation.coco_ap import evaluate_coco
+from focalrepro.evaluation.detect import detect, select
+from focalrepro.training.loop import config_anchors
 
 CONFIG = RunConfig(image_size=64, first_level=3, last_level=4, anchor_size=2.0, precision="fp32")
 GRID = config_anchors(CONFIG)

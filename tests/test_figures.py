@@ -14,7 +14,7 @@ from focalrepro import demonstration, figures, figures_data, figures_loss, narra
 from focalrepro.ablations import GRID_ALPHAS, GRID_GAMMAS, get_ablation
 from focalrepro.config import RunConfig
 from focalrepro.datasets import DetectionData
-from focalrepro.detections import Detections
+from focalrepro.evaluation.detections import Detections
 from focalrepro.imbalance import measure
 from focalrepro.precision_recall import curves, median_class
 from focalrepro.profiles import PROFILES, get_profile

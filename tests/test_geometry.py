@@ -9,9 +9,9 @@ from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import box_iou
 
-from focalrepro import boxes as box_ops
-from focalrepro.anchors import anchor_shapes, make_anchors
-from focalrepro.matching import BACKGROUND, IGNORED, match, match_dataset
+from focalrepro.detector import boxes as box_ops
+from focalrepro.detector.anchors import anchor_shapes, make_anchors
+from focalrepro.detector.matching import BACKGROUND, IGNORED, match, match_dataset
 
 
 def random_boxes(count, frame=128.0, seed=0, smallest=4.0):

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from focalrepro.group_norm import GroupNorm
+from focalrepro.detector.group_norm import GroupNorm
 
 
 def run(layer: torch.nn.GroupNorm, x: torch.Tensor, upstream: torch.Tensor, reference: bool) -> list:

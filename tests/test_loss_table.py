@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from focalrepro.losses import detection_focal_loss, focal_terms
+from focalrepro.losses import focal_terms
+from focalrepro.training.focal_sum import detection_focal_loss
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.1, 0.5, 1.0, 2.0, 5.0])

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 import torchvision
 
-from focalrepro import losses
-from focalrepro.losses import FocalLoss, detection_focal_loss, focal_terms, sigmoid_focal_loss
-from focalrepro.matching import BACKGROUND, IGNORED
+from focalrepro.losses import BACKGROUND, IGNORED, FocalLoss, focal_terms, sigmoid_focal_loss
+from focalrepro.training import focal_sum
+from focalrepro.training.focal_sum import detection_focal_loss
 
 GAMMAS = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
@@ -349,7 +349,7 @@ def test_bf16_logits_give_the_gradient_to_bf16s_precision(gamma):
 
 
 @pytest.mark.parametrize(
-    "count", [1, losses.PIECE - 1, losses.PIECE, losses.PIECE + 1, 2 * losses.PIECE + 17]
+    "count", [1, focal_sum.PIECE - 1, focal_sum.PIECE, focal_sum.PIECE + 1, 2 * focal_sum.PIECE + 17]
 )
 def test_pieces_meet_without_a_seam(count):
     logits, _ = random_anchors(seed=11, shape=(max(count, 300),))

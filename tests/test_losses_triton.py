@@ -6,7 +6,7 @@ import torch
 from focalrepro.losses import focal_terms
 
 pytest.importorskip("triton", reason="no Triton for this system")
-from focalrepro.losses_triton import focal_sum
+from focalrepro.training.focal_triton import focal_sum
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # conftest.py asks for the interpreter
 

@@ -15,14 +15,21 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from focalrepro.backbones import BACKBONES, FrozenNorm, Normalise, ResNet50V2, conv_norm, make_backbone
 from focalrepro.config import RunConfig
-from focalrepro.criteria import box_loss
-from focalrepro.evaluate import select
-from focalrepro.losses import detection_focal_loss
-from focalrepro.matching import match
-from focalrepro.model import RetinaNet
-from focalrepro.train import config_anchors, train
+from focalrepro.detector.backbones import (
+    BACKBONES,
+    FrozenNorm,
+    Normalise,
+    ResNet50V2,
+    conv_norm,
+    make_backbone,
+)
+from focalrepro.detector.matching import match
+from focalrepro.detector.retinanet import RetinaNet
+from focalrepro.evaluation.detect import select
+from focalrepro.training.criteria import box_loss
+from focalrepro.training.focal_sum import detection_focal_loss
+from focalrepro.training.loop import config_anchors, train
 
 CLASSES = 5
 CONFIG = RunConfig(backbone="resnet18", weights="none", frozen="stage1", best_iou=0.0, precision="fp32")

@@ -13,17 +13,17 @@ import pytest
 import torch
 
 import focalrepro.config
-from focalrepro import boxes as box_ops
 from focalrepro import figures_tradeoff, narrate, reach, report, results, tradeoff
 from focalrepro.ablations import get_ablation, plan
-from focalrepro.backbones import BACKBONES, make_backbone
 from focalrepro.config import from_dict
+from focalrepro.detector import boxes as box_ops
+from focalrepro.detector.backbones import BACKBONES, make_backbone
 from focalrepro.evidence import Evidence
 from focalrepro.paper import TABLES
-from focalrepro.pretrain import CropClassifier
 from focalrepro.profiles import PROFILES
 from focalrepro.runs import load_splits
-from focalrepro.train import config_anchors
+from focalrepro.training.loop import config_anchors
+from focalrepro.training.pretrain import CropClassifier
 
 QUICK = PROFILES["quick"].base
 

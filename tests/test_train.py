@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 import torch
 
-from focalrepro import criteria
-from focalrepro.boxes import pairwise_iou
-from focalrepro.coco_ap import evaluate_coco
 from focalrepro.config import RunConfig
 from focalrepro.cost import step_seconds
-from focalrepro.criteria import box_loss, dense_box_loss, get_loss, smooth_l1
 from focalrepro.datasets import load
-from focalrepro.evaluate import detect
-from focalrepro.losses import detection_focal_loss
-from focalrepro.matching import IGNORED
+from focalrepro.detector.boxes import pairwise_iou
+from focalrepro.detector.matching import IGNORED
+from focalrepro.evaluation.coco_ap import evaluate_coco
+from focalrepro.evaluation.detect import detect
 from focalrepro.runs import run, run_id
 from focalrepro.store import Store
-from focalrepro.train import TrainData, batches, learning_rate, train
+from focalrepro.training import criteria
+from focalrepro.training.criteria import box_loss, dense_box_loss, get_loss, smooth_l1
+from focalrepro.training.focal_sum import detection_focal_loss
+from focalrepro.training.loop import TrainData, batches, learning_rate, train
 
 CPU = torch.device("cpu")
 SMALL = RunConfig(

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from focalrepro.datasets.registry import DESCRIPTOR
-from focalrepro.evaluate import detect, milliseconds_per_image
-from focalrepro.model import RetinaNet
+from focalrepro.detector.retinanet import RetinaNet
+from focalrepro.evaluation.detect import detect, milliseconds_per_image
 from focalrepro.profiles import PROFILES
 from focalrepro.runs import load_splits, run
 from focalrepro.store import REQUIRED, field_fault
-from focalrepro.train import batches
-from focalrepro.train_data import SplitData, TrainData
-from focalrepro.two_stage import TwoStage, TwoStageStep, as_targets, rpn_anchors, train_two_stage
+from focalrepro.training.batches import SplitData, TrainData
+from focalrepro.training.loop import batches
+from focalrepro.training.two_stage import TwoStage, TwoStageStep, as_targets, rpn_anchors, train_two_stage
 
 CPU = torch.device("cpu")
 SMALL = PROFILES["smoke"].base.replace(detector="faster_rcnn", precision="fp32")
@@ -130,7 +130,7 @@ def test_cached_features_give_what_the_images_give(data, data_root, monkeypatch)
     weights = data_root / "frozen.safetensors"
     from safetensors.torch import save_file
 
-    from focalrepro.backbones import make_backbone
+    from focalrepro.detector.backbones import make_backbone
 
     torch.manual_seed(5)  # weights of its own: whoever has the same would share the features
     save_file({k: v.contiguous() for k, v in make_backbone("small").state_dict().items()}, weights)

@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torchvision.ops import nms
 
-from focalrepro import ohem
 from focalrepro.ablations import ABLATIONS, plan
 from focalrepro.config import RunConfig
-from focalrepro.criteria import LOSSES, focal_star, hinge
 from focalrepro.losses import BACKGROUND, IGNORED, focal_terms
 from focalrepro.profiles import PROFILES
-from focalrepro.train import TrainData, batches, train
+from focalrepro.training import mining as ohem
+from focalrepro.training.criteria import LOSSES, focal_star, hinge
+from focalrepro.training.loop import TrainData, batches, train
 
 SMALL = PROFILES["smoke"].base.replace(precision="fp32")
 

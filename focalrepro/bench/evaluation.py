@@ -9,16 +9,16 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
-from focalrepro.anchors import AnchorGrid
 from focalrepro.bench.measure import Row, Spread, in_turn, seconds
 from focalrepro.bench.twin import torchvision_twin
-from focalrepro.bootstrap import bootstrap_weights, weighted_ap
-from focalrepro.coco_ap import evaluate_coco
 from focalrepro.config import RunConfig
-from focalrepro.detections import Detections
-from focalrepro.evaluate import select
-from focalrepro.match_table import match_table
-from focalrepro.train import config_anchors
+from focalrepro.detector.anchors import AnchorGrid
+from focalrepro.evaluation.bootstrap import bootstrap_weights, weighted_ap
+from focalrepro.evaluation.coco_ap import evaluate_coco
+from focalrepro.evaluation.detect import select
+from focalrepro.evaluation.detections import Detections
+from focalrepro.evaluation.match_table import match_table
+from focalrepro.training.loop import config_anchors
 
 IMAGES, BATCH, CLASSES, OBJECTS = 2_939, 16, 80, 9
 CONFIG = RunConfig(backbone="resnet18", weights="none", frozen="nothing")

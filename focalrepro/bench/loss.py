@@ -11,7 +11,7 @@ from torchvision.ops import sigmoid_focal_loss as torchvision_focal_loss
 
 from focalrepro.bench.limits import Limits
 from focalrepro.bench.measure import Row, in_turn
-from focalrepro.losses import detection_focal_loss
+from focalrepro.training.focal_sum import detection_focal_loss
 
 SHAPE = (64, 12_276, 80)
 POSITIVE, IGNORED = 1e-3, 2e-3  # shares of the anchors

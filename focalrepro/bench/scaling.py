@@ -9,12 +9,12 @@ import torch
 
 from focalrepro.bench.evaluation import made_up_detections, made_up_truth
 from focalrepro.bench.measure import Spread, seconds
-from focalrepro.bootstrap import bootstrap_weights, weighted_ap
-from focalrepro.coco_ap import evaluate_coco
 from focalrepro.config import RunConfig
 from focalrepro.datasets import load
-from focalrepro.match_table import match_table
-from focalrepro.train import train
+from focalrepro.evaluation.bootstrap import bootstrap_weights, weighted_ap
+from focalrepro.evaluation.coco_ap import evaluate_coco
+from focalrepro.evaluation.match_table import match_table
+from focalrepro.training.loop import train
 
 CPU_BATCHES, CPU_SIZES = (1, 2, 4, 8, 16, 32), (64, 96, 128, 192, 256)
 GPU_BATCHES, GPU_SIZES = (8, 16, 32, 64, 128), (128, 256, 384, 512, 800)

@@ -18,9 +18,9 @@ from focalrepro.bench.measure import Row, Spread, seconds
 from focalrepro.bench.twin import TorchvisionLoop
 from focalrepro.config import RunConfig
 from focalrepro.datasets import load
-from focalrepro.model import RetinaNet
+from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.profiles import get_profile
-from focalrepro.train import train
+from focalrepro.training.loop import train
 
 
 def our_rate(config: RunConfig, device: torch.device, steps: int) -> float:

@@ -7,12 +7,12 @@ from torch import Tensor, nn
 from torchvision.models.detection import RetinaNet as TorchvisionRetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
-from focalrepro.anchors import RATIOS
-from focalrepro.backbones import IMAGENET_MEAN, IMAGENET_STD
 from focalrepro.config import RunConfig
 from focalrepro.datasets import DetectionData
-from focalrepro.model import RetinaNet
-from focalrepro.train import make_optimizer
+from focalrepro.detector.anchors import RATIOS
+from focalrepro.detector.backbones import IMAGENET_MEAN, IMAGENET_STD
+from focalrepro.detector.retinanet import RetinaNet
+from focalrepro.training.loop import make_optimizer
 
 
 class Pyramid(nn.Module):

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from focalrepro.config import RunConfig
 from focalrepro.datasets import DetectionData
-from focalrepro.step import Step, autocast, make_optimizer
-from focalrepro.train_data import TrainData, batches, config_anchors
+from focalrepro.training.batches import TrainData, batches, config_anchors
+from focalrepro.training.step import Step, autocast, make_optimizer
 
 if TYPE_CHECKING:
-    from focalrepro.engines import Engines
+    from focalrepro.training.engines import Engines
 
 __all__ = [
     "Step",
@@ -73,7 +73,7 @@ def train(
     on_step(done, total) is called now and then. A loss or gradient that is not finite ends the training with
     status "diverged", and the history ends with that loss. engines: keeps what the next run can use again.
     """
-    from focalrepro.engines import new_step
+    from focalrepro.training.engines import new_step
 
     step = engines.step(config, data, device) if engines else new_step(config, data, device, progress)
     source = step.source

@@ -15,12 +15,12 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import MultiScaleRoIAlign
 
-from focalrepro.anchors import AnchorGrid, make_anchors
 from focalrepro.config import RunConfig
 from focalrepro.datasets import DetectionData
-from focalrepro.model import RetinaNet
-from focalrepro.train import OnStep, TrainResult, autocast, make_optimizer, run_steps
-from focalrepro.train_data import SplitData
+from focalrepro.detector.anchors import AnchorGrid, make_anchors
+from focalrepro.detector.retinanet import RetinaNet
+from focalrepro.training.batches import SplitData
+from focalrepro.training.loop import OnStep, TrainResult, autocast, make_optimizer, run_steps
 
 POOLED = 7  # cells a side that a region is pooled to
 # Regions an image that the second stage learns from, a quarter of them on objects at most. Faster R-CNN's number:

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
-from focalrepro import boxes as box_ops
-from focalrepro.anchors import AnchorGrid
 from focalrepro.config import RunConfig
 from focalrepro.datasets import DetectionData
-from focalrepro.detections import Detections
-from focalrepro.features import cached_features
-from focalrepro.train import OnStep, autocast, config_anchors
-from focalrepro.two_stage import TwoStage
+from focalrepro.detector import boxes as box_ops
+from focalrepro.detector.anchors import AnchorGrid
+from focalrepro.detector.frozen_features import cached_features
+from focalrepro.evaluation.detections import Detections
+from focalrepro.training.loop import OnStep, autocast, config_anchors
+from focalrepro.training.two_stage import TwoStage
 
 # boxes [D, 4] in the frame's pixels, scores [D], labels [D], best first
 Found = tuple[Tensor, Tensor, Tensor]

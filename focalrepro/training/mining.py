@@ -12,10 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import nms
 
-from focalrepro.anchors import make_anchors
 from focalrepro.config import RunConfig
-from focalrepro.losses import signed_logits
-from focalrepro.matching import BACKGROUND, IGNORED
+from focalrepro.detector.anchors import make_anchors
+from focalrepro.losses import BACKGROUND, IGNORED, signed_logits
 
 # NMS is quadratic in its candidates, so it sees the hardest of them: this many for each anchor of the batch.
 CANDIDATES = 16

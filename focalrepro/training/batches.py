@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from focalrepro.anchors import AnchorGrid, make_anchors
-from focalrepro.boxes import flip as flip_boxes
 from focalrepro.config import RunConfig
 from focalrepro.datasets import DetectionData
-from focalrepro.features import cached_features
-from focalrepro.matching import match_dataset
+from focalrepro.detector.anchors import AnchorGrid, make_anchors
+from focalrepro.detector.boxes import flip as flip_boxes
+from focalrepro.detector.frozen_features import cached_features
+from focalrepro.detector.matching import match_dataset
 
 
 @lru_cache(maxsize=2)

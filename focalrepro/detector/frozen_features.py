@@ -15,7 +15,7 @@ import torch
 from focalrepro.config import RunConfig
 from focalrepro.datasets import DetectionData, data_root
 from focalrepro.datasets.files import new_folder
-from focalrepro.model import RetinaNet
+from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.progress import bar as progress_bar
 
 FEATURES_VERSION = 2

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
-from focalrepro.backbones import Normalise, make_backbone, weights_of
 from focalrepro.config import RunConfig
-from focalrepro.group_norm import GroupNorm
+from focalrepro.detector.backbones import Normalise, make_backbone, weights_of
+from focalrepro.detector.group_norm import GroupNorm
 
 
 class TopLevels(ExtraFPNBlock):

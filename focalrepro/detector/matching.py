@@ -9,10 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from focalrepro import boxes as box_ops
-
-BACKGROUND = -1
-IGNORED = -2
+from focalrepro.detector import boxes as box_ops
+from focalrepro.losses import BACKGROUND, IGNORED
 
 
 def match(

@@ -8,8 +8,8 @@ import torch
 
 from focalrepro.config import RunConfig
 from focalrepro.datasets import DetectionData
-from focalrepro.model import RetinaNet
-from focalrepro.train import Step, TrainData
+from focalrepro.detector.retinanet import RetinaNet
+from focalrepro.training.loop import Step, TrainData
 
 SWEPT = (
     *("alpha", "gamma", "beta", "prior", "seed", "lr", "steps", "warmup", "schedule", "train_fraction"),

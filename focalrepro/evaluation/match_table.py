@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from focalrepro.detections import Detections
+from focalrepro.evaluation.detections import Detections
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)  # as COCO computes them, to the last bit
 RECALL_THRESHOLDS = np.linspace(0.0, 1.0, 101)

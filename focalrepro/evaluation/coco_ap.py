@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from focalrepro.detections import Detections
-from focalrepro.match_table import RECALL_THRESHOLDS, ClassMatches, MatchTable, match_tables
+from focalrepro.evaluation.detections import Detections
+from focalrepro.evaluation.match_table import RECALL_THRESHOLDS, ClassMatches, MatchTable, match_tables
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")  # COCO's order
 

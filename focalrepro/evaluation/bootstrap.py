@@ -16,7 +16,7 @@ import numpy as np
 from scipy import stats
 from scipy.sparse import csr_array
 
-from focalrepro.match_table import (
+from focalrepro.evaluation.match_table import (
     IOU_THRESHOLDS,
     RECALL_THRESHOLDS,
     ClassMatches,

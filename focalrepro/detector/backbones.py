@@ -212,7 +212,7 @@ BACKBONES: dict[str, Callable[[], nn.Module]] = {
 def weights_of(config: RunConfig) -> str:
     """What `make_backbone` is to load for a config: "crops" and resnet50v2's "imagenet" become a file."""
     if config.weights == "crops":
-        from focalrepro.pretrain import pretrained_weights
+        from focalrepro.training.pretrain import pretrained_weights
 
         data = load(
             config.dataset, "train", config.image_size, limit=config.train_images, classes=config.classes

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from focalrepro.backbones import Normalise, make_backbone
 from focalrepro.datasets import DetectionData, data_root
+from focalrepro.detector.backbones import Normalise, make_backbone
 from focalrepro.files import write_atomic
 from focalrepro.progress import bar as progress_bar
 

@@ -7,11 +7,10 @@ import torch
 
 from focalrepro.config import RunConfig
 from focalrepro.datasets import DetectionData
-from focalrepro.losses import signed_logits
-from focalrepro.match_table import MatchTable
-from focalrepro.matching import BACKGROUND
-from focalrepro.model import RetinaNet
-from focalrepro.train import TrainData, autocast
+from focalrepro.detector.retinanet import RetinaNet
+from focalrepro.evaluation.match_table import MatchTable
+from focalrepro.losses import BACKGROUND, signed_logits
+from focalrepro.training.loop import TrainData, autocast
 
 GAMMAS = (0.0, 0.5, 1.0, 2.0)  # Figure 4's
 SHARES = tuple(np.linspace(0, 1, 101).round(2).tolist())

@@ -28,10 +28,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from focalrepro import boxes as box_ops
-from focalrepro import ohem
 from focalrepro.config import RunConfig
-from focalrepro.losses import detection_focal_loss, signed_logits
+from focalrepro.detector import boxes as box_ops
+from focalrepro.losses import signed_logits
+from focalrepro.training import mining as ohem
+from focalrepro.training.focal_sum import detection_focal_loss
 
 
 def focal(logits: Tensor, labels: Tensor, config: RunConfig) -> Tensor:

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from focalrepro.config import RunConfig
-from focalrepro.criteria import DATA_DEPENDENT, box_loss, get_loss
-from focalrepro.model import RetinaNet
-from focalrepro.train_data import TrainData
+from focalrepro.detector.retinanet import RetinaNet
+from focalrepro.training.batches import TrainData
+from focalrepro.training.criteria import DATA_DEPENDENT, box_loss, get_loss
 
 DIALS = (
     "alpha",

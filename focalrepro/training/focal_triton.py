@@ -11,8 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from focalrepro.losses import first_order
-from focalrepro.matching import IGNORED
+from focalrepro.detector.matching import IGNORED
+from focalrepro.training.focal_sum import first_order
 
 BLOCK = 2048  # elements of a program
 
@@ -65,7 +65,7 @@ def _slope(logits, labels, alpha, gamma, upstream, grad, total, classes, IGNORED
 class FocalSum(torch.autograd.Function):
     """Sum over all anchors and classes; `detection_focal_loss` calls it for logits on a CUDA device.
 
-    Differentiable once, see `losses.first_order`.
+    Differentiable once, see `focal_sum.first_order`.
     """
 
     @staticmethod

@@ -1,0 +1,1 @@
+"""Evaluation: detections, matching to objects, AP, the bootstrap, calibration."""

@@ -1,0 +1,1 @@
+"""Training: criteria, mining, batches, the step, the loop."""
