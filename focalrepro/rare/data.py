@@ -214,7 +214,7 @@ def _table(path: Path, target: str) -> pd.DataFrame:
             what = "its columns are parted by semicolons; save it with commas"
             raise _wrong(path, f"no column {target!r}: {what}")
         near = difflib.get_close_matches(target, frame.columns, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ";"
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         listed = ", ".join(frame.columns[:12]) + (", …" if frame.shape[1] > 12 else "")
         raise _wrong(path, f"no column {target!r}{hint} Give --target one of: {listed}")
     return frame

@@ -170,26 +170,27 @@ def caution(frame: pd.DataFrame) -> str:
 def worth(frame: pd.DataFrame) -> list[str]:
     """A line per data set and rate: is focal loss worth it there? Decided by average precision.
 
-    The best setting of focal loss against the log loss of the same model. Its interval is at 95 % for as many
-    settings as were tried (Bonferroni), and for seeds that share rows: the mean's variance is
-    s² (1/n + rows tested on / rows trained on). Source: Nadeau & Bengio, "Inference for the Generalization
-    Error", Machine Learning 52, 2003.
+    Of the model, network or trees, whose plain loss is the better one here: the best setting of focal loss
+    against that loss. Its interval is at 95 % for as many settings as were tried (Bonferroni), and for seeds
+    that share rows: the mean's variance is s² (1/n + rows tested on / rows trained on). Source: Nadeau & Bengio,
+    "Inference for the Generalization Error", Machine Learning 52, 2003.
     """
     lines, every = [], differences(frame)
     for (data, rate), found in every[every["method"].isin(FOCAL)].groupby(["dataset", "rate"], sort=False):
         rows = frame[(frame["dataset"] == data) & (frame["rate"] == rate)]
         trained, tested = (rows.filter(regex=f"^{part}_.*tives").iloc[0].sum() for part in ("train", "test"))
+        means = rows.groupby("method", sort=False)["ap"].mean()
+        base = means[found["reference"].unique()].idxmax()
+        found = found[found["reference"] == base]
         spans = [t_interval(d, 1 - 0.05 / len(found), tested / trained) for d in found["paired"]]
         mean, low, high = np.transpose(spans)
         best = int(np.argmax(np.where((low > 0).any(), low, mean)))
         said = "worth it" if low[best] > 0 else "not shown to be worth it"
         said = "not worth it" if (high < 0).all() else said
-        method, reference = found[["method", "reference"]].iloc[best]
-        means = rows.groupby("method", sort=False)["ap"].mean()
         lines.append(
             f"{data} at {rate_name(rate)}: focal loss is {said}: the best of "
-            f"{count_of(len(found), 'setting')}, {method}, changes average precision by "
-            f"{_effect(*spans[best])} against {reference}; "
+            f"{count_of(len(found), 'setting')}, {found['method'].iloc[best]}, changes average precision by "
+            f"{_effect(*spans[best])} against {base} with {means[base]:.3f}; "
             f"the highest of all is {means.idxmax()} with {means.max():.3f}"
             + (f" ({ONE_SEED}: take --seeds 2 or more)" if np.isnan(low[best]) else "")
         )

@@ -35,6 +35,7 @@ def broken(table, change):
     "target, change, message",
     [
         ("frod", {}, r"no column 'frod'; did you mean 'fraud'\? Give --target one of: amount, country"),
+        ("zzzzzz", {}, r"no column 'zzzzzz'\. Give --target one of: amount, country"),
         ("country", lambda t: t.dropna(), r"column 'country' has 3 different values .*choose another column"),
         ("constant", {}, r"column 'constant' has 1 different value \(1\)"),
         ("country", {}, r"column 'country' is empty in 31 rows; fill or remove"),

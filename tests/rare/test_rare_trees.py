@@ -56,7 +56,7 @@ def test_gamma_near_zero_is_lightgbms_own_log_loss(small):
 
 @pytest.mark.parametrize("x", [np.zeros((15, 2), np.float32), np.eye(15, 2, dtype=np.float32)])
 def test_boosting_starts_at_the_prior(x):
-    """Too few rows for a leaf, or nothing that varies: no tree, and the share of positives is all that is said."""
+    """Too few rows for a leaf, or nothing that varies: no tree, only the share of positives."""
     pytest.importorskip("lightgbm")
     few = data.Part(x, np.repeat([0, 1], [12, 3]), np.ones(15))
     for gamma in (0.0, 2.0):

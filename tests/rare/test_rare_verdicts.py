@@ -12,7 +12,8 @@ def test_verdicts(made_up):
     better, worse, neither = verdicts.verdicts(made_up)
     # t of 2 degrees of freedom is 4.303; 0.01 / sqrt(3) times that is 0.025
     assert better == (
-        "better against cross entropy at 1:1000 on X: average precision +0.110 (+0.085 … +0.135): clearly better"
+        "better against cross entropy at 1:1000 on X: "
+        "average precision +0.110 (+0.085 … +0.135): clearly better"
     )
     assert worse.endswith("average precision -0.110 (-0.135 … -0.085): clearly worse")
     assert neither.endswith("no clear difference")
@@ -59,9 +60,9 @@ def test_worth_it(made_up):
     """A half of 0.05: t of 2 degrees of freedom at 1 - .05/4 is 6.205, times 0.01 / sqrt(3) is 0.036."""
     (said,) = verdicts.worth(focal(made_up))
     assert said == (
-        "X at 1:1000: focal loss is worth it: the best of 2 settings, focal loss γ = 2, α = .25, changes average "
-        "precision by +0.110 (+0.074 … +0.146) against cross entropy; the highest of all is focal loss γ = 2, "
-        "α = .25 with 0.610"
+        "X at 1:1000: focal loss is worth it: the best of 2 settings, focal loss γ = 2, α = .25, changes "
+        "average precision by +0.110 (+0.074 … +0.146) against cross entropy with 0.500; "
+        "the highest of all is focal loss γ = 2, α = .25 with 0.610"
     )
 
 
@@ -82,6 +83,23 @@ def test_not_worth_it(made_up):
     )
     (said,) = verdicts.worth(rows[rows["seed"] == 0])
     assert "not shown" in said and said.endswith("(one seed, no interval: take --seeds 2 or more)")
+
+
+def test_the_better_model_decides(made_up):
+    trees = made_up.replace({"method": {CE.name: TREES[0].name, "better": TREES[1].name}})
+    trees = trees[trees["method"].isin([TREES[0].name, TREES[1].name])]
+    for higher, names in (
+        (0.2, TREES),
+        (-0.2, METHODS[::3]),
+    ):  # of focal loss, trees gain .11 and the network loses .11
+        both = pd.concat(
+            [focal(made_up), trees.assign(ap=trees["ap"] + higher, test_negatives=0, test_positives=0)]
+        )
+        (said,) = verdicts.worth(both[both["method"] != METHODS[2].name])
+        assert f"the best of 1 setting, {names[1].name}, changes" in said
+        assert f"against {names[0].name} with" in said and said.endswith(
+            f"is {TREES[1].name} with {0.61 + higher:.3f}"
+        ) == (higher > 0)
 
 
 def test_trees_are_compared_with_trees(made_up):
