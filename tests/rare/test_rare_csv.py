@@ -121,13 +121,14 @@ def test_a_folder_and_a_broken_archive(tmp_path):
         data.read_csv(tmp_path / "f.csv.gz", "y")
 
 
+FEW = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 CELLS = st.sampled_from(
     ["", "0", "1", "yes", "no", "1e400", "-inf", "nan", '"a\nb"', "=1+1", "2024-01-01", "é", "\0"]
 )
 TABLES = st.lists(st.lists(CELLS, min_size=1, max_size=4).map(",".join), max_size=60).map("\n".join)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(FEW, max_examples=150)
 @given(content=st.one_of(st.binary(max_size=300), TABLES.map(lambda text: ("x,y,z\n" + text).encode())))
 def test_any_bytes_are_a_table_or_one_line(tmp_path, content):
     path = tmp_path / "any.csv"
@@ -148,7 +149,7 @@ TEXT = st.text(
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True) | st.integers(-(10**30), 10**30)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(FEW, max_examples=60)
 @given(st.lists(st.tuples(NUMBERS | TEXT, st.booleans()), min_size=24, max_size=60))
 def test_any_good_target_gives_a_table_that_can_be_split(tmp_path, rows):
     rows = [(value, i % 2, flag) for i, (value, flag) in enumerate(rows)]
