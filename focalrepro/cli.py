@@ -148,8 +148,8 @@ def rare(
     steps: Annotated[int, arg(help="training steps; 0: the default")] = 0,
     out: Annotated[Path | None, arg(help="keep the rows in this CSV")] = None,
 ) -> int:
-    """Focal loss on rare events in tables and small images, against cross entropy, weighted and not."""
-    from focalrepro.rare import command
+    """Focal loss on rare events in tables and small images, against cross entropy, weighted and not; trees too."""
+    from focalrepro.rare.command import command
 
     return command(csv, target, seeds, rates, out, steps)
 
