@@ -6,7 +6,7 @@ How a verdict is reached is in `verdicts.py`, the statistic of each claim in `cl
 from focalrepro import claim_statistics as of
 from focalrepro import cost
 from focalrepro.evidence import Estimate, Evidence, Records, holm
-from focalrepro.profiles import get_profile
+from focalrepro.study.profiles import get_profile
 from focalrepro.verdicts import Claim, Verdict, judge
 
 __all__ = ["CLAIMS", "QUESTIONS", "judge_all", "ledger"]

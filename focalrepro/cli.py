@@ -63,15 +63,15 @@ def status(
     dataset: str = "",
 ) -> int:
     """Shows what is done, missing, diverged or failed, and the time that the missing runs will take."""
-    from focalrepro.status import print_status
+    from focalrepro.study.status import print_status
 
     return print_status(profile, ablation, seeds, recipe, dataset)
 
 
 def report(profile: ProfileName = "quick", dataset: str = "") -> int:
     """Writes results/PROFILE (tables, figures, results.csv) from the run JSONs, without training."""
-    from focalrepro.profiles import get_profile
     from focalrepro.report import write_report
+    from focalrepro.study.profiles import get_profile
 
     get_profile(profile)  # else an unknown one would be told to train its runs
     print(f"wrote {write_report(profile, dataset)}")
@@ -148,8 +148,8 @@ def rare(
     steps: Annotated[int, arg(help="training steps; 0: the default")] = 0,
     out: Annotated[Path | None, arg(help="keep the rows in this CSV")] = None,
 ) -> int:
-    """Focal loss on rare events in tables and small images, against cross entropy, weighted and not."""
-    from focalrepro.rare import command
+    """Focal loss on rare events in tables and small images, against cross entropy, weighted and not; trees too."""
+    from focalrepro.rare.command import command
 
     return command(csv, target, seeds, rates, out, steps)
 
@@ -169,7 +169,7 @@ COMMANDS = {
 
 def main() -> None:
     """Entry point: exit 2 with one line for input that is wrong, 130 after Ctrl-C."""
-    from focalrepro.store import RunFileError
+    from focalrepro.study.records import RunFileError
 
     try:
         sys.exit(tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="focalrepro", config=(OmitArgPrefixes,)))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 # Bump when a change makes the same RunConfig give other numbers. It is part of every run's id.
-TRAINING_VERSION = 2
+TRAINING_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,17 @@ class RunConfig:
     ] = "resnet50"
     weights: str = "imagenet"  # "imagenet", "none", "crops" (pretrain.py), or a file in the backbone's naming
     frozen: Literal["nothing", "stage1", "backbone"] = "stage1"  # "backbone": its features are computed once
+    views: int = (
+        1  # of each training image, where features are computed once: as is, mirrored, cropped (views.py)
+    )
+    kept_channels: float = 1.0  # share of a frozen map's channels that is kept, as its principal components
+    neck_blocks: int = 0  # trained residual blocks on the coarsest map of the backbone
     fpn_channels: int = 256
     head_convs: int = 4
     head_norm: Literal["none", "group"] = "none"
     first_level: int = 3
     last_level: int = 7
-    prior: float = 0.01  # π of section 3.3; 0.5 is no prior
+    prior: float = 0.01  # π of section 3.3; 0.5 is no prior, 0 the share that the training split has
 
     # Anchors and matching
     anchor_size: float = 4.0  # in strides; the paper's 32² on P3 … 512² on P7
@@ -52,10 +57,18 @@ class RunConfig:
     alpha: float = 0.25
     gamma: float = 2.0
     beta: float = 0.0  # FL*'s shift, appendix A
-    normalizer: Literal["positives", "anchors", "moving", "image"] = "positives"  # of the classification loss
+    gamma_object: float = (
+        -1.0
+    )  # γ of the objects' terms where it is another than the background's; -1: the same
+    epsilon: float = 0.0  # Poly-1's weight of the next power of 1 - p_t
+    guided: bool = False  # the classification loss is scaled to the size of the box loss (Sampling-Free)
+    normalizer: Literal["positives", "anchors", "moving", "image", "picked"] = (
+        "positives"  # of the class loss
+    )
     ohem_batch: int = 128  # anchors an image that OHEM keeps
     ohem_nms: float = 0.7
     ohem_ratio: float = 0.0  # negatives for each positive; 0: as they come
+    box_loss: Literal["smooth_l1", "giou"] = "smooth_l1"
     box_beta: float = 0.11
     box_weight: float = 1.0
 
@@ -69,11 +82,14 @@ class RunConfig:
     warmup: int = 500
     schedule: Literal["steps", "cosine"] = "steps"
     flip: bool = True
+    averaging: float = (
+        0.0  # decay a step of the moving average of the weights that is evaluated; 0: the last ones
+    )
     precision: Literal["fp32", "bf16"] = "bf16"
     seed: int = 0
 
     # Inference
-    score_threshold: float = 0.05
+    score_threshold: float = 0.0  # 0: none; AP at the paper's .05 is measured beside AP in any case
     topk: int = 1000
     nms: float = 0.5
     max_detections: int = 100
@@ -108,10 +124,10 @@ class RunConfig:
     def run_id(self, train_digest: str, val_digest: str) -> str:
         """12 hex digits from the config, both splits' digests and TRAINING_VERSION.
 
-        Only fields that differ from the defaults are hashed, so that a new field, whose default means what was
+        Only fields that differ from the first defaults are hashed, so that a new field, whose default means what was
         done before it existed, leaves old ids as they are.
         """
-        content = self.differences(RunConfig()) | {
+        content = self.differences(RunConfig(score_threshold=0.05)) | {
             "_train": train_digest,
             "_val": val_digest,
             "_version": TRAINING_VERSION,
@@ -134,16 +150,17 @@ def from_dict(values: dict[str, Any]) -> RunConfig:
 
 # What each field may be by itself. The fields of the first column share a rule; False is an error.
 _LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("image_size fpn_channels batch_size steps", lambda v: v >= 1, "1 or more"),
+    ("image_size fpn_channels batch_size steps views", lambda v: v >= 1, "1 or more"),
     ("anchor_scales ohem_batch topk max_detections", lambda v: v >= 1, "1 or more"),
-    ("train_images val_images head_convs warmup seed", lambda v: v >= 0, "0 or more"),
+    ("train_images val_images head_convs neck_blocks warmup seed", lambda v: v >= 0, "0 or more"),
     ("ohem_ratio box_weight weight_decay", lambda v: v >= 0, "0 or more"),
     ("gamma", lambda v: v >= 0, "0 (cross entropy) or more"),
     ("lr box_beta anchor_size", lambda v: v > 0, "above 0"),
-    ("prior", lambda v: 0 < v < 1, "between 0 and 1 (0.5 is no prior)"),
-    ("score_threshold", lambda v: 0 < v < 1, "between 0 and 1"),
+    ("prior", lambda v: 0 <= v < 1, "0 (the data's own) or more and below 1 (0.5 is no prior)"),
+    ("score_threshold averaging", lambda v: 0 <= v < 1, "0 (none) or more and below 1"),
+    ("gamma_object", lambda v: v == -1 or v >= 0, "0 or more, or -1 for gamma's"),
     ("alpha neg_iou best_iou nms", lambda v: 0 <= v <= 1, "between 0 and 1"),
-    ("pos_iou train_fraction ohem_nms", lambda v: 0 < v <= 1, "above 0 and at most 1"),
+    ("pos_iou train_fraction ohem_nms kept_channels", lambda v: 0 < v <= 1, "above 0 and at most 1"),
     ("momentum", lambda v: 0 <= v < 1, "0 or more and below 1"),
     ("anchor_ratios", lambda v: v in (1, 3), "1 or 3, the sets of Table 1c"),  # the keys of anchors.RATIOS
 )
@@ -168,7 +185,20 @@ def _check_together(c: RunConfig) -> None:
         c.frozen != "backbone" or not c.flip,
         "flip",
         c.flip,
-        'False where frozen is "backbone": cached features cannot be mirrored exactly',
+        'False where frozen is "backbone": cached features cannot be mirrored exactly; set views to 2 or more',
+    )
+    _require(c.frozen == "backbone" or c.views == 1, "views", c.views, '1 unless frozen is "backbone"')
+    _require(
+        c.frozen == "backbone" or c.kept_channels == 1,
+        "kept_channels",
+        c.kept_channels,
+        '1 unless frozen is "backbone"',
+    )
+    _require(
+        c.normalizer != "picked" or c.loss in ("ohem", "hard_negatives"),
+        "normalizer",
+        c.normalizer,
+        '"picked" only where the loss picks anchors: "ohem" or "hard_negatives"',
     )
     _require(
         c.frozen != "backbone" or c.weights != "none",

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from focalrepro import hardware, results
 from focalrepro.config import RunConfig, from_dict
 from focalrepro.narrate import interval_text
-from focalrepro.profiles import get_profile
+from focalrepro.study.profiles import get_profile
 
 
 def short_config(profile: str, steps: int = 0) -> RunConfig:

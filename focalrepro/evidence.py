@@ -7,9 +7,9 @@ import numpy as np
 from scipy import stats
 
 from focalrepro import seed_spread
-from focalrepro.ablations import ABLATIONS, get_ablation
-from focalrepro.profiles import get_profile
 from focalrepro.results import load_records, replicates, select, table
+from focalrepro.study.ablations import ABLATIONS, get_ablation
+from focalrepro.study.profiles import get_profile
 
 Records = list[dict[str, Any]]
 

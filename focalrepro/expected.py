@@ -13,10 +13,10 @@ from scipy import stats
 
 from focalrepro.files import results_root, write_json
 from focalrepro.front_page import update_front_page
-from focalrepro.profiles import get_profile
 from focalrepro.results import load_records, table
 from focalrepro.seed_spread import pooled_sd
-from focalrepro.store import NUMBER, field_fault
+from focalrepro.study.profiles import get_profile
+from focalrepro.study.records import NUMBER, field_fault
 
 # Without repeated seeds nothing is known of their spread; one AP is about what COCO detectors show.
 LEAST_HALF_WIDTH = 1.0

@@ -6,8 +6,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from focalrepro import figures, figures_lines, figures_tradeoff
-from focalrepro.paper import TABLES
 from focalrepro.plane import Records, best_shares
+from focalrepro.study.paper import TABLES
 
 PLANES = {"grid": ("gamma", "alpha"), "plane": ("gamma", "beta")}
 SWEEPS = {

@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from focalrepro import paper
 from focalrepro.config import RunConfig
 from focalrepro.figures_style import BLUE, DARK, GREEN, LINES, ORANGE, PURPLE, shades, styled
 from focalrepro.losses import sigmoid_focal_loss
+from focalrepro.study import paper
 from focalrepro.training.criteria import LOSSES
 
 GAMMAS = (0.0, 0.5, 1.0, 2.0, 5.0)  # of the paper's Figure 1

@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from focalrepro.figures_labels import label_points
 from focalrepro.figures_style import BLUE, DARK, GREEN, GREY, LINES, ORANGE, PURPLE, shades, styled
-from focalrepro.paper import TABLES
+from focalrepro.study.paper import TABLES
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
 MARKERS = "os^v"

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from focalrepro.ablations import get_ablation
 from focalrepro.claims import CLAIMS, QUESTIONS, judge_all
 from focalrepro.files import repo_root, write_atomic
-from focalrepro.profiles import PROFILES
 from focalrepro.results import load_records, rank_correlation, table
+from focalrepro.study.ablations import get_ablation
+from focalrepro.study.profiles import PROFILES
 from focalrepro.verdicts import Claim, Verdict
 
 BEGIN = "<!-- results:begin (written by `focalrepro verify --freeze`) -->"

@@ -3,10 +3,12 @@
 One convention throughout: α weighs the object class and 1 - α the background, as in the paper. So α = .25 turns
 the rare objects *down*; that is right only because γ = 2 has turned the easy background down much further.
 
-For your own training loop: `FocalLoss` or `sigmoid_focal_loss`. For a detector, where nearly every target is
-background: `focal_terms`, which takes integer labels, and the fast sum of it in `training/focal_sum.py`.
-This file needs torch alone.
+For your own training loop: `FocalLoss` or `sigmoid_focal_loss`, and `softmax_focal_loss` where classes exclude each
+other. For a detector, where nearly every target is background: `focal_terms`, which takes integer labels, and the
+fast sum of it in `training/focal_sum.py`. This file needs torch alone.
 """
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -44,6 +46,57 @@ def sigmoid_focal_loss(
         )
     check_targets(targets)
     return reduce(_elementwise(inputs, targets, alpha, gamma), reduction, inputs.dtype)
+
+
+def softmax_focal_loss(
+    inputs: Tensor,
+    targets: Tensor,
+    alpha: Sequence[float] | Tensor | None = None,
+    gamma: float = 2.0,
+    reduction: str = "none",
+) -> Tensor:
+    """FL(p_t) = -α_t (1 - p_t)^γ log p_t with p = softmax(inputs): equation 5 for classes that exclude each other.
+
+    The paper's extension "to the multi-class case" (section 3, first footnote). γ = 0 is torch's cross entropy,
+    whose `weight` is alpha. Finite values and gradients for every γ >= 0 at finite logits, and where a class
+    is ruled out by a logit of -inf.
+
+    Args:
+        inputs: logits [..., C], C >= 2, the classes last: `inputs.movedim(1, -1)` for [N, C, H, W].
+        targets: integer class indices [...] in 0 … C-1. Leave out what is to be ignored: `inputs[kept]`.
+        alpha: α_t of each class, [C], 0 or more; None weighs all alike.
+        gamma: how much easy examples are turned down.
+        reduction: "none" [...], "mean" over all targets (not divided by their weights) or "sum".
+    Returns fp32, or float64 for float64: a gap between two fp16 logits can be more than fp16 holds.
+    Errors: ValueError for other shapes or reductions, γ < 0, targets that are no class index, a wrong alpha.
+    """
+    check_focal_parameters(-1, gamma)
+    classes = inputs.shape[-1] if inputs.dim() else 0
+    if classes < 2 or targets.shape != inputs.shape[:-1] or targets.is_floating_point():
+        raise ValueError(
+            f"targets {tuple(targets.shape)} of {targets.dtype} do not fit logits {tuple(inputs.shape)}: give "
+            "integer class indices in the logits' shape less the last dimension, which holds 2 classes or more"
+        )
+    x = inputs if inputs.dtype == torch.float64 else inputs.float()
+    is_class = targets.unsqueeze(-1) == torch.arange(classes, device=inputs.device)
+    captured = inputs.is_cuda and torch.cuda.is_current_stream_capturing()
+    if not (captured or torch.compiler.is_compiling() or is_class.any(-1).all()):
+        raise ValueError(
+            f"class indices reach from {int(targets.min())} to {int(targets.max())}; with {classes} logits they must "
+            f"lie in 0 … {classes - 1}: leave out what is to be ignored"
+        )
+    log_p = F.log_softmax(x, dim=-1).clamp(min=-1e30)  # -inf · 0 would be NaN
+    log_p_t = log_p.masked_fill(~is_class, 0).sum(-1)
+    # log(1 - p_t) without cancellation: from the other classes, or where p_t is small from itself.
+    others = log_p.masked_fill(is_class, -torch.inf).logsumexp(-1)
+    log_miss = torch.where(log_p_t < -1, (-log_p_t.clamp(max=-0.5).exp()).log1p(), others)
+    loss = -(gamma * log_miss).exp() * log_p_t
+    if alpha is not None:
+        weight = torch.as_tensor(alpha, dtype=x.dtype, device=x.device)
+        if weight.shape != (classes,) or not bool((weight >= 0).all()):
+            raise ValueError(f"alpha {alpha} must be one weight per class, {classes} of them, each 0 or more")
+        loss = loss * weight.expand_as(x).masked_fill(~is_class, 0).sum(-1)
+    return reduce(loss, reduction, loss.dtype)
 
 
 def _elementwise(inputs: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor:

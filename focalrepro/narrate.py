@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from focalrepro import claims, results
-from focalrepro.ablations import ABLATIONS
 from focalrepro.narrate_tables import (
     agreement,
     calibration_table,
@@ -21,8 +20,9 @@ from focalrepro.narrate_tables import (
     recipe_changes,
     tables,
 )
-from focalrepro.profiles import get_profile
-from focalrepro.store import Store
+from focalrepro.study.ablations import ABLATIONS
+from focalrepro.study.profiles import get_profile
+from focalrepro.study.records import Store
 
 __all__ = [
     "NO_DISTRIBUTION",

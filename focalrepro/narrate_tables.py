@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from focalrepro import results
-from focalrepro.ablations import get_ablation
 from focalrepro.config import RunConfig
 from focalrepro.evidence import Evidence, signed
-from focalrepro.profiles import get_profile
+from focalrepro.study.ablations import get_ablation
+from focalrepro.study.profiles import get_profile
 
 Records = Sequence[Mapping[str, Any]]
 NONE = "–"

@@ -7,8 +7,8 @@ from pathlib import Path
 import papermill
 
 from focalrepro.files import repo_root, results_root, write_atomic
-from focalrepro.profiles import get_profile
 from focalrepro.progress import bar as progress_bar
+from focalrepro.study.profiles import get_profile
 
 CELL_TIMEOUT = 3600  # seconds
 

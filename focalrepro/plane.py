@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from focalrepro.ablations import get_ablation
 from focalrepro.results import replicates
+from focalrepro.study.ablations import get_ablation
 
 Records = Sequence[dict[str, Any]]
 

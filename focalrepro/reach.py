@@ -3,13 +3,13 @@
 import numpy as np
 import pandas as pd
 
-from focalrepro.ablations import get_ablation
 from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData
 from focalrepro.detector.anchors import anchor_shapes
 from focalrepro.narrate_tables import NONE
-from focalrepro.profiles import get_profile
 from focalrepro.results import table
+from focalrepro.study.ablations import get_ablation
+from focalrepro.study.profiles import get_profile
 from focalrepro.training.loop import config_anchors
 
 LEAST = 3  # rows without which a correlation says nothing

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from focalrepro.figures_lines import sweep
-from focalrepro.profiles import get_profile
 from focalrepro.results import replicates, select, table
+from focalrepro.study.profiles import get_profile
 
 Records = list[dict[str, Any]]
 LEAST_ROWS = 6  # below this a rank correlation says nothing

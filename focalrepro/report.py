@@ -8,13 +8,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from focalrepro.ablations import Ablation, get_ablation
 from focalrepro.claims import ledger
 from focalrepro.evidence import Evidence
 from focalrepro.figure_of import PLANES, figure_of
 from focalrepro.files import results_root, write_atomic
 from focalrepro.narrate_tables import recipe_changes
-from focalrepro.profiles import PROFILES, Profile, get_profile
 from focalrepro.results import (
     load_records,
     rank_correlation,
@@ -25,7 +23,9 @@ from focalrepro.results import (
     typical,
 )
 from focalrepro.seed_spread import pooled_sd
-from focalrepro.store import Store
+from focalrepro.study.ablations import Ablation, get_ablation
+from focalrepro.study.profiles import PROFILES, Profile, get_profile
+from focalrepro.study.records import Store
 from focalrepro.verdicts import MARGIN, SHARE
 
 CAREFUL = {

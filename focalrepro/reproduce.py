@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from focalrepro import hardware
-from focalrepro.ablations import plan
-from focalrepro.campaign import check_count, run_missing, take_over, with_ids
 from focalrepro.data.prepare import ensure
 from focalrepro.expected import compare
 from focalrepro.files import results_root
-from focalrepro.profiles import get_profile
 from focalrepro.results import load_records
-from focalrepro.store import Store
+from focalrepro.study.ablations import plan
+from focalrepro.study.campaign import check_count, run_missing, take_over, with_ids
+from focalrepro.study.profiles import get_profile
+from focalrepro.study.records import Store
 
 
 def run_ablations(
@@ -36,7 +36,6 @@ def run_ablations(
     check_count("--limit", limit, "all")
     hardware.pick_device(device)
     profile = get_profile(profile_name)
-    seeds = seeds or profile.seeds
     names = list(ablations or profile.ablations)
     changes = {"dataset": dataset} if dataset else {}
     if trial:

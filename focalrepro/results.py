@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from focalrepro.ablations import ABLATIONS, get_ablation
 from focalrepro.config import RunConfig, from_dict
 from focalrepro.evaluation.bootstrap import interval
-from focalrepro.profiles import get_profile
-from focalrepro.store import Store
+from focalrepro.study.ablations import ABLATIONS, get_ablation
+from focalrepro.study.profiles import get_profile
+from focalrepro.study.records import Store
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
@@ -56,8 +56,9 @@ def wanted(
     base = get_profile(profile).config(recipe)
     base = base.replace(dataset=dataset) if dataset else base
     rows = []
-    for row in get_ablation(name).rows_for(base):
-        config = base.replace(**row.changes).as_dict()
+    ablation = get_ablation(name)
+    for row in ablation.rows_for(base):
+        config = ablation.config(base, row, 0, get_profile(profile).rates).as_dict()
         config.pop("seed")
         rows.append((row.label, config))
     return rows

@@ -1,5 +1,7 @@
 """The run: one training and its evaluation, and the JSON record that is all that remains of it."""
 
+import hashlib
+import json
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -13,19 +15,17 @@ from focalrepro import hardware
 from focalrepro.config import TRAINING_VERSION, RunConfig, from_dict
 from focalrepro.cost import step_seconds
 from focalrepro.data import DetectionData, data_root, load
-from focalrepro.evaluation.bootstrap import interval, replicates_of
-from focalrepro.evaluation.coco_ap import category_names, summarise
 from focalrepro.evaluation.detect import detect, milliseconds_per_image
 from focalrepro.evaluation.detections import Detections
-from focalrepro.evaluation.diagnostics import calibration, loss_distribution
-from focalrepro.evaluation.match_table import match_tables
+from focalrepro.evaluation.diagnostics import loss_distribution
+from focalrepro.evaluation.measures import measures
+from focalrepro.files import repo_root
 from focalrepro.training.engines import Engines
 from focalrepro.training.loop import TrainResult, config_anchors, train
 from focalrepro.training.two_stage import rpn_anchors, train_two_stage
 
 __all__ = ["RunConfig", "from_dict", "run", "run_id"]
 
-REPLICATES = 1000
 Report = Callable[[str, int, int], None]
 
 
@@ -93,42 +93,26 @@ def run_with_model(
     else:
         result = train(config, train_data, device, on_step, engines=engines)
     trained = time.perf_counter()
-    detections = Detections.empty()
-    if result.status == "done":
-        detections = detect(
+    detections, merged = Detections.empty(), Detections.empty()
+    done = result.status == "done"
+    if done:
+        detections, merged = detect(
             result.model, config, val_data, device, lambda done, total: report("evaluate", done, total)
         )
-    tables = match_tables(val_data.coco, val_data.image_ids, detections)
-    coco = summarise(tables, category_names(val_data.coco))
-    replicates = replicates_of(tables["all"], REPLICATES)
-    low, high = interval(replicates[:, 0], estimate=coco.metrics["AP"])
-    finished = time.perf_counter()
+    found = measures(val_data, detections, merged)
+    evaluated = time.perf_counter()
+    one_stage = done and config.detector == "retinanet"
     record = {
         "run_id": config.run_id(train_data.digest, val_data.digest),
         "status": result.status,
         "config": config.as_dict(),
-        "metrics": {k: _number(v) for k, v in coco.metrics.items()},
-        "AP_interval": [_number(max(low, 0.0)), _number(high)],
-        "per_class": {name: _number(v) for name, v in coco.per_class.items()},
-        "bootstrap": {
-            "what": "AP, AP50 in percent over resamples of the val images; seed 0 for every run, so paired",
-            "AP": [_number(v, 3) for v in replicates[:, 0]],
-            "AP50": [_number(v, 3) for v in replicates[:, 1]],
-        },
+        "protocol": protocol_digest(),
+        **found,
         "history": {
             k: [v if np.isfinite(v) else None for v in values] for k, values in result.history.items()
         },
-        "calibration": calibration(tables["all"]),
-        "loss_distribution": loss_distribution(result.model, config, val_data, device)
-        if result.status == "done" and config.detector == "retinanet"
-        else None,
-        "detections": len(detections),
+        "loss_distribution": loss_distribution(result.model, config, val_data, device) if one_stage else None,
         "anchors": {"per_image": anchors_per_image(config), "positive_per_image": result.positives},
-        "seconds": {
-            "train": round(result.seconds, 3),
-            "evaluate": round(finished - trained, 3),
-            "total": round(finished - started, 3),
-        },
         "images_per_second": round(result.images_per_second, 2),
         "step_seconds": step_seconds(config, train_data, device),
         "inference_ms": round(milliseconds_per_image(result.model, config, val_data, device), 3),
@@ -140,15 +124,30 @@ def run_with_model(
         "training_version": TRAINING_VERSION,
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+    finished = time.perf_counter()
+    record["seconds"] = {
+        "train": round(result.seconds, 3),
+        "evaluate": round(evaluated - trained, 3),
+        "diagnose": round(finished - evaluated, 3),
+        "total": round(finished - started, 3),
+    }
+    record["digest"] = content_digest(record)
     return record, result, detections
+
+
+def protocol_digest() -> str:
+    """The first 12 hex digits of the sha256 of results/PROTOCOL.md; "" where there is none (outside a checkout)."""
+    path = (repo_root() or Path.cwd()) / "results" / "PROTOCOL.md"
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else ""
+
+
+def content_digest(record: dict[str, Any]) -> str:
+    """16 hex digits of a record's content, all but the digest itself and how it came to the store ("reused")."""
+    content = {k: v for k, v in record.items() if k not in ("digest", "reused")}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def anchors_per_image(config: RunConfig) -> int:
     """How many anchors the detector scores in one image."""
     anchors = rpn_anchors if config.detector == "faster_rcnn" else config_anchors
     return len(anchors(config).boxes)
-
-
-def _number(value: float, digits: int = 4) -> float | None:
-    """JSON has no NaN: a metric without any object is null."""
-    return None if np.isnan(value) else round(float(value), digits)

@@ -3,8 +3,8 @@
 import pandas as pd
 
 from focalrepro.evidence import Evidence
-from focalrepro.paper import TABLES
 from focalrepro.results import select, table
+from focalrepro.study.paper import TABLES
 
 NAME = "1e"
 

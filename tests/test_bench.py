@@ -15,7 +15,7 @@ from focalrepro.bench.scaling import Curve
 from focalrepro.bench.training import training_flops
 from focalrepro.config import RunConfig
 from focalrepro.evaluation.coco_ap import evaluate_coco
-from focalrepro.profiles import PROFILES
+from focalrepro.study.profiles import PROFILES
 
 CPU = torch.device("cpu")
 

@@ -16,16 +16,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from focalrepro import campaign
-from focalrepro.ablations import Planned, plan
-from focalrepro.campaign import Job, _follow, prepare, run_missing, take_over, with_ids
 from focalrepro.config import RunConfig
 from focalrepro.detector import frozen_features as features
 from focalrepro.detector.backbones import BACKBONES
-from focalrepro.profiles import get_profile
 from focalrepro.runs import load_splits, run
-from focalrepro.status import state_of
-from focalrepro.store import Store
+from focalrepro.study import campaign
+from focalrepro.study.ablations import Planned, plan
+from focalrepro.study.campaign import Job, _follow, prepare, run_missing, take_over, with_ids
+from focalrepro.study.profiles import get_profile
+from focalrepro.study.records import Store
+from focalrepro.study.status import state_of
 from focalrepro.training import pretrain
 
 SMOKE = get_profile("smoke").base.replace(weights="none", steps=2, fpn_channels=8)
@@ -34,10 +34,10 @@ PROFILE = dataclasses.replace(get_profile("smoke"), base=SMOKE)
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from focalrepro.ablations import Planned
-from focalrepro.campaign import run_missing, with_ids
+from focalrepro.study.ablations import Planned
+from focalrepro.study.campaign import run_missing, with_ids
 from focalrepro.config import from_dict
-from focalrepro.store import Store
+from focalrepro.study.records import Store
 
 if __name__ == "__main__":
     folder, config, seeds = sys.argv[1:]

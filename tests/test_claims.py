@@ -6,12 +6,12 @@ import pytest
 from scipy import stats
 
 from focalrepro import evidence, seed_spread
-from focalrepro.ablations import get_ablation
 from focalrepro.claim_statistics import best_cross_entropy
 from focalrepro.claims import CLAIMS, QUESTIONS, judge_all, ledger
 from focalrepro.evidence import UNKNOWN_SEED_MARGIN, Evidence, holm
-from focalrepro.profiles import PROFILES
 from focalrepro.results import table
+from focalrepro.study.ablations import get_ablation
+from focalrepro.study.profiles import PROFILES
 
 
 def records(aps, seeds=3, seed_sd=0.3, image_sd=0.8, ablations=("1a", "1b"), **extra):

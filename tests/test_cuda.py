@@ -6,8 +6,8 @@ import torch
 from focalrepro.detector.anchors import AnchorGrid
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.evaluation.detect import select, select_batch
-from focalrepro.profiles import PROFILES
 from focalrepro.runs import load_splits
+from focalrepro.study.profiles import PROFILES
 from focalrepro.training.engines import Engines
 from focalrepro.training.focal_sum import detection_focal_loss
 from focalrepro.training.loop import Step, TrainData, batches, config_anchors, learning_rate, train
@@ -54,7 +54,7 @@ def losses(device, captured, steps=12):
     model = (
         RetinaNet(CONFIG, len(train_data.categories)).to(device, memory_format=torch.channels_last).train()
     )
-    source = TrainData(CONFIG, train_data, device, False)
+    source = TrainData(CONFIG, train_data, device)
     step = Step(model, source, CONFIG, device)
     if not captured:
         step.EAGER_STEPS = steps
@@ -80,7 +80,7 @@ def test_no_step_waits_for_the_device(data_root):
     model = (
         RetinaNet(CONFIG, len(train_data.categories)).to(device, memory_format=torch.channels_last).train()
     )
-    source = TrainData(CONFIG, train_data, device, False)
+    source = TrainData(CONFIG, train_data, device)
     step = Step(model, source, CONFIG, device)
     index, flips = (t.to(device) for t in batches(len(source), CONFIG))
     step(index[0], flips[0], 1e-3)

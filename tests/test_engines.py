@@ -2,7 +2,7 @@
 
 import torch
 
-from focalrepro.profiles import PROFILES
+from focalrepro.study.profiles import PROFILES
 from focalrepro.training.engines import SWEPT, Engines
 from focalrepro.training.loop import train
 

@@ -11,7 +11,9 @@ from focalrepro.evaluation.coco_ap import evaluate_coco
 from focalrepro.evaluation.detect import detect, select
 from focalrepro.training.loop import config_anchors
 
-CONFIG = RunConfig(image_size=64, first_level=3, last_level=4, anchor_size=2.0, precision="fp32")
+CONFIG = RunConfig(
+    image_size=64, first_level=3, last_level=4, anchor_size=2.0, precision="fp32", score_threshold=0.05
+)
 GRID = config_anchors(CONFIG)
 ANCHORS, CLASSES = len(GRID.boxes), 3
 LOW = -9.0
@@ -140,18 +142,19 @@ def test_boxes_return_to_the_original_frame():
     truth = [[((x1 * w / 64, y1 * h / 64, x2 * w / 64, y2 * h / 64), 1)] for h, w in sizes]
     data = dataset(sizes, truth)
     seen = []
-    found = detect(
+    found, merged = detect(
         Fixed({(a, 1): 0.7}), CONFIG, data, torch.device("cpu"), lambda *s: seen.append(s), batch=2
     )
     assert found.image_index.tolist() == [0, 1, 2] and found.labels.tolist() == [1, 1, 1]
     for box, ((expected, _),) in zip(found.boxes, truth, strict=True):
         assert box.tolist() == pytest.approx(expected, rel=1e-6)
     assert evaluate_coco(data.coco, data.image_ids, found).metrics["AP"] == pytest.approx(100)
+    assert np.array_equal(merged.boxes, found.boxes) and merged.labels.tolist() == [0, 0, 0]
     assert seen == [(2, 3), (3, 3)]
 
 
 def test_nothing_found_is_an_ap_of_zero():
     data = dataset([(64, 64)] * 2, [[((4, 4, 30, 30), 0)], []])
-    found = detect(Fixed({}), CONFIG, data, torch.device("cpu"))
+    found, _ = detect(Fixed({}), CONFIG, data, torch.device("cpu"))
     assert len(found) == 0 and found.boxes.shape == (0, 4)
     assert evaluate_coco(data.coco, data.image_ids, found).metrics["AP"] == 0

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from focalrepro import demonstration, figures, figures_data, figures_loss, narrate, results
-from focalrepro.ablations import GRID_ALPHAS, GRID_GAMMAS, get_ablation
 from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData
 from focalrepro.evaluation.detections import Detections
 from focalrepro.imbalance import measure
 from focalrepro.precision_recall import curves, median_class
-from focalrepro.profiles import PROFILES, get_profile
+from focalrepro.study.ablations import GRID_ALPHAS, GRID_GAMMAS, get_ablation
+from focalrepro.study.profiles import PROFILES, get_profile
 
 CONFIG = RunConfig(image_size=64, first_level=3, last_level=4, anchor_size=2.0)
 

@@ -21,8 +21,15 @@ from focalrepro import (
     report,
     results,
 )
-from focalrepro.ablations import ABLATIONS, GRID_ALPHAS, GRID_GAMMAS, STAR_BETAS, STAR_GAMMAS, get_ablation
-from focalrepro.profiles import PROFILES
+from focalrepro.study.ablations import (
+    ABLATIONS,
+    GRID_ALPHAS,
+    GRID_GAMMAS,
+    STAR_BETAS,
+    STAR_GAMMAS,
+    get_ablation,
+)
+from focalrepro.study.profiles import PROFILES
 
 BASE = PROFILES["smoke"].base
 

@@ -29,6 +29,7 @@ from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.evaluation.detect import select
 from focalrepro.training.criteria import box_loss
 from focalrepro.training.focal_sum import detection_focal_loss
+from focalrepro.training.initial import initial_model
 from focalrepro.training.loop import config_anchors, train
 
 CLASSES = 5
@@ -179,7 +180,10 @@ def test_losses_equal_torchvisions(models):
     assert 5 < positive.sum() < 200 and (own == -2).any()
     logits, offsets = ours(images[:1])
     class_loss = detection_focal_loss(logits, own, alpha=0.25, gamma=2.0) / positive.sum()
-    boxes_loss = box_loss(offsets, anchors, boxes[matched.clamp(min=0)], positive, beta=1.0) / positive.sum()
+    boxes_loss = (
+        box_loss(offsets, anchors, boxes[matched.clamp(min=0)], positive, CONFIG.replace(box_beta=1.0))
+        / positive.sum()
+    )
     torch.testing.assert_close(class_loss, losses["classification"], rtol=1e-4, atol=0)
     torch.testing.assert_close(boxes_loss, losses["bbox_regression"], rtol=1e-4, atol=0)
     twin.eval()
@@ -328,7 +332,7 @@ def test_group_norm_keeps_the_prior_near():
 def changed(config, data):
     """Names of parameters, and of buffers, that a few training steps change; and the trained model."""
     torch.manual_seed(config.seed)
-    before = {k: v.clone() for k, v in RetinaNet(config, len(data.categories)).state_dict().items()}
+    before = {k: v.clone() for k, v in initial_model(config, data).state_dict().items()}
     model = train(config, data, torch.device("cpu")).model
     after = model.state_dict()
     return {k for k in before if not torch.equal(before[k], after[k])}, model

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from focalrepro.paper import FL_STAR_EFFECTIVE_AP, RECIPE, TABLES, TEXT_CLAIMS, best
+from focalrepro.study.paper import FL_STAR_EFFECTIVE_AP, RECIPE, TABLES, TEXT_CLAIMS, best
 
 ROWS = {"1a": 7, "1b": 7, "1c": 7, "1d": 10, "1e": 10, "2": 9, "3": 4}
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from focalrepro import figures_classes, per_class
-from focalrepro.profiles import PROFILES
+from focalrepro.study.profiles import PROFILES
 
 BASE = PROFILES["smoke"].base
 

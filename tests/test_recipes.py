@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from focalrepro.ablations import get_ablation
-from focalrepro.profiles import PROFILES
 from focalrepro.recipes import agreement, time_to_ap, time_to_ap_figure
+from focalrepro.study.ablations import get_ablation
+from focalrepro.study.profiles import PROFILES
 
 PROFILE = PROFILES["coco256"]
 

@@ -13,7 +13,7 @@ import pytest
 
 from focalrepro import cli, expected
 from focalrepro.notebooks import execute_all
-from focalrepro.status import print_status
+from focalrepro.study.status import print_status
 
 NOTEBOOKS = [p.stem for p in sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9]*.ipynb"))]
 

@@ -10,10 +10,10 @@ import pytest
 from scipy import stats
 
 from focalrepro import results
-from focalrepro.ablations import ABLATIONS
 from focalrepro.config import RunConfig
-from focalrepro.profiles import get_profile
-from focalrepro.store import RunFileError, Store
+from focalrepro.study.ablations import ABLATIONS
+from focalrepro.study.profiles import get_profile
+from focalrepro.study.records import RunFileError, Store
 
 TRAIN, VAL = "a" * 64, "b" * 64
 

@@ -14,14 +14,14 @@ import torch
 
 import focalrepro.config
 from focalrepro import figures_tradeoff, narrate, reach, report, results, tradeoff
-from focalrepro.ablations import get_ablation, plan
 from focalrepro.config import from_dict
 from focalrepro.detector import boxes as box_ops
 from focalrepro.detector.backbones import BACKBONES, make_backbone
 from focalrepro.evidence import Evidence
-from focalrepro.paper import TABLES
-from focalrepro.profiles import PROFILES
 from focalrepro.runs import load_splits
+from focalrepro.study.ablations import get_ablation, plan
+from focalrepro.study.paper import TABLES
+from focalrepro.study.profiles import PROFILES
 from focalrepro.training.loop import config_anchors
 from focalrepro.training.pretrain import CropClassifier
 

@@ -16,9 +16,10 @@ from focalrepro.detector.matching import IGNORED
 from focalrepro.evaluation.coco_ap import evaluate_coco
 from focalrepro.evaluation.detect import detect
 from focalrepro.runs import run, run_id
-from focalrepro.store import Store
+from focalrepro.study.records import Store
 from focalrepro.training import criteria
 from focalrepro.training.criteria import box_loss, dense_box_loss, get_loss, smooth_l1
+from focalrepro.training.dials import Dials
 from focalrepro.training.focal_sum import detection_focal_loss
 from focalrepro.training.loop import TrainData, batches, learning_rate, train
 
@@ -41,7 +42,7 @@ def test_it_overfits_four_images(data_root):
     data = load("synthetic", "train", 128, limit=4, progress=False)
     config = SMALL.replace(fpn_channels=32, lr=1.6e-2, weight_decay=0.0, steps=120, warmup=12, flip=False)
     result = train(config, data, CPU)
-    detections = detect(result.model, config, data, CPU)
+    detections, _ = detect(result.model, config, data, CPU)
     assert result.status == "done"
     assert result.history["loss"][0] > 0.5 > 0.01 > result.history["loss"][-1]
     assert evaluate_coco(data.coco, data.image_ids, detections).metrics["AP"] > 90
@@ -53,7 +54,7 @@ def test_the_same_config_gives_the_same_numbers(tiny):
     first, second, other = (train(c, train_data, CPU) for c in (config, config, config.replace(seed=1)))
     assert first.history == second.history
     assert first.history["loss"] != other.history["loss"]
-    a, b = (detect(r.model, config, val_data, CPU) for r in (first, second))
+    a, b = (detect(r.model, config, val_data, CPU)[0] for r in (first, second))
     assert len(a) > 0
     for field in dataclasses.fields(a):
         assert np.array_equal(getattr(a, field.name), getattr(b, field.name))
@@ -81,7 +82,11 @@ def test_history_holds_the_losses(tiny):
 def test_a_divergence_is_a_result(data_root, tmp_path, precision):
     config = SMALL.replace(optimizer="sgd", lr=1e12, steps=30, warmup=0, precision=precision)
     record = run(config, "cpu")
-    assert record["status"] == "diverged" and record["metrics"]["AP"] == 0 and record["detections"] == 0
+    assert (
+        record["status"] == "diverged"
+        and record["metrics"]["AP"] == 0
+        and not any(record["detections"].values())
+    )
     assert record["history"]["step"][-1] < 30, "it stops early"
     last = record["history"]["last_loss"][-1]
     assert last is None or last > 1e6, "JSON has no NaN; null is a loss that was not finite"
@@ -103,7 +108,7 @@ def test_only_focal_loss_is_timed_beside_cross_entropy(tiny, changes, timed):
 
 
 def test_ignored_anchors_teach_nothing(tiny):
-    source = TrainData(SMALL, tiny[0], CPU, progress=False)
+    source = TrainData(SMALL, tiny[0], CPU)
     index = torch.arange(4)
     _, labels, boxes, positive = source.batch(index, torch.zeros(4, dtype=torch.int64))
     assert (labels == IGNORED).any() and positive.any()
@@ -111,8 +116,8 @@ def test_ignored_anchors_teach_nothing(tiny):
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(*labels.shape, 10, generator=generator).requires_grad_()
     offsets = torch.randn(*labels.shape, 4, generator=generator).requires_grad_()
-    loss = get_loss("focal")(logits, labels, SMALL)
-    loss = loss + box_loss(offsets, source.anchors.boxes, boxes, positive, 0.11)
+    loss = get_loss("focal")(logits, labels, Dials.of(SMALL))
+    loss = loss + box_loss(offsets, source.anchors.boxes, boxes, positive, SMALL)
     loss.backward()
     assert (logits.grad[labels == IGNORED] == 0).all() and (logits.grad[labels != IGNORED] != 0).all()
     assert (offsets.grad[~positive] == 0).all() and (offsets.grad[positive].abs().sum(-1) > 0).all()
@@ -121,7 +126,7 @@ def test_ignored_anchors_teach_nothing(tiny):
 def test_the_focal_criterion_reads_the_config():
     logits, labels = torch.randn(1, 6, 2), torch.tensor([[0, 1, -1, -1, -2, -1]])
     for alpha, gamma in ((0.75, 0.0), (0.25, 2.0)):
-        value = get_loss("focal")(logits, labels, SMALL.replace(alpha=alpha, gamma=gamma))
+        value = get_loss("focal")(logits, labels, Dials.of(SMALL.replace(alpha=alpha, gamma=gamma)))
         assert value == detection_focal_loss(logits, labels, alpha, gamma)
     with pytest.raises(ValueError, match=r"RunConfig\.loss is 'nope'; there are .*focal"):
         get_loss("nope")
@@ -140,18 +145,18 @@ def test_a_loss_of_your_own_trains_as_its_manual_says(data_root, tmp_path, monke
     assert record["run_id"] != run_id(SMALL.replace(beta=0.5))
     assert record["history"]["step"] == [1, 2, 3] and min(record["history"]["class_loss"]) > 0
     logits, labels = torch.randn(1, 6, 2), torch.tensor([[0, 1, -1, -1, -2, -1]])
-    plain = get_loss("with_slope")(logits, labels, config.replace(beta=0.0))
+    plain = get_loss("with_slope")(logits, labels, Dials.of(config.replace(beta=0.0)))
     torch.testing.assert_close(plain, detection_focal_loss(logits, labels, config.alpha, 0.0))
 
 
 def test_sparse_and_dense_box_loss_agree(tiny):
     """The CPU picks the positive anchors, a GPU computes all: the same value and gradient."""
-    source = TrainData(SMALL, tiny[0], CPU, progress=False)
+    source = TrainData(SMALL, tiny[0], CPU)
     _, labels, boxes, positive = source.batch(torch.arange(6), torch.ones(6, dtype=torch.int64))
     results = []
     for function in (box_loss, dense_box_loss):
         offsets = torch.randn(*labels.shape, 4, generator=torch.Generator().manual_seed(1)).requires_grad_()
-        value = function(offsets, source.anchors.boxes, boxes, positive, 0.11)
+        value = function(offsets, source.anchors.boxes, boxes, positive, SMALL)
         value.backward()
         results.append((value.detach(), offsets.grad))
     torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-6)
@@ -167,7 +172,7 @@ def test_smooth_l1_is_torchs():
 
 def test_mirrored_images_come_with_mirrored_boxes(tiny):
     data = tiny[0]
-    source = TrainData(SMALL, data, CPU, progress=False)
+    source = TrainData(SMALL, data, CPU)
     index = torch.tensor([5, 5, 9, 9])
     (images,), labels, boxes, positive = source.batch(index, torch.tensor([0, 1, 0, 1]))
     assert torch.equal(images[1], images[0].flip(-1)) and not torch.equal(images[1], images[0])
@@ -194,7 +199,7 @@ def test_mirrored_images_come_with_mirrored_boxes(tiny):
 def test_the_digits_are_where_the_boxes_say(tiny):
     """Pixels of the mirrored batch inside a target box are the original's, mirrored: nothing is off by one."""
     data = tiny[0]
-    source = TrainData(SMALL, data, CPU, progress=False)
+    source = TrainData(SMALL, data, CPU)
     (images,), _, boxes, positive = source.batch(torch.tensor([5]), torch.tensor([1]))
     x1, y1, x2, y2 = boxes[0][positive[0]][0].round().int().tolist()
     original = torch.from_numpy(np.array(data.images[5]))[:, y1:y2, 128 - x2 : 128 - x1]

@@ -9,9 +9,9 @@ import torch
 from focalrepro.data.registry import DESCRIPTOR
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.evaluation.detect import detect, milliseconds_per_image
-from focalrepro.profiles import PROFILES
 from focalrepro.runs import load_splits, run
-from focalrepro.store import REQUIRED, field_fault
+from focalrepro.study.profiles import PROFILES
+from focalrepro.study.records import REQUIRED, field_fault
 from focalrepro.training.batches import SplitData, TrainData
 from focalrepro.training.loop import batches
 from focalrepro.training.two_stage import TwoStage, TwoStageStep, as_targets, rpn_anchors, train_two_stage
@@ -59,8 +59,8 @@ def test_both_detectors_start_from_the_same_backbone_and_pyramid(data):
 def test_it_reads_what_retinanet_reads(data):
     index, flips = batches(len(data[0]), SMALL.replace(steps=1))
     flips[0, 0] = 1
-    inputs, boxes = SplitData(SMALL, data[0], CPU, False).read(index[0], flips[0])
-    theirs, labels, targets, positive = TrainData(SMALL, data[0], CPU, False).batch(index[0], flips[0])
+    inputs, boxes, _ = SplitData(SMALL, data[0], CPU).read(index[0], flips[0])
+    theirs, labels, targets, positive = TrainData(SMALL, data[0], CPU).batch(index[0], flips[0])
     assert torch.equal(inputs[0], theirs[0])
     first = targets[0][positive[0]][0]
     assert (boxes[0] == first).all(1).any() and labels[0][positive[0]].min() >= 0
@@ -71,7 +71,7 @@ def overfitted(data):
     config = SMALL.replace(steps=60, batch_size=2)
     torch.manual_seed(0)
     model = TwoStage(config, 10).train()
-    source = SplitData(config, data, CPU, False)
+    source = SplitData(config, data, CPU)
     step = TwoStageStep(model, source, config, CPU)
     index, flip = torch.arange(2), torch.zeros(2, dtype=torch.long)
     losses = []
@@ -91,7 +91,7 @@ def test_it_learns_two_images_by_heart(data):
     for (boxes, scores, labels), truth, classes in zip(
         found, train_data.boxes, train_data.labels, strict=False
     ):
-        assert (scores[:-1] >= scores[1:]).all() and (scores > config.score_threshold).all()
+        assert (scores[:-1] >= scores[1:]).all() and (scores >= config.score_threshold).all()
         assert len(boxes) <= config.max_detections
         for box, label in zip(torch.from_numpy(truth), classes, strict=True):
             if label < 0:
@@ -140,8 +140,8 @@ def test_cached_features_give_what_the_images_give(data, data_root, monkeypatch)
     assert (data_root / "synthetic" / DESCRIPTOR).is_file()
     result = train_two_stage(frozen.replace(steps=10), data[0], CPU)
     assert result.status == "done"
-    cached = detect(result.model, frozen, data[1], CPU)
-    seen = detect(result.model, frozen.replace(frozen="stage1"), data[1], CPU)
+    cached, _ = detect(result.model, frozen, data[1], CPU)
+    seen, _ = detect(result.model, frozen.replace(frozen="stage1"), data[1], CPU)
     assert len(cached) == len(seen) > 0
     np.testing.assert_allclose(cached.scores, seen.scores, atol=2e-3)
     np.testing.assert_allclose(cached.boxes, seen.boxes, atol=0.2)

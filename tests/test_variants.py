@@ -7,12 +7,13 @@ import torch
 import torch.nn.functional as F
 from torchvision.ops import nms
 
-from focalrepro.ablations import ABLATIONS, plan
 from focalrepro.config import RunConfig
 from focalrepro.losses import BACKGROUND, IGNORED, focal_terms
-from focalrepro.profiles import PROFILES
+from focalrepro.study.ablations import ABLATIONS, plan
+from focalrepro.study.profiles import PROFILES
 from focalrepro.training import mining as ohem
 from focalrepro.training.criteria import LOSSES, focal_star, hinge
+from focalrepro.training.dials import Dials
 from focalrepro.training.loop import TrainData, batches, train
 
 SMALL = PROFILES["smoke"].base.replace(precision="fp32")
@@ -24,13 +25,13 @@ def test_focal_star_is_the_papers_formula():
     sigma = lambda x: 1 / (1 + math.exp(-x))  # noqa: E731
     wanted = -0.25 * math.log(sigma(2 * 1.5 + 1)) / 2 - 0.75 * math.log(sigma(2 * 0.5 + 1)) / 2
     config = SMALL.replace(loss="focal_star", gamma=2.0, beta=1.0, alpha=0.25)
-    assert float(focal_star(logits, labels, config)) == pytest.approx(wanted, rel=1e-12)
+    assert float(focal_star(logits, labels, Dials.of(config))) == pytest.approx(wanted, rel=1e-12)
 
 
 def test_focal_star_with_gamma_1_and_beta_0_is_cross_entropy():
     torch.manual_seed(0)
     logits, labels = torch.randn(2, 9, 4), torch.randint(-2, 4, (2, 9))
-    star = focal_star(logits, labels, SMALL.replace(loss="focal_star", gamma=1.0, alpha=0.4))
+    star = focal_star(logits, labels, Dials.of(SMALL.replace(loss="focal_star", gamma=1.0, alpha=0.4)))
     torch.testing.assert_close(star, focal_terms(logits, labels, 0.4, 0.0).sum())
     with pytest.raises(ValueError, match="gamma is 0"):
         SMALL.replace(loss="focal_star", gamma=0.0)
@@ -39,10 +40,10 @@ def test_focal_star_with_gamma_1_and_beta_0_is_cross_entropy():
 def test_hinge_is_zero_beyond_its_margin_and_linear_below():
     config = SMALL.replace(loss="hinge", alpha=0.5)
     at = lambda p: torch.tensor([[[math.log(p / (1 - p))]]], dtype=torch.float64)  # noqa: E731
-    assert float(hinge(at(0.6), torch.tensor([[0]]), config)) == 0
-    assert float(hinge(at(0.2), torch.tensor([[0]]), config)) == pytest.approx(0.5 * 0.3)
-    assert float(hinge(at(0.2), torch.tensor([[BACKGROUND]]), config)) == 0
-    assert float(hinge(at(0.9), torch.tensor([[IGNORED]]), config)) == 0
+    assert float(hinge(at(0.6), torch.tensor([[0]]), Dials.of(config))) == 0
+    assert float(hinge(at(0.2), torch.tensor([[0]]), Dials.of(config))) == pytest.approx(0.5 * 0.3)
+    assert float(hinge(at(0.2), torch.tensor([[BACKGROUND]]), Dials.of(config))) == 0
+    assert float(hinge(at(0.9), torch.tensor([[IGNORED]]), Dials.of(config))) == 0
 
 
 @pytest.mark.parametrize("name", sorted(LOSSES))
@@ -52,11 +53,13 @@ def test_gradients_are_right(name):
     count = len(ohem._anchor_boxes((32, (3, 4), config.anchor_size, 3, 3), torch.device("cpu")))
     logits = torch.randn(1, count, 2, dtype=torch.float64).requires_grad_()
     labels = torch.randint(-2, 2, (1, count))
-    LOSSES[name](logits, labels, config).backward()
+    dials = Dials.of(config)
+    dials.quality = torch.rand(1, count, dtype=torch.float64)
+    LOSSES[name](logits, labels, dials).backward()
     way = torch.randn_like(logits)
     step = 1e-6
     with torch.no_grad():
-        high, low = (float(LOSSES[name](logits + s * step * way, labels, config)) for s in (1, -1))
+        high, low = (float(LOSSES[name](logits + s * step * way, labels, dials)) for s in (1, -1))
     assert float((logits.grad * way).sum()) == pytest.approx((high - low) / (2 * step), rel=1e-4, abs=1e-4)
 
 
@@ -69,11 +72,13 @@ def test_ohem_keeps_the_hardest_anchors_after_suppression():
     labels = torch.full((1, count), BACKGROUND)
     logits = torch.linspace(-5, 3, count).view(1, count, 1)
     wanted = F.softplus(logits[0, -5:, 0]).sum()
-    torch.testing.assert_close(ohem.ohem(logits, labels, config), wanted)
+    torch.testing.assert_close(ohem.ohem(logits, labels, Dials.of(config)), wanted)
     labels[0, -1] = IGNORED
-    torch.testing.assert_close(ohem.ohem(logits, labels, config), F.softplus(logits[0, -6:-1, 0]).sum())
+    torch.testing.assert_close(
+        ohem.ohem(logits, labels, Dials.of(config)), F.softplus(logits[0, -6:-1, 0]).sum()
+    )
     # Anchors of 40 px every 16 px: at IoU above .1 only those far apart survive.
-    spread = ohem.ohem(logits, torch.full((1, count), BACKGROUND), config.replace(ohem_nms=0.1))
+    spread = ohem.ohem(logits, torch.full((1, count), BACKGROUND), Dials.of(config.replace(ohem_nms=0.1)))
     assert float(spread) < float(wanted)
 
 
@@ -112,7 +117,7 @@ def test_ohem_with_a_ratio_takes_three_negatives_for_each_positive():
     logits = torch.zeros(1, 16, 1)
     labels = torch.full((1, 16), BACKGROUND)
     labels[0, :2] = 0
-    assert float(ohem.ohem(logits, labels, config)) == pytest.approx(8 * math.log(2), rel=1e-6)
+    assert float(ohem.ohem(logits, labels, Dials.of(config))) == pytest.approx(8 * math.log(2), rel=1e-6)
 
 
 def test_hard_negatives_keeps_every_positive_and_the_hardest_three_for_each():
@@ -122,7 +127,7 @@ def test_hard_negatives_keeps_every_positive_and_the_hardest_three_for_each():
         [[0, BACKGROUND, BACKGROUND, BACKGROUND, BACKGROUND, BACKGROUND, BACKGROUND, IGNORED]]
     )
     wanted = F.softplus(torch.tensor([9.0, 2, 1, 0])).sum()
-    torch.testing.assert_close(ohem.hard_negatives(logits, labels, config), wanted)
+    torch.testing.assert_close(ohem.hard_negatives(logits, labels, Dials.of(config)), wanted)
 
 
 @pytest.mark.parametrize("name", ["ohem", "hard_negatives"])
@@ -132,7 +137,7 @@ def test_an_image_without_positives_keeps_the_ratios_negatives(name):
     )
     config = config.replace(anchor_scales=1, anchor_ratios=1)
     labels = torch.full((1, 16), BACKGROUND)
-    assert float(LOSSES[name](torch.zeros(1, 16, 1), labels, config)) == pytest.approx(
+    assert float(LOSSES[name](torch.zeros(1, 16, 1), labels, Dials.of(config))) == pytest.approx(
         3 * math.log(2), rel=1e-6
     )
 
@@ -147,7 +152,7 @@ def test_what_the_loss_is_divided_by(data_root):
     from focalrepro.runs import load_splits
 
     data, _ = load_splits(SMALL)
-    source = TrainData(SMALL, data, torch.device("cpu"), False)
+    source = TrainData(SMALL, data, torch.device("cpu"))
     index, flips = batches(len(source), SMALL.replace(steps=1))
     _, labels, _, positive = source.batch(index[0], flips[0])
     found = {n: class_losses(n, data)[0] for n in ("positives", "anchors", "moving", "image")}

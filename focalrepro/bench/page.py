@@ -10,7 +10,7 @@ from typing import Any
 
 from focalrepro.bench.training import cpu_training_note
 from focalrepro.files import write_atomic
-from focalrepro.profiles import PROFILES
+from focalrepro.study.profiles import PROFILES
 
 INTRODUCTION = """# Speed
 

@@ -19,7 +19,7 @@ from focalrepro.config import RunConfig
 from focalrepro.data.prepare import EMBEDDED, ensure
 from focalrepro.data.registry import prepared
 from focalrepro.files import results_root, write_json
-from focalrepro.profiles import get_profile
+from focalrepro.study.profiles import get_profile
 
 GPU_CONFIG = RunConfig(dataset=EMBEDDED, backbone="resnet50", weights="none", batch_size=64, anchor_size=2.0)
 

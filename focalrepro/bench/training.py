@@ -19,7 +19,7 @@ from focalrepro.bench.twin import TorchvisionLoop
 from focalrepro.config import RunConfig
 from focalrepro.data import load
 from focalrepro.detector.retinanet import RetinaNet
-from focalrepro.profiles import get_profile
+from focalrepro.study.profiles import get_profile
 from focalrepro.training.loop import train
 
 

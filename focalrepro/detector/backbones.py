@@ -12,9 +12,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from focalrepro.config import RunConfig
-from focalrepro.data import load, weights_path
-
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -207,20 +204,6 @@ BACKBONES: dict[str, Callable[[], nn.Module]] = {
     "resnet101": lambda: ResNet("resnet101"),
     "resnet50v2": ResNet50V2,
 }
-
-
-def weights_of(config: RunConfig) -> str:
-    """What `make_backbone` is to load for a config: "crops" and resnet50v2's "imagenet" become a file."""
-    if config.weights == "crops":
-        from focalrepro.training.pretrain import pretrained_weights
-
-        data = load(
-            config.dataset, "train", config.image_size, limit=config.train_images, classes=config.classes
-        )
-        return str(pretrained_weights(config.backbone, data))
-    if config.weights == "imagenet" and config.backbone == "resnet50v2":
-        return str(weights_path(config.dataset, config.backbone))
-    return config.weights
 
 
 def make_backbone(name: str, weights: str = "none") -> nn.Module:

@@ -1,8 +1,4 @@
-"""Cached features: where the backbone is frozen, its maps are computed once and kept on disk.
-
-There is no horizontal flip then: a strided convolution samples one side of each cell, so a mirrored map is off the
-map of the mirrored image by a part of a cell, and boxes learned from it would be too.
-"""
+"""Cached features: where the backbone is frozen, its maps of each view are computed once and kept on disk."""
 
 import hashlib
 import time
@@ -11,39 +7,85 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
-from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData, data_root
 from focalrepro.detector.retinanet import RetinaNet
+from focalrepro.detector.views import view_of
 from focalrepro.files import new_folder
 from focalrepro.progress import bar as progress_bar
 
-FEATURES_VERSION = 2
+FEATURES_VERSION = 3
 
 
 def cached_features(
-    config: RunConfig, data: DetectionData, device: torch.device, progress: bool = True
-) -> list[torch.Tensor]:
-    """The frozen backbone's maps of every image, memory-mapped bf16 [N, H, W, C] (channels last), fine to coarse.
+    model: RetinaNet, data: DetectionData, device: torch.device, view: int = 0, progress: bool = True
+) -> list[Tensor]:
+    """The frozen backbone's maps of one view of every image, memory-mapped bf16 [N, H, W, C], fine to coarse.
 
-    They are keyed by the images, the backbone and its weights, so every run that shares these shares them.
+    model: with its backbone's weights. The maps are keyed by the pixels, the view, the backbone and its weights, so
+    every run that shares these shares them.
     """
-    model = RetinaNet(config, len(data.categories))
-    state = hashlib.sha256()
-    for name, tensor in model.backbone.state_dict().items():
-        state.update(name.encode() + tensor.numpy().tobytes())
-    state.update(repr((FEATURES_VERSION, data.pixels_digest, config.backbone, model.used)).encode())
-    folder = data_root() / "cache" / f"features-{state.hexdigest()[:16]}"
+    weights = state_digest(model.backbone) + (state_digest(model.reduce) if model.reduce is not None else "")
+    ids = (
+        hashlib.sha256(data.image_ids.tobytes()).hexdigest() if view >= 2 else ""
+    )  # a crop follows from the id
+    key = hashlib.sha256(repr((FEATURES_VERSION, data.pixels_digest, model.used, weights)).encode())
+    folder = data_root() / "cache" / f"features-{key.hexdigest()[:16]}" / f"view-{view}{ids[:8]}"
     if not (folder / "done").exists():
-        _compute(model, data, folder, device, progress)
+        _compute(model, data, view, folder, device, progress)
     arrays = [np.load(folder / f"C{level}.npy", mmap_mode="r") for level in model.used]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torch has no read-only tensors; nothing here writes
         return [torch.from_numpy(a.view(np.ndarray)).view(torch.bfloat16) for a in arrays]
 
 
+def state_digest(module: nn.Module) -> str:
+    """sha256 (hex) of a module's weights and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def principal_components(
+    model: RetinaNet, data: DetectionData, images: int = 640, cells: int = 4000
+) -> dict[str, Tensor]:
+    """Weights for `model.reduce`, by their names in it: the principal components of its backbone's maps.
+
+    They are those of `images` training images, of each 32 of which `cells` cells count. Deterministic.
+    """
+    rng = np.random.default_rng(0)
+    rows = np.sort(rng.permutation(len(data.images))[:images])
+    gram: dict[int, Tensor] = {}
+    for start in range(0, len(rows), 32):
+        batch = torch.from_numpy(np.array(data.images[rows[start : start + 32]]))
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            maps = model.backbone(model.normalise(batch).contiguous(memory_format=torch.channels_last))
+        for level in model.used:
+            x = maps[level].float().permute(0, 2, 3, 1).flatten(0, 2)
+            x = x[torch.from_numpy(rng.permutation(len(x))[:cells])].double()
+            x = torch.cat([x, x.new_ones(len(x), 1)], dim=1)  # the last row holds sums and the count
+            gram[level] = gram.get(level, 0) + x.T @ x
+    state = {}
+    for i, level in enumerate(model.used):
+        total = gram[level]
+        mean = total[-1, :-1] / total[-1, -1]
+        covariance = total[:-1, :-1] / total[-1, -1] - mean[:, None] * mean
+        axes = torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, : model.reduce[i].out_channels]
+        state[f"{i}.weight"] = axes.T.float()[:, :, None, None].contiguous()
+        state[f"{i}.bias"] = -(mean @ axes).float()
+    return state
+
+
 def _compute(
-    model: RetinaNet, data: DetectionData, folder: Path, device: torch.device, progress: bool, batch: int = 32
+    model: RetinaNet,
+    data: DetectionData,
+    view: int,
+    folder: Path,
+    device: torch.device,
+    progress: bool,
+    batch: int = 32,
 ) -> None:
     """Writes the maps to a temporary folder and renames it, so that half of them never look like all.
 
@@ -51,20 +93,27 @@ def _compute(
     first wins.
     """
     damaged = folder.exists() and not (folder / "done").exists()
+    was_training = model.training
     model = model.to(device, memory_format=torch.channels_last).eval()
     maps: list[np.ndarray] = []
     total = len(data.images)
+    what = f"features of {data.name} {data.split}, view {view}"
     with (
         new_folder(folder, replace=damaged) as partial,
         torch.inference_mode(),
         torch.autocast(device.type, torch.bfloat16),
-        progress_bar(
-            total=total, desc=f"features of {data.name} {data.split}", unit="image", disable=not progress
-        ) as bar,
+        progress_bar(total=total, desc=what, unit="image", disable=not progress) as bar,
     ):
         for start in range(0, total, batch):
-            images = torch.from_numpy(np.array(data.images[start : start + batch])).to(device)
-            features = [f.bfloat16().permute(0, 2, 3, 1).contiguous().cpu() for f in model.features(images)]
+            rows = range(start, min(start + batch, total))
+            images = np.stack(
+                [
+                    view_of(data.images[i], data.boxes[i], data.labels[i], view, int(data.image_ids[i]))[0]
+                    for i in rows
+                ]
+            )
+            features = model.features(torch.from_numpy(images).to(device))
+            features = [f.bfloat16().permute(0, 2, 3, 1).contiguous().cpu() for f in features]
             if not maps:
                 maps = [
                     np.lib.format.open_memmap(
@@ -73,8 +122,9 @@ def _compute(
                     for level, f in zip(model.used, features, strict=True)
                 ]
             for array, f in zip(maps, features, strict=True):
-                array[start : start + batch] = f.view(torch.int16).numpy()
+                array[start : start + len(images)] = f.view(torch.int16).numpy()
             bar.update(len(images))
         for array in maps:
             array.flush()
         (partial / "done").write_text(time.strftime("%Y-%m-%dT%H:%M:%S"))
+    model.train(was_training)

@@ -10,7 +10,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from focalrepro.config import RunConfig
-from focalrepro.detector.backbones import Normalise, make_backbone, weights_of
+from focalrepro.detector.backbones import Normalise, make_backbone
 from focalrepro.detector.group_norm import GroupNorm
 
 
@@ -39,10 +39,33 @@ class TopLevels(ExtraFPNBlock):
         return results, names
 
 
+class NeckBlock(nn.Module):
+    """A bottleneck with a dilated 3×3 convolution, added to its input; it begins as the identity.
+
+    What a frozen backbone lacks above the coarsest map, a wider view and features of its own, at little cost (as the
+    encoder of YOLOF, Chen et al. 2021, section 4.2).
+    """
+
+    def __init__(self, channels: int, width: int, dilation: int) -> None:
+        super().__init__()
+        groups = min(32, width // 4)
+        self.layers = nn.Sequential(
+            *(nn.Conv2d(channels, width, 1, bias=False), GroupNorm(groups, width), nn.ReLU(inplace=True)),
+            nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation, bias=False),
+            *(GroupNorm(groups, width), nn.ReLU(inplace=True), nn.Conv2d(width, channels, 1)),
+        )
+        nn.init.zeros_(self.layers[-1].weight)
+        nn.init.zeros_(self.layers[-1].bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, channels, H, W] to the same shape."""
+        return x + self.layers(x)
+
+
 class Head(nn.Module):
     """One head: `convs` 3×3 convolutions, then a 3×3 convolution to `outputs` numbers per anchor."""
 
-    def __init__(self, channels: int, convs: int, norm: str, shapes: int, outputs: int, bias: float) -> None:
+    def __init__(self, channels: int, convs: int, norm: str, shapes: int, outputs: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for _ in range(convs):
@@ -58,12 +81,25 @@ class Head(nn.Module):
                 nn.init.normal_(layer.weight, std=0.01)
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
-        nn.init.constant_(self.layers[-1].bias, bias)
+
+    def set_prior(self, prior: float) -> None:
+        """The last layer's bias such that every output begins as the logit of a probability π (section 3.3)."""
+        nn.init.constant_(self.layers[-1].bias, -math.log((1 - prior) / prior))
 
     def forward(self, pyramid: list[Tensor]) -> Tensor:
-        """[B, A, outputs] over all levels' anchors, in the order of `make_anchors`."""
-        maps = [self.layers(level).permute(0, 2, 3, 1) for level in pyramid]
+        """[B, A, outputs] over all levels' anchors, in the order of `make_anchors`.
+
+        While training under autocast they are bf16. In evaluation the last convolution is computed in fp32: bf16 has
+        some 250 values between two powers of two, and scores that tie are ranked by their place in the image.
+        """
+        maps = [self._last(self.layers[:-1](level)).permute(0, 2, 3, 1) for level in pyramid]
         return torch.cat([m.reshape(len(m), -1, self.outputs) for m in maps], dim=1)
+
+    def _last(self, x: Tensor) -> Tensor:
+        if self.training:
+            return self.layers[-1](x)
+        with torch.autocast(x.device.type, enabled=False):
+            return self.layers[-1](x.float())
 
 
 class RetinaNet(nn.Module):
@@ -71,7 +107,7 @@ class RetinaNet(nn.Module):
 
     def __init__(self, config: RunConfig, classes: int) -> None:
         super().__init__()
-        self.backbone = make_backbone(config.backbone, weights_of(config))
+        self.backbone = make_backbone(config.backbone)
         self.normalise = Normalise()
         self.used = [level for level in config.levels if level in self.backbone.channels]
         if not self.used or self.used[0] != config.first_level:
@@ -80,6 +116,16 @@ class RetinaNet(nn.Module):
                 f"{sorted(self.backbone.channels)}"
             )
         inputs = [self.backbone.channels[level] for level in self.used]
+        if config.kept_channels < 1:
+            kept = [max(1, round(config.kept_channels * c)) for c in inputs]
+            self.reduce = nn.ModuleList(nn.Conv2d(c, k, 1) for c, k in zip(inputs, kept, strict=True))
+            self.reduce.requires_grad_(False)
+            inputs = kept
+        else:
+            self.reduce = None
+        self.neck = nn.Sequential(
+            *(NeckBlock(inputs[-1], config.fpn_channels, 2 ** (i % 3)) for i in range(config.neck_blocks))
+        )
         coarse = len(config.levels) - len(self.used)
         top = TopLevels(inputs[-1], config.fpn_channels, coarse) if coarse else None
         self.fpn = FeaturePyramidNetwork(inputs, config.fpn_channels, extra_blocks=top)
@@ -87,8 +133,9 @@ class RetinaNet(nn.Module):
         common = (config.fpn_channels, config.head_convs, config.head_norm, shapes)
         # Section 3.3: the bias makes every anchor's foreground probability π at the start, so that the first
         # steps are not spent (or the training not wrecked) on learning that nearly everything is background.
-        self.class_head = Head(*common, classes, bias=-math.log((1 - config.prior) / config.prior))
-        self.box_head = Head(*common, 4, bias=0.0)
+        self.class_head = Head(*common, classes)
+        self.class_head.set_prior(config.prior or 0.01)  # 0, the data's own, is set where the data is known
+        self.box_head = Head(*common, 4)
         self._freeze(config.frozen)
 
     def _freeze(self, frozen: str) -> None:
@@ -106,12 +153,17 @@ class RetinaNet(nn.Module):
     def features(self, images: Tensor) -> list[Tensor]:
         """The backbone's maps, fine to coarse, from uint8 images [B, 3, S, S]."""
         maps = self.backbone(self.normalise(images).contiguous(memory_format=torch.channels_last))
-        return [maps[level] for level in self.used]
+        maps = [maps[level] for level in self.used]
+        if self.reduce is None:
+            return maps
+        with torch.autocast(images.device.type, enabled=False):
+            return [reduce(m.float()).bfloat16() for reduce, m in zip(self.reduce, maps, strict=True)]
 
     def pyramid(self, features: list[Tensor]) -> list[Tensor]:
         """The pyramid's maps, fine to coarse, from the backbone's."""
         if not torch.is_autocast_enabled(features[0].device.type):
             features = [f.float() for f in features]  # cached maps are bf16
+        features = [*features[:-1], self.neck(features[-1])]
         named = OrderedDict((f"c{i}", f) for i, f in enumerate(features))
         return list(self.fpn(named).values())
 

@@ -1,4 +1,4 @@
-"""From a trained model to detections (section 4, "Inference"): threshold, top-k per level, decode, NMS."""
+"""From a trained model to detections (section 4, "Inference"): top-k per level, decode, NMS; no score threshold."""
 
 import math
 import time
@@ -20,81 +20,76 @@ from focalrepro.training.two_stage import TwoStage
 
 # boxes [D, 4] in the frame's pixels, scores [D], labels [D], best first
 Found = tuple[Tensor, Tensor, Tensor]
+FIRST = 400  # candidates that suppression begins with
 
 
-def select(
-    logits: Tensor, offsets: Tensor, anchors: AnchorGrid, config: RunConfig
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Detections of one image: boxes [D, 4] in the frame's pixels, scores [D], labels [D], best first.
+def candidates(logits: Tensor, offsets: Tensor, anchors: AnchorGrid, config: RunConfig) -> Found:
+    """What one image's suppression chooses from, best first: the topk scores of each level, above the threshold if any.
 
-    logits [A, K] and offsets [A, 4]. Scores above the threshold, at most topk of each level, NMS per class, at
-    most max_detections in all.
+    logits [A, K] and offsets [A, 4]. The threshold is compared with the logits in their own type.
     """
     classes = logits.shape[1]
-    threshold = math.log(config.score_threshold / (1 - config.score_threshold))
     kept, start = [], 0
     for count in anchors.per_level:
         flat = logits[start : start + count].reshape(-1)
-        index = (flat > threshold).nonzero().squeeze(1)
-        if len(index) > config.topk:
-            index = index[flat[index].topk(config.topk).indices]
-        kept.append(index + start * classes)
+        kept.append(flat.topk(min(config.topk, len(flat))).indices + start * classes)
         start += count
     index = torch.cat(kept)
+    values = logits.reshape(-1)[index]
+    if config.score_threshold:
+        above = values > math.log(config.score_threshold / (1 - config.score_threshold))
+        index, values = index[above], values[above]
+    order = values.argsort(descending=True, stable=True)
+    index, scores = index[order], values[order].float().sigmoid()
     anchor, label = index // classes, index % classes
-    scores = logits.reshape(-1)[index].float().sigmoid()
     boxes = box_ops.decode(offsets[anchor].float(), anchors.boxes[anchor]).clamp(0, config.image_size)
-    kept = batched_nms(boxes, scores, label, config.nms)[: config.max_detections]
-    return boxes[kept], scores[kept], label[kept]
+    return boxes, scores, label
 
 
-def select_batch(
-    logits: Tensor, offsets: Tensor, anchors: AnchorGrid, config: RunConfig
-) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """`select` for a batch [B, A, K], [B, A, 4] without a shape that waits for the device until the very end.
+def suppress(found: Found, iou: float, most: int) -> Found:
+    """Greedy suppression within each class, at most so many: of candidates that are sorted, best first.
 
-    Per level the topk of all scores are taken before the threshold, and one NMS serves all images and classes.
-    Logits meet the threshold in their own type, as in `select`: bf16 has values so far apart that in fp32 one
-    at the threshold would count as above it.
+    What it keeps of the best candidates does not depend on the others, so it begins with few and takes more only where
+    these do not fill the image.
     """
-    batch, _, classes = logits.shape
-    threshold = math.log(config.score_threshold / (1 - config.score_threshold))
-    values, indices, start = [], [], 0
-    for count in anchors.per_level:
-        flat = logits[:, start : start + count].reshape(batch, -1)
-        value, index = flat.topk(min(config.topk, flat.shape[1]), dim=1)
-        values.append(value)
-        indices.append(index + start * classes)
-        start += count
-    value, index = torch.cat(values, 1), torch.cat(indices, 1)  # [B, levels · topk]
-    image, place = (value > threshold).nonzero(as_tuple=True)
-    value, index = value[image, place].float(), index[image, place]
-    anchor, label = index // classes, index % classes
-    boxes = box_ops.decode(offsets[image, anchor].float(), anchors.boxes[anchor]).clamp(0, config.image_size)
-    kept = batched_nms(boxes, value, image * classes + label, config.nms)  # best first over all images
-    image, boxes, scores, label = image[kept].cpu(), boxes[kept], value[kept].sigmoid(), label[kept]
-    found = []
-    for i in range(batch):
-        mine = (image == i).nonzero().squeeze(1)[: config.max_detections].to(boxes.device)
-        found.append((boxes[mine], scores[mine], label[mine]))
-    return found
+    boxes, scores, labels = found
+    count = FIRST
+    while True:
+        kept = batched_nms(boxes[:count], scores[:count], labels[:count], iou)[:most]
+        if len(kept) == most or count >= len(boxes):
+            return boxes[kept], scores[kept], labels[kept]
+        count *= 3
+
+
+def select(logits: Tensor, offsets: Tensor, anchors: AnchorGrid, config: RunConfig) -> Found:
+    """Detections of one image: boxes [D, 4] in the frame's pixels, scores [D], labels [D], best first.
+
+    logits [A, K] and offsets [A, 4]. At most topk of each level, above the threshold if there is one, NMS per class, at
+    most max_detections in all (section 4, "Inference").
+    """
+    return suppress(candidates(logits, offsets, anchors, config), config.nms, config.max_detections)
+
+
+def without_classes(found: Found, config: RunConfig) -> Found:
+    """The same candidates with their classes merged into one: where objects are, whatever they are."""
+    boxes, scores, labels = found
+    return suppress((boxes, scores, torch.zeros_like(labels)), config.nms, config.max_detections)
 
 
 def finder(
     model: nn.Module, config: RunConfig, device: torch.device
-) -> Callable[[list[Tensor]], list[Found]]:
-    """What turns the backbone's maps into the detections of each image, for either detector."""
+) -> Callable[[list[Tensor]], list[tuple[Found, Found]]]:
+    """What turns the backbone's maps into each image's detections, with and without classes, for either detector."""
     if isinstance(model, TwoStage):
-        return model.find
+        return lambda maps: [(found, without_classes(found, config)) for found in model.find(maps)]
     grid = config_anchors(config)
     grid = AnchorGrid(grid.boxes.to(device), grid.per_level, grid.levels, grid.shapes)
 
-    def find(maps: list[Tensor]) -> list[Found]:
+    def find(maps: list[Tensor]) -> list[tuple[Found, Found]]:
         with autocast(config, device):
             logits, offsets = model.predict(maps)
-        if device.type == "cuda":
-            return select_batch(logits, offsets, grid, config)
-        return [select(logits[i], offsets[i], grid, config) for i in range(len(logits))]
+        images = [candidates(x, box, grid, config) for x, box in zip(logits, offsets, strict=True)]
+        return [(suppress(c, config.nms, config.max_detections), without_classes(c, config)) for c in images]
 
     return find
 
@@ -117,7 +112,7 @@ def milliseconds_per_image(
         start = time.perf_counter()
         with autocast(config, device):
             maps = model.features(image)
-        find(maps)[0][1].cpu()  # to the host: waits for the device
+        find(maps)[0][0][1].cpu()  # to the host: waits for the device
         times.append(1000 * (time.perf_counter() - start))
     return float(np.median(times[count // 6 :]))
 
@@ -129,14 +124,16 @@ def detect(
     data: DetectionData,
     device: torch.device,
     on_step: OnStep = lambda done, total: None,
-    batch: int = 32,
+    batch: int = 16,
     progress: bool = False,
-) -> Detections:
-    """Detections on a whole split, boxes in the original images' pixels."""
+) -> tuple[Detections, Detections]:
+    """Detections on a whole split with classes, and with all classes merged; boxes in the original images' pixels."""
     model = model.to(device, memory_format=torch.channels_last).eval()
     find = finder(model, config, device)
-    cached = cached_features(config, data, device, progress) if config.frozen == "backbone" else None
-    found: list[Detections] = []
+    cached = None
+    if config.frozen == "backbone":
+        cached = cached_features(model, data, device, progress=progress)
+    found: tuple[list[Detections], list[Detections]] = ([], [])
     for start in range(0, len(data.images), batch):
         rows = slice(start, start + batch)
         if cached:
@@ -144,16 +141,17 @@ def detect(
         else:
             with autocast(config, device):
                 maps = model.features(torch.from_numpy(np.array(data.images[rows])).to(device))
-        for i, (boxes, scores, labels) in enumerate(find(maps)):
-            height, width = data.sizes[start + i] / config.image_size
+        for i, both in enumerate(find(maps), start=start):
+            height, width = data.sizes[i] / config.image_size
             scale = np.array([width, height, width, height], dtype=np.float32)
-            found.append(
-                Detections(
-                    image_index=np.full(len(scores), start + i, dtype=np.int64),
-                    boxes=boxes.cpu().numpy() * scale,
-                    scores=scores.cpu().numpy(),
-                    labels=labels.cpu().numpy().astype(np.int64),
+            for parts, (boxes, scores, labels) in zip(found, both, strict=True):
+                parts.append(
+                    Detections(
+                        image_index=np.full(len(scores), i, dtype=np.int64),
+                        boxes=boxes.cpu().numpy() * scale,
+                        scores=scores.cpu().numpy(),
+                        labels=labels.cpu().numpy().astype(np.int64),
+                    )
                 )
-            )
         on_step(min(start + batch, len(data.images)), len(data.images))
-    return Detections.concat(found)
+    return Detections.concat(found[0]), Detections.concat(found[1])

@@ -1,5 +1,6 @@
-"""What a finished run keeps besides AP: how its loss is spread over anchors (Figure 4), how far to trust its scores."""
+"""How a trained model's loss is spread over its anchors (Figure 4)."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,14 +9,11 @@ import torch
 from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData
 from focalrepro.detector.retinanet import RetinaNet
-from focalrepro.evaluation.match_table import MatchTable
 from focalrepro.losses import BACKGROUND, signed_logits
 from focalrepro.training.loop import TrainData, autocast
 
 GAMMAS = (0.0, 0.5, 1.0, 2.0)  # Figure 4's
 SHARES = tuple(np.linspace(0, 1, 101).round(2).tolist())
-IOU_50 = 0  # row of the match table
-BINS = 10
 
 
 @torch.inference_mode()
@@ -29,8 +27,8 @@ def loss_distribution(
     their loss. The model is one, trained with its own γ; only the loss that is read off it changes.
     """
     model = model.to(device).eval()
-    source = TrainData(config.replace(flip=False), data, device, progress=False)
-    count = min(images, len(source))
+    count = min(images, len(data))
+    source = TrainData(config.replace(flip=False, views=1), first(data, count), device, model, progress=False)
     kinds: dict[str, list[torch.Tensor]] = {"foreground": [], "background": []}
     for start in range(0, count, 16):
         index = torch.arange(start, min(start + 16, count), device=device)
@@ -56,28 +54,9 @@ def loss_distribution(
     return result
 
 
-def calibration(table: MatchTable) -> dict[str, Any]:
-    """Reliability of the scores: detections in ten equal bins of score, and how many of each bin are right.
-
-    The detections are those that a run keeps: above RunConfig.score_threshold, after NMS and at most
-    max_detections an image. So it says nothing of the scores below, which are nearly all; runs with different
-    thresholds do not compare. Those matched to a crowd region are neither right nor wrong and left out, as in AP.
-
-    Right means matched to an object of its class at IoU 0.5. error: the expected calibration error, the mean over
-    detections of |mean score - share right| of their bin; null without detections.
-    """
-    parts = [(c.score[kept], c.matched[IOU_50, kept]) for c in table.classes for kept in [~c.ignored[IOU_50]]]
-    # In fp32 as they are kept: ten times a score in float64 may fall into another bin.
-    scores = np.concatenate([np.zeros(0, np.float32), *(score for score, _ in parts)])
-    right = np.concatenate([np.zeros(0, bool), *(matched for _, matched in parts)])
-    bins = np.minimum((scores * BINS).astype(int), BINS - 1)
-    count = np.bincount(bins, minlength=BINS)
-    score = np.bincount(bins, weights=scores, minlength=BINS) / np.maximum(count, 1)
-    share = np.bincount(bins, weights=right, minlength=BINS) / np.maximum(count, 1)
-    error = float((count * np.abs(score - share)).sum() / count.sum()) if count.sum() else None
-    return {
-        "count": count.tolist(),
-        "score": [round(float(v), 4) for v in score],
-        "right": [round(float(v), 4) for v in share],
-        "error": None if error is None else round(error, 5),
+def first(data: DetectionData, count: int) -> DetectionData:
+    """The split's first images alone; features that are cached for all of it have theirs in the same rows."""
+    parts = {
+        name: getattr(data, name)[:count] for name in ("images", "boxes", "labels", "sizes", "image_ids")
     }
+    return replace(data, **parts)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -48,6 +48,17 @@ class ClassMatches:
     score: np.ndarray
     place: np.ndarray
 
+    def kept(self, rows: np.ndarray) -> ClassMatches:
+        """With some of the detections only, bool [D]; the objects stay."""
+        return ClassMatches(
+            image=self.image[rows],
+            matched=self.matched[:, rows],
+            ignored=self.ignored[:, rows],
+            gt_image=self.gt_image,
+            score=self.score[rows],
+            place=self.place[rows],
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class MatchTable:
@@ -55,6 +66,24 @@ class MatchTable:
 
     n_images: int
     classes: tuple[ClassMatches, ...]
+
+    def above(self, threshold: float) -> MatchTable:
+        """The matches of the detections that score above a threshold.
+
+        Exact, since detections are matched in descending score: those below change nothing above.
+        """
+        return MatchTable(self.n_images, tuple(c.kept(c.score > threshold) for c in self.classes))
+
+    def images(self, rows: np.ndarray) -> MatchTable:
+        """The matches on some images, int64 [n], which are numbered anew in that order."""
+        new = np.full(self.n_images, -1)
+        new[rows] = np.arange(len(rows))
+        classes = []
+        for c in self.classes:
+            part = c.kept(new[c.image] >= 0)
+            objects = new[c.gt_image]
+            classes.append(replace(part, image=new[part.image], gt_image=objects[objects >= 0]))
+        return MatchTable(len(rows), tuple(classes))
 
 
 def ground_truth_of(coco: dict, image_ids: np.ndarray) -> dict:

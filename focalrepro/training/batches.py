@@ -1,4 +1,8 @@
-"""What a training reads: a split on the device, its matches to the anchors, and the order of the images."""
+"""What a training reads: a split on the device, its matches to the anchors, and the order of the images.
+
+Every image has a number of views. Where the backbone is frozen each is encoded and cached (`detector/views.py`); else
+view 1 is view 0 mirrored on the fly, as in the paper.
+"""
 
 from functools import lru_cache
 
@@ -12,70 +16,124 @@ from focalrepro.detector.anchors import AnchorGrid, make_anchors
 from focalrepro.detector.boxes import flip as flip_boxes
 from focalrepro.detector.frozen_features import cached_features
 from focalrepro.detector.matching import match_dataset
+from focalrepro.detector.retinanet import RetinaNet
+from focalrepro.detector.views import view_of
 
 
 @lru_cache(maxsize=2)
-def _matches(data: DetectionData, device: torch.device, geometry: tuple, thresholds: tuple) -> Tensor:
-    """The split's matches, made once for all runs of a process that share data, anchors and thresholds."""
+def _targets(data: DetectionData, views: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Boxes [V, N, M, 4] and labels [V, N, M] of the split's cached views."""
+    boxes, labels = [data.boxes], [data.labels]
+    for view in range(1, views):
+        parts = [
+            view_of(image, box, label, view, int(number), pixels=False)[1:]
+            for image, box, label, number in zip(
+                data.images, data.boxes, data.labels, data.image_ids, strict=True
+            )
+        ]
+        boxes.append(np.stack([box for box, _ in parts]))
+        labels.append(np.stack([label for _, label in parts]))
+    return tuple(torch.from_numpy(np.stack(parts)).to(device) for parts in (boxes, labels))
+
+
+@lru_cache(maxsize=2)
+def _matches(
+    data: DetectionData, views: int, flips: bool, device: torch.device, geometry: tuple, thresholds: tuple
+) -> Tensor:
+    """The matches of all views, [V, N, A], made once for all runs of a process that share what they depend on."""
     frame, *anchors = geometry
-    names = ("pos_iou", "neg_iou", "best_iou")
-    boxes = make_anchors(frame, *anchors).boxes
-    limits = dict(zip(names, thresholds, strict=True))
-    return match_dataset(boxes, data.boxes, data.labels, frame, device, **limits)
+    limits = dict(zip(("pos_iou", "neg_iou", "best_iou"), thresholds, strict=True))
+    grid = make_anchors(frame, *anchors).boxes
+    boxes, labels = (t.cpu().numpy() for t in _targets(data, views, device))
+    parts = []
+    for box, label in zip(boxes, labels, strict=True):
+        both = match_dataset(grid, box, label, frame, device, **limits)
+        parts += [both] if flips else [both[:1]]
+    match = torch.cat(parts)
+    return match.to(torch.int8) if data.labels.shape[1] <= 127 else match
 
 
 class SplitData:
-    """A split on the device: what a model reads (images or cached features), boxes and labels."""
+    """A split on the device: what a model reads (images or cached features), boxes and labels, each by view.
 
-    def __init__(self, config: RunConfig, data: DetectionData, device: torch.device, progress: bool) -> None:
+    model: whose backbone encodes the features, where the config freezes it.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        data: DetectionData,
+        device: torch.device,
+        model: RetinaNet | None = None,
+        progress: bool = False,
+    ) -> None:
         self.flips = config.flip
         self.size = float(config.image_size)
         self.cached = config.frozen == "backbone"
+        self.boxes, self.labels = _targets(data, config.views, device)
         if self.cached:
-            self.inputs = cached_features(config, data, device, progress)
+            views = [cached_features(model, data, device, view, progress) for view in range(config.views)]
+            self.inputs = [list(maps) for maps in zip(*views, strict=True)]  # by level, then by view
             if device.type == "cuda":
-                self.inputs = [f.to(device) for f in self.inputs]
+                self.inputs = [[f.to(device) for f in maps] for maps in self.inputs]
         else:
-            images = torch.from_numpy(np.array(data.images))
-            self.inputs = [images.to(device)]
-        self.boxes = torch.from_numpy(data.boxes).to(device)
-        self.labels = torch.from_numpy(data.labels).to(device)
+            self.inputs = [[torch.from_numpy(np.array(data.images)).to(device)]]
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return self.labels.shape[1]
 
-    def read(self, index: Tensor, flip: Tensor) -> tuple[list[Tensor], Tensor]:
-        """inputs (NCHW, channels last) and boxes [B, M, 4] of some images.
+    def read(self, index: Tensor, view: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Inputs (NCHW, channels last), boxes [B, M, 4] and labels [B, M] of some images.
 
-        index [B] into the split, flip [B] 0 or 1, both on the device.
+        index [B] into the split, view [B], both on the device.
         """
-        mirrored = flip.bool().view(-1, 1, 1, 1)
-        inputs = []
-        for source in self.inputs:
-            x = source.index_select(0, index)  # whole rows; source[index] goes element by element
-            if self.cached:
-                x = x.permute(0, 3, 1, 2)
-            inputs.append(torch.where(mirrored, x.flip(-1), x) if self.flips else x)
-        boxes = self.boxes[index]
-        return inputs, torch.where(mirrored[..., 0], flip_boxes(boxes, self.size), boxes)
+        if self.cached:
+            inputs = [_rows(maps, view, index).permute(0, 3, 1, 2) for maps in self.inputs]
+            return inputs, self.boxes[view, index], self.labels[view, index]
+        x = self.inputs[0][0].index_select(0, index)  # whole rows; source[index] goes element by element
+        boxes = self.boxes[0, index]
+        if self.flips:
+            mirrored = view.bool().view(-1, 1, 1, 1)
+            x = torch.where(mirrored, x.flip(-1), x)
+            boxes = torch.where(mirrored[..., 0], flip_boxes(boxes, self.size), boxes)
+        return [x], boxes, self.labels[0, index]
+
+
+def _rows(maps: list[Tensor], view: Tensor, index: Tensor) -> Tensor:
+    """[B, H, W, C]: each image from the map of its view, without waiting for a GPU."""
+    if len(maps) == 1:
+        return maps[0].index_select(0, index)
+    if index.is_cuda:
+        rows = [m.index_select(0, index) for m in maps]
+        return torch.stack(rows)[view, torch.arange(len(index), device=index.device)]
+    return torch.stack([maps[v][i] for v, i in zip(view.tolist(), index.tolist(), strict=True)])
 
 
 class TrainData(SplitData):
     """A split on the device with the matches of its boxes to the config's anchors."""
 
-    def __init__(self, config: RunConfig, data: DetectionData, device: torch.device, progress: bool) -> None:
-        super().__init__(config, data, device, progress)
+    def __init__(
+        self,
+        config: RunConfig,
+        data: DetectionData,
+        device: torch.device,
+        model: RetinaNet | None = None,
+        progress: bool = False,
+    ) -> None:
+        super().__init__(config, data, device, model, progress)
         self.anchors = config_anchors(config)
         geometry = (data.frame, config.levels, config.anchor_size, config.anchor_scales, config.anchor_ratios)
-        self.match = _matches(data, device, geometry, (config.pos_iou, config.neg_iou, config.best_iou))
+        thresholds = (config.pos_iou, config.neg_iou, config.best_iou)
+        self.match = _matches(data, config.views, config.flip, device, geometry, thresholds)
+        self.positives = float((self.match >= 0).sum()) / (len(self.match) * len(self))  # per image
 
-    def batch(self, index: Tensor, flip: Tensor) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
+    def batch(self, index: Tensor, view: Tensor) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
         """As `read`: inputs, labels [B, A], target boxes [B, A, 4] and positive [B, A] of some images."""
-        inputs, boxes = self.read(index, flip)
-        match = self.match[flip, index].long()  # [B, A]
+        inputs, boxes, labels = self.read(index, view)
+        match = self.match[view, index].long()  # [B, A]
         positive = match >= 0
         at = match.clamp(min=0)
-        labels = torch.where(positive, self.labels[index].gather(1, at), match)
+        labels = torch.where(positive, labels.gather(1, at), match)
         return inputs, labels, boxes.gather(1, at.unsqueeze(-1).expand(-1, -1, 4)), positive
 
 
@@ -87,7 +145,7 @@ def config_anchors(config: RunConfig) -> AnchorGrid:
 
 
 def batches(count: int, config: RunConfig) -> tuple[Tensor, Tensor]:
-    """The order of the training: image indices and flips, [steps, batch] each, from the seed alone.
+    """The order of the training: image indices and views, [steps, batch] each, from the seed alone.
 
     Every epoch is a permutation; a batch may straddle two epochs. The same on every device.
     """
@@ -98,5 +156,5 @@ def batches(count: int, config: RunConfig) -> tuple[Tensor, Tensor]:
         images = np.random.default_rng(0).permutation(count)[: max(1, round(config.train_fraction * count))]
     epochs = [rng.permutation(images) for _ in range(-(-needed // len(images)))]
     index = np.concatenate(epochs)[:needed].reshape(config.steps, config.batch_size)
-    flips = rng.integers(0, 2, size=index.shape) * int(config.flip)
-    return torch.from_numpy(index), torch.from_numpy(flips)
+    views = rng.integers(0, 2 if config.flip else config.views, size=index.shape)
+    return torch.from_numpy(index), torch.from_numpy(views)

@@ -1,11 +1,11 @@
 """What a run minimises: a classification loss by its name, and the box loss.
 
-To add a loss of your own, write a function of (logits [B, A, K], labels [B, A], config) that returns the sum over
-all anchors as a scalar in fp32, in this file, and put it in LOSSES. Cross entropy and a little of 1 - p_t::
+To add a loss of your own, write a function of (logits [B, A, K], labels [B, A], dials) that returns the sum over all
+anchors as a scalar in fp32, in this file, and put it in LOSSES. Cross entropy and a little of 1 - p_t::
 
-    def with_slope(logits: Tensor, labels: Tensor, config: RunConfig) -> Tensor:
-        x_t, weight = signed_logits(logits, labels, config.alpha)
-        return (weight * (F.softplus(-x_t) + config.beta * (-x_t).sigmoid())).sum()
+    def with_slope(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
+        x_t, weight = signed_logits(logits, labels, dials.alpha)
+        return (weight * (F.softplus(-x_t) + dials.beta * (-x_t).sigmoid())).sum()
 
 
     LOSSES["with_slope"] = with_slope
@@ -16,8 +16,8 @@ all anchors as a scalar in fp32, in this file, and put it in LOSSES. Cross entro
   give the changed loss a new name, or remove the record.
 - A campaign trains in spawned processes. They import this file and know nothing of a notebook's cells, so a loss
   that is put in LOSSES there serves `focalrepro.runs.run` alone, in that process.
-- On a GPU config.alpha, config.gamma and config.beta are scalar tensors there, read by a captured CUDA graph: compute
-  with them, and do not ask them (`if config.gamma > 0`, `float(config.alpha)`).
+- On a GPU the numbers in dials are scalar tensors there, read by a captured CUDA graph: compute with them, and do not
+  ask them (`if dials.gamma > 0`, `float(dials.alpha)`).
 - Such a graph has fixed shapes and never waits. A loss that picks anchors (`x[mask]`, `nonzero`, `int(count)`)
   belongs in DATA_DEPENDENT, too, and is then run without one.
 """
@@ -27,76 +27,153 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.ops import generalized_box_iou_loss
 
 from focalrepro.config import RunConfig
 from focalrepro.detector import boxes as box_ops
-from focalrepro.losses import signed_logits
-from focalrepro.training import mining as ohem
+from focalrepro.losses import IGNORED, signed_logits
+from focalrepro.training import mining
+from focalrepro.training.dials import Dials
 from focalrepro.training.focal_sum import detection_focal_loss
 
 
-def focal(logits: Tensor, labels: Tensor, config: RunConfig) -> Tensor:
+def focal(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
     """Equation 5; α-balanced cross entropy (equation 3) at γ = 0."""
-    return detection_focal_loss(logits, labels, config.alpha, config.gamma)
+    return detection_focal_loss(logits, labels, dials.alpha, dials.gamma)
 
 
-def focal_star(logits: Tensor, labels: Tensor, config: RunConfig) -> Tensor:
+def focal_star(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
     """FL* = -α_t log σ(γ x_t + β) / γ (appendix A); RunConfig asks for γ > 0."""
-    x_t, weight = signed_logits(logits, labels, config.alpha)
-    return (weight * F.softplus(-(config.gamma * x_t + config.beta)) / config.gamma).sum()
+    x_t, weight = signed_logits(logits, labels, dials.alpha)
+    return (weight * F.softplus(-(dials.gamma * x_t + dials.beta)) / dials.gamma).sum()
 
 
 HINGE_MARGIN = 0.5
 
 
-def hinge(logits: Tensor, labels: Tensor, config: RunConfig) -> Tensor:
+def hinge(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
     """Hinge loss on p_t (section 3): α_t max(0, margin - p_t), so nothing once p_t is above the margin."""
-    x_t, weight = signed_logits(logits, labels, config.alpha)
+    x_t, weight = signed_logits(logits, labels, dials.alpha)
     return (weight * (HINGE_MARGIN - x_t.sigmoid()).clamp(min=0)).sum()
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor, RunConfig], Tensor]] = {
+def asymmetric(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
+    """-α_t (1 - p_t)^γ_t log p_t with a γ for each kind: gamma_object of an object's terms, gamma of all others.
+
+    Ridnik et al. 2021 (arXiv 2009.14119), equation 4, with the α of focal loss and without the shift of their
+    equation 5.
+    """
+    x_t, weight = signed_logits(logits, labels, dials.alpha)
+    is_object = labels.unsqueeze(-1) == torch.arange(logits.shape[-1], device=logits.device)
+    gamma = torch.where(is_object, dials.gamma_object, dials.gamma)
+    return (weight * (-gamma * F.softplus(x_t)).exp() * F.softplus(-x_t)).sum()
+
+
+def poly1(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
+    """FL + ε α_t (1 - p_t)^(γ + 1): the first coefficient of the loss as a series in 1 - p_t, moved by ε.
+
+    Leng et al. 2022 (arXiv 2204.12511), section 6 for focal loss.
+    """
+    x_t, weight = signed_logits(logits, labels, dials.alpha)
+    log_miss = -F.softplus(x_t)
+    focal = (dials.gamma * log_miss).exp() * F.softplus(-x_t)
+    return (weight * (focal + dials.epsilon * ((dials.gamma + 1) * log_miss).exp())).sum()
+
+
+GHM_BINS = 30
+
+
+def ghm(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
+    """GHM-C: the cross entropy of each term divided by how many terms have a gradient like its own.
+
+    Li et al. 2019 (arXiv 1811.05181), equations 8 to 10, with 30 unit regions and no moving average: with g = 1 - p_t,
+    the mean over the regions that are not empty of the mean cross entropy in each. It is a mean by itself (MEANS).
+    """
+    x_t, _ = signed_logits(logits, labels, 0.5)
+    kept = (labels != IGNORED).unsqueeze(-1).expand_as(x_t)
+    region = ((-x_t.detach()).sigmoid() * GHM_BINS).long().clamp(max=GHM_BINS - 1)
+    count = x_t.new_zeros(GHM_BINS).index_add_(0, region.reshape(-1), kept.reshape(-1).to(x_t.dtype))
+    weight = kept / count.clamp(min=1)[region]
+    return (weight * F.softplus(-x_t)).sum() / (count > 0).sum()
+
+
+def quality(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
+    """Quality focal loss: |y - p|^γ times the cross entropy with y, the IoU of the predicted box at its object's class.
+
+    Li et al. 2020 (arXiv 2006.04388), equation 3 (their β is γ here); y is 0 everywhere else. No α.
+    """
+    x = logits if logits.dtype == torch.float64 else logits.float()
+    is_object = labels.unsqueeze(-1) == torch.arange(logits.shape[-1], device=logits.device)
+    target = torch.where(is_object, dials.quality.unsqueeze(-1), 0.0)
+    cross_entropy = F.softplus(x) - target * x
+    terms = (target - x.sigmoid()).abs().clamp(min=1e-12) ** dials.gamma * cross_entropy
+    return (terms * (labels != IGNORED).unsqueeze(-1)).sum()
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor, Dials], Tensor]] = {
     "focal": focal,
     "focal_star": focal_star,
     "hinge": hinge,
-    "ohem": ohem.ohem,
-    "hard_negatives": ohem.hard_negatives,
+    "ohem": mining.ohem,
+    "hard_negatives": mining.hard_negatives,
+    "asymmetric": asymmetric,
+    "poly1": poly1,
+    "ghm": ghm,
+    "quality": quality,
 }
 # These pick anchors by their loss: how many operations that takes depends on the data.
-DATA_DEPENDENT = {"ohem", "hard_negatives"}
+DATA_DEPENDENT = {"ohem"}
+MEANS = {"ghm"}  # returned as a mean, which nothing more divides
+QUALITY = {"quality"}  # these read dials.quality, which a step makes for them
 
 
-def get_loss(name: str) -> Callable[[Tensor, Tensor, RunConfig], Tensor]:
+def get_loss(name: str) -> Callable[[Tensor, Tensor, Dials], Tensor]:
     """The loss of that name; ValueError lists the names that there are."""
     if name not in LOSSES:
         raise ValueError(f"RunConfig.loss is {name!r}; there are {', '.join(sorted(LOSSES))}")
     return LOSSES[name]
 
 
-def box_loss(offsets: Tensor, anchors: Tensor, targets: Tensor, positive: Tensor, beta: float) -> Tensor:
-    """Smooth L1 between predicted and true offsets, summed over the positive anchors: a scalar in fp32.
+def box_loss(
+    offsets: Tensor, anchors: Tensor, targets: Tensor, positive: Tensor, config: RunConfig
+) -> Tensor:
+    """The box loss summed over the positive anchors, a scalar in fp32: smooth L1 of the offsets, or GIoU's of the boxes.
 
-    offsets [B, A, 4], anchors [A, 4], targets [B, A, 4] boxes, positive [B, A]; beta is where L1 begins.
+    offsets [B, A, 4], anchors [A, 4], targets [B, A, 4] boxes, positive [B, A]. GIoU: Rezatofighi et al. 2019.
     """
+    anchors = anchors.expand_as(targets)
     if (
         offsets.device.type == "cpu"
     ):  # pick the one anchor in a thousand; a GPU would have to wait for its count
-        image, anchor = positive.nonzero(as_tuple=True)
-        return smooth_l1(
-            offsets[image, anchor].float() - box_ops.encode(targets[image, anchor], anchors[anchor]), beta
-        ).sum()
-    return dense_box_loss(offsets, anchors, targets, positive, beta)
+        offsets, anchors, targets = offsets[positive], anchors[positive], targets[positive]
+        positive = positive[positive]
+    return dense_box_loss(offsets, anchors, targets, positive, config)
 
 
 def dense_box_loss(
-    offsets: Tensor, anchors: Tensor, targets: Tensor, positive: Tensor, beta: float
+    offsets: Tensor, anchors: Tensor, targets: Tensor, positive: Tensor, config: RunConfig
 ) -> Tensor:
     """`box_loss` without a shape that depends on the data: every anchor is computed, most count nothing."""
-    difference = offsets.float() - box_ops.encode(targets, anchors)
-    return torch.where(positive.unsqueeze(-1), smooth_l1(difference, beta), 0.0).sum()
+    if config.box_loss == "giou":
+        terms = generalized_box_iou_loss(box_ops.decode(offsets.float(), anchors), targets)
+    else:
+        terms = smooth_l1(offsets.float() - box_ops.encode(targets, anchors), config.box_beta).sum(-1)
+    return torch.where(positive, terms, 0.0).sum()
 
 
 def smooth_l1(difference: Tensor, beta: float) -> Tensor:
     """Elementwise smooth L1: x²/2β below β, |x| - β/2 above."""
     size = difference.abs()
     return torch.where(size < beta, size * size / (2 * beta), size - beta / 2)
+
+
+@torch.no_grad()
+def box_quality(offsets: Tensor, anchors: Tensor, targets: Tensor, positive: Tensor) -> Tensor:
+    """IoU [B, A] of each positive anchor's predicted box with its object, 0 elsewhere; arguments as in `box_loss`."""
+    predicted = box_ops.decode(offsets.float(), anchors)
+    overlap = torch.minimum(predicted[..., 2:], targets[..., 2:]) - torch.maximum(
+        predicted[..., :2], targets[..., :2]
+    )
+    both = overlap.clamp(min=0).prod(-1)
+    union = box_ops.area(predicted) + box_ops.area(targets) - both
+    return torch.where(positive, both / union.clamp(min=1e-9), 0.0)

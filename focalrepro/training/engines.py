@@ -9,10 +9,24 @@ import torch
 from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData
 from focalrepro.detector.retinanet import RetinaNet
+from focalrepro.training.initial import initial_model
 from focalrepro.training.loop import Step, TrainData
 
 SWEPT = (
-    *("alpha", "gamma", "beta", "prior", "seed", "lr", "steps", "warmup", "schedule", "train_fraction"),
+    *(
+        "alpha",
+        "gamma",
+        "beta",
+        "gamma_object",
+        "epsilon",
+        "prior",
+        "seed",
+        "lr",
+        "steps",
+        "warmup",
+        "schedule",
+        "train_fraction",
+    ),
     *("score_threshold", "topk", "nms", "max_detections"),
 )
 
@@ -35,7 +49,7 @@ class Engines:
         key = (shape, data.digest, device)
         if self.kept and self.kept[0] == key:
             step = self.kept[1]
-            step.restart(config, initial_model(config, data))
+            step.restart(config, _with_prior(initial_model(config, data), config, step.source))
             return step
         self.kept = None  # its memory first, then the new one
         step = new_step(config, data, device)
@@ -44,13 +58,21 @@ class Engines:
         return step
 
 
-def initial_model(config: RunConfig, data: DetectionData) -> RetinaNet:
-    """The model as the config's seed makes it, on the CPU."""
-    torch.manual_seed(config.seed)
-    return RetinaNet(config, len(data.categories))
-
-
 def new_step(config: RunConfig, data: DetectionData, device: torch.device, progress: bool = False) -> Step:
     """A step of its own."""
-    model = initial_model(config, data).to(device, memory_format=torch.channels_last).train()
-    return Step(model, TrainData(config, data, device, progress), config, device)
+    model = initial_model(config, data, progress=progress)
+    source = TrainData(config, data, device, model, progress)
+    model = _with_prior(model, config, source)
+    model = model.to(device, memory_format=torch.channels_last).train()
+    return Step(model, source, config, device)
+
+
+def _with_prior(model: RetinaNet, config: RunConfig, source: TrainData) -> RetinaNet:
+    """Where the config leaves π to the data, it is the share of object among all pairs of an anchor and a class.
+
+    Chen et al. 2019 (arXiv 1909.04868), section 4.1.
+    """
+    if config.prior == 0:
+        pairs = source.match.shape[-1] * model.class_head.outputs
+        model.class_head.set_prior(source.positives / pairs)
+    return model

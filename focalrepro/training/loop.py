@@ -76,9 +76,7 @@ def train(
     from focalrepro.training.engines import new_step
 
     step = engines.step(config, data, device) if engines else new_step(config, data, device, progress)
-    source = step.source
-    positives = float((source.match[0] >= 0).sum()) / len(source)
-    return run_steps(step.model, step, len(source), positives, config, on_step)
+    return run_steps(step.model, step, len(step.source), step.source.positives, config, on_step)
 
 
 def run_steps(
@@ -91,15 +89,15 @@ def run_steps(
 ) -> TrainResult:
     """All steps of a training, whatever its detector: the order of the images, the rates, the watch over finiteness.
 
-    step: called with indices, flips and a rate; leaves `losses` [3] and `finite`.
+    step: called with indices, views and a rate; leaves `losses` [3] and `finite`; `finish(steps)` ends it.
     """
     device = step.device
-    index, flips = (t.to(device) for t in batches(images, config))
+    index, views = (t.to(device) for t in batches(images, config))
     history = torch.zeros(config.steps, 3, device=device)
 
     start, done, status = time.perf_counter(), 0, "done"
     while done < config.steps:
-        step(index[done], flips[done], learning_rate(done, config))
+        step(index[done], views[done], learning_rate(done, config))
         history[done] = step.losses
         done += 1
         if done % CHECK_EVERY == 0 or done == config.steps:
@@ -107,6 +105,7 @@ def run_steps(
             if not step.finite:
                 status = "diverged"
                 break
+    step.finish(done)
     if not all(
         torch.isfinite(p).all() for p in model.parameters()
     ):  # the last update may be the one that broke it

@@ -15,6 +15,7 @@ from torchvision.ops import nms
 from focalrepro.config import RunConfig
 from focalrepro.detector.anchors import make_anchors
 from focalrepro.losses import BACKGROUND, IGNORED, signed_logits
+from focalrepro.training.dials import Dials
 
 # NMS is quadratic in its candidates, so it sees the hardest of them: this many for each anchor of the batch.
 CANDIDATES = 16
@@ -33,22 +34,30 @@ def _anchor_losses(logits: Tensor, labels: Tensor) -> Tensor:
     return (F.softplus(-x_t).sum(-1)) * (labels != IGNORED)
 
 
-def ohem(logits: Tensor, labels: Tensor, config: RunConfig) -> Tensor:
+def ohem(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
     """Each image's ohem_batch anchors of highest loss, after NMS at ohem_nms among the anchors by their loss.
 
     With ohem_ratio r the batch has at most 1/(1+r) positives, and r negatives for each of them; where none is left
     it still has r negatives. These positives are the ones that survive NMS, while `step` divides the sum by all
-    positives: the loss is then smaller than one divided by its own.
+    positives: the loss is then smaller than one divided by its own. normalizer "picked" mends that.
     """
+    config = dials.config
     boxes = _anchor_boxes(
         (config.image_size, config.levels, config.anchor_size, config.anchor_scales, config.anchor_ratios),
         logits.device,
     )
     losses = _anchor_losses(logits, labels)
-    total = losses.new_zeros(())
+    total, picked = losses.new_zeros(()), 0
     for loss, label in zip(losses, labels, strict=True):
-        total = total + loss[choose(loss.detach(), label, boxes, config)].sum()
-    return total
+        chosen = choose(loss.detach(), label, boxes, config)
+        total = total + loss[chosen].sum()
+        picked += len(chosen)
+    return _over_picked(total, labels, picked) if config.normalizer == "picked" else total
+
+
+def _over_picked(total: Tensor, labels: Tensor, picked: int) -> Tensor:
+    """The sum, scaled so that a step's division by the positives makes it a mean over the picked anchors."""
+    return total * (labels >= 0).sum().clamp(min=1) / max(picked, 1)
 
 
 def choose(loss: Tensor, label: Tensor, boxes: Tensor, config: RunConfig) -> Tensor:
@@ -83,16 +92,18 @@ def _batch(kept: Tensor, label: Tensor, config: RunConfig) -> tuple[Tensor, bool
     return torch.cat([positive, negative])[:size], full
 
 
-def hard_negatives(logits: Tensor, labels: Tensor, config: RunConfig) -> Tensor:
+def hard_negatives(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
     """SSD's variant: every positive anchor, and for each of them the ohem_ratio (3 if 0) hardest negatives.
 
-    An image without positives keeps ohem_ratio negatives, as one with a single positive does.
+    An image without positives keeps ohem_ratio negatives, as one with a single positive does. Sorted ranks in place of
+    a count for each image: nothing waits for a GPU.
     """
-    ratio = config.ohem_ratio or 3.0
-    losses = _anchor_losses(logits, labels)
-    total = (losses * (labels >= 0)).sum()
-    for loss, label in zip(losses, labels, strict=True):
-        negatives = loss * (label == BACKGROUND)
-        wanted = round(ratio * max(1, int((label >= 0).sum())))
-        total = total + negatives.topk(min(wanted, len(negatives))).values.sum()
+    ratio = dials.config.ohem_ratio or 3.0
+    losses, positive = _anchor_losses(logits, labels), labels >= 0
+    wanted = (ratio * positive.sum(1, keepdim=True).clamp(min=1)).round()
+    negatives = (losses * (labels == BACKGROUND)).sort(dim=1, descending=True).values
+    kept = torch.arange(negatives.shape[1], device=negatives.device) < wanted
+    total = (losses * positive).sum() + (negatives * kept).sum()
+    if dials.config.normalizer == "picked":
+        return total * positive.sum().clamp(min=1) / (positive.sum() + wanted.sum())
     return total

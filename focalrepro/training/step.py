@@ -1,7 +1,6 @@
 """One optimisation step: static shapes, nothing asked of the device inside it, a CUDA graph on a GPU."""
 
 from contextlib import AbstractContextManager
-from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
@@ -9,13 +8,9 @@ from torch import Tensor, nn
 from focalrepro.config import RunConfig
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.training.batches import TrainData
-from focalrepro.training.criteria import DATA_DEPENDENT, box_loss, get_loss
+from focalrepro.training.criteria import DATA_DEPENDENT, MEANS, QUALITY, box_loss, box_quality, get_loss
+from focalrepro.training.dials import Dials
 
-DIALS = (
-    "alpha",
-    "gamma",
-    "beta",
-)  # of the loss: scalars on a GPU, so that a captured step serves a whole sweep
 FIRST_AVERAGE = 100.0  # positives a batch, as detectron2 begins; normalizer "moving" alone uses it
 
 
@@ -43,7 +38,7 @@ def autocast(config: RunConfig, device: torch.device) -> AbstractContextManager:
 
 
 class Step:
-    """One optimisation step on static buffers: `index` and `flip` [B] in, `losses` [3] and `finite` out.
+    """One optimisation step on static buffers: `index` and `view` [B] in, `losses` [3] and `finite` out.
 
     On a GPU nothing in it waits for the device, so after a few steps it is captured as a CUDA graph and
     replayed: launching some thousand kernels one by one takes longer than running them.
@@ -58,21 +53,16 @@ class Step:
         self.optimizer = make_optimizer(model, config, captured=self.on_gpu)
         self.loss_function = get_loss(config.loss)
         self.index = torch.zeros(config.batch_size, dtype=torch.long, device=device)
-        self.flip = torch.zeros_like(self.index)
+        self.view = torch.zeros_like(self.index)
         self.losses = torch.zeros(3, device=device)
         self.finite = torch.ones((), dtype=torch.bool, device=device)
         self.average = torch.full((), FIRST_AVERAGE, device=device)
-        self.dials = {name: torch.zeros((), device=device) for name in DIALS} if self.on_gpu else {}
+        self.config = config
+        self.dials = Dials.of(config).on(device) if self.on_gpu else Dials.of(config)
+        self.trained = [p for p in model.parameters() if p.requires_grad]
+        self.averaged = [torch.zeros_like(p) for p in self.trained] if config.averaging else []
         self.graph: torch.cuda.CUDAGraph | None = None
         self.calls = 0
-        self._dial(config)
-
-    def _dial(self, config: RunConfig) -> None:
-        """Takes what the loss reads from a config."""
-        self.config = config
-        for name, value in self.dials.items():
-            value.fill_(getattr(config, name))
-        self.settings = SimpleNamespace(**config.as_dict() | self.dials) if self.dials else config
 
     def restart(self, config: RunConfig, initial: RetinaNet) -> None:
         """Begins another run in place: its weights, its α and γ, an optimizer that has seen nothing.
@@ -87,12 +77,18 @@ class Step:
                     value.zero_()
         self.average.fill_(FIRST_AVERAGE)
         self.finite.fill_(True)
-        self._dial(config)
+        for value in self.averaged:
+            value.zero_()
+        self.config = config
+        self.dials.set(config)
 
-    def __call__(self, index: Tensor, flip: Tensor, rate: float) -> None:
-        """Trains on some images at a learning rate."""
+    def __call__(self, index: Tensor, view: Tensor, rate: float) -> None:
+        """Trains on the images index [B] of the split, each in its view [B], at a learning rate.
+
+        Leaves `losses` [3] (all, of classes, of boxes) and `finite` behind. Errors: what torch raises.
+        """
         self.index.copy_(index)
-        self.flip.copy_(flip)
+        self.view.copy_(view)
         for group in self.optimizer.param_groups:
             if self.on_gpu:
                 group["lr"].fill_(rate)
@@ -117,12 +113,16 @@ class Step:
 
     def _step(self) -> None:
         config = self.config
-        inputs, labels, boxes, positive = self.source.batch(self.index, self.flip)
+        inputs, labels, boxes, positive = self.source.batch(self.index, self.view)
         with autocast(config, self.device):
             logits, offsets = self.model.predict(inputs) if self.source.cached else self.model(inputs[0])
         count = positive.sum().clamp(min=1)
+        if config.loss in QUALITY:
+            self.dials.quality = box_quality(offsets, self.anchors, boxes, positive)
         class_loss = self._class_loss(logits, labels, positive, count)
-        boxes_loss = box_loss(offsets, self.anchors, boxes, positive, config.box_beta) / count
+        boxes_loss = box_loss(offsets, self.anchors, boxes, positive, config) / count
+        if config.guided:  # Chen et al. 2019 (arXiv 1909.04868), equation 8
+            class_loss = class_loss * (boxes_loss / class_loss.clamp(min=1e-9)).detach()
         loss = class_loss + config.box_weight * boxes_loss
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -132,6 +132,14 @@ class Step:
         )
         self.losses.copy_(torch.stack([loss, class_loss, boxes_loss]).detach())
         self.optimizer.step()
+        if self.averaged:
+            torch._foreach_lerp_(self.averaged, self.trained, 1 - config.averaging)
+
+    @torch.no_grad()
+    def finish(self, steps: int) -> None:
+        """After the last of so many steps: the model takes the moving average of its weights, where there is one."""
+        for weight, average in zip(self.trained, self.averaged, strict=False):  # none: nothing to take
+            weight.copy_(average / (1 - self.config.averaging**steps))
 
     def _class_loss(self, logits: Tensor, labels: Tensor, positive: Tensor, count: Tensor) -> Tensor:
         """The classification loss, divided as the config says.
@@ -142,11 +150,13 @@ class Step:
         config = self.config
         if config.normalizer == "image":
             each = [
-                self.loss_function(x, t, self.settings)
+                self.loss_function(x, t, self.dials)
                 for x, t in zip(logits.split(1), labels.split(1), strict=True)
             ]
             return (torch.stack(each) / positive.sum(1).clamp(min=1)).mean()
-        total = self.loss_function(logits, labels, self.settings)
+        total = self.loss_function(logits, labels, self.dials)
+        if config.loss in MEANS:
+            return total
         if config.normalizer == "anchors":
             return total / labels.numel()
         if config.normalizer == "moving":  # as detectron2 does, whose average starts at 100

@@ -20,6 +20,7 @@ from focalrepro.data import DetectionData
 from focalrepro.detector.anchors import AnchorGrid, make_anchors
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.training.batches import SplitData
+from focalrepro.training.initial import initial_model
 from focalrepro.training.loop import OnStep, TrainResult, autocast, make_optimizer, run_steps
 
 POOLED = 7  # cells a side that a region is pooled to
@@ -64,11 +65,11 @@ class ObjectnessHead(RPNHead):
 
 
 class Predictor(FastRCNNPredictor):
-    """torchvision's, with outputs in fp32."""
+    """torchvision's, computed in fp32, as RetinaNet's last convolutions are in evaluation."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        logits, offsets = super().forward(x)
-        return logits.float(), offsets.float()
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.float())
 
 
 class TwoStage(RetinaNet):
@@ -148,16 +149,16 @@ class TwoStageStep:
         self.losses = torch.zeros(3, device=device)
         self.finite = torch.ones((), dtype=torch.bool, device=device)
 
-    def __call__(self, index: Tensor, flip: Tensor, rate: float) -> None:
-        """Trains on some images at a learning rate; does nothing once something was not finite."""
+    def __call__(self, index: Tensor, view: Tensor, rate: float) -> None:
+        """Trains on some images, each in its view, at a learning rate; nothing once something was not finite."""
         if not self.finite:
             return
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        inputs, boxes = self.source.read(index, flip)
+        inputs, boxes, labels = self.source.read(index, view)
         with autocast(self.config, self.device):
             features = inputs if self.source.cached else self.model.features(inputs[0])
-            losses = self.model(features, as_targets(boxes, self.source.labels[index]))
+            losses = self.model(features, as_targets(boxes, labels))
         of_classes = losses["loss_objectness"] + losses["loss_classifier"]
         of_boxes = losses["loss_rpn_box_reg"] + losses["loss_box_reg"]
         loss = of_classes + self.config.box_weight * of_boxes
@@ -169,6 +170,9 @@ class TwoStageStep:
         if self.finite:
             self.optimizer.step()
 
+    def finish(self, steps: int) -> None:
+        """Nothing is left to do: the last weights are evaluated."""
+
 
 def train_two_stage(
     config: RunConfig,
@@ -178,10 +182,9 @@ def train_two_stage(
     progress: bool = False,
 ) -> TrainResult:
     """As `train.train`, for the two-stage detector; positives are its proposal network's."""
-    torch.manual_seed(config.seed)
-    model = TwoStage(config, len(data.categories))
+    model = initial_model(config, data, TwoStage, progress)
+    source = SplitData(config, data, device, model, progress)
     model = model.to(device, memory_format=torch.channels_last).train()
-    source = SplitData(config, data, device, progress)
     step = TwoStageStep(model, source, config, device)
     return run_steps(model, step, len(source), positives(model, source), config, on_step)
 
@@ -189,7 +192,7 @@ def train_two_stage(
 def positives(model: TwoStage, source: SplitData) -> float:
     """Anchors of the proposal network that are assigned to an object, per image."""
     anchors, count = model.rpn.anchor_generator.boxes, 0
-    for boxes, labels in zip(source.boxes, source.labels, strict=True):
+    for boxes, labels in zip(source.boxes[0], source.labels[0], strict=True):
         target = {"boxes": boxes[labels >= 0]}
         count += int((model.rpn.assign_targets_to_anchors([anchors], [target])[0][0] == 1).sum())
     return count / len(source)

@@ -6,10 +6,10 @@ from collections import Counter
 import numpy as np
 
 from focalrepro import hardware
-from focalrepro.ablations import plan
-from focalrepro.campaign import Job, check_count, with_ids
-from focalrepro.profiles import Profile, get_profile
-from focalrepro.store import Store
+from focalrepro.study.ablations import plan
+from focalrepro.study.campaign import Job, check_count, with_ids
+from focalrepro.study.profiles import Profile, get_profile
+from focalrepro.study.records import Store
 
 
 def state_of(job: Job, store: Store, committed: Store) -> str:
@@ -52,14 +52,14 @@ def print_status(profile_name: str, ablations: tuple[str, ...], seeds: int, reci
     """Prints a line per ablation and the total; always exit status 0."""
     check_count("--seeds", seeds, "the profile's own number")
     profile = get_profile(profile_name)
-    seeds = seeds or profile.seeds
     store = Store.local(profile_name, dataset)
     committed = Store.committed(profile_name)
     changes = {"dataset": dataset} if dataset else {}
     names = ablations or profile.ablations
     jobs = with_ids(plan(profile, list(names), seeds, recipe, **changes))
     states = {job.run_id: state_of(job, store, committed) for job in jobs}
-    print(f"profile {profile.name} ({recipe}): {profile.what}; {seeds} seed{'s'[: seeds > 1]}")
+    own = f"{seeds} seed{'s'[: seeds > 1]}" if seeds else "as many seeds as each table has"
+    print(f"profile {profile.name} ({recipe}): {profile.what}; {own}")
     for name in names:
         mine = [job for job in jobs if any(by == name for by, _ in job.planned.wanted_by)]
         counts = Counter(states[job.run_id] for job in mine)

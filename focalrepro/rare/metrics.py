@@ -1,29 +1,27 @@
 """Metrics of rare events, all of them weighted: a weight stands for that many equal rows."""
 
 import numpy as np
+from sklearn.metrics import average_precision_score, log_loss, precision_recall_fscore_support, roc_curve
 
 
 def recall_at_fpr(y: np.ndarray, score: np.ndarray, weight: np.ndarray, fpr: float = 0.01) -> float:
     """The greatest recall at a threshold that flags at most the share `fpr` of the negatives."""
-    from sklearn.metrics import roc_curve
-
     false, true, _ = roc_curve(y, score, sample_weight=weight, drop_intermediate=False)
     return float(true[false <= fpr + 1e-12].max())
 
 
 def calibration_error(y: np.ndarray, score: np.ndarray, weight: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error: |mean score - share of positives| over bins of equal width, by their weight."""
+    """Expected calibration error: |mean score - share of positives| over equally wide bins, by weight."""
     index = np.minimum((score * bins).astype(int), bins - 1)
-    gaps = np.bincount(index, weight * (score - y), minlength=bins)
-    return float(np.abs(gaps).sum() / weight.sum())
+    return float(np.abs(np.bincount(index, weight * (score - y))).sum() / weight.sum())
 
 
 def decisions(y: np.ndarray, flagged: np.ndarray, weight: np.ndarray) -> dict[str, float]:
     """Precision (NaN where nothing is flagged), recall and F1 of boolean decisions [n]."""
-    true = float(weight[flagged & (y == 1)].sum())
-    all_flagged, positives = float(weight[flagged].sum()), float(weight[y == 1].sum())
-    precision = true / all_flagged if all_flagged else float("nan")
-    return {"precision": precision, "recall": true / positives, "f1": 2 * true / (all_flagged + positives)}
+    found = precision_recall_fscore_support(
+        y, flagged, sample_weight=weight, average="binary", zero_division=np.nan
+    )
+    return dict(zip(("precision", "recall", "f1"), map(float, found[:3]), strict=True))
 
 
 def best_threshold(y: np.ndarray, score: np.ndarray, weight: np.ndarray) -> float:
@@ -38,15 +36,11 @@ def best_threshold(y: np.ndarray, score: np.ndarray, weight: np.ndarray) -> floa
 
 def metrics(y: np.ndarray, score: np.ndarray, weight: np.ndarray, threshold: float = 0.5) -> dict[str, float]:
     """All metrics of probabilities [n] for 0/1 labels [n] with weights [n]."""
-    from sklearn.metrics import average_precision_score
-
-    p = np.clip(score, 1e-12, 1 - 1e-12)
-    log_loss = -np.average(np.where(y == 1, np.log(p), np.log1p(-p)), weights=weight)
     return {
         "ap": float(average_precision_score(y, score, sample_weight=weight)),
         "recall_at_1fpr": recall_at_fpr(y, score, weight),
         "ece": calibration_error(y, score, weight),
-        "log_loss": float(log_loss),
+        "log_loss": float(log_loss(y, np.clip(score, 1e-12, 1 - 1e-12), sample_weight=weight)),
         "threshold": threshold,
         **decisions(y, score >= threshold, weight),
     }

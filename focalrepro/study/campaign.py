@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from focalrepro import hardware
-from focalrepro.ablations import Planned
 from focalrepro.config import RunConfig
 from focalrepro.progress import bar as progress_bar
 from focalrepro.runs import load_splits
-from focalrepro.store import Store
+from focalrepro.study.ablations import Planned
+from focalrepro.study.records import Store
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,11 @@
-"""Focal loss beyond detection: rare events in tables and small images, the positive rate as the axis.
+"""The comparison: one small network, one budget, one initialisation, and only the loss differs.
 
-One small network, one budget, one initialisation; only the loss differs. All seeds and losses of a data set and
-a rate are trained together, as one network with a leading dimension for each: [seeds, losses, …].
+All seeds and losses of a data set and a rate are trained together, as one network with a leading dimension
+for each: [seeds, losses, …]. Gradient-boosted trees stand beside them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,20 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from focalrepro.files import write_atomic
 from focalrepro.losses import sigmoid_focal_loss
 from focalrepro.progress import bar
-from focalrepro.rare_data import (
-    RareData,
-    Split,
-    built_in,
-    count_of,
-    rate_name,
-    read_csv,
-    split,
-    training_positives,
-)
-from focalrepro.rare_metrics import best_threshold, decisions, metrics
+from focalrepro.rare import trees
+from focalrepro.rare.data import RareData, Split, built_in, count_of, rate_name, split, training_positives
+from focalrepro.rare.metrics import best_threshold, decisions, metrics
 
 RATES = (10, 30, 100, 1000)  # negatives to one positive
 SEEDS = 5
@@ -45,21 +34,22 @@ class RareSettings:
     weight_decay: float = 1e-2
     shares: tuple[float, float] = (0.5, 0.2)  # training, validation; the rest is the test part
     least_positives: int = 5  # a rate that leaves fewer for training is not run
+    rounds: int = 100  # trees
 
     def __post_init__(self) -> None:
-        if min(self.hidden, self.steps, self.batch, self.least_positives) < 1:
-            raise ValueError("hidden, steps, batch and least_positives must be 1 or more")
+        if min(self.hidden, self.steps, self.batch, self.least_positives, self.rounds) < 1:
+            raise ValueError("hidden, steps, batch, least_positives and rounds must be 1 or more")
         if min(self.shares) <= 0 or sum(self.shares) >= 1:
             raise ValueError(f"shares {self.shares} must be above 0 and leave something to test on")
 
 
 @dataclass(frozen=True)
 class Method:
-    """A loss, and where the output's bias starts.
+    """A loss, and where the output starts; of a network, or of trees.
 
-    gamma 0 is cross entropy; a negative alpha is no class weighting. weighted: positives count as often as the
-    negatives outnumber them. The bias starts at -log((1 - π)/π), with π the share of positives as the loss sees
-    them: the training part's, or a half where `weighted` (or `prior` "half").
+    gamma 0 is cross entropy; a negative alpha is no class weighting. weighted: positives count as often as
+    the negatives outnumber them. The bias starts at -log((1 - π)/π), with π the share of positives as the
+    loss sees them: the training part's, or a half where `weighted` (or `prior` "half").
     """
 
     name: str
@@ -67,9 +57,10 @@ class Method:
     alpha: float = -1.0
     weighted: bool = False
     prior: str = "rate"
+    trees: bool = False
 
     def loss(self, logits: Tensor, y: Tensor, ratio: Tensor) -> Tensor:
-        """Mean loss of each seed, [S], from logits and 0/1 labels [S, B] and negatives per positive [S, 1]."""
+        """Mean loss of each seed, [S]; logits and 0/1 labels are [S, B], negatives per positive [S, 1]."""
         if self.weighted:
             return F.binary_cross_entropy_with_logits(logits, y, pos_weight=ratio, reduction="none").mean(1)
         return sigmoid_focal_loss(logits, y, self.alpha, self.gamma).mean(1)
@@ -88,10 +79,11 @@ METHODS = (
     Method("focal loss γ = 2", gamma=2.0),
 )
 BIAS_METHODS = (METHODS[2], Method("focal loss γ = 2, α = .25, bias 0", gamma=2.0, alpha=0.25, prior="half"))
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# Training.
+TREES = (
+    Method("trees, log loss", trees=True),
+    Method("trees, focal loss γ = 2, α = .25", gamma=2.0, alpha=0.25, trees=True),
+    Method("trees, focal loss γ = 2", gamma=2.0, trees=True),
+)
 
 
 def forward(weights: Sequence[Tensor], x: Tensor) -> Tensor:
@@ -106,19 +98,15 @@ def first_weights(
 ) -> list[Tensor]:
     """Weights [S, M, in, out] and biases [S, M, 1, out]; of one seed, all losses start from the same ones."""
     layers = []
-    for seed in seeds:
-        generator = torch.Generator().manual_seed(seed)
+    for generator in (torch.Generator().manual_seed(seed) for seed in seeds):
         made = []
         for fan_in, fan_out in ((inputs, hidden), (hidden, hidden), (hidden, 1)):
             bound = (3 / fan_in) ** 0.5 * (2**0.5 if fan_out > 1 else 1)  # He et al.: keeps a ReLU's variance
-            made += [
-                (torch.rand(fan_in, fan_out, generator=generator) * 2 - 1) * bound,
-                torch.zeros(1, fan_out),
-            ]
+            weight = (torch.rand(fan_in, fan_out, generator=generator) * 2 - 1) * bound
+            made += [weight, torch.zeros(1, fan_out)]
         layers.append(made)
-    weights = [
-        torch.stack(layer).unsqueeze(1).repeat(1, len(methods), 1, 1) for layer in zip(*layers, strict=True)
-    ]
+    stacked = [torch.stack(layer).unsqueeze(1) for layer in zip(*layers, strict=True)]
+    weights = [layer.repeat(1, len(methods), 1, 1) for layer in stacked]
     weights[-1][..., 0, 0] = torch.stack([m.first_bias(ratio) for m in methods], dim=1)
     return [w.requires_grad_() for w in weights]
 
@@ -131,9 +119,8 @@ def train(
     y = torch.from_numpy(np.stack([s.train.y for s in splits])).float()
     ratio = (1 - y).sum(1) / y.sum(1)
     weights = first_weights(x.shape[-1], ratio, seeds, methods, settings.hidden)
-    optimizer = torch.optim.AdamW(
-        weights, settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
-    )
+    decay = settings.weight_decay
+    optimizer = torch.optim.AdamW(weights, settings.learning_rate, weight_decay=decay, foreach=True)
     fall = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / settings.steps)
     batches = torch.from_numpy(np.stack([_batches(x.shape[1], s, settings) for s in seeds], axis=1))
     for rows in batches if len(batches) else [None] * settings.steps:
@@ -164,61 +151,46 @@ def scores(weights: Sequence[Tensor], x: np.ndarray) -> np.ndarray:
     return torch.cat(pieces, dim=-1).double().sigmoid().numpy()
 
 
-# ---------------------------------------------------------------------------------------------------------------
-# The comparison.
-
-
 def plan(profile: str, seeds: int = SEEDS) -> tuple[tuple[int, ...], int, RareSettings]:
-    """Rates, seeds and settings of a profile: at "smoke" two rates, two seeds and few steps."""
+    """Rates, seeds and settings of a profile: at "smoke" two rates, two seeds and few steps and trees."""
     if profile == "smoke":
-        return (10, 100), min(seeds, 2), RareSettings(steps=60)
+        return (10, 100), min(seeds, 2), RareSettings(steps=60, rounds=10)
     return RATES, seeds, RareSettings()
 
 
 def check(rates: Sequence[float], seeds: int) -> None:
     """Raises ValueError unless there is a seed and every rate is 1 or more."""
     if seeds < 1:
-        raise ValueError(f"seeds is {seeds}; it must be 1 or more (2 for intervals)")
-    if any(not rate >= 1 for rate in rates):
-        raise ValueError("a rate is the number of negatives to one positive: 1 or more, such as 10 100 1000")
-
-
-def combinations(
-    datasets: Sequence[RareData], rates: Sequence[float], settings: RareSettings
-) -> tuple[list[tuple[RareData, float]], list[str]]:
-    """The pairs of data set and rate to run, and a sentence for each pair that has too few positives."""
-    pairs, left_out = [], []
-    for data in datasets:
-        for rate in (data.rate,) if data.own_rate else rates:
-            count = training_positives(data, rate, settings.shares[0])
-            if count >= settings.least_positives:
-                pairs.append((data, float(rate)))
-            else:
-                few = count_of(count, "positive")
-                left_out.append(f"{data.name} at {rate_name(rate)} is not run: {few} to train on")
-    return pairs, left_out
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Keeps torch to one thread: networks this small gain nothing from more, and sums keep their order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+        raise ValueError(f"--seeds is {seeds}; it must be 1 or more (2 for intervals)")
+    if any(not 1 <= rate < float("inf") for rate in rates):
+        raise ValueError("--rates are the negatives to one positive: 1 or more, such as 10 100 1000")
 
 
 def fitted_scores(
     data: RareData, rate: float, seeds: int, settings: RareSettings, methods: Sequence[Method] = METHODS
 ) -> tuple[list[Split], np.ndarray, np.ndarray]:
-    """Splits [S], and probabilities [S, M, n] on their validation and test parts, of freshly trained networks."""
+    """Splits [S], and probabilities [S, M, n] on their validation and test parts, freshly trained.
+
+    One torch thread: networks this small gain nothing from more, and sums keep their order.
+    """
     splits = [split(data, rate, seed, settings.shares) for seed in range(seeds)]
-    with one_thread():
-        weights = train(splits, range(seeds), methods, settings)
-        validation = scores(weights, np.stack([s.validation.x for s in splits]))
-        return splits, validation, scores(weights, np.stack([s.test.x for s in splits]))
+    held = [np.stack([getattr(s, part).x for s in splits]) for part in ("validation", "test")]
+    found, networks, threads = {}, [m for m in methods if not m.trees], torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        weights = train(splits, range(seeds), networks, settings) if networks else []
+        each = [scores(weights, x) for x in held if networks]
+        found |= {m: [part[:, i] for part in each] for i, m in enumerate(networks)}
+    finally:
+        torch.set_num_threads(threads)
+    for m in (m for m in methods if m.trees):
+        fits = [
+            trees.tree_scores(s.train, (s.validation.x, s.test.x), m.alpha, m.gamma, settings.rounds)
+            for s in splits
+        ]
+        found[m] = [np.stack(part) for part in zip(*fits, strict=True)]
+    validation, test = (np.stack([found[m][i] for m in methods], axis=1) for i in range(2))
+    return splits, validation, test
 
 
 def run_rare(
@@ -228,26 +200,41 @@ def run_rare(
     settings: RareSettings | None = None,
     methods: Sequence[Method] = METHODS,
     progress: bool = True,
-    notice: Callable[[str], None] | None = None,
+    notice: Callable[[str], None] = lambda sentence: None,
 ) -> pd.DataFrame:
     """One row per data set, rate, method and seed, with the counts of the split and all metrics.
 
     Cross entropy appears twice: decided at .5, and at the threshold with the best F1 on the validation part.
-    notice: is told of pairs of data set and rate with too few positives, which are left out.
+    Trees are grown on tables, not on images. notice: is told what is left out: pairs of data set and rate
+    with too few positives, and trees where LightGBM is missing. Errors: ValueError for wrong rates or seeds.
     """
     check(rates, seeds)
-    settings = settings or RareSettings()
-    pairs, left_out = combinations(built_in() if datasets is None else datasets, rates, settings)
-    for sentence in left_out if notice else ():
-        notice(sentence)
-    rows = []
+    settings, rows = settings or RareSettings(), []
+    if any(m.trees for m in methods) and not trees.INSTALLED:
+        methods = [m for m in methods if not m.trees]
+        notice(trees.HINT)
+    pairs = []
+    for data in built_in() if datasets is None else datasets:
+        for rate in (data.rate,) if data.own_rate else rates:
+            count = training_positives(data, rate, settings.shares[0])
+            if count >= settings.least_positives:
+                pairs.append((data, float(rate)))
+            else:
+                few = count_of(count, "positive")
+                notice(f"{data.name} at {rate_name(rate)} is not run: {few} to train on")
     with bar(pairs, desc="rare events", unit="rate", disable=not progress) as steps:
         for data, rate in steps:
             steps.set_postfix_str(f"{data.name} {rate_name(rate)}", refresh=False)
-            splits, validation, test = fitted_scores(data, rate, seeds, settings, methods)
+            tried = [m for m in methods if data.table or not m.trees]
+            if not tried:
+                continue
+            splits, validation, test = fitted_scores(data, rate, seeds, settings, tried)
             for seed, s in enumerate(splits):
-                facts = {"dataset": data.name, "rate": rate, "seed": seed} | _counts(s)
-                for i, method in enumerate(methods):
+                facts = {"dataset": data.name, "rate": rate, "method": "", "seed": seed}
+                for part in ("train", "test"):
+                    y = getattr(s, part).y
+                    facts |= {f"{part}_positives": int(y.sum()), f"{part}_negatives": int((y == 0).sum())}
+                for i, method in enumerate(tried):
                     found = metrics(s.test.y, test[seed, i], s.test.weight)
                     rows.append(facts | {"method": method.name} | found)
                     if method == CE:
@@ -255,54 +242,4 @@ def run_rare(
                         moved = best_threshold(held.y, validation[seed, i], held.weight)
                         chosen = decisions(s.test.y, test[seed, i] >= moved, s.test.weight)
                         rows.append(facts | {"method": MOVED} | found | {"threshold": moved} | chosen)
-    first = ["dataset", "rate", "method", "seed"]
-    frame = pd.DataFrame(rows)
-    return frame[first + [c for c in frame if c not in first]] if rows else pd.DataFrame(columns=first)
-
-
-def _counts(s: Split) -> dict[str, int]:
-    return {
-        f"{part}_{kind}": int((getattr(s, part).y == label).sum())
-        for part in ("train", "test")
-        for kind, label in (("positives", 1), ("negatives", 0))
-    }
-
-
-def command(
-    csv: Path | None = None,
-    target: str = "",
-    seeds: int = SEEDS,
-    rates: Sequence[float] = (),
-    out: Path | None = None,
-    steps: int = 0,
-) -> int:
-    """`focalrepro rare`: prints the table and the verdicts; --out keeps the rows."""
-    from focalrepro import rare_verdicts as words
-
-    if (csv is None) != (not target):
-        raise ValueError(
-            "--csv FILE and --target COLUMN belong together: give both, or none for the built-in data"
-        )
-    if csv is not None and rates:
-        raise ValueError("--rates is for the built-in data: a CSV is run at its own rate; leave it out")
-    if out is not None and out.is_dir():
-        raise ValueError(f"--out {out} is a folder; give the path of a CSV file")
-    settings = RareSettings(steps=steps) if steps else RareSettings()
-    check(rates, seeds)
-    datasets = built_in() if csv is None else [read_csv(csv, target)]
-    print(
-        "\n".join(
-            f"{d.name}: {d.about} ({count_of((d.y == 1).sum(), 'positive')}, {count_of((d.y == 0).sum(), 'negative')})"
-            for d in datasets
-        )
-    )
-    frame = run_rare(datasets, rates or RATES, seeds, settings, notice=print)
-    if frame.empty:
-        raise ValueError("no rate leaves enough positives to train on: give --rates smaller numbers")
-    print(words.printed(words.summarise(frame)))
-    print("\n".join(words.verdicts(frame, metrics=("ap", "f1"))))
-    print(words.caution(frame))
-    if out is not None:
-        write_atomic(out, frame.to_csv(index=False))
-        print(f"wrote {out}")
-    return 0
+    return pd.DataFrame(rows)

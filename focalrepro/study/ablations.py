@@ -1,12 +1,18 @@
 """The ablations: each a table or figure of the paper, as a baseline and rows that name only what they change."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
+from types import MappingProxyType
 from typing import Any
 
 from focalrepro.config import RunConfig
-from focalrepro.paper import TABLES, PaperRow
-from focalrepro.profiles import Profile
+from focalrepro.study.paper import TABLES, PaperRow
+from focalrepro.study.profiles import Profile
+from focalrepro.study.rates import LOSSES, RATES, RIVALS, family_of
+
+SEARCH_SEED = 1000
+NO_RATES: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -22,26 +28,38 @@ class Row:
 class Ablation:
     """name as given to `focalrepro run`; what it shows; the paper's table; rows in the paper's order.
 
-    fitted: instead of rows, where these depend on what the baseline has (its backbone, its image size).
+    search: its runs choose a rate, on tune images and with seeds of their own (SEARCH_SEED and on), so that what it
+    chose is judged on other images with other seeds. fitted: instead of rows, where these depend on what the baseline has (its backbone, its image size).
     """
 
     name: str
     title: str
     source: str
     rows: tuple[Row, ...] = field(repr=False)
+    search: bool = False
     fitted: Callable[[RunConfig], tuple[Row, ...]] | None = field(default=None, repr=False)
 
     def rows_for(self, base: RunConfig) -> tuple[Row, ...]:
         """The rows over a baseline."""
         return self.fitted(base) if self.fitted else self.rows
 
-    def configs(self, base: RunConfig, seeds: range | list[int]) -> dict[tuple[str, int], RunConfig]:
-        """The config of every (row label, seed)."""
+    def configs(
+        self, base: RunConfig, seeds: range | list[int], rates: Mapping[str, float] = NO_RATES
+    ) -> dict[tuple[str, int], RunConfig]:
+        """The config of every (row label, seed); rates: by the loss's family, as a profile has them."""
         return {
-            (row.label, seed): base.replace(**row.changes, seed=seed)
+            (row.label, seed): self.config(base, row, seed, rates)
             for row in self.rows_for(base)
             for seed in seeds
         }
+
+    def config(
+        self, base: RunConfig, row: Row, seed: int, rates: Mapping[str, float] = NO_RATES
+    ) -> RunConfig:
+        """A row's config for its seed of that number: with the rate of its loss, unless the row has one of its own."""
+        config = base.replace(**row.changes, seed=seed + SEARCH_SEED * self.search)
+        rate = None if "lr" in row.changes else rates.get(family_of(config))
+        return config.replace(lr=rate) if rate else config
 
 
 def _alpha_gamma_rows(table: str, label: str) -> tuple[Row, ...]:
@@ -69,7 +87,20 @@ def _ohem_rows() -> tuple[Row, ...]:
             rows.append(Row(row.label, changes | {"ohem_ratio": fields["ohem_ratio"] or 0.0}, row))
         else:
             rows.append(Row(row.label, {}, row))
-    return (*rows, Row("hard negatives 1:3, as SSD", {"loss": "hard_negatives", "ohem_ratio": 3.0}))
+    return (
+        *rows,
+        Row("OHEM 128, NMS .7, divided by what it picks", {"loss": "ohem", "normalizer": "picked"}),
+        Row("hard negatives 1:3, as SSD", {"loss": "hard_negatives", "ohem_ratio": 3.0}),
+    )
+
+
+def _searched(losses: Mapping[str, dict[str, Any]]) -> tuple[Row, ...]:
+    """Every loss at every rate."""
+    return tuple(
+        Row(f"{name}, rate {rate:g}", {**changes, "lr": rate})
+        for name, changes in losses.items()
+        for rate in RATES
+    )
 
 
 def _star_rows() -> tuple[Row, ...]:
@@ -105,8 +136,10 @@ def _depth_scale_rows(base: RunConfig) -> tuple[Row, ...]:
     return (*rows, Row(f"Faster R-CNN FPN (two-stage), {base.backbone}, {whole}²", two_stage))
 
 
-CE = {"gamma": 0.0, "alpha": 0.5}  # plain cross entropy up to a factor of two
-FOCAL = {"gamma": 2.0, "alpha": 0.25}
+CE, FOCAL = (
+    LOSSES["CE, α = .5"],
+    LOSSES["FL, γ = 2"],
+)  # the first is plain cross entropy up to a factor of two
 NAMED = (("CE", CE), ("FL", FOCAL))
 BUDGETS = (0.125, 0.25, 0.5, 1.0, 2.0)  # of the baseline's steps
 
@@ -118,6 +151,17 @@ def _budget_rows(base: RunConfig) -> tuple[Row, ...]:
     return tuple(Row(f"{name}, {n} steps", {**loss, "steps": n}) for name, loss in NAMED for n in steps)
 
 
+SGD_RATE = 0.02  # with momentum .9 and GroupNorm in the heads
+
+
+def _sgd_rows(base: RunConfig) -> tuple[Row, ...]:
+    sgd = {"optimizer": "sgd", "lr": SGD_RATE, "weight_decay": 1e-4, "steps": 3 * base.steps}
+    return tuple(
+        Row(f"{name}, SGD", {**LOSSES[name], **sgd})
+        for name in ("CE, α = .5", "CE, α = .75", "FL, γ = 2", "FL, γ = 1")
+    )
+
+
 GRID_GAMMAS = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 GRID_ALPHAS = (0.10, 0.25, 0.50, 0.75, 0.90, 0.99, 0.999)
 STAR_GAMMAS = (1.0, 2.0, 4.0)
@@ -126,6 +170,53 @@ STAR_BETAS = (-1.0, 0.0, 1.0, 2.0)
 ABLATIONS: dict[str, Ablation] = {
     a.name: a
     for a in (
+        Ablation(
+            "lr",
+            "the learning rate of each loss, chosen on tune images",
+            "a fair comparison",
+            _searched(LOSSES),
+            search=True,
+        ),
+        Ablation(
+            "rival-lr",
+            "the learning rate of each rival, chosen on tune images",
+            "a fair comparison",
+            _searched(RIVALS),
+            search=True,
+        ),
+        Ablation(
+            "primary",
+            "the few comparisons that are judged: each loss at its own rate, eight seeds",
+            "results/PROTOCOL.md",
+            tuple(Row(name, changes) for name, changes in LOSSES.items() if name != "OHEM"),
+        ),
+        Ablation(
+            "rivals",
+            "losses and recipes that say they beat or replace focal loss",
+            "a common question",
+            tuple(
+                Row(name, changes)
+                for name, changes in (LOSSES | RIVALS).items()
+                if name in (*RIVALS, "Sampling-Free", "CE, α = .5", "FL, γ = 2")
+            ),
+        ),
+        Ablation(
+            "box_weight",
+            "the share of the box loss",
+            "a confound: with another loss the box loss has another share",
+            tuple(
+                Row(f"{name}, box loss × {weight:g}", {**loss, "box_weight": weight})
+                for name, loss in NAMED
+                for weight in (0.25, 1.0, 4.0)
+            ),
+        ),
+        Ablation(
+            "sgd",
+            "SGD in place of AdamW, three times the steps",
+            "a confound: AdamW hides the scale of a loss",
+            (),
+            fitted=_sgd_rows,
+        ),
         Ablation(
             "1a",
             "α-balanced cross entropy (γ = 0)",
@@ -180,7 +271,7 @@ ABLATIONS: dict[str, Ablation] = {
             "depth of the backbone and size of the images, and a two-stage detector",
             "Table 1e, section 5.2; Table 2",
             (),
-            _depth_scale_rows,
+            fitted=_depth_scale_rows,
         ),
         Ablation("3", "FL*, and the hinge loss", "Table 3, appendix A and section 3", _star_rows()),
         Ablation(
@@ -222,7 +313,7 @@ ABLATIONS: dict[str, Ablation] = {
             "a better loss against a longer training",
             "a question that users ask",
             (),
-            _budget_rows,
+            fitted=_budget_rows,
         ),
     )
 }
@@ -244,22 +335,29 @@ class Planned:
 
 
 def plan(
-    profile: Profile, names: list[str], seeds: int, recipe: str = "fast", **overrides: Any
+    profile: Profile, names: list[str], seeds: int = 0, recipe: str = "fast", **overrides: Any
 ) -> list[Planned]:
     """All runs of some ablations, each config once, first seed first: a table is whole before it is repeated.
 
+    seeds: of every row; 0: as many as the profile has for each ablation. A search of rates is finished before what
+    comes after it in `names` begins.
     Errors: ValueError for an unknown ablation, recipe or loss lists those there are.
     """
     from focalrepro.training.criteria import (
-        get_loss,  # imports torch, for which the names of ablations need not wait
+        get_loss,  # imports torch: the names of ablations need not wait for it
     )
 
     base = profile.config(recipe).replace(**overrides)
     wanted: dict[RunConfig, list[tuple[str, str]]] = {}
-    for seed in range(seeds):
-        for name in names:
-            for (label, _), config in get_ablation(name).configs(base, [seed]).items():
-                wanted.setdefault(config, []).append((name, label))
+    numbers = {name: seeds or profile.seeds_of(name) for name in names}
+    for _, block in groupby(names, lambda name: get_ablation(name).search):
+        mine = list(block)
+        for seed in range(max(numbers[name] for name in mine)):
+            for name in mine:
+                if seed < numbers[name]:
+                    for row in get_ablation(name).rows_for(base):
+                        config = get_ablation(name).config(base, row, seed, profile.rates)
+                        wanted.setdefault(config, []).append((name, row.label))
     for loss in sorted({config.loss for config in wanted}):
         get_loss(loss)
     return [Planned(config, tuple(by)) for config, by in wanted.items()]

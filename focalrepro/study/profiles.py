@@ -1,6 +1,6 @@
 """Profiles: a dataset, a model and a budget. A profile is its baseline RunConfig; ablations change its fields."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from focalrepro.config import RunConfig
 
@@ -73,7 +73,9 @@ class Profile:
     """name, baseline config, and what to tell a reader before it is started.
 
     recipes: other baselines under the same name, e.g. "paper" beside the "fast" default of coco256. seeds: how
-    many a reproduction runs unless told. whole: the profile that runs every ablation over the same baseline.
+    many a reproduction runs unless told; repeats: of the ablations that have another number. whole: the profile that
+    runs every ablation over the same baseline. rates: the learning rate of each loss (`study/rates.py`), as its
+    committed search chose it.
     """
 
     name: str
@@ -85,6 +87,12 @@ class Profile:
     seconds_per_run: float  # a first guess, until runs of one's own are there
     seeds: int = 1
     whole: str = ""
+    repeats: dict[str, int] = field(default_factory=dict)
+    rates: dict[str, float] = field(default_factory=dict)
+
+    def seeds_of(self, ablation: str) -> int:
+        """How many seeds an ablation's rows get unless told."""
+        return self.repeats.get(ablation, self.seeds)
 
     def config(self, recipe: str = "fast") -> RunConfig:
         """The baseline of a recipe; ValueError lists those there are."""
@@ -156,9 +164,27 @@ PROFILES: dict[str, Profile] = {
             "real COCO on a laptop: 5,705 training images at 256², 12 supercategories, frozen ImageNet backbone",
             "two CPU cores, an evening",
             _COCO_CPU,
-            ("1b", "1a", "prior", "tuned", "1d", "3", "normalizer", "data"),
+            (
+                *(
+                    "lr",
+                    "primary",
+                    "1b",
+                    "1a",
+                    "grid",
+                    "prior",
+                    "tuned",
+                    "1c",
+                    "1d",
+                    "3",
+                    "normalizer",
+                    "data",
+                ),
+                *("box_weight", "budget", "rival-lr", "rivals", "1e", "plane", "sgd"),
+            ),
             {},
             250.0,
+            seeds=3,
+            repeats={"lr": 2, "rival-lr": 2, "primary": 8, "sgd": 2},
         ),
         Profile(
             "coco256",

@@ -1,0 +1,55 @@
+"""Views: other pictures of a training image, each encoded once where the backbone is frozen.
+
+A frozen backbone's maps cannot be mirrored or cropped as they are: a strided convolution samples one side of each
+cell, so a mirrored map is off the map of the mirrored image by a part of a cell, and boxes learned from it would be,
+too. So the image is changed and encoded again. View 0 is the image, view 1 its mirror image; of the others each is a
+crop of its own, enlarged to the frame, and every odd one is mirrored besides.
+"""
+
+import numpy as np
+from PIL import Image
+
+SIDES = (0.5, 0.85)  # a crop's side, as a share of the image's
+LEAST_VISIBLE = 0.4  # an object of which a crop shows less is not one of its objects
+
+
+def view_of(
+    image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, view: int, image_id: int, pixels: bool = True
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One view of an image: uint8 [3, S, S], boxes float32 [M, 4] in its pixels, labels int64 [M], padding last.
+
+    image uint8 [3, S, S], boxes [M, 4] and labels [M] (-1 for padding) as in DetectionData. Which crop it is follows
+    from the view's number and image_id alone. pixels: False returns the image as it came, where only the objects are
+    wanted.
+    """
+    size = image.shape[-1]
+    boxes, labels = boxes.copy(), labels.copy()
+    if view >= 2:
+        rng = np.random.default_rng([view - 1, image_id])
+        side = rng.uniform(*SIDES) * size
+        x, y = rng.uniform(0, size - side, 2)
+        if pixels:
+            picture = Image.fromarray(image.transpose(1, 2, 0))
+            enlarged = picture.resize((size, size), Image.Resampling.BILINEAR, box=(x, y, x + side, y + side))
+            image = np.asarray(enlarged).transpose(2, 0, 1)
+        boxes, labels = _cropped(boxes, labels, np.array([x, y, x, y], np.float32), side, size)
+    if view % 2:
+        image = image[:, :, ::-1] if pixels else image
+        left = np.where(labels >= 0, size - boxes[:, 2], 0)
+        boxes[:, 2] = np.where(labels >= 0, size - boxes[:, 0], 0)
+        boxes[:, 0] = left
+    return np.ascontiguousarray(image) if pixels else image, boxes, labels
+
+
+def _cropped(
+    boxes: np.ndarray, labels: np.ndarray, origin: np.ndarray, side: float, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The objects that a crop shows, clipped to it and in the frame's pixels."""
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    shown = np.clip(boxes - origin, 0, side)
+    visible = (shown[:, 2] - shown[:, 0]) * (shown[:, 3] - shown[:, 1])
+    kept = (labels >= 0) & (visible > 0) & (visible >= LEAST_VISIBLE * np.maximum(area, 1e-6))
+    new_boxes, new_labels = np.zeros_like(boxes), np.full_like(labels, -1)
+    new_boxes[: kept.sum()] = (shown[kept] * (size / side)).astype(np.float32)
+    new_labels[: kept.sum()] = labels[kept]
+    return new_boxes, new_labels

@@ -1,0 +1,197 @@
+"""What the comparison on rare events says: means with intervals, paired differences, sentences about them.
+
+Intervals are Student's t at 95 % over seeds. A seed is another split and another initialisation of the *same*
+data set, so they cover the luck of these two and not that of having collected other data.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t
+
+from focalrepro.rare.data import count_of, rate_name
+from focalrepro.rare.models import CE, METHODS, TREES
+
+METRICS = {  # name, whether more is better, and the name in a terminal
+    "ap": ("average precision", True, "AP (95 % interval)"),
+    "recall_at_1fpr": ("recall at 1 % false positives", True, "recall at 1 % FPR"),
+    "ece": ("calibration error", False, "ECE"),
+    "log_loss": ("log loss", False, "log loss"),
+    "f1": ("F1 of the decisions", True, "F1"),
+    "precision": ("precision of the decisions", True, "precision"),
+    "recall": ("recall of the decisions", True, "recall"),
+}
+BETTER, WORSE, NO_DIFFERENCE = "clearly better", "clearly worse", "no clear difference"
+ONE_SEED = "one seed, no interval"
+MARKS = {BETTER: "\u00a0▲", WORSE: "\u00a0▼"}  # in `compact`, kept beside their number
+KEYS = ["dataset", "rate", "method"]
+DIFFERENCE = [*KEYS, "reference", "metric", "difference", "low", "high", "verdict", "same", "paired"]
+FOCAL = [m.name for m in (*METHODS, *TREES) if m.gamma > 0]
+
+
+def t_interval(values: Sequence[float], level: float = 0.95, shared: float = 0.0) -> tuple[float, ...]:
+    """Mean and t interval of values, [n]; NaN are left out, and below two values there is no interval.
+
+    shared: what the mean's variance has beyond s²/n, in units of s²; 0 for independent values.
+    """
+    kept = pd.Series(values, dtype=float).dropna()
+    if len(kept) < 2:
+        return float(kept.mean()), float("nan"), float("nan")
+    half = t.ppf((1 + level) / 2, len(kept) - 1) * kept.std() * (1 / len(kept) + shared) ** 0.5
+    return float(kept.mean()), float(kept.mean() - half), float(kept.mean() + half)
+
+
+def table(frame: pd.DataFrame, name: int = 0) -> pd.DataFrame:
+    """All metrics: "mean (low … high)" of average precision, means of the rest; `name` picks from METRICS."""
+    rows = []
+    for (data, rate, method), group in frame.groupby(KEYS, sort=False):
+        row = {"data": data, "rate": rate_name(rate)}
+        row |= {"positives trained on": group["train_positives"].iloc[0], "loss": method}
+        for metric, names in METRICS.items():
+            mean, low, high = t_interval(group[metric])
+            span = f" ({low:.3f} … {high:.3f})" if metric == "ap" and not np.isnan(low) else ""
+            row[names[name]] = _plain(mean) + span
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def printed(frame: pd.DataFrame) -> str:
+    """The table for a terminal: a block per data set and rate, with short names."""
+    blocks = table(frame, 2).groupby(["data", "rate", "positives trained on"], sort=False)
+    return "\n".join(
+        f"\n{data} at {rate}, {positives} positives to train on\n{rows.iloc[:, 3:].to_string(index=False)}"
+        for (data, rate, positives), rows in blocks
+    )
+
+
+def compact(frame: pd.DataFrame, metrics: Sequence[str] = ("ap", "f1")) -> pd.DataFrame:
+    """Means by data set and rate, a column for each metric and loss; MARKS where clearly unlike.
+
+    A method with cross entropy's very scores has no column of its own under a metric of these scores.
+    """
+    found = differences(frame, metrics)
+    marks = found.set_index([*KEYS, "metric"])["verdict"].map(MARKS).fillna("")
+    columns = {}
+    for metric in metrics:
+        means = frame.groupby(KEYS, sort=False)[metric].mean().unstack(sort=False)
+        same = found[found["metric"] == metric].groupby("method")["same"].all()
+        for method in means.columns.drop(same.index[same]):
+            cells = means[method].dropna()
+            texts = [_plain(mean) + marks.get((*at, method, metric), "") for at, mean in cells.items()]
+            columns[METRICS[metric][0], method.replace(" = ", "\u00a0=\u00a0")] = pd.Series(
+                texts, cells.index
+            )
+    shown = pd.DataFrame(columns).rename(index=rate_name, level=1)
+    return shown.rename_axis(index=["data", "rate"], columns=["", "loss"])
+
+
+def as_list(sentences: Sequence[str], none: str = "- in none of them") -> str:
+    """Sentences as a list in Markdown; `none` where there are none."""
+    return "\n".join(f"- {s}" for s in sentences) or none
+
+
+def _plain(value: float) -> str:
+    return "–" if pd.isna(value) else f"{value:.3f}"
+
+
+def differences(frame: pd.DataFrame, metrics: Sequence[str] = ("ap",), reference: str = "") -> pd.DataFrame:
+    """Paired differences to the reference, seed by seed: one row per data set, rate, method and metric.
+
+    reference: a method; by default each network's is cross entropy and that of trees their log loss. The
+    verdict is clearly better or clearly worse where the interval leaves out 0; which of them, the metric's
+    direction says. `paired` holds the seeds' differences. Errors: ValueError where the reference has no rows.
+    """
+    rows = []
+    for (dataset, rate), group in frame.groupby(["dataset", "rate"], sort=False):
+        by_method = dict(list(group.set_index("seed").groupby("method", sort=False)))
+        for method, ours in by_method.items():
+            base = reference or (TREES[0] if method.startswith("trees") else CE).name
+            if base not in by_method:
+                raise ValueError(f"{dataset} at {rate_name(rate)} has no rows of {base!r} to compare with")
+            for metric in metrics if method != base else ():
+                paired = ours[metric] - by_method[base][metric]
+                mean, low, high = t_interval(paired)
+                verdict = WORSE if (low > 0) != METRICS[metric][1] else BETTER
+                verdict = ONE_SEED if np.isnan(low) else NO_DIFFERENCE if low <= 0 <= high else verdict
+                # A moved threshold does not change scores: nothing to compare.
+                same = bool((paired.dropna() == 0).all())
+                row = (dataset, rate, method, base, metric, mean, low, high, verdict, same, paired.tolist())
+                rows.append(row)
+    return pd.DataFrame(rows, columns=DIFFERENCE)
+
+
+def _effect(mean: float, low: float, high: float) -> str:
+    if np.isnan(low):
+        return "undefined" if np.isnan(mean) else f"{mean:+.3f}"
+    return f"{mean:+.3f} ({low:+.3f} … {high:+.3f})"
+
+
+def verdicts(
+    frame: pd.DataFrame,
+    metrics: Sequence[str] = ("ap",),
+    reference: str = "",
+    only: str = "",
+    methods: Sequence[str] = (),
+) -> list[str]:
+    """A sentence per data set, rate, method and metric; `only` keeps one verdict, `methods` their rows.
+
+    A method with the reference's very scores, which a moved threshold has, is left out.
+    """
+    return [
+        f"{row.method} against {row.reference} at {rate_name(row.rate)} on {row.dataset}: "
+        f"{METRICS[row.metric][0]} {_effect(row.difference, row.low, row.high)}: {row.verdict}"
+        for row in differences(frame, metrics, reference).itertuples()
+        if not row.same and only in ("", row.verdict) and (not methods or row.method in methods)
+    ]
+
+
+def counts(frame: pd.DataFrame, metrics: Sequence[str] = ("ap", "recall_at_1fpr", "f1")) -> pd.DataFrame:
+    """How often each method is clearly better than its reference, clearly worse, or neither, by metric."""
+    found = differences(frame, metrics).query("not same")
+    rows = [
+        {"metric": METRICS[metric][0], "loss": method}
+        | {verdict: int((group["verdict"] == verdict).sum()) for verdict in (BETTER, WORSE, NO_DIFFERENCE)}
+        for metric in metrics
+        for method, group in found[found["metric"] == metric].groupby("method", sort=False)
+    ]
+    return pd.DataFrame(rows).set_index(["metric", "loss"])
+
+
+def caution(frame: pd.DataFrame) -> str:
+    """How to read the verdicts: what the intervals cover, and how many come out clear by luck alone."""
+    seeds = count_of(frame["seed"].nunique(), "paired seed")
+    return (
+        f"Intervals are t intervals at 95 % over {seeds}, each another split and another start on the same "
+        "data. Of comparisons without any difference, one in twenty comes out clear by luck."
+    )
+
+
+def worth(frame: pd.DataFrame) -> list[str]:
+    """A line per data set and rate: is focal loss worth it there? Decided by average precision.
+
+    Of the model, network or trees, whose plain loss is the better one here: the best setting of focal loss
+    against that loss. Its interval is at 95 % for as many settings as were tried (Bonferroni), and for seeds
+    that share rows: the mean's variance is s² (1/n + rows tested on / rows trained on). Source: Nadeau & Bengio,
+    "Inference for the Generalization Error", Machine Learning 52, 2003.
+    """
+    lines, every = [], differences(frame)
+    for (data, rate), found in every[every["method"].isin(FOCAL)].groupby(["dataset", "rate"], sort=False):
+        rows = frame[(frame["dataset"] == data) & (frame["rate"] == rate)]
+        trained, tested = (rows.filter(regex=f"^{part}_.*tives").iloc[0].sum() for part in ("train", "test"))
+        means = rows.groupby("method", sort=False)["ap"].mean()
+        base = means[found["reference"].unique()].idxmax()
+        found = found[found["reference"] == base]
+        spans = [t_interval(d, 1 - 0.05 / len(found), tested / trained) for d in found["paired"]]
+        mean, low, high = np.transpose(spans)
+        best = int(np.argmax(np.where((low > 0).any(), low, mean)))
+        said = "worth it" if low[best] > 0 else "not shown to be worth it"
+        said = "not worth it" if (high < 0).all() else said
+        lines.append(
+            f"{data} at {rate_name(rate)}: focal loss is {said}: the best of "
+            f"{count_of(len(found), 'setting')}, {found['method'].iloc[best]}, changes average precision by "
+            f"{_effect(*spans[best])} against {base} with {means[base]:.3f}; "
+            f"the highest of all is {means.idxmax()} with {means.max():.3f}"
+            + (f" ({ONE_SEED}: take --seeds 2 or more)" if np.isnan(low[best]) else "")
+        )
+    return lines

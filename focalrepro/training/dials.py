@@ -1,0 +1,52 @@
+"""What a loss reads besides logits and labels: its numbers, and the config for everything that is no number of it."""
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from focalrepro.config import RunConfig
+
+Number = float | Tensor
+
+
+@dataclass
+class Dials:
+    """The numbers of a loss, floats on a CPU and scalar tensors on a GPU, so that a captured step serves a whole sweep.
+
+    config: shapes and choices, which a captured step keeps. quality: IoU [B, A] of the predicted boxes with their
+    objects, made by a step for the losses that ask for it.
+    """
+
+    config: RunConfig
+    alpha: Number
+    gamma: Number
+    beta: Number
+    gamma_object: Number
+    epsilon: Number
+    quality: Tensor | None = None
+
+    @classmethod
+    def of(cls, config: RunConfig) -> "Dials":
+        """A config's numbers as floats; gamma_object is gamma's where it has none of its own."""
+        own = config.gamma if config.gamma_object < 0 else config.gamma_object
+        return cls(config, config.alpha, config.gamma, config.beta, own, config.epsilon)
+
+    def on(self, device: torch.device) -> "Dials":
+        """The same as scalar tensors on a device."""
+        numbers = {name: torch.tensor(float(getattr(self, name)), device=device) for name in NUMBERS}
+        return Dials(self.config, **numbers)
+
+    def set(self, config: RunConfig) -> None:
+        """Takes another config's numbers; tensors are filled in place, since a captured graph reads them."""
+        new = Dials.of(config)
+        self.config = config
+        for name in NUMBERS:
+            old, value = getattr(self, name), getattr(new, name)
+            if isinstance(old, Tensor):
+                old.fill_(value)
+            else:
+                setattr(self, name, value)
+
+
+NUMBERS = tuple(f.name for f in fields(Dials) if f.name not in ("config", "quality"))

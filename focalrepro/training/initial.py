@@ -1,0 +1,63 @@
+"""The model as a run begins with it: heads by the seed, the backbone's weights from where the config says.
+
+Finding weights may read a dataset, download or train, so no constructor does it: they are got here, once a process,
+and given to the model.
+"""
+
+import hashlib
+from functools import lru_cache
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from focalrepro.config import RunConfig
+from focalrepro.data import DetectionData, data_root, weights_path
+from focalrepro.detector.backbones import make_backbone
+from focalrepro.detector.frozen_features import principal_components, state_digest
+from focalrepro.detector.retinanet import RetinaNet
+from focalrepro.files import write_atomic
+from focalrepro.training.pretrain import pretrained_weights
+
+
+def initial_model(
+    config: RunConfig, data: DetectionData, kind: type[RetinaNet] = RetinaNet, progress: bool = False
+) -> RetinaNet:
+    """The untrained model of a config's seed, on the CPU; data: the training split. kind: RetinaNet or a descendant."""
+    torch.manual_seed(config.seed)
+    model = kind(config, len(data.categories))
+    state = backbone_weights(config.backbone, config.weights, data, progress)
+    if state is not None:
+        model.backbone.load_state_dict(state)
+    if model.reduce is not None:
+        model.reduce.load_state_dict(_components(config, model, data))
+    model.train()
+    return model
+
+
+@lru_cache(maxsize=2)
+def backbone_weights(
+    name: str, weights: str, data: DetectionData, progress: bool = False
+) -> dict[str, Tensor] | None:
+    """The state of a backbone as RunConfig.weights asks for it; None for "none".
+
+    "crops" is learned from the training split at the first call and kept beside the data (`pretrain`); "imagenet" is
+    the dataset's own file for resnet50v2 and torchvision's for the others; anything else is a path.
+    """
+    if weights == "none":
+        return None
+    if weights == "crops":
+        weights = str(pretrained_weights(name, data, progress))
+    elif weights == "imagenet" and name == "resnet50v2":
+        weights = str(weights_path(data.name, name))
+    return make_backbone(name, weights).state_dict()
+
+
+def _components(config: RunConfig, model: RetinaNet, data: DetectionData) -> dict[str, Tensor]:
+    """The projection of the frozen maps: computed once for a dataset and a backbone, and kept beside the data."""
+    key = f"{state_digest(model.backbone)} {data.pixels_digest} {model.used} {config.kept_channels:g}"
+    name = f"components-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
+    path = data_root() / "cache" / name
+    if not path.exists():
+        write_atomic(path, save(principal_components(model.eval(), data)))
+    return load_file(path)
