@@ -112,8 +112,8 @@ def run_missing(
 
 def prepare(jobs: list[Job], device: str) -> None:
     """What runs share and no two workers should do at once: pretrained weights, features of a frozen backbone."""
-    from focalrepro.detector.backbones import weights_of
     from focalrepro.detector.frozen_features import cached_features
+    from focalrepro.training.initial import initial_model
 
     hardware.keep_memory()
     fields = (
@@ -126,12 +126,17 @@ def prepare(jobs: list[Job], device: str) -> None:
         "weights",
         "frozen",
     )
-    shared = {tuple(getattr(job.config, f) for f in fields): job.config for job in jobs}
+    shared = {
+        tuple(getattr(job.config, f) for f in (*fields, "views", "kept_channels")): job.config for job in jobs
+    }
     for config in shared.values():
-        weights_of(config)
+        train_data, val_data = load_splits(config)
+        model = initial_model(config, train_data, progress=True)
         if config.frozen == "backbone":
-            for split in load_splits(config):
-                cached_features(config, split, hardware.pick_device(device))
+            where = hardware.pick_device(device)
+            for view in range(config.views):
+                cached_features(model, train_data, where, view)
+            cached_features(model, val_data, where)
 
 
 def _work(todo: Queue, news: Queue, folder: Path, device: str, parent: int) -> None:
