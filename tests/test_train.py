@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from focalrepro.config import RunConfig
-from focalrepro.cost import step_seconds
+from focalrepro.training.timing import step_seconds
 from focalrepro.data import load
 from focalrepro.detector.boxes import pairwise_iou
 from focalrepro.detector.matching import IGNORED
