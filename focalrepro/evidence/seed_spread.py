@@ -6,10 +6,10 @@ variances of the rows are taken as drawn from a scaled inverse χ² distribution
 own is drawn towards it as far as its seeds leave open.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from scipy.special import digamma, polygamma
 
 LEAST_AP = 1.0  # a row that finds nothing has the same AP whatever its seed
@@ -27,36 +27,38 @@ class SeedSpread:
     weight: float
     freedom: int
 
-    def of(self, seeds: list[float]) -> tuple[float, float]:
+    def of(self, seeds: Sequence[float]) -> tuple[float, float]:
         """Variance of one run of a row and its degrees of freedom, from the AP of the row's seeds."""
         own = float(np.var(seeds, ddof=1)) if len(seeds) > 1 else 0.0
         degrees = len(seeds) - 1
         return (self.weight * self.variance + degrees * own) / (self.weight + degrees), self.weight + degrees
 
 
-def pooled_sd(frames: list[pd.DataFrame]) -> tuple[float, int]:
-    """Standard deviation over seeds, pooled over rows, with its degrees of freedom (0: no row has two seeds)."""
-    rows = _repeated(frames)
-    freedom = int((rows["seeds"] - 1).sum())
+def pooled_sd(rows: Sequence[Sequence[float]]) -> tuple[float, int]:
+    """Standard deviation over seeds, pooled over rows, with its degrees of freedom (0: no row has two seeds).
+
+    rows: AP of each row's seeds.
+    """
+    rows = _repeated(rows)
+    freedom = sum(len(row) - 1 for row in rows)
     if not freedom:
         return float("nan"), 0
-    return float(np.sqrt(((rows["seeds"] - 1) * rows["sd"] ** 2).sum() / freedom)), freedom
+    return float(np.sqrt(sum((len(row) - 1) * np.var(row, ddof=1) for row in rows) / freedom)), freedom
 
 
-def _repeated(frames: list[pd.DataFrame]) -> pd.DataFrame:
-    """Each row with two seeds or more that finds something, once though several tables have it."""
-    rows = pd.concat(frames).dropna(subset=["sd"]).drop_duplicates("run_ids")
-    return rows[rows["AP"] >= LEAST_AP]
+def _repeated(rows: Sequence[Sequence[float]], least: float = LEAST_AP) -> list[Sequence[float]]:
+    """Each row with two seeds or more that finds something."""
+    return [row for row in rows if len(row) > 1 and abs(np.mean(row)) >= least]
 
 
-def fit(frames: list[pd.DataFrame]) -> SeedSpread:
-    """The spread of a profile's rows; frames: of `results.table`."""
-    rows = _repeated(frames)
-    rows = rows[rows["sd"] > 0]  # equal to the last digit: no spread to take the logarithm of
-    freedom = int((rows["seeds"] - 1).sum())
+def fit(rows: Sequence[Sequence[float]], least: float = LEAST_AP) -> SeedSpread:
+    """The spread of a study's rows, each once; rows: a number for each seed. least: rows of a lower mean are left out."""
+    rows = [row for row in _repeated(rows, least) if np.ptp(row)]  # equal to the last digit: no logarithm
+    variance = np.array([np.var(row, ddof=1) for row in rows])
+    degrees = np.array([len(row) - 1.0 for row in rows])
+    freedom = int(degrees.sum())
     if not freedom:
         return SeedSpread(float("nan"), 0.0, 0)
-    variance, degrees = rows["sd"].to_numpy() ** 2, (rows["seeds"] - 1).to_numpy(float)
     pooled = float((degrees * variance).sum() / freedom)
     if len(rows) < 3:
         return SeedSpread(pooled, float(freedom), freedom)
