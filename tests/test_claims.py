@@ -3,13 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+from focalrepro.claim_statistics import best_cross_entropy
+from focalrepro.claims import CLAIMS, QUESTIONS, judge_all, ledger
+from focalrepro.results import table
 from scipy import stats
 
 from focalrepro import evidence, seed_spread
-from focalrepro.claim_statistics import best_cross_entropy
-from focalrepro.claims import CLAIMS, QUESTIONS, judge_all, ledger
 from focalrepro.evidence import UNKNOWN_SEED_MARGIN, Evidence, holm
-from focalrepro.results import table
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.profiles import PROFILES
 

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from focalrepro.imbalance import measure
+from focalrepro.precision_recall import curves, median_class
 
 from focalrepro import demonstration, figures, figures_data, figures_loss, narrate, results
 from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData
 from focalrepro.evaluation.detections import Detections
-from focalrepro.imbalance import measure
-from focalrepro.precision_recall import curves, median_class
 from focalrepro.study.ablations import GRID_ALPHAS, GRID_GAMMAS, get_ablation
 from focalrepro.study.profiles import PROFILES, get_profile
 

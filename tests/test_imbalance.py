@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from focalrepro.imbalance import drowning, first_loss, measure, reach
 
 from focalrepro.config import RunConfig
-from focalrepro.imbalance import drowning, first_loss, measure, reach
 from focalrepro.training.loop import config_anchors
 
 CONFIG = RunConfig(

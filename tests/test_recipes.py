@@ -1,8 +1,8 @@
 """Two recipes compared, on made-up runs whose ranking is known."""
 
 import numpy as np
-
 from focalrepro.recipes import agreement, time_to_ap, time_to_ap_figure
+
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.profiles import PROFILES
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from focalrepro.config import RunConfig
-from focalrepro.training.timing import step_seconds
 from focalrepro.data import load
 from focalrepro.detector.boxes import pairwise_iou
 from focalrepro.detector.matching import IGNORED
@@ -22,6 +21,7 @@ from focalrepro.training.criteria import box_loss, dense_box_loss, get_loss, smo
 from focalrepro.training.dials import Dials
 from focalrepro.training.focal_sum import detection_focal_loss
 from focalrepro.training.loop import TrainData, batches, learning_rate, train
+from focalrepro.training.timing import step_seconds
 
 CPU = torch.device("cpu")
 SMALL = RunConfig(

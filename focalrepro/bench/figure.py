@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from focalrepro.bench.scaling import Curve
-from focalrepro.figures_style import BLUE, GREEN, GREY, LINES, ORANGE, PURPLE, styled
+from focalrepro.show.style import BLUE, GREEN, GREY, LINES, ORANGE, PURPLE, styled
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
 

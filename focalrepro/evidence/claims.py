@@ -241,7 +241,7 @@ QUESTIONS: dict[str, tuple[Claim, ...]] = {
               at("primary", "FL, γ = 2"), at("primary", "Sampling-Free")),
         Claim("ohem", "Focal loss (γ = 2, α = .25) beats the best of the paper's nine rows of OHEM.", "Table 1d",
               FL("1d"), best("1d", loss="ohem", normalizer="positives")),
-        *(Claim(f"rival-{slug}", f"{name} beats focal loss (γ = 2, α = .25), each at its own rate.", source,
+        *(Claim(f"rival-{slug}", f"{name[0].upper()}{name[1:]} beats focal loss (γ = 2, α = .25), each at its own rate.", source,
                 at("rivals", name), at("rivals", "FL, γ = 2")) for name, (slug, source) in SAYS_BETTER.items()),
         Claim("star", "FL* ties with focal loss, at both of the paper's settings.", "Table 3", statistic=of.star,
               needs=("3",)),

@@ -44,7 +44,9 @@ def _beyond(record: Record) -> np.ndarray | None:
 AP = Measure("AP", lambda r: r.AP, lambda r: r.bootstrap.AP)
 # Of two rows, the gap at .05 less twice the gap without a threshold: above 0 where most of the gap is the threshold's.
 THRESHOLD = Measure("AP", lambda r: 2 * r.AP - r.AP_at_05 if r.at_05 else None, _beyond, least=-np.inf)
-AGNOSTIC = Measure("class-agnostic AP", lambda r: r.agnostic and r.agnostic.AP, lambda r: r.bootstrap.AP, "AP")
+AGNOSTIC = Measure(
+    "class-agnostic AP", lambda r: r.agnostic and r.agnostic.AP, lambda r: r.bootstrap.AP, "AP"
+)
 BACKGROUND = Measure(
     "AP50 by TIDE's Bkg", lambda r: (r.tide or {}).get("Bkg"), lambda r: r.bootstrap.AP50, "AP50", -np.inf
 )
@@ -167,7 +169,9 @@ class Evidence:
         low, high = self._estimate(float(np.mean(values)), resampled, [values], AP).interval()
         return max(low, 0.0), high  # no AP is below 0, as a t interval does not know
 
-    def difference(self, a: Records, b: Records, measure: Measure = AP, scale: float = 1.0) -> Estimate | None:
+    def difference(
+        self, a: Records, b: Records, measure: Measure = AP, scale: float = 1.0
+    ) -> Estimate | None:
         """scale times the mean of a less that of b, over the seeds that both have.
 
         The images' share of its error comes from replicates paired by image, the seeds' share of each side from
@@ -196,7 +200,11 @@ class Evidence:
     ) -> Estimate:
         """The effect with the sum of its variances over images and seeds, and Satterthwaite's degrees of freedom."""
         images, n, spread = float(np.nanvar(resampled, ddof=1)), len(sides[0]), self.spread(measure)
-        about = {"measure": measure.name, "images_as": measure.borrowed, "borrowed": self.borrowed is not None}
+        about = {
+            "measure": measure.name,
+            "images_as": measure.borrowed,
+            "borrowed": self.borrowed is not None,
+        }
         if not spread.freedom:
             return Estimate(
                 effect, images**0.5, np.inf, n, UNKNOWN_SEED_MARGIN, **(about | {"borrowed": False})

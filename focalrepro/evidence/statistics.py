@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from focalrepro.evaluation import calibration
@@ -63,7 +64,7 @@ def more(found: Estimate) -> Verdict:
 def equal(found: Estimate) -> Verdict:
     """A claim that a difference is none: two one-sided tests at 5 % within ±MARGIN; refuted by the 95 % interval."""
     low, high = found.interval(1 - 2 * LEVEL)  # both tests hold where it lies within the margin
-    if -MARGIN < low and high < MARGIN:
+    if low > -MARGIN and high < MARGIN:
         verdict = "confirmed"
     else:
         verdict = "refuted" if found.low > MARGIN or found.high < -MARGIN else "undecided"
@@ -81,7 +82,8 @@ def best_on_tune(e: Evidence, ablation: str, names: Sequence[str]) -> tuple[Reco
     The rates' search (`lr`) decides; None where it is not done, or where the row has no run.
     """
     trials = {
-        name: [rows for label, rows in e.rows("lr").items() if label.startswith(f"{name}, rate")] for name in names
+        name: [rows for label, rows in e.rows("lr").items() if label.startswith(f"{name}, rate")]
+        for name in names
     }
     if not all(rows for search in trials.values() for rows in search):
         return None
@@ -133,12 +135,15 @@ def _share(
     e: Evidence, rows: Mapping[str, Records], word: str, share: float, remark: str, p: float | None = None,
     direction: float = 0.0,
 ) -> Verdict:  # fmt: skip
-    luck = " and of the seeds' luck" if e.spread().freedom else "; one seed, whose luck is not in it"
+    how = "resamples of the images and of the seeds' luck"
+    if not e.spread().freedom:
+        word, p, how = "undecided", None, "resamples of the images; one seed, whose luck is unknown"
+    if max(mean(r.AP for r in found) for found in rows.values()) < 1:
+        word, p, how = "undecided", None, "no row finds anything"
     seeds = min(map(len, rows.values()))
     return Verdict(
-        word, share, unit="of resamples", seeds=seeds, p=p, direction=direction, remark=remark,
-        how=f"resamples of the images{luck}",
-    )  # fmt: skip
+        word, share, unit="of resamples", seeds=seeds, p=p, direction=direction, remark=remark, how=how
+    )
 
 
 # ---- numbers of each run: Student's t over seeds
@@ -168,7 +173,9 @@ def reshaping(e: Evidence) -> Verdict | None:
 
     background, objects = added("background"), added("foreground")
     remark = f"background {background.mean():+.0f} points, objects {objects.mean():+.0f}"
-    return _over_seeds(background - 2 * objects, "points of the loss", remark, "background less twice objects")
+    return _over_seeds(
+        background - 2 * objects, "points of the loss", remark, "background less twice objects"
+    )
 
 
 def probabilities(r: Record, way: str) -> np.ndarray:
@@ -176,7 +183,9 @@ def probabilities(r: Record, way: str) -> np.ndarray:
     tune = r.scores.tune.model_dump()
     if way == "closed form":
         return calibration.closed_form(r.config.alpha, r.config.gamma)
-    return {"raw": calibration.raw, "temperature": calibration.tempered, "isotonic": calibration.isotonic}[way](tune)
+    return {"raw": calibration.raw, "temperature": calibration.tempered, "isotonic": calibration.isotonic}[
+        way
+    ](tune)
 
 
 def calibration_error(r: Record, way: str = "raw") -> float:
@@ -190,6 +199,15 @@ def calibration_error(r: Record, way: str = "raw") -> float:
     if not sum(r.scores.tune.right) and way != "closed form":
         return float("nan")
     return calibration.calibration_of(r.scores.test.model_dump(), probabilities(r, way)).error
+
+
+def reliability_bins(r: Record) -> pd.DataFrame:
+    """count, score and right (the share that is) of ten equal bins of raw score that have detections, test images."""
+    if r.scores:
+        histogram = r.scores.test.model_dump()
+        return pd.DataFrame(calibration.reliability(histogram, calibration.raw(histogram)))
+    kept = r.calibration and r.calibration.model_dump(include={"count", "score", "right"})
+    return pd.DataFrame(kept or {}).dropna()
 
 
 def matched(e: Evidence) -> tuple[Records, Records, float] | None:
@@ -221,7 +239,9 @@ def calibrated(way: str) -> Test:
         if gap < MATCHED:
             return verdict
         how = f"not comparable: their AP differs by {gap:.1f}, {MATCHED:g} or more"
-        return Verdict("undecided", verdict.value, unit=verdict.unit, seeds=verdict.seeds, remark=remark, how=how)
+        return Verdict(
+            "undecided", verdict.value, unit=verdict.unit, seeds=verdict.seeds, remark=remark, how=how
+        )
 
     return test
 
@@ -282,20 +302,26 @@ def rarity(e: Evidence) -> Verdict | None:
     if r is None or r.anchors is None:
         return None
     ratio = r.anchors.per_image / max(r.anchors.positive_per_image, 1e-9)
-    return Verdict("measured", ratio, unit="anchors for each assigned one", how="counted on the training images")
+    return Verdict(
+        "measured", ratio, unit="anchors for each assigned one", how="counted on the training images"
+    )
 
 
 def training_speed(e: Evidence) -> Verdict | None:
     """Steps of both losses timed in turn within each run; where no run did so, the speeds of whole runs."""
     found = cost.step_ratio(e.study)
     if found is None:
-        return _measured(cost.ratio(cost.speeds(e.study), cost.TRAINING), "× the images a second", "whole runs")
+        return _measured(
+            cost.ratio(cost.speeds(e.study), cost.TRAINING), "× the images a second", "whole runs"
+        )
     return _measured(found, "× the time of a step", "steps timed in turn within a run")
 
 
 def inference_speed(e: Evidence) -> Verdict | None:
     """One image alone, of the runs with γ > 0 over that of cross entropy's."""
-    return _measured(cost.ratio(cost.speeds(e.study), cost.INFERENCE), "× the time of an image", "seed by seed")
+    return _measured(
+        cost.ratio(cost.speeds(e.study), cost.INFERENCE), "× the time of an image", "seed by seed"
+    )
 
 
 def _measured(found: cost.Ratio | None, unit: str, how: str) -> Verdict | None:

@@ -201,7 +201,11 @@ def _run_row(r: Record, name: str, label: str, recipe: str) -> dict[str, Any]:
         **{"ablation": name, "row": label, "recipe": recipe, "status": r.status, "run_id": r.run_id},
         **{k: getattr(r.config, k) for k in (*_CONFIG, "steps", "batch_size", "lr")},
         **{metric: getattr(r.metrics, metric) for metric in METRICS},
-        **{"seconds": r.seconds.total, "images_per_second": r.images_per_second, "inference_ms": r.inference_ms},
+        **{
+            "seconds": r.seconds.total,
+            "images_per_second": r.images_per_second,
+            "inference_ms": r.inference_ms,
+        },
         **{"device": r.hardware.device, "hardware": r.hardware.name, "commit": r.hardware.commit},
         **{"AP_low": round(max(r.AP - half, 0.0), 4), "AP_high": round(r.AP + half, 4)},
         **{"AP_at_05": r.AP_at_05, "agnostic_AP": r.agnostic and r.agnostic.AP, "tune_AP": r.tune_AP},

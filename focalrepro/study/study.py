@@ -76,7 +76,9 @@ class Study:
         if not self.profile.whole:
             return []
         whole = Study(self.profile.name, records=_committed(self.profile.whole, ""))
-        mine = {r.run_id for name in self.profile.ablations for rows in whole.rows(name).values() for r in rows}
+        mine = {
+            r.run_id for name in self.profile.ablations for rows in whole.rows(name).values() for r in rows
+        }
         return [record for record in whole.records if record.run_id not in mine]
 
     def with_recipe(self, recipe: str) -> "Study":
@@ -172,16 +174,15 @@ class Study:
     ) -> dict[tuple[float, float], list[Record]]:
         """Records of the baseline at every (γ, α), trained where they are missing; by (γ, α), ordered by seed."""
         rows = tuple(
-            Row(f"γ = {g:g}, α = {a:g}", {"gamma": float(g), "alpha": float(a)}) for g in gammas for a in alphas
+            Row(f"γ = {g:g}, α = {a:g}", {"gamma": float(g), "alpha": float(a)})
+            for g in gammas
+            for a in alphas
         )
         asked = Ablation("cells", "a plane of γ and α", "", rows)
         configs = asked.configs(self.base, range(seeds), self.profile.rates)
         self._run([Planned(c, (("cells", label),)) for (label, _), c in configs.items()], "auto", 0)
         found = self._select(asked)
         return {(row.changes["gamma"], row.changes["alpha"]): found[row.label] for row in rows}
-
-
-
 
 
 def _same_data(found: list[Record], label: str) -> None:

@@ -16,9 +16,9 @@ from focalrepro.detector import boxes as box_ops
 from focalrepro.detector.anchors import anchor_shapes
 from focalrepro.detector.matching import IGNORED, match
 from focalrepro.evaluation.detections import Detections
-from focalrepro.figures_style import BLUE, DARK, GREY, LINES, ORANGE, SKY, shades, styled
-from focalrepro.imbalance import Imbalance
-from focalrepro.precision_recall import Curve
+from focalrepro.evaluation.precision_recall import Curve
+from focalrepro.evidence.anchor_statistics import Imbalance
+from focalrepro.show.style import BLUE, DARK, GREY, LINES, ORANGE, SKY, shades, styled
 from focalrepro.training.loop import config_anchors
 
 FREE = ("synthetic",)  # datasets whose pixels are the project's own

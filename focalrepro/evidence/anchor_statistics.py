@@ -1,4 +1,4 @@
-"""How rare objects are among anchors, measured on a dataset: the reason why focal loss exists."""
+"""How rare objects are among anchors, and which a set of anchors can learn at all (Table 1c), on a dataset."""
 
 import math
 from collections.abc import Sequence
@@ -11,8 +11,12 @@ import torch
 from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData
 from focalrepro.detector import boxes as box_ops
+from focalrepro.detector.anchors import anchor_shapes
 from focalrepro.detector.matching import BACKGROUND, IGNORED, match_dataset
+from focalrepro.evidence.difference import Evidence
+from focalrepro.evidence.tables import table
 from focalrepro.losses import focal_terms
+from focalrepro.study.ablations import get_ablation
 from focalrepro.training.loop import config_anchors
 
 
@@ -93,6 +97,45 @@ def reach(best_iou: np.ndarray, thresholds: Sequence[float] = (0.4, 0.5, 0.6, 0.
     share = [100 * m / max(len(best_iou), 1) for m in missed]
     index = pd.Index(thresholds, name="IoU at least")
     return pd.DataFrame({"objects without an anchor": missed, "share, %": share}, index=index)
+
+
+def best_iou(boxes: np.ndarray, config: RunConfig) -> np.ndarray:
+    """IoU of each box [O, 4], in the frame's pixels, with the config's best anchor: [O].
+
+    A level's anchors of one shape differ in their place only, and their overlap with a box shrinks with their
+    distance from it in x and in y. So the best of them is the one whose centre is nearest to the box's, and one
+    anchor a level and shape need be tried instead of all.
+    """
+    best = np.zeros(len(boxes))
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+    for level in config.levels:
+        stride = 2**level
+        cells = -(-config.image_size // stride)
+        center = (np.clip(middle // stride, 0, cells - 1) + 0.5)[:, None] * stride  # [O, 1, 2]
+        shapes = anchor_shapes(config.anchor_size * stride, config.anchor_scales, config.anchor_ratios)
+        shapes = shapes.double().numpy()  # [S, 2]
+        low = np.maximum(boxes[:, None, :2], center - shapes / 2)
+        high = np.minimum(boxes[:, None, 2:], center + shapes / 2)
+        overlap = (high - low).clip(min=0).prod(-1)  # [O, S]
+        union = area[:, None] + shapes.prod(-1) - overlap
+        best = np.maximum(best, (overlap / union).max(1))
+    return best
+
+
+def reach_of_rows(data: DetectionData, e: Evidence, name: str = "1c") -> pd.DataFrame:
+    """`tables.table` of an ablation of anchors with, per row: anchors an image, and the shares of the objects of
+    `data` whose best anchor has an IoU of .5 (`reach_50`) or .4 (`reach_40`) at least, in percent.
+    """
+    boxes = data.boxes[data.labels >= 0].astype(float)
+    frame = table(e, name)
+    for i, row in enumerate(get_ablation(name).rows_for(e.study.base)):
+        config = e.study.base.replace(**row.changes)
+        iou = best_iou(boxes, config)
+        frame.loc[i, "anchors"] = len(config_anchors(config).boxes)
+        frame.loc[i, "reach_50"] = 100 * float((iou >= 0.5).mean())
+        frame.loc[i, "reach_40"] = 100 * float((iou >= 0.4).mean())
+    return frame
 
 
 def drowning(

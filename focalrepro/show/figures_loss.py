@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from focalrepro.config import RunConfig
-from focalrepro.figures_style import BLUE, DARK, GREEN, LINES, ORANGE, PURPLE, shades, styled
 from focalrepro.losses import sigmoid_focal_loss
+from focalrepro.show.style import BLUE, DARK, GREEN, LINES, ORANGE, PURPLE, shades, styled
 from focalrepro.study import paper
 from focalrepro.training.criteria import LOSSES
 

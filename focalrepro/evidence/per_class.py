@@ -1,8 +1,7 @@
 """Does focal loss help the rare classes? AP of each class against how often it occurs in training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,16 +9,11 @@ from scipy import stats
 
 from focalrepro.config import RunConfig
 from focalrepro.data import DatasetError, DetectionData
+from focalrepro.evidence.difference import Records
 from focalrepro.runs import load_splits
 
-Records = Sequence[Mapping[str, Any]]
 RESAMPLES = 2000
 LEAST_CLASSES = 5  # with fewer, resampled classes say nothing about a trend
-NO_DATASET = (
-    "The profile's dataset is not prepared on this machine (`focalrepro data` does it), so the training objects of "
-    "each class cannot be counted."
-)
-EVEN = 1.5  # classes that differ in number by less are called equally frequent
 
 
 @dataclass(frozen=True)
@@ -60,26 +54,15 @@ def compare(one: Records, other: Records, objects: Mapping[str, int]) -> pd.Data
     Over the seeds that both have; least and most are the smallest and the largest gain of one seed. Classes
     without an object in validation have no AP and are left out.
     """
-    seeds = {r["config"]["seed"]: r["per_class"] for r in one}
-    pairs = [(seeds[r["config"]["seed"]], r["per_class"]) for r in other if r["config"]["seed"] in seeds]
+    seeds = {r.seed: r.per_class for r in one}
+    pairs = [(seeds[r.seed], r.per_class) for r in other if r.seed in seeds]
     rows = []
     for name, count in objects.items():
         both = [(a[name], b[name]) for a, b in pairs if a.get(name) is not None and b.get(name) is not None]
-        if not both:
-            continue
-        gains = [b - a for a, b in both]
-        rows.append(
-            {
-                "class": name,
-                "objects": count,
-                "one": float(np.mean([a for a, _ in both])),
-                "other": float(np.mean([b for _, b in both])),
-                "gain": float(np.mean(gains)),
-                "least": min(gains),
-                "most": max(gains),
-                "seeds": len(both),
-            }
-        )
+        if both:
+            gains = [b - a for a, b in both]
+            means = np.mean(both, axis=0)
+            rows.append((name, count, *means, np.mean(gains), min(gains), max(gains), len(both)))
     columns = ["class", "objects", "one", "other", "gain", "least", "most", "seeds"]
     return pd.DataFrame(rows, columns=columns).sort_values("objects", kind="stable").set_index("class")
 
@@ -99,23 +82,3 @@ def trend(frame: pd.DataFrame, resamples: int = RESAMPLES) -> Trend:
     values = (a * b).sum(1)[norm > 0] / norm[norm > 0]  # without those that drew one class only
     low, high = np.quantile(values, [0.025, 0.975])
     return Trend(float(stats.spearmanr(objects, gain).statistic), float(low), float(high), len(frame), spread)
-
-
-def said(found: Trend) -> str:
-    """The trend in words: what it is, and whether it can be told from none."""
-    if np.isnan(found.correlation):
-        return "There are too few classes with a gain to compare, so nothing can be said about a trend."
-    text = (
-        f"Over {found.classes} classes, Spearman's correlation of the gain with the number of training objects is "
-        f"**{found.correlation:+.2f}** ({found.low:+.2f} … {found.high:+.2f}, 95 %, bootstrap over classes). "
-    )
-    if found.spread < EVEN:
-        return text + (
-            f"The most frequent class has only {found.spread:.2f} times the objects of the least frequent one: "
-            "this dataset cannot answer the question."
-        )
-    if found.low > 0:
-        return text + "The gain is larger for frequent classes."
-    if found.high < 0:
-        return text + "The gain is larger for rare classes."
-    return text + "The interval holds 0: no trend can be claimed, in either direction."

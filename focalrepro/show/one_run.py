@@ -1,15 +1,20 @@
 """One training inside a notebook: a budget that suits a notebook, progress bars, and what came out of it."""
 
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
+import numpy as np
 from tqdm import tqdm
 
-from focalrepro import hardware, results
-from focalrepro.config import RunConfig, from_dict
-from focalrepro.narrate import interval_text
+from focalrepro import hardware
+from focalrepro.config import RunConfig
+from focalrepro.evaluation.detections import Detections
+from focalrepro.runs import run_with_model
+from focalrepro.show.tables import interval_text
 from focalrepro.study.profiles import get_profile
+from focalrepro.study.records import Record
+from focalrepro.study.study import Study
+from focalrepro.training.loop import TrainResult
 
 
 def short_config(profile: str, steps: int = 0) -> RunConfig:
@@ -31,38 +36,33 @@ def short_config(profile: str, steps: int = 0) -> RunConfig:
     return config.replace(**changes)
 
 
-def baseline_record(profile: str) -> Mapping[str, Any] | None:
-    """The kept record of the profile's baseline itself, if there is one."""
-    base = get_profile(profile).base
-    return next((r for r in results.records_or_committed(profile) if from_dict(r["config"]) == base), None)
+def train(config: RunConfig) -> tuple[Record, TrainResult, Detections]:
+    """One training with progress bars: its record, and what that leaves out, the model and its detections on val."""
+    values, result, found = run_with_model(config, report=progress_bars())
+    return Record.model_validate(values), result, found
 
 
-def verdict(record: Mapping[str, Any], profile: str) -> str:
+def verdict(record: Record, study: Study) -> str:
     """What one run in a notebook reached, and how that compares with the kept record of the baseline."""
-    low, high = record["AP_interval"]
-    steps, seconds = record["config"]["steps"], record["seconds"]["total"]
-    ap = record["metrics"]["AP"]
-    if record["status"] == "diverged":
-        lines = [f"The training **diverged** after {record['history']['step'][-1]} steps."]
+    steps, half = record.config.steps, 1.96 * float(np.nanstd(record.bootstrap.AP))
+    if record.diverged:
+        lines = [f"The training **diverged** after {record.history['step'][-1]:.0f} steps."]
     else:
+        between = interval_text(max(record.AP - half, 0.0), record.AP + half)
         lines = [
-            f"AP **{ap:.1f} %** ({interval_text(low, high)}) after {steps} steps; {seconds:.0f} seconds in all."
+            f"AP **{record.AP:.1f} %** ({between}) after {steps} steps; {record.seconds.total:.0f} seconds in all."
         ]
     if steps < 20:
         lines.append("So few steps only show that the path works.")
-    kept = baseline_record(profile)
+    kept = next((r for r in study.records if r.row == study.base and r.seed == 0), None)
     if kept is None:
-        lines.append(
-            f"There is no kept run of this baseline yet (`focalrepro run 1b --profile {profile}` makes it)."
-        )
-    elif kept["run_id"] == record["run_id"]:
-        lines.append(
-            f"The kept record of the same run, `{kept['run_id']}`, has AP {kept['metrics']['AP']:.1f}."
-        )
+        make = f"`focalrepro run 1b --profile {study.profile.name}`"
+        lines.append(f"There is no kept run of this baseline yet ({make} makes it).")
+    elif kept.run_id == record.run_id:
+        lines.append(f"The kept record of the same run, `{kept.run_id}`, has AP {kept.AP:.1f}.")
     else:
-        lines.append(
-            f"With its full {kept['config']['steps']} steps the baseline reaches {kept['metrics']['AP']:.1f}."
-        )
+        at = " (at a score of .05)" if kept.at_paper_threshold else ""
+        lines.append(f"With its full {kept.config.steps} steps the baseline reaches {kept.AP:.1f}{at}.")
     return " ".join(lines)
 
 

@@ -1,11 +1,10 @@
 """Figures of results: ablations beside the paper's numbers, the plane of two settings, training curves.
 
-They draw what `focalrepro.results` computed, and compute nothing. The other figures are in `figures_loss`
-(the loss alone) and `figures_data` (images, anchors, detections).
+They draw what `evidence.tables` computed, and compute nothing. The other figures are in `figures_loss`
+(the loss alone) and `figures_scenes` (images, anchors, detections).
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,16 +16,33 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
-from focalrepro.figures_style import BLUE, DARK, GREY, LINES, ORANGE, RED, shades, styled
-
-MARKERS = "osD^v<>PX*"
+from focalrepro.evidence.difference import Evidence, Records
+from focalrepro.evidence.tables import best_shares, table
+from focalrepro.evidence.tables import time_to_ap as times
+from focalrepro.show.figures_speed import speed_accuracy
+from focalrepro.show.style import (
+    BLUE,
+    DARK,
+    GREEN,
+    GREY,
+    LINES,
+    ORANGE,
+    PURPLE,
+    RED,
+    errors,
+    nothing,
+    shades,
+    styled,
+)
+from focalrepro.study.paper import TABLES
+from focalrepro.study.study import Study
 
 
 @styled
 def ablation(frame: pd.DataFrame, title: str) -> Figure:
     """AP of each row with its 95 % interval, and beside it the paper's AP on an axis of its own.
 
-    frame: of `results.table`. The best row of each side is filled, a diverged one is a cross, and a row
+    frame: of `tables.table`. The best row of each side is filled, a diverged one is a cross, and a row
     without runs says so.
     """
     has_paper = bool(frame["paper_AP"].notna().any())
@@ -51,9 +67,7 @@ def ablation(frame: pd.DataFrame, title: str) -> Figure:
 
 
 def _ours(axes: Axes, frame: pd.DataFrame, y: np.ndarray) -> None:
-    low, high = frame["AP"] - frame["low"], frame["high"] - frame["AP"]
-    errors = np.stack([low.clip(lower=0), high.clip(lower=0)])
-    axes.errorbar(frame["AP"], y, xerr=errors, fmt="none", ecolor=BLUE, elinewidth=1.4, capsize=3)
+    axes.errorbar(frame["AP"], y, xerr=errors(frame), fmt="none", ecolor=BLUE, elinewidth=1.4, capsize=3)
     diverged = (frame["diverged"] > 0).to_numpy()
     _dots(axes, frame["AP"].where(~diverged), y, BLUE)
     axes.plot(
@@ -102,8 +116,8 @@ def heatmap(
 ) -> Figure:
     """AP over the plane of two settings, with the ridge: the best y for each x, as dots on a line.
 
-    frame: of `results.table` for the ablation "grid" or "plane". The best cell is outlined, a diverged one says
-    so, one without runs is "–". shares: of `plane.best_shares`; then each cell says below its AP in how many
+    frame: of `tables.table` for the ablation "grid" or "plane". The best cell is outlined, a diverged one says
+    so, one without runs is "–". shares: of `tables.best_shares`; then each cell says below its AP in how many
     resamples it is its column's best. theirs: (x, y) of the paper's choice, drawn as rings. A column in which
     nothing is detected has no dot.
     """
@@ -176,17 +190,17 @@ def _ridge(axes: Axes, ap: pd.DataFrame, theirs: Sequence[tuple[float, float]]) 
 
 
 @styled
-def training_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], title: str = "") -> Figure:
+def training_curves(runs: Mapping[str, Records], title: str = "") -> Figure:
     """Classification and box loss against the step, one line per label: its first seed.
 
-    runs: records by label, as `results.select` gives them; labels without records are left out. The
+    runs: records by label, as `Evidence.rows` gives them; labels without records are left out. The
     classification losses of two labels are different functions, so compare their courses, not their heights.
     """
     figure, panels = plt.subplots(1, 2, figsize=(9.2, 3.8), sharex=True)
     shown = {label: found[0] for label, found in runs.items() if found}
     for i, ((label, record), colour) in enumerate(zip(shown.items(), shades(len(shown)), strict=False)):
-        history = record["history"]
-        text = label + (" (diverged)" if record["status"] == "diverged" else "")
+        history = record.history
+        text = label + (" (diverged)" if record.diverged else "")
         line = {"color": colour, "linestyle": LINES[i % len(LINES)], "label": text}
         marker = "o" if len(history["step"]) < 10 else None
         for axes, name in zip(panels, ("class_loss", "box_loss"), strict=True):
@@ -199,34 +213,91 @@ def training_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], title: str 
     if len(shown) > 1:
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
     for axes in panels if not shown else ():
-        axes.text(0.5, 0.5, "no runs yet", transform=axes.transAxes, ha="center", va="center", color=GREY)
-        axes.set(xticks=[], yticks=[])
+        nothing(axes)
     if title:
         figure.suptitle(title, fontsize=12)
     return figure
 
 
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
+MARKERS = "osD^"
+APART = 0.03  # of a factor of e; so that intervals at the same setting lie beside each other
+
+
 @styled
-def against_paper(frames: Mapping[str, pd.DataFrame]) -> Figure:
-    """Our AP against the paper's, one panel per table; two rankings that agree rise from left to right."""
-    with_paper = {name: f.dropna(subset=["AP", "paper_AP"]) for name, f in frames.items()}
-    with_paper = {name: f for name, f in with_paper.items() if len(f)}
-    across = min(2, max(len(with_paper), 1))
-    down = -(-max(len(with_paper), 1) // across)
-    figure, panels = plt.subplots(down, across, figsize=(4.9 * across, 5.6 * down), squeeze=False)
-    for axes in panels.flat[len(with_paper) :]:
-        axes.set_axis_off()
-    for axes, (name, frame) in zip(panels.flat, with_paper.items(), strict=False):
-        for i, (row, colour) in enumerate(zip(frame.itertuples(), shades(len(frame)), strict=True)):
-            error = [[max(row.AP - row.low, 0)], [max(row.high - row.AP, 0)]]
-            axes.errorbar(
-                row.paper_AP, row.AP, yerr=error, fmt=MARKERS[i % len(MARKERS)], color=colour, markersize=7,
-                capsize=3, elinewidth=1.2, label=row.row,
-            )  # fmt: skip
-        axes.set(xlabel="paper's AP, %", ylabel="AP here, %", title=f"Table {name}")
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
-    if not with_paper:
-        panels[0, 0].text(0.5, 0.5, "no runs yet", ha="center", va="center", color=GREY)
-        panels[0, 0].set(xticks=[], yticks=[])
-        panels[0, 0].set_axis_on()
+def sweep(frame: pd.DataFrame, x: str, label: str, title: str = "", ticks: bool = True) -> Figure:
+    """AP with its 95 % interval against the column x, which must be positive, on a log axis.
+
+    frame: of `tables.table` for an ablation whose row labels begin with the line's name and a comma ("CE, …").
+    A diverged run is a red cross at its AP of 0; settings without runs are left out, and are named below the axis
+    by the ticks, which stand at every setting of the ablation; without `ticks`, for an x that is measured
+    rather than set, they are the usual ones of a log axis.
+    """
+    figure, axes = plt.subplots(figsize=(6.4, 4.0))
+    names = frame["row"].str.split(",").str[0]
+    diverged = frame["diverged"] > 0
+    for i, name in enumerate(names.unique()):
+        rows = frame[(names == name) & frame["AP"].notna() & frame[x].notna()].sort_values(x)
+        at = rows[x].to_numpy(float) * np.exp(APART * (2 * i - names.nunique() + 1))
+        axes.errorbar(
+            at,
+            rows["AP"],
+            yerr=errors(rows),
+            color=COLOURS[i % len(COLOURS)],
+            linestyle=LINES[i % len(LINES)],
+            marker=MARKERS[i % len(MARKERS)],
+            markersize=6,
+            capsize=3,
+            elinewidth=1.2,
+            label=name,
+        )
+        crossed = diverged.loc[rows.index].to_numpy()
+        axes.plot(at[crossed], rows["AP"][crossed], "X", color=RED, markersize=11, linestyle="none", zorder=5)
+    if diverged.any():
+        axes.plot([], [], "X", color=RED, markersize=10, linestyle="none", label="diverged")
+    if ticks:
+        _axis(axes, frame[x].dropna().to_numpy(float))
+    else:
+        axes.set_xscale("log")
+    axes.set(xlabel=label, ylabel="AP, %", title=title)
+    if frame["AP"].isna().all():
+        nothing(axes)
+    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    axes.legend(loc="best")
     return figure
+
+
+def _axis(axes: Axes, values: np.ndarray) -> None:
+    """A log axis whose ticks are the settings themselves."""
+    axes.set_xscale("log")
+    axes.minorticks_off()
+    settings = np.unique(values)
+    if len(settings):
+        axes.set_xticks(settings, [f"{v:,.0f}" if v >= 10 else f"{v:g}" for v in settings])
+        axes.set_xlim(settings[0] / 1.4, settings[-1] * 1.4)
+
+
+PLANES = {"grid": ("gamma", "alpha"), "plane": ("gamma", "beta")}
+SWEEPS = {
+    "prior": ("prior", "π, the initial foreground probability (0.5: no prior)"),
+    "data": ("images", "training images"),
+    "budget": ("steps", "training steps, each schedule planned to its own end"),
+}
+
+
+def figure_of(e: Evidence, name: str, title: str = "") -> Figure:
+    """The figure of an ablation: planes as heat maps, sweeps as lines, speed as points, else rows with intervals."""
+    frame = table(e, name)
+    if name in PLANES:
+        x, y = PLANES[name]
+        theirs = [(r.fields["gamma"], r.fields["alpha"]) for r in TABLES["1b"]] if name == "grid" else []
+        return heatmap(frame, x, y, best_shares(e, name, x, y), theirs)
+    if name == "1e":
+        return speed_accuracy(frame, title)
+    return sweep(frame, *SWEEPS[name], title) if name in SWEEPS else ablation(frame, title)
+
+
+def time_to_ap(study: Study) -> Figure:
+    """AP against the seconds of a training that was planned for so long; a line for each recipe and loss."""
+    frame = times(study)
+    return sweep(frame, "seconds", "seconds of training, start-up excluded", "AP against time", ticks=False)

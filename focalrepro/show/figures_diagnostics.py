@@ -1,4 +1,6 @@
-"""Figures by class: AP against how often the class occurs in training, for two losses."""
+"""Figures of what runs keep besides AP: where their loss lies (Figure 4), how far to trust their scores, each class."""
+
+from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -7,9 +9,58 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from focalrepro.figures_labels import label_points
-from focalrepro.figures_style import BLUE, DARK, GREY, ORANGE, styled
-from focalrepro.per_class import Trend
+from focalrepro.evidence.difference import Records
+from focalrepro.evidence.per_class import Trend
+from focalrepro.evidence.statistics import calibration_error, reliability_bins
+from focalrepro.evidence.tables import mean
+from focalrepro.show.style import BLUE, DARK, GREY, LINES, ORANGE, label_points, nothing, shades, styled
+from focalrepro.study.records import Record
+
+
+@styled
+def loss_distribution(record: Record) -> Figure:
+    """The paper's Figure 4 from one run: share of the loss carried by the easiest share of the windows, per γ."""
+    figure, panels = plt.subplots(1, 2, figsize=(9.2, 3.9), sharey=True)
+    kept = record.loss_distribution
+    for axes, kind in zip(panels, ("foreground", "background"), strict=True):
+        curves = {k: v for k, v in kept[kind].items() if k != "windows"}
+        for i, ((gamma, values), colour) in enumerate(zip(curves.items(), shades(len(curves)), strict=True)):
+            axes.plot(
+                kept["shares"], values, color=colour, linestyle=LINES[i % len(LINES)], label=f"γ = {gamma}"
+            )
+        axes.set(xlabel=f"share of the {kind} windows, easiest first", xlim=(0, 1), ylim=(0, 1))
+        axes.set_title(f"{kind}: {kept[kind]['windows']:,} windows of {kept['images']} images")
+    panels[0].set_ylabel("cumulative share of the loss")
+    panels[0].legend(loc="upper left")
+    return figure
+
+
+@styled
+def reliability(rows: Mapping[str, Records]) -> Figure:
+    """Share of detections that are right (IoU .5) against their score, for the first seed of each row.
+
+    The error in the legend is the mean over the row's seeds.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.9))
+    shown = {label: bins for label, r in rows.items() if r and len(bins := reliability_bins(r[0]))}
+    left.plot([0, 1], [0, 1], color=DARK, linewidth=1, linestyle=":", label="perfect")
+    for i, ((label, bins), colour) in enumerate(zip(shown.items(), shades(len(shown)), strict=False)):
+        style = {"color": colour, "linestyle": LINES[i % len(LINES)], "marker": "o", "markersize": 4}
+        filled = bins[bins["count"] >= 20]  # a share of fewer detections is noise
+        error = mean(calibration_error(r) for r in rows[label])
+        left.plot(filled["score"], filled["right"], label=f"{label} (error {error:.3f})", **style)
+        right.plot(bins["score"], bins["count"], label=label, **style)
+    left.set(xlabel="score", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1))
+    left.set_title("Reliability of the scores")
+    left.legend(loc="upper left", bbox_to_anchor=(0, -0.16))
+    right.set(xlabel="score", ylabel="detections", xlim=(0, 1))
+    right.set_title("How many detections have that score")
+    if shown:
+        right.set_yscale("log")
+    else:
+        nothing(right)
+    return figure
+
 
 ALL_NAMED = 12  # classes; of more, only those of largest and smallest gain are named
 EXTREMES = 4
@@ -30,7 +81,7 @@ def by_frequency(frame: pd.DataFrame, found: Trend, one: str, other: str) -> Fig
     right.set(ylabel="difference in AP", title=f"{other} less {one}")
     if frame.empty:
         for axes in (left, right):
-            axes.text(0.5, 0.5, "nothing to show", transform=axes.transAxes, ha="center", color=GREY)
+            nothing(axes, "nothing to show")
         return figure
     x = frame["objects"].clip(lower=0.5)  # a class without training objects still has a place on the axis
     left.vlines(x, frame["one"], frame["other"], color=GREY, linewidth=1)

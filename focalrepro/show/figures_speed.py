@@ -1,6 +1,5 @@
-"""AP against the time of an image, as in the paper's Figure 2; and AP against the objects that anchors reach."""
+"""AP against the time of an image, as in the paper's Figure 2; and the objects that anchors reach."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -10,8 +9,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-from focalrepro.figures_labels import label_points
-from focalrepro.figures_style import BLUE, DARK, GREEN, GREY, LINES, ORANGE, PURPLE, shades, styled
+from focalrepro.show.style import (
+    BLUE,
+    DARK,
+    GREEN,
+    GREY,
+    LINES,
+    ORANGE,
+    PURPLE,
+    errors,
+    label_points,
+    nothing,
+    styled,
+)
 from focalrepro.study.paper import TABLES
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
@@ -22,7 +32,7 @@ MARKERS = "os^v"
 def speed_accuracy(frame: pd.DataFrame, title: str = "") -> Figure:
     """AP with its 95 % interval against milliseconds an image, a line per backbone; beside it Table 1e.
 
-    frame: of `results.table` for the ablation "1e". A point's text is the size of its images, the shorter side in
+    frame: of `tables.table` for the ablation "1e". A point's text is the size of its images, the shorter side in
     the paper; the two-stage detector is a dark diamond. Rows that have no time are counted below the axis. Times
     are on a log axis, so that equal steps are equal factors; the panels share no axis: data, resolution and
     machine differ.
@@ -53,8 +63,7 @@ def speed_accuracy(frame: pd.DataFrame, title: str = "") -> Figure:
         ]
         label_points(ours, *known[["inference_ms", "AP"]].to_numpy(float).T, list(known["text"]), colours)
     else:
-        ours.text(0.5, 0.5, "no runs yet", transform=ours.transAxes, ha="center", va="center", color=GREY)
-        ours.set(xticks=[], yticks=[])
+        nothing(ours)
     depths = (50, 101)
     for i, depth in enumerate(depths):
         rows = [r for r in TABLES["1e"] if r.fields["depth"] == depth]
@@ -92,49 +101,21 @@ def _line(axes: Axes, rows: pd.DataFrame, number: int, label: str) -> None:
 
 def _points(axes: Axes, rows: pd.DataFrame, **look: Any) -> None:
     """Points with intervals, where there are some."""
-    errors = None
-    if "low" in rows:
-        errors = [(rows["AP"] - rows["low"]).clip(lower=0), (rows["high"] - rows["AP"]).clip(lower=0)]
-    axes.errorbar(rows["inference_ms"], rows["AP"], yerr=errors, capsize=3, elinewidth=1.2, **look)
+    bars = errors(rows) if "low" in rows else None
+    axes.errorbar(rows["inference_ms"], rows["AP"], yerr=bars, capsize=3, elinewidth=1.2, **look)
 
 
 @styled
 def reach(frame: pd.DataFrame) -> Figure:
-    """The share of the objects that each set of anchors reaches, and AP against it, here and in the paper.
-
-    frame: of `reach.measure`. The lower panels share the horizontal axis and no vertical one.
-    """
-    figure, panels = plt.subplot_mosaic([["left", "left"], ["ours", "theirs"]], figsize=(8.6, 7.6))
-    left, ours, theirs = (panels[name] for name in ("left", "ours", "theirs"))
+    """The share of the objects that each set of anchors reaches; frame: of `anchor_statistics.reach_of_rows`."""
+    figure, axes = plt.subplots(figsize=(7.6, 3.6))
     y = np.arange(len(frame))
-    left.hlines(y, frame["reach_50"], frame["reach_40"], color=GREY, linewidth=1.4)
+    axes.hlines(y, frame["reach_50"], frame["reach_40"], color=GREY, linewidth=1.4)
     for column, iou, face in (("reach_50", ".5", BLUE), ("reach_40", ".4", "white")):
-        left.plot(frame[column], y, "o", color=BLUE, markerfacecolor=face, markersize=7, label=f"IoU ≥ {iou}")
-    left.set_yticks(y, frame["row"])
-    left.set_ylim(len(frame) - 0.4, -0.6)
-    left.grid(axis="y", visible=False)
-    left.set(xlabel="training objects with such an anchor, %", title="Objects reached")
-    left.legend(loc="best")
-    errors = [(frame["AP"] - frame["low"]).clip(lower=0), (frame["high"] - frame["AP"]).clip(lower=0)]
-    _against_reach(ours, frame, "AP", errors)
-    ours.set(title="AP here")
-    _against_reach(theirs, frame, "paper_AP", None)
-    theirs.set(title="AP in the paper (COCO minival)")
-    handles, labels = theirs.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+        axes.plot(frame[column], y, "o", color=BLUE, markerfacecolor=face, markersize=7, label=f"IoU ≥ {iou}")
+    axes.set_yticks(y, frame["row"])
+    axes.set_ylim(len(frame) - 0.4, -0.6)
+    axes.grid(axis="y", visible=False)
+    axes.set(xlabel="training objects with such an anchor, %", title="Objects reached")
+    axes.legend(loc="best")
     return figure
-
-
-def _against_reach(axes: Axes, frame: pd.DataFrame, column: str, errors: Sequence[pd.Series] | None) -> None:
-    for i, (row, colour) in enumerate(zip(frame.to_dict("records"), shades(len(frame)), strict=True)):
-        if np.isnan(row[column]):
-            continue
-        error = None if errors is None else [[e.iloc[i]] for e in errors]
-        axes.errorbar(
-            row["reach_50"], row[column], yerr=error, fmt="osD^v<>"[i % 7], color=colour, markersize=7,
-            capsize=3, elinewidth=1.2, label=row["row"],
-        )  # fmt: skip
-    if frame[column].isna().all():
-        axes.text(0.5, 0.5, "no runs yet", transform=axes.transAxes, ha="center", va="center", color=GREY)
-        axes.set(yticks=[])
-    axes.set(xlabel="objects reached at IoU ≥ .5 here, %", ylabel="AP, %")
