@@ -11,7 +11,7 @@ from focalrepro.evidence.difference import Estimate, Evidence
 from focalrepro.evidence.per_class import Trend
 from focalrepro.evidence.statistics import Verdict
 from focalrepro.evidence.tables import rank_correlation, table
-from focalrepro.show.tables import Md, bold, escape, interval_text, signed
+from focalrepro.show.tables import Md, bold, escape, interval_text, markdown, signed
 from focalrepro.study.ablations import ABLATIONS
 from focalrepro.study.paper import TABLES
 from focalrepro.study.records import Record, Store
@@ -83,6 +83,13 @@ def judging(study: Study, *names: str) -> Study:
     p = study.profile
     left = p.whole and not set(names or ABLATIONS) <= set(p.ablations)
     return type(study)(p.whole) if left else study
+
+
+def verdicts(study: Study, *names: str) -> Md:
+    """The claims that read one of these ablations (none: all), as on the page of the profile that judges them."""
+    judge = judging(study, *names)
+    text = markdown(ledger(Evidence(judge), *names)) or Md("No claim reads these ablations.")
+    return text if judge is study else Md(f"{text}\n\n(As judged for profile `{judge.profile.name}`.)")
 
 
 # ---- where runs are from

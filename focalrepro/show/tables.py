@@ -101,7 +101,7 @@ def of_page(frame: pd.DataFrame, at_paper: bool, timed: bool = False) -> Md:
     head = "AP at .05 (95 %)" if at_paper else "AP (95 %)"
     rows = []
     for cells, row in zip(comparison(frame, timed).to_dict("records"), frame.itertuples(), strict=True):
-        ap = bold(cells["AP"]) if row.AP == best else cells["AP"]
+        ap = bold(cells["AP"]) if best == row.AP else cells["AP"]
         missing = "missing" if not row.seeds else Md(f"{ap} ({row.low:.1f} … {row.high:.1f})")
         entry = {"row": row.row, head: Md(f"{missing} diverged") if row.diverged else missing}
         entry |= {k: v for k, v in cells.items() if k not in ("AP", "95 % interval", "note")}
