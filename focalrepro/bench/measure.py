@@ -150,12 +150,9 @@ def heaviest_kernels(what: str, call: Call, device: torch.device, count: int = 2
         for _ in range(calls):
             call()
     events = [e for e in record.key_averages() if e.device_type == kind and not e.is_user_annotation]
-    events.sort(key=lambda e: getattr(e, field), reverse=True)
-    rows = [
-        {"name": e.key, "seconds": getattr(e, field) / calls / 1e6, "times": e.count / calls}
-        for e in events[:count]
-    ]
-    return "kernels", {"what": what, "heaviest": rows}
+    rows = [(e.key, getattr(e, field) / calls / 1e6, e.count / calls) for e in events]
+    rows = sorted(rows, key=lambda row: -row[1])[:count]
+    return "kernels", {"what": what, "heaviest": [dict(name=n, seconds=s, times=t) for n, s, t in rows]}
 
 
 def curve(

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -98,9 +99,9 @@ def run_bench(device_name: str = "auto", trial: bool = False) -> int:
                 finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
                 write_json(path, {"finished": finished, "hardware": info, "limits": asdict(limits)} | lists)
                 print(line(found) if kind == "rows" else f"{kind} of {found['what']}", flush=True)
-        except (torch.OutOfMemoryError, EOFError) as error:
+        except (torch.OutOfMemoryError, BrokenExecutor) as error:
             left_out = 1
-            print(f"left out: {part.func.__name__}: {error or 'a process failed'}", flush=True)
+            print(f"left out: {part.func.__name__}: {error}", flush=True)
     if lists["curves"]:
         cost_curves(lists["curves"], machine).savefig(path.with_suffix(".png"), dpi=130, bbox_inches="tight")
     print(f"kept in {path}; read {write_page(folder)}")

@@ -4,9 +4,10 @@ import itertools
 import multiprocessing
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
 from functools import partial
-from multiprocessing.connection import Connection
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -70,14 +71,14 @@ def torchvision_twin(model: RetinaNet, config: RunConfig, classes: int) -> Torch
     return twin
 
 
-def training_split(config: RunConfig) -> DetectionData:
+def split(config: RunConfig) -> DetectionData:
     """What a config trains on."""
     return load(config.dataset, "train", config.image_size, limit=config.train_images, classes=config.classes)
 
 
 def our_step(config: RunConfig, device: torch.device) -> Call:
     """Our step on the next batch, warm; on a GPU it is captured, so that what follows are replays alone."""
-    step = new_step(config, training_split(config), device)
+    step = new_step(config, split(config), device)
     index, views = (t.to(device) for t in batches(len(step.source), config))
     turns = itertools.cycle(range(config.steps))
 
@@ -95,19 +96,20 @@ def their_step(config: RunConfig, device: torch.device) -> Call:
 
     Mixed precision on a GPU as in the reference script, fp32 on a CPU.
     """
-    data, size = training_split(config), config.batch_size
+    data, size = split(config), config.batch_size
     twin = torchvision_twin(initial_model(config, data), config, len(data.categories)).to(device).train()
     optimizer = make_optimizer(twin, config)
-    images = torch.from_numpy(data.images[: 8 * size].copy()).to(device)
-    boxes = [torch.from_numpy(b[k >= 0]).to(device) for b, k in zip(data.boxes, data.labels, strict=True)]
-    labels = [torch.from_numpy(k[k >= 0]).to(device) for k in data.labels]
+    images, boxes, labels = (
+        torch.from_numpy(x[: 8 * size].copy()).to(device) for x in (data.images, data.boxes, data.labels)
+    )
+    objects = (labels >= 0).sum(1).tolist()
     turns = itertools.count()
 
     def example(i: int, mirrored: int) -> tuple[Tensor, dict[str, Tensor]]:
-        image, box = images[i] / 255, boxes[i]
+        image, box, label = images[i] / 255, boxes[i, : objects[i]], labels[i, : objects[i]]
         if mirrored:
             image, box = image.flip(-1), flip(box, config.image_size)
-        return image, {"boxes": box, "labels": labels[i]}
+        return image, {"boxes": box, "labels": label}
 
     def call() -> None:
         turn = next(turns)
@@ -137,11 +139,10 @@ def training_flops(config: RunConfig, classes: int) -> float:
 def bench_step(config: RunConfig, device: torch.device, limits: Limits, sizes: Sizes) -> Iterator[Finding]:
     """Both in one process, in turn; with the share of the matmul peak that ours reaches, and its kernels."""
     calls, size = (our_step(config, device), their_step(config, device)), config.batch_size
-    a, b = in_turn(
-        sizes.repeats, *(lambda c=call: size / seconds(c, device, sizes.run_time) for call in calls)
-    )
-    flops = training_flops(config, len(training_split(config).categories))
-    what = f"training on {config.dataset}, {_words(config)}, bf16"
+    rates = (lambda c=call: size / seconds(c, device, sizes.run_time) for call in calls)
+    a, b = in_turn(sizes.repeats, *rates)
+    flops = training_flops(config, len(split(config).categories))
+    what = f"training on {config.dataset}, {config.backbone} at {config.image_size}², batch {size}, bf16"
     against = "torchvision's RetinaNet and loop, autocast, same layers and data in memory"
     share = a.median * flops / (limits.teraflops * 1e12)
     yield Row(what, against, "images/s", a, b, more_is_better=True, share=share, limit="matmul peak").kept()
@@ -155,7 +156,7 @@ def bench_cpu_runs(profile: str, config: RunConfig, sizes: Sizes) -> Iterator[Fi
     with all cores. Every side has processes of its own, since allocator and threads are settings of a process.
     """
     cores = hardware.cores()
-    new_step(config, training_split(config), CPU)  # what the runs share is made once, before there are many
+    new_step(config, split(config), CPU)  # what the runs share is made once, before there are many
     with (
         runs("ours", config, CPU, sizes, cores, threads=1) as ours,
         runs("theirs", config, CPU, sizes) as theirs,
@@ -184,60 +185,45 @@ def bench_two(config: RunConfig, device: torch.device, sizes: Sizes) -> Iterator
     torch.cuda.empty_cache()  # theirs is the memory; without a GPU it does nothing
     with runs("ours", config, device, sizes, 2) as two, runs("ours", config, device, sizes) as one:
         both, alone = in_turn(sizes.repeats, two, one)
-    what, against = f"2 runs at once, {_words(config)}", "one run at a time, with the whole machine"
+    what = f"2 runs at once, {config.backbone} at {config.image_size}², batch {config.batch_size}"
+    against = "one run at a time, with the whole machine"
     yield Row(what, against, "images/s", both, alone, more_is_better=True).kept()
-
-
-def _words(config: RunConfig) -> str:
-    return f"{config.backbone} at {config.image_size}², batch {config.batch_size}"
 
 
 @contextmanager
 def runs(
     side: str, config: RunConfig, device: torch.device, sizes: Sizes, count: int = 1, threads: int = 0
 ) -> Iterator[Callable[[], float]]:
-    """`count` warm processes of a side of STEPS; a call gives the images a second of all, at the same time.
+    """`count` warm processes of a side; a call gives the images a second of all, measured at the same time.
 
-    threads: of each; 0 leaves threads and allocator as they come. EOFError where a process fails.
+    threads: of each; 0 leaves threads and allocator as they come. What a process raises is raised.
     """
     spawn = multiprocessing.get_context("spawn")
-    pipes, started = [], []
-    try:
-        for _ in range(count):
-            near, far = spawn.Pipe()
-            started.append(spawn.Process(target=_serve, args=(far, side, config, device, sizes, threads)))
-            started[-1].start()
-            far.close()  # so that a process that fails ends what comes through the pipe
-            pipes.append(near)
+    with ExitStack() as stack:
+        pools = [stack.enter_context(ProcessPoolExecutor(1, spawn)) for _ in range(count)]
 
-        def rate() -> float:
-            for pipe in pipes:
-                pipe.send("measure")
-            return sum(pipe.recv() for pipe in pipes)
+        def of_all(task: Callable[..., float], *given: Any) -> float:
+            return sum([answer.result() for answer in [pool.submit(task, *given) for pool in pools]])
 
-        for pipe in pipes:
-            pipe.recv()  # warm
-        yield rate
-    finally:
-        for process in started:
-            process.kill()
-            process.join()
+        of_all(_begin, side, config, device, sizes, threads)
+        yield partial(of_all, _rate)
 
 
-def _serve(
-    pipe: Connection, side: str, config: RunConfig, device: torch.device, sizes: Sizes, threads: int
-) -> None:
-    """A process of `runs`: says that it is warm, then measures whenever it is asked."""
+def _begin(side: str, config: RunConfig, device: torch.device, sizes: Sizes, threads: int) -> float:
+    """In a process of `runs`: its step, kept for `_rate`."""
     if threads:
         hardware.keep_memory()
         torch.set_num_threads(threads)
-    step = STEPS[side](config, device)
-    pipe.send("warm")
-    while pipe.recv():
-        pipe.send(config.batch_size / seconds(step, device, sizes.run_time))
+    step = {"ours": our_step, "theirs": their_step}[side](config, device)
+    _kept.append(lambda: config.batch_size / seconds(step, device, sizes.run_time))
+    return _rate()
 
 
-STEPS = {"ours": our_step, "theirs": their_step}
+def _rate() -> float:
+    return _kept[0]()
+
+
+_kept: list[Callable[[], float]] = []
 
 
 def training_curves(config: RunConfig, device: torch.device, sizes: Sizes) -> Iterator[Finding]:

@@ -1,6 +1,7 @@
 """Each part of the bench on a small case: both sides compute the same, and what is said of them is so."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from focalrepro.bench.evaluation import made_up_case, pycocotools_ap, whole_eval
 from focalrepro.bench.measure import Limits, Row, Spread
 from focalrepro.bench.training import torchvision_twin, training_flops
 from focalrepro.config import RunConfig
+from focalrepro.data import DatasetError
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.evaluation.coco_ap import evaluate_coco
 from focalrepro.study.profiles import PROFILES
@@ -108,13 +110,28 @@ def test_processes_measure_whenever_they_are_asked(data_root):
         assert rate() > 0 and rate() > 0
 
 
-def test_a_process_that_fails_is_an_error(data_root, capfd):
+def test_what_a_process_raises_is_raised(data_root):
     with (
-        pytest.raises(EOFError),
-        training.runs("ours", SMOKE.replace(dataset="absent"), CPU, run.TRIAL),
+        pytest.raises(DatasetError, match="'absent'"),
+        training.runs("ours", SMOKE.replace(dataset="absent"), CPU, run.TRIAL, count=2),
     ):
         pass
-    assert "absent" in capfd.readouterr().err
+
+
+def test_a_part_that_is_too_large_is_left_out(data_root, tmp_path, monkeypatch, capsys):
+    """The parts after it are measured, and the command says that it is not whole."""
+
+    def too_large():
+        raise torch.OutOfMemoryError("37 GiB")
+
+    def small():
+        yield Row("small", "them", "s", Spread.of([1.0]), Spread.of([2.0])).kept()
+
+    monkeypatch.setitem(run.PARTS, "cpu", lambda *given: [partial(too_large), partial(small)])
+    monkeypatch.setattr(run, "data_root", lambda: tmp_path)
+    assert run.run_bench("cpu", trial=True) == 1
+    assert "| small |" in (tmp_path / "bench-trial" / "README.md").read_text()
+    assert "left out: too_large: 37 GiB" in capsys.readouterr().out
 
 
 def test_what_is_not_prepared_is_not_measured(data_root):
