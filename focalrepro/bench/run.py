@@ -23,15 +23,9 @@ from focalrepro.files import data_root, write_json
 from focalrepro.study.profiles import get_profile
 from focalrepro.study.records import results_root
 
-GPU_SIZES = Sizes(0.5, matrix=8_192, batches=(16, 32, 64, 128), sides=(128, 256, 512))
-TRIAL = Sizes(
-    *(0.01, 2, 64, (2, 500, 8), 1, 20, 10),
-    batches=(1, 2, 3),
-    sides=(64, 96, 128),
-    counts=(10, 20, 30),
-    profiles=("smoke",),
-    steps=(2,),
-)
+GPU_SIZES = Sizes(0.5, matrix=8_192, batches=(32, 64, 128), sides=(128, 256, 512))
+POINTS = (1, 2, 3), (64, 96, 128), (10, 20, 30)
+TRIAL = Sizes(0.01, 2, 64, (2, 500, 8), 1, 20, 10, *POINTS, profiles=("smoke",), steps=(2,))
 # Weights change no speed; some of the images are enough, since each is as fast as another.
 GPU_CHANGES = {"weights": "none", "train_images": 1_024, "steps": 500, "warmup": 1}
 EMBEDDED_ON_GPU = RunConfig(dataset=EMBEDDED, backbone="resnet50", weights="none", anchor_size=2.0)
@@ -82,7 +76,7 @@ def run_bench(device_name: str = "auto", trial: bool = False) -> int:
     device = hardware.pick_device(device_name)
     if EMBEDDED not in prepared():
         ensure(EMBEDDED)
-    sizes, info = TRIAL if trial else FULL[device.type], hardware.describe(device.type)
+    sizes, info = TRIAL if trial else FULL[device.type], hardware.describe(str(device))
     machine = info.get("gpu", f"{info['cpu']} {info['cores']} cores")
     folder = data_root() / "bench-trial" if trial else results_root("bench")
     path = folder / f"{re.sub('[^a-z0-9]+', '-', machine.lower()).strip('-')}.json"

@@ -52,6 +52,11 @@ def test_made_up_detections_have_an_ap_that_both_evaluators_agree_on():
     assert 1 < ap < 99 and ap == pytest.approx(pycocotools_ap(*case), abs=1e-9)
 
 
+def test_both_post_processings_find_the_same():
+    row = evaluation.postprocessing(CPU, replace(run.TRIAL, decoded=2))
+    assert row.note == "no score threshold; equal scores in 2 of 2 images" and row.ours.n == 2
+
+
 def test_ap_that_differs_ends_the_bench(monkeypatch):
     monkeypatch.setattr(evaluation, "pycocotools_ap", lambda *case: 1.0)
     with pytest.raises(RuntimeError, match=r"is not pycocotools' 1\.0"):
@@ -105,6 +110,7 @@ def test_both_steps_train(data_root):
         assert not any(torch.equal(a, b) for a, b in zip(before[-4:], after[-4:], strict=True))
 
 
+@pytest.mark.slow
 def test_processes_measure_whenever_they_are_asked(data_root):
     with training.runs("ours", SMOKE, CPU, run.TRIAL, count=2, threads=1) as rate:
         assert rate() > 0 and rate() > 0
@@ -141,6 +147,7 @@ def test_what_is_not_prepared_is_not_measured(data_root):
     assert run.gpu_config().dataset == "synthetic"
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_gpu_give_what_the_page_shows(data_root, monkeypatch):
     """On the CPU, with the network of the smoke profile: the parts take their device and are the same."""
     monkeypatch.setattr(run, "gpu_config", lambda: SMOKE)
