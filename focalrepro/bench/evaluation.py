@@ -1,4 +1,4 @@
-"""Evaluation: decoding and NMS against torchvision's post-processing, AP against pycocotools, the bootstrap."""
+"""Evaluation: decoding and NMS against torchvision, COCO's metrics against pycocotools, the bootstrap."""
 
 import contextlib
 import io
@@ -68,7 +68,7 @@ def bench_evaluation(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
 
 
 def postprocessing(device: torch.device, sizes: Sizes) -> Row:
-    """Top-k per level, decoding and NMS of one batch of outputs, with no score threshold, as AP is computed."""
+    """Top-k per level, decoding and NMS of a batch of outputs; no score threshold, as AP is computed."""
     count, grid = sizes.decoded, config_anchors(CONFIG)
     grid = AnchorGrid(grid.boxes.to(device), grid.per_level, grid.levels, grid.shapes)
     torch.manual_seed(0)
@@ -113,7 +113,7 @@ def bootstrap(case: Case, replicates: int) -> np.ndarray:
 
 
 def coco_metrics(sizes: Sizes) -> tuple[Row, Row]:
-    """COCO's metrics, and bootstrap replicates of AP against one evaluation for each; RuntimeError where AP differs.
+    """COCO's metrics, and replicates of AP against an evaluation for each; RuntimeError where AP differs.
 
     pycocotools is timed once, after one call to warm up: it takes most of a minute.
     """

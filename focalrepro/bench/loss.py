@@ -1,4 +1,4 @@
-"""The focal loss, forward and backward, against torchvision's on a COCO batch: images × anchors × classes in bf16."""
+"""The focal loss, forward and backward, against torchvision's on a batch of COCO's size in bf16."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -34,7 +34,7 @@ def ours(logits: Tensor, labels: Tensor) -> None:
 
 
 def theirs(logits: Tensor, labels: Tensor) -> None:
-    """As torchvision's RetinaNet does it: dense targets with a 1 for each object, ignored anchors left out."""
+    """As torchvision's RetinaNet does it: dense targets, 1 for each object; ignored anchors left out."""
     logits.grad = None
     kept, (image, anchor) = labels != IGNORED, (labels >= 0).nonzero(as_tuple=True)
     target = torch.zeros_like(logits, requires_grad=False)

@@ -1,4 +1,4 @@
-"""Timing by torch.utils.benchmark: two sides in turn, medians with their spread; what a machine can do at most."""
+"""Timing by torch.utils.benchmark: sides in turn, medians and spread; what a machine can do at most."""
 
 import statistics
 import timeit
@@ -21,9 +21,10 @@ Finding = tuple[str, dict[str, Any]]  # the record's list that it goes to, and w
 class Sizes:
     """How much a bench measures; little of it proves the path, and its numbers mean nothing.
 
-    run_time: seconds that a measurement lasts at least; repeats: of each. matrix: its side, for the limits. loss:
-    images, anchors, classes. decoded: images of a batch, and images in all, of the evaluation, with replicates. batches, sides (pixels) and counts
-    (validation images): points of the curves. profiles: trained on a CPU. steps: batches trained on a GPU.
+    run_time: seconds that a measurement lasts at least; repeats: of each. matrix: its side, for the limits.
+    loss: images, anchors, classes. decoded: images of a batch, and images in all, of the evaluation, and its
+    replicates. batches, sides (pixels) and counts (validation images): points of the curves. profiles: trained
+    on a CPU. steps: batches trained on a GPU.
     """
 
     run_time: float = 1.0
@@ -59,7 +60,7 @@ class Row:
     """One comparison. Both sides in `unit`; ratio says how many times better ours is.
 
     share: the share of this machine's limit that ours reaches, with the limit's name, where that makes sense.
-    like_for_like: ours with all cores in one run, as the other side has it, where it differs in no more than that.
+    like_for_like: ours with all cores in one run, as the other side has it.
     extrapolated: the other side is a multiple of one measurement.
     """
 
@@ -133,7 +134,7 @@ def in_turn(repeats: int, *measures: Callable[[], float]) -> list[Spread]:
 
 
 def measure_limits(device: torch.device, sizes: Sizes) -> Limits:
-    """The best of some repeats, since these are limits; what is copied has 64 bytes for a number of the matrix."""
+    """The best of some repeats, since these are limits; 64 bytes are copied for a number of the matrix."""
     a, b = torch.randn(2, sizes.matrix, sizes.matrix, device=device, dtype=torch.bfloat16)
     source, target = torch.empty(2, 64 * sizes.matrix**2, dtype=torch.uint8, device=device)
     product, copy = (
@@ -160,8 +161,8 @@ def curve(
 ) -> Finding:
     """Seconds of `what` at each x, whose value makes the call; one point after another.
 
-    exponent: the slope on log-log axes, 1 where cost grows in proportion; of the upper half, where fixed costs weigh
-    little.
+    exponent: the slope on log-log axes, 1 where cost grows in proportion; of the upper half, where fixed costs
+    weigh little.
     """
     y = [timed([make()], device, sizes)[0] for make in points.values()]
     x, half = list(points), len(points) // 2

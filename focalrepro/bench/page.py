@@ -26,7 +26,7 @@ def spread(s: dict[str, float]) -> str:
 
 
 def ratio(row: dict[str, Any]) -> str:
-    """The ratio in bold; one whose other side is a multiple of a single measurement has two digits at most."""
+    """The ratio in bold; one that is extrapolated from a single measurement has two digits at most."""
     if row["extrapolated"]:
         return f"**about {float(format(row['ratio'], '.2g')):,.0f}** (extrapolated from one)"
     return f"**{row['ratio']:.1f}**"

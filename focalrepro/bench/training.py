@@ -125,9 +125,9 @@ def their_step(config: RunConfig, device: torch.device) -> Call:
 
 
 def training_flops(config: RunConfig, classes: int) -> float:
-    """Floating-point operations of one image, forward and backward, as torch counts them; 2 for a multiply-add.
+    """Floating-point operations of one image, forward and backward, as torch counts them.
 
-    What is frozen has no backward. Counted on a small image and scaled.
+    2 for a multiply-add; what is frozen has no backward. Counted on a small image and scaled.
     """
     model = RetinaNet(config, classes).train()
     with FlopCounterMode(display=False) as counter:
@@ -152,8 +152,8 @@ def bench_step(config: RunConfig, device: torch.device, limits: Limits, sizes: S
 def bench_cpu_runs(profile: str, config: RunConfig, sizes: Sizes) -> Iterator[Finding]:
     """A profile as `focalrepro run` trains it on the CPU: one run on each core, its own allocator settings.
 
-    Against one process of torchvision's loop with all cores and the allocator as it comes, and against one of our own
-    with all cores. Every side has processes of its own, since allocator and threads are settings of a process.
+    Against one process of torchvision's loop with all cores and the allocator as it comes, and against one of
+    ours with all cores. Each side has its own processes, since they have the settings of allocator and threads.
     """
     cores = hardware.cores()
     new_step(config, split(config), CPU)  # what the runs share is made once, before there are many

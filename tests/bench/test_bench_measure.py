@@ -11,7 +11,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock in place of the CPU's: a list whose sum is the time, so that a call can take as long as it says."""
+    """A clock in place of the CPU's: a list whose sum is the time; a call takes as long as it says."""
     past = [0.0]
     monkeypatch.setitem(measure.CLOCKS, "cpu", lambda device: lambda: sum(past))
     return past

@@ -74,7 +74,7 @@ def test_a_whole_evaluation_is_its_parts_added():
 
 
 def test_the_twin_has_the_layers_and_anchors_of_the_model():
-    """In evaluation mode ours has its last convolutions in fp32 and so have theirs here: the outputs are equal."""
+    """In fp32 the outputs are equal, since the weights are."""
     torch.manual_seed(0)
     model = RetinaNet(SMOKE, 10).eval()
     twin = torchvision_twin(model, SMOKE, 10).eval()
@@ -90,7 +90,7 @@ def test_the_twin_has_the_layers_and_anchors_of_the_model():
 
 
 def test_operations_of_a_known_network():
-    """RetinaNet on ResNet-50 with 80 classes at 256² has 15.3 GMAC forward; training has twice that again at most."""
+    """RetinaNet, ResNet-50, 80 classes, 256²: 15.3 GMAC forward; backward twice that again at most."""
     config = RunConfig(weights="none", frozen="nothing")
     assert training_flops(config, 80) / 2e9 == pytest.approx(3 * 15.3, rel=0.03)
     assert training_flops(config.replace(frozen="stage1"), 80) < training_flops(config, 80)
