@@ -23,8 +23,8 @@ class Sizes:
 
     run_time: seconds that a measurement lasts at least; repeats: of each. matrix: its side, for the limits.
     loss: images, anchors, classes. decoded: images of a batch, and images in all, of the evaluation, and its
-    replicates. batches, sides (pixels) and counts (validation images): points of the curves. profiles: trained
-    on a CPU. steps: batches trained on a GPU.
+    replicates. batches, sides (pixels) and counts (validation images): points of the curves. profiles:
+    trained on a CPU. steps: batches trained on a GPU.
     """
 
     run_time: float = 1.0
@@ -161,8 +161,8 @@ def curve(
 ) -> Finding:
     """Seconds of `what` at each x, whose value makes the call; one point after another.
 
-    exponent: the slope on log-log axes, 1 where cost grows in proportion; of the upper half, where fixed costs
-    weigh little.
+    exponent: the slope on log-log axes, 1 where cost grows in proportion; of the upper half, where fixed
+    costs weigh little.
     """
     y = [timed([make()], device, sizes)[0] for make in points.values()]
     x, half = list(points), len(points) // 2

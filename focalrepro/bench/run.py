@@ -46,7 +46,7 @@ def on_cpu(device: torch.device, limits: Limits, sizes: Sizes) -> list[Part]:
 
 
 def gpu_config() -> RunConfig:
-    """What is trained on a GPU: coco256 where it is prepared, as its profile has it, else the embedded data."""
+    """What is trained on a GPU: the coco256 profile where its data is prepared, else the embedded data."""
     coco = get_profile("coco256").base
     return (coco if coco.dataset in prepared() else EMBEDDED_ON_GPU).replace(**GPU_CHANGES)
 
@@ -70,8 +70,8 @@ PARTS, FULL = {"cpu": on_cpu, "cuda": on_gpu}, {"cpu": Sizes(), "cuda": GPU_SIZE
 def run_bench(device_name: str = "auto", trial: bool = False) -> int:
     """Measures, says and keeps each finding as soon as it is there, writes the page; returns 0.
 
-    Returns 1 where a part was too large for the device, or a process of it was killed, and was left out. trial:
-    little of everything, kept beside the data.
+    Returns 1 where a part was left out: too large for the device, or a process of it was killed. trial: little
+    of everything, kept beside the data.
     """
     device = hardware.pick_device(device_name)
     if EMBEDDED not in prepared():

@@ -153,7 +153,7 @@ def bench_cpu_runs(profile: str, config: RunConfig, sizes: Sizes) -> Iterator[Fi
     """A profile as `focalrepro run` trains it on the CPU: one run on each core, its own allocator settings.
 
     Against one process of torchvision's loop with all cores and the allocator as it comes, and against one of
-    ours with all cores. Each side has its own processes, since they have the settings of allocator and threads.
+    ours with all cores. Each side has its own processes, which keep its allocator and threads.
     """
     cores = hardware.cores()
     new_step(config, split(config), CPU)  # what the runs share is made once, before there are many
