@@ -70,8 +70,8 @@ PARTS, FULL = {"cpu": on_cpu, "cuda": on_gpu}, {"cpu": Sizes(), "cuda": GPU_SIZE
 def run_bench(device_name: str = "auto", trial: bool = False) -> int:
     """Measures, says and keeps each finding as soon as it is there, writes the page; returns 0.
 
-    Returns 1 where a part was left out: too large for the device, or a process of it was killed. trial: little
-    of everything, kept beside the data.
+    Returns 1 where a part was left out: too large for the device, or a process of it was killed. trial:
+    little of everything, kept beside the data.
     """
     device = hardware.pick_device(device_name)
     if EMBEDDED not in prepared():
