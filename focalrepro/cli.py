@@ -182,12 +182,17 @@ def data(
     )
 
 
-def bench(device: Device = "auto") -> int:
+def bench(
+    device: Device = "auto",
+    trial: Annotated[
+        bool, arg(help="little of everything, kept beside the data: proves the path, measures nothing")
+    ] = False,
+) -> int:
     """Speed against torchvision's RetinaNet and losses and pycocotools, in one run; kept in results/bench/."""
     check_device(device)
     from focalrepro.bench.run import run_bench
 
-    return run_bench(device)
+    return run_bench(device, trial)
 
 
 def rare(

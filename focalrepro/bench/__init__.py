@@ -1,1 +1,1 @@
-"""`focalrepro bench`: speed against torchvision's own RetinaNet and losses and against pycocotools, in one run."""
+"""`focalrepro bench`: speed against torchvision's RetinaNet and losses and pycocotools, in one run."""

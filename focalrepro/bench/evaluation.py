@@ -1,7 +1,9 @@
-"""Evaluation: decoding and NMS against torchvision's post-processing, AP against pycocotools, the bootstrap."""
+"""Evaluation: decoding and NMS against torchvision, COCO's metrics against pycocotools, the bootstrap."""
 
 import contextlib
 import io
+from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -9,103 +11,90 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
-from focalrepro.bench.measure import Row, Spread, in_turn, seconds
-from focalrepro.bench.twin import torchvision_twin
+from focalrepro.bench.measure import Finding, Row, Sizes, Spread, curve, seconds, timed
+from focalrepro.bench.training import torchvision_twin
 from focalrepro.config import RunConfig
 from focalrepro.detector.anchors import AnchorGrid
-from focalrepro.evaluation.bootstrap import bootstrap_weights, weighted_ap
+from focalrepro.detector.retinanet import RetinaNet
+from focalrepro.evaluation.bootstrap import replicates_of
 from focalrepro.evaluation.coco_ap import evaluate_coco
 from focalrepro.evaluation.detect import select
 from focalrepro.evaluation.detections import Detections
 from focalrepro.evaluation.match_table import match_table
-from focalrepro.training.loop import config_anchors
+from focalrepro.training.batches import config_anchors
 
-IMAGES, BATCH, CLASSES, OBJECTS = 2_939, 16, 80, 9
+CLASSES, OBJECTS = 80, 9  # objects: of an image, on average as the subset of COCO has
 CONFIG = RunConfig(backbone="resnet18", weights="none", frozen="nothing")
+CPU = torch.device("cpu")
+Case = tuple[dict, np.ndarray, Detections]  # as `evaluate_coco` takes them
 
 
-def made_up_truth(images: int, seed: int = 0) -> dict:
-    """COCO-format ground truth with as many images, objects and classes as the subset of COCO has."""
-    rng = np.random.default_rng(seed)
-    annotations = []
-    for image in range(images):
-        for _ in range(rng.poisson(OBJECTS)):
-            width, height = rng.uniform(10, 200, 2)
-            x, y = rng.uniform(0, 640 - width), rng.uniform(0, 480 - height)
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image,
-                    "category_id": int(rng.integers(1, CLASSES + 1)),
-                    "bbox": [x, y, width, height],
-                    "area": width * height,
-                    "iscrowd": 0,
-                }
-            )
-    return {
+def made_up_case(images: int, per_image: int = 100) -> Case:
+    """COCO-format truth, and detections of every object, not quite in place, among random boxes."""
+    rng = np.random.default_rng(0)
+    owner = np.repeat(np.arange(images), rng.poisson(OBJECTS, images))
+    size = rng.uniform(10, 200, (len(owner), 2))
+    corner = rng.uniform(0, [640, 480] - size)
+    label = rng.integers(CLASSES, size=len(owner))
+    objects = zip(owner.tolist(), label.tolist(), corner.tolist(), size.tolist(), strict=True)
+    truth = {
         "info": {},
         "images": [{"id": i, "width": 640, "height": 480} for i in range(images)],
-        "annotations": annotations,
+        "annotations": [
+            {"id": i, "image_id": n, "category_id": k + 1, "bbox": c + s, "area": s[0] * s[1], "iscrowd": 0}
+            for i, (n, k, c, s) in enumerate(objects, start=1)
+        ],
         "categories": [{"id": k + 1, "name": str(k)} for k in range(CLASSES)],
     }
-
-
-def made_up_detections(truth: dict, per_image: int = 100, seed: int = 1) -> Detections:
-    """Every object found, not quite in place, among random boxes: 100 an image in all."""
-    rng = np.random.default_rng(seed)
-    rows: list[tuple] = []
-    for a in truth["annotations"]:
-        x, y, w, h = np.array(a["bbox"]) + rng.normal(0, 6, 4)
-        rows.append((a["image_id"], x, y, x + max(w, 1), y + max(h, 1), rng.beta(2, 3), a["category_id"] - 1))
-    counts = np.bincount([r[0] for r in rows], minlength=len(truth["images"]))
-    for image, count in enumerate(counts):
-        for _ in range(max(0, per_image - count)):
-            x, y, w, h = *rng.uniform(0, 400, 2), *rng.uniform(10, 200, 2)
-            rows.append((image, x, y, x + w, y + h, rng.beta(1, 5), rng.integers(CLASSES)))
-    table = np.array(rows)
-    return Detections(
-        table[:, 0].astype(np.int64),
-        table[:, 1:5].astype(np.float32),
-        table[:, 5].astype(np.float32),
-        table[:, 6].astype(np.int64),
+    other = np.repeat(np.arange(images), per_image - np.bincount(owner, minlength=images))
+    corner = np.concatenate([corner + rng.normal(0, 6, corner.shape), rng.uniform(0, 400, (len(other), 2))])
+    size = np.concatenate([size + rng.normal(0, 6, size.shape), rng.uniform(10, 200, (len(other), 2))])
+    detections = Detections(
+        np.concatenate([owner, other]),
+        np.concatenate([corner, corner + size.clip(1)], axis=1).astype(np.float32),
+        np.concatenate([rng.beta(2, 3, len(owner)), rng.beta(1, 5, len(other))]).astype(np.float32),
+        np.concatenate([label, rng.integers(CLASSES, size=len(other))]),
     )
+    return truth, np.arange(images), detections
 
 
-def made_up_outputs(device: torch.device) -> tuple[Tensor, Tensor, AnchorGrid]:
-    """Logits and offsets of a batch, with some hundreds of scores above the threshold in each image."""
-    grid = config_anchors(CONFIG)
+def bench_evaluation(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
+    """The outputs of a batch on the device, AP and its bootstrap on the CPU, and an evaluation as a whole."""
+    found = postprocessing(device, sizes)
+    yield found.kept()
+    ap, replicates = coco_metrics(sizes)
+    for row in (ap, whole_evaluation(found, ap, sizes), replicates):
+        yield row.kept()
+
+
+def postprocessing(device: torch.device, sizes: Sizes) -> Row:
+    """Top-k per level, decoding and NMS of a batch of outputs; no score threshold, as AP is computed."""
+    count, grid = sizes.decoded, config_anchors(CONFIG)
     grid = AnchorGrid(grid.boxes.to(device), grid.per_level, grid.levels, grid.shapes)
     torch.manual_seed(0)
-    logits = torch.randn(BATCH, len(grid.boxes), CLASSES, device=device) * 0.9 - 6.5
-    return logits, torch.randn(BATCH, len(grid.boxes), 4, device=device) * 0.2, grid
-
-
-def bench_postprocessing(device: torch.device, repeats: int = 3) -> Row:
-    """Threshold, top-k per level, decoding and NMS of one batch of outputs."""
-    logits, offsets, grid = made_up_outputs(device)
-    twin = torchvision_twin(CONFIG, CLASSES)
-    sizes = [(CONFIG.image_size, CONFIG.image_size)] * BATCH
+    logits = torch.randn(count, len(grid.boxes), CLASSES, device=device) * 0.9 - 6.5
+    offsets = torch.randn(count, len(grid.boxes), 4, device=device) * 0.2
+    twin = torchvision_twin(RetinaNet(CONFIG, CLASSES), CONFIG, CLASSES)
 
     def ours() -> list[Tensor]:
-        return [select(logits[i], offsets[i], grid, CONFIG)[1] for i in range(BATCH)]
+        return [select(logits[i], offsets[i], grid, CONFIG)[1] for i in range(count)]
 
     def theirs() -> list[Tensor]:
-        outputs = {
-            "cls_logits": list(logits.split(grid.per_level, 1)),
-            "bbox_regression": list(offsets.split(grid.per_level, 1)),
-        }
-        anchors = [list(grid.boxes.split(grid.per_level))] * BATCH
-        return [d["scores"] for d in twin.postprocess_detections(outputs, anchors, sizes)]
+        by_level = [list(x.split(grid.per_level, 1)) for x in (logits, offsets)]
+        outputs = dict(zip(("cls_logits", "bbox_regression"), by_level, strict=True))
+        anchors = [list(grid.boxes.split(grid.per_level))] * count
+        found = twin.postprocess_detections(outputs, anchors, [(CONFIG.image_size,) * 2] * count)
+        return [each["scores"] for each in found]
 
-    for mine, other in zip(ours(), theirs(), strict=True):
-        torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-6)
-    a, b = in_turn(ours, theirs, device, repeats)
-    return _row(
-        f"decoding and NMS of {BATCH} images", "torchvision's post-processing", a, b, 3.0, "equal scores"
-    )
+    pairs = zip(ours(), theirs(), strict=True)
+    equal = sum(len(a) == len(b) and torch.allclose(a, b, 1e-5, 1e-6) for a, b in pairs)
+    sides = timed((ours, theirs), device, sizes)
+    what = f"decoding and NMS of {count} images"
+    note = f"no score threshold; equal scores in {equal} of {count} images"
+    return Row(what, "torchvision's post-processing", "s", *sides, note=note)
 
 
-def pycocotools_ap(truth: dict, detections: Detections, ids: np.ndarray) -> float:
+def pycocotools_ap(truth: dict, ids: np.ndarray, detections: Detections) -> float:
     """AP in percent as pycocotools gives it, from the same detections."""
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
@@ -118,64 +107,48 @@ def pycocotools_ap(truth: dict, detections: Detections, ids: np.ndarray) -> floa
     return 100 * float(judged.stats[0])
 
 
-def bench_ap(repeats: int = 3) -> tuple[Row, Row]:
-    """COCO's AP of 2,939 images, and 1,000 bootstrap replicates of it against one evaluation for each.
+def bootstrap(case: Case, replicates: int) -> np.ndarray:
+    """AP of so many resamples of a case's images, from one match table."""
+    return replicates_of(match_table(*case), replicates)
 
-    pycocotools is timed once, between our repeats: it takes most of a minute.
+
+def coco_metrics(sizes: Sizes) -> tuple[Row, Row]:
+    """COCO's metrics, and replicates of AP against an evaluation for each; RuntimeError where AP differs.
+
+    pycocotools is timed once, after one call to warm up: it takes most of a minute.
     """
-    cpu = torch.device("cpu")
-    truth = made_up_truth(IMAGES)
-    detections, ids = made_up_detections(truth), np.arange(IMAGES)
-    result = {}
-
-    def ours() -> None:
-        result["ours"] = evaluate_coco(truth, ids, detections).metrics["AP"]
-
-    def theirs() -> None:
-        result["theirs"] = pycocotools_ap(truth, detections, ids)
-
-    times = [seconds(ours, cpu) for _ in range(repeats - 1)]
-    b = Spread.of([seconds(theirs, cpu)])
-    a = Spread.of([*times, seconds(ours, cpu)])
-    apart = abs(result["ours"] - result["theirs"])
-    if apart > 1e-9:
-        raise RuntimeError(f"AP {result['ours']} is not pycocotools' {result['theirs']}")
-    ap = _row(
-        f"COCO's metrics of {IMAGES:,} images, {len(detections):,} detections",
-        "pycocotools",
-        a,
-        b,
-        10.0,
-        f"AP apart by {apart:.0e}",
+    case, results = made_up_case(sizes.images), []
+    theirs = Spread.of([seconds(lambda: results.append(pycocotools_ap(*case)), CPU)])
+    calls = partial(evaluate_coco, *case), partial(bootstrap, case, sizes.replicates)
+    if not abs((ap := calls[0]().metrics["AP"]) - results[0]) < 1e-9:
+        raise RuntimeError(f"AP {ap} is not pycocotools' {results[0]}")
+    ours, boot = timed(calls, CPU, sizes)
+    each = Spread(*(sizes.replicates * getattr(theirs, s) for s in ("median", "low", "high")), theirs.n)
+    what = f"COCO's metrics of {sizes.images:,} images, {len(case[2]):,} detections"
+    replicates = f"{sizes.replicates:,} bootstrap replicates of AP"
+    against = f"a pycocotools evaluation for each ({sizes.replicates:,} × one measured)"
+    return (
+        Row(what, "pycocotools", "s", ours, theirs, note="same AP"),
+        Row(replicates, against, "s", boot, each, extrapolated=True),
     )
-    weights = bootstrap_weights(IMAGES, 1000)
-    times = [
-        seconds(lambda: weighted_ap(match_table(truth, ids, detections), weights), cpu)
-        for _ in range(repeats)
-    ]
-    each = Spread(b.median * 1000, b.low * 1000, b.high * 1000, b.n)
-    boot = _row(
-        "1,000 bootstrap replicates of AP",
-        "a pycocotools evaluation for each (1,000 × one measured)",
-        Spread.of(times),
-        each,
-        1000.0,
-        "",
-    )
-    return ap, boot
 
 
-def whole_evaluation(postprocessing: Row, ap: Row) -> Row:
+def whole_evaluation(found: Row, ap: Row, sizes: Sizes) -> Row:
     """Decoding, NMS and COCO's metrics of all images, from the two rows that measured the parts."""
-    batches = IMAGES / BATCH
-    sides = []
-    for one, other in ((postprocessing.ours, ap.ours), (postprocessing.theirs, ap.theirs)):
-        values = [batches * x + y for x, y in zip(*(vars(s).values() for s in (one, other)), strict=True)]
-        sides.append(Spread(*values[:3], min(one.n, other.n)))
-    what = f"evaluating {IMAGES:,} images: decoding, NMS and COCO's metrics"
-    note = f"the two rows before, added: {batches:.0f} batches of {BATCH} images"
-    return _row(what, "torchvision's post-processing and pycocotools", *sides, 10.0, note)
+    count = sizes.images / sizes.decoded
+    sides = [
+        Spread(*(count * getattr(a, s) + getattr(b, s) for s in ("median", "low", "high")), min(a.n, b.n))
+        for a, b in ((found.ours, ap.ours), (found.theirs, ap.theirs))
+    ]
+    what = f"evaluating {sizes.images:,} images: decoding, NMS and COCO's metrics"
+    note = f"the two rows before, added: {count:.0f} batches of {sizes.decoded} images"
+    return Row(what, "torchvision's post-processing and pycocotools", "s", *sides, note=note)
 
 
-def _row(what: str, against: str, a: Spread, b: Spread, goal: float, note: str) -> Row:
-    return Row(what, against, "s", a, b, False, goal, note)
+def evaluation_curves(sizes: Sizes) -> Iterator[Finding]:
+    """COCO's metrics, and bootstrap replicates of AP, against the number of validation images."""
+    cases, label = {n: made_up_case(n) for n in sizes.counts}, "validation images, 100 detections each"
+    metrics = {n: partial(partial, evaluate_coco, *case) for n, case in cases.items()}
+    replicates = {n: partial(partial, bootstrap, case, sizes.replicates) for n, case in cases.items()}
+    yield curve("COCO's metrics", label, metrics, CPU, sizes)
+    yield curve(f"{sizes.replicates:,} replicates of AP", label, replicates, CPU, sizes)

@@ -1,12 +1,44 @@
-"""Timing: the two sides in turn, medians with their spread, and the ratio of the medians."""
+"""Timing by torch.utils.benchmark: sides in turn, medians and spread; what a machine can do at most."""
 
 import statistics
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import timeit
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.benchmark import Timer
+
+Call = Callable[[], Any]
+Finding = tuple[str, dict[str, Any]]  # the record's list that it goes to, and what goes there
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much a bench measures; little of it proves the path, and its numbers mean nothing.
+
+    run_time: seconds that a measurement lasts at least; repeats: of each. matrix: its side, for the limits.
+    loss: images, anchors, classes. decoded: images of a batch, and images in all, of the evaluation, and its
+    replicates. batches, sides (pixels) and counts (validation images): points of the curves. profiles:
+    trained on a CPU. steps: batches trained on a GPU.
+    """
+
+    run_time: float = 1.0
+    repeats: int = 3
+    matrix: int = 2_048
+    loss: tuple[int, int, int] = (64, 12_276, 80)
+    decoded: int = 16
+    images: int = 2_939
+    replicates: int = 1_000
+    batches: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    sides: tuple[int, ...] = (64, 96, 128, 192, 256)
+    counts: tuple[int, ...] = (250, 500, 1000, 2000, 4000)
+    profiles: tuple[str, ...] = ("quick", "coco-cpu")
+    steps: tuple[int, ...] = (64, 128)
 
 
 @dataclass(frozen=True)
@@ -19,15 +51,17 @@ class Spread:
     n: int
 
     @classmethod
-    def of(cls, values: list[float]) -> "Spread":
+    def of(cls, values: Sequence[float]) -> "Spread":
         return cls(statistics.median(values), min(values), max(values), len(values))
 
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison. Both sides in `unit`; ratio says how many times better ours is; goal is what it aims at.
+    """One comparison. Both sides in `unit`; ratio says how many times better ours is.
 
     share: the share of this machine's limit that ours reaches, with the limit's name, where that makes sense.
+    like_for_like: ours with all cores in one run, as the other side has it.
+    extrapolated: the other side is a multiple of one measurement.
     """
 
     what: str
@@ -35,37 +69,103 @@ class Row:
     unit: str
     ours: Spread
     theirs: Spread
-    more_is_better: bool
-    goal: float
+    more_is_better: bool = False
     note: str = ""
     share: float | None = None
     limit: str = ""
+    like_for_like: Spread | None = None
+    extrapolated: bool = False
 
     @property
     def ratio(self) -> float:
         a, b = self.ours.median, self.theirs.median
         return a / b if self.more_is_better else b / a
 
-    def as_dict(self) -> dict[str, Any]:
-        values = {k: v for k, v in self.__dict__.items() if k not in ("ours", "theirs")}
-        return values | {"ours": vars(self.ours), "theirs": vars(self.theirs), "ratio": self.ratio}
+    def kept(self) -> Finding:
+        """As the record has it."""
+        return "rows", asdict(self) | {"ratio": self.ratio}
 
 
-def seconds(function: Callable[[], Any], device: torch.device) -> float:
-    """Wall seconds of one call, the device's work included."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    function()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
+@dataclass(frozen=True)
+class Limits:
+    """teraflops of a square bf16 product on random data; gigabytes a second of a copy, read and written."""
+
+    teraflops: float
+    gigabytes: float
 
 
-def in_turn(
-    ours: Callable[[], Any], theirs: Callable[[], Any], device: torch.device, repeats: int
-) -> tuple[Spread, Spread]:
-    """Seconds of both, measured A B A B … after one call of each to warm up."""
-    ours(), theirs()
-    pairs = [(seconds(ours, device), seconds(theirs, device)) for _ in range(repeats)]
-    return Spread.of([a for a, _ in pairs]), Spread.of([b for _, b in pairs])
+def event_clock(device: torch.device) -> Callable[[], float]:
+    """A GPU's own clock, in seconds: it shows when the work that was given before the look is done."""
+    stream = torch.cuda.current_stream(device)
+    start = stream.record_event(torch.cuda.Event(enable_timing=True))
+
+    def now() -> float:
+        event = stream.record_event(torch.cuda.Event(enable_timing=True))
+        event.synchronize()
+        return start.elapsed_time(event) / 1000
+
+    return now
+
+
+# By type of device: its clock; and what a profile records, what of that counts, and its own time in µs.
+CLOCKS = {"cpu": lambda device: timeit.default_timer, "cuda": event_clock}
+PROFILED = {
+    "cpu": ([ProfilerActivity.CPU], DeviceType.CPU, "self_cpu_time_total"),
+    "cuda": ([ProfilerActivity.CPU, ProfilerActivity.CUDA], DeviceType.CUDA, "self_device_time_total"),
+}
+
+
+def seconds(call: Call, device: torch.device, run_time: float = 0.0) -> float:
+    """Mean seconds of a call by the device's clock, over run_time at least, after one or more to warm up."""
+    clock, threads = CLOCKS[device.type](device), torch.get_num_threads()
+    timer = Timer("call()", globals={"call": call}, timer=clock, num_threads=threads)
+    return timer.blocked_autorange(min_run_time=run_time).mean
+
+
+def timed(calls: Sequence[Call], device: torch.device, sizes: Sizes) -> list[Spread]:
+    """Seconds of each call, measured in turn."""
+    return in_turn(sizes.repeats, *(partial(seconds, call, device, sizes.run_time) for call in calls))
+
+
+def in_turn(repeats: int, *measures: Callable[[], float]) -> list[Spread]:
+    """Of each the spread, measured A B A B …"""
+    turns = [[measure() for measure in measures] for _ in range(repeats)]
+    return [Spread.of(side) for side in zip(*turns, strict=True)]
+
+
+def measure_limits(device: torch.device, sizes: Sizes) -> Limits:
+    """The best of some repeats, since these are limits; 64 bytes are copied for a number of the matrix."""
+    a, b = torch.randn(2, sizes.matrix, sizes.matrix, device=device, dtype=torch.bfloat16)
+    source, target = torch.empty(2, 64 * sizes.matrix**2, dtype=torch.uint8, device=device)
+    product, copy = (
+        min(seconds(call, device, sizes.run_time / 5) for _ in range(5))
+        for call in (lambda: a @ b, lambda: target.copy_(source))
+    )
+    return Limits(2 * sizes.matrix**3 / product / 1e12, 2 * source.numel() / copy / 1e9)
+
+
+def heaviest_kernels(what: str, call: Call, device: torch.device, count: int = 25, calls: int = 5) -> Finding:
+    """The kernels (on a CPU: operators) that take most of a call: name, seconds and times in one call."""
+    activities, kind, field = PROFILED[device.type]
+    with profile(activities=activities) as record:  # waits for the device where it ends
+        for _ in range(calls):
+            call()
+    events = [e for e in record.key_averages() if e.device_type == kind and not e.is_user_annotation]
+    rows = [(e.key, getattr(e, field) / calls / 1e6, e.count / calls) for e in events]
+    rows = sorted(rows, key=lambda row: -row[1])[:count]
+    return "kernels", {"what": what, "heaviest": [dict(name=n, seconds=s, times=t) for n, s, t in rows]}
+
+
+def curve(
+    what: str, x_label: str, points: dict[float, Callable[[], Call]], device: torch.device, sizes: Sizes
+) -> Finding:
+    """Seconds of `what` at each x, whose value makes the call; one point after another.
+
+    exponent: the slope on log-log axes, 1 where cost grows in proportion; of the upper half, where fixed
+    costs weigh little.
+    """
+    y = [timed([make()], device, sizes)[0] for make in points.values()]
+    x, half = list(points), len(points) // 2
+    slope = np.polyfit(np.log(x[half:]), np.log([s.median for s in y[half:]]), 1)[0]
+    found = {"what": what, "x_label": x_label, "x": x, "exponent": float(slope)}
+    return "curves", found | {"y": [asdict(s) for s in y]}

@@ -1,92 +1,66 @@
-"""`results/bench/README.md`: every machine's record as a table, with its cost curves.
-
-Records are raw and stay as they were measured, so what an older one says too briefly is put in words here.
-"""
+"""`results/bench/README.md`: every machine's record as a table, with its cost curves and heaviest kernels."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
-from focalrepro.bench.training import cpu_training_note
+import matplotlib.pyplot as plt
+from jinja2 import Environment, StrictUndefined
+from matplotlib.figure import Figure
+
+from focalrepro.show.style import BLUE, GREEN, GREY, LINES, ORANGE, PURPLE, styled
 from focalrepro.files import write_atomic
-from focalrepro.study.profiles import PROFILES
 
-INTRODUCTION = """# Speed
+PAGE = Path(__file__).with_name("page.md.j2")
 
-Written by `focalrepro bench`: both sides of a row are measured in turn in one run. A number is the median of some
-measurements, with the least and the greatest in brackets; "once" is a single measurement. The ratio says how many
-times better this package is.
 
-The share of the limit is what the fastest program that this machine allows would take of our time. Its limits are
-measured in the same run: how fast it copies memory, and how fast it multiplies large matrices. The loss has to read
-the logits once and write their gradient once, so at 100 % of the copy bandwidth it could not be faster."""
+def number(value: float) -> str:
+    """Four digits, thousands by commas."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
-CPU_TRAINING = re.compile(r"training at profile (\S+), (\d+) CPU cores")
+
+def spread(s: dict[str, float]) -> str:
+    """A median with its least and greatest."""
+    median, low, high = (number(s[k]) for k in ("median", "low", "high"))
+    return f"{median} ({low} … {high})" if s["low"] < s["high"] else f"{median} (once)"
+
+
+def ratio(row: dict[str, Any]) -> str:
+    """The ratio in bold; one that is extrapolated from a single measurement has two digits at most."""
+    if row["extrapolated"]:
+        return f"**about {float(format(row['ratio'], '.2g')):,.0f}** (extrapolated from one)"
+    return f"**{row['ratio']:.1f}**"
 
 
 def write_page(folder: Path) -> Path:
     """Writes the page from all records in a folder; returns its path."""
-    parts = [INTRODUCTION]
-    for path in sorted(folder.glob("*.json")):
-        parts.append(_section(path, json.loads(path.read_text(encoding="utf-8"))))
+    records = {path: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+    jinja = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    jinja.filters |= {"number": number, "spread": spread, "ratio": ratio}
     page = folder / "README.md"
-    write_atomic(page, "\n\n".join(parts) + "\n")
+    write_atomic(
+        page, jinja.from_string(PAGE.read_text(encoding="utf-8")).render(records=records).strip() + "\n"
+    )
     return page
 
 
-def _section(path: Path, record: dict[str, Any]) -> str:
-    hardware, limits = record["hardware"], record["limits"]
-    machine = hardware.get("gpu", f"{hardware['cpu']}, {hardware['cores']} cores")
-    lines = [
-        f"## {machine}",
-        "",
-        f"Limits measured in the same run: {limits['teraflops']:.2f} TFLOP/s in bf16, copies at "
-        f"{limits['gigabytes']:.0f} GB/s. torch {hardware['torch']}, torchvision {hardware['torchvision']}, commit "
-        f"{hardware['commit']}, {record['finished']}. Record: [{path.name}]({path.name}).",
-        "",
-        "| what | unit | here | against | it | ratio | share of the limit | note |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in record["rows"]:
-        share = f"{row['share']:.0%} of the {row['limit']}" if row["share"] is not None else ""
-        cells = [row["what"], row["unit"], _spread(row["ours"]), row["against"], _spread(row["theirs"])]
-        cells += [_ratio(row), share, _note(row, record["rows"])]
-        lines.append("| " + " | ".join(cells) + " |")
-    figure = path.with_suffix(".png")
-    if figure.exists():
-        lines += ["", f"![Seconds against the work]({figure.name})"]
-    return "\n".join(lines)
-
-
-def _spread(s: dict[str, float]) -> str:
-    median, low, high = (_number(s[k]) for k in ("median", "low", "high"))
-    return f"{median} ({low} … {high})" if s["low"] < s["high"] else f"{median} (once)"
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
-
-
-def _ratio(row: dict[str, Any]) -> str:
-    """The ratio in bold; one whose other side is a multiple of a single measurement has two digits at most."""
-    if "× one measured" in row["against"]:
-        two_digits = float(f"{row['ratio']:.2g}")
-        return f"**about {two_digits:,.0f}** (extrapolated from one)"
-    return f"**{row['ratio']:.1f}**"
-
-
-def _note(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
-    """The row's note in words; for CPU training in full, with the ratio like for like where both were measured."""
-    if training := CPU_TRAINING.fullmatch(row["what"]):
-        profile, cores = training[1], int(training[2])
-        said = cpu_training_note(PROFILES[profile].base, cores) if profile in PROFILES else row["note"]
-        alone = [r for r in rows if r["what"] == f"{cores} runs at once, profile {profile}"]
-        if not alone:
-            return f"{said}; like for like is not measured"
-        a, b = alone[0]["theirs"]["median"], row["theirs"]["median"]
-        return (
-            f"{said}; like for like, one run of ours with all cores against it: {_number(a)} / {_number(b)} = "
-            f"**{a / b:.1f}**"
-        )
-    return re.sub(r"AP apart by 0e\+00", "same AP", row["note"])
+@styled
+def cost_curves(curves: list[dict[str, Any]], machine: str) -> Figure:
+    """Seconds against the work, a panel for each kind of work; a dotted line grows in proportion to it."""
+    labels = list(dict.fromkeys(c["x_label"] for c in curves))
+    figure, panels = plt.subplots(1, len(labels), figsize=(4.2 * len(labels), 3.8), squeeze=False)
+    for axes, label in zip(panels[0], labels, strict=True):
+        for curve, colour, line in zip(
+            (c for c in curves if c["x_label"] == label), (BLUE, ORANGE, GREEN, PURPLE), LINES, strict=False
+        ):
+            x, y = curve["x"], [s["median"] for s in curve["y"]]
+            error = [[abs(s["median"] - s[end]) for s in curve["y"]] for end in ("low", "high")]
+            style = {"color": colour, "linestyle": line, "marker": "o", "markersize": 4, "capsize": 3}
+            axes.errorbar(x, y, yerr=error, label=f"{curve['what']}: slope {curve['exponent']:.2f}", **style)
+            axes.plot(x, [y[-1] * at / x[-1] for at in x], ":", color=GREY, linewidth=1)
+        axes.set(xscale="log", yscale="log", xlabel=label, ylabel="seconds")
+        axes.minorticks_off()
+        axes.set_xticks(x, [f"{at:,.0f}" for at in x])
+        axes.legend(loc="upper left", fontsize=8)
+    figure.suptitle(f"{machine}; dotted: in proportion to the work", fontsize=11)
+    return figure

@@ -1,97 +1,109 @@
-"""The whole bench: rows that apply to this machine, a table, and a JSON in results/bench/."""
+"""The whole bench: what applies to this machine, a line for each row, a JSON and its page."""
 
 import re
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
 
 from focalrepro import hardware
-from focalrepro.bench.evaluation import bench_ap, bench_postprocessing, whole_evaluation
-from focalrepro.bench.figure import cost_curves
-from focalrepro.bench.limits import measure_limits
+from focalrepro.bench.evaluation import bench_evaluation, evaluation_curves
 from focalrepro.bench.loss import bench_loss
-from focalrepro.bench.measure import Row, Spread
-from focalrepro.bench.page import write_page
-from focalrepro.bench.scaling import evaluation_curves, training_curves
-from focalrepro.bench.training import bench_at_once, bench_cpu_training, bench_gpu_training
+from focalrepro.bench.measure import Finding, Limits, Sizes, measure_limits
+from focalrepro.bench.page import cost_curves, spread, write_page
+from focalrepro.bench.training import bench_cpu_runs, bench_step, bench_two, training_curves
 from focalrepro.config import RunConfig
 from focalrepro.data.prepare import EMBEDDED, ensure
 from focalrepro.data.registry import prepared
-from focalrepro.files import results_root, write_json
+from focalrepro.files import data_root, write_json
 from focalrepro.study.profiles import get_profile
+from focalrepro.study.records import results_root
 
-GPU_CONFIG = RunConfig(dataset=EMBEDDED, backbone="resnet50", weights="none", batch_size=64, anchor_size=2.0)
+GPU_SIZES = Sizes(0.5, matrix=8_192, batches=(32, 64, 128), sides=(128, 256, 512))
+POINTS = (1, 2, 3), (64, 96, 128), (10, 20, 30)
+TRIAL = Sizes(0.01, 2, 64, (2, 500, 8), 1, 20, 10, *POINTS, profiles=("smoke",), steps=(2,))
+# Weights change no speed; some of the images are enough, since each is as fast as another.
+GPU_CHANGES = {"weights": "none", "train_images": 1_024, "steps": 500, "warmup": 1}
+EMBEDDED_ON_GPU = RunConfig(dataset=EMBEDDED, backbone="resnet50", weights="none", anchor_size=2.0)
+Part = Callable[[], Iterator[Finding]]
 
 
-def run_bench(device_name: str = "auto") -> int:
-    """Measures, prints a line as each row is done, then the table; returns 0."""
+def on_cpu(device: torch.device, limits: Limits, sizes: Sizes) -> list[Part]:
+    """Profiles whose dataset is prepared are trained."""
+    bases = {name: get_profile(name).base for name in sizes.profiles}
+    trained = {name: base for name, base in bases.items() if base.dataset in prepared()}
+    return [
+        partial(bench_loss, device, limits, sizes),
+        partial(bench_evaluation, device, sizes),
+        *(partial(bench_cpu_runs, name, base, sizes) for name, base in trained.items()),
+        partial(evaluation_curves, sizes),
+        partial(training_curves, bases[sizes.profiles[0]].replace(weights="none"), device, sizes),
+    ]
+
+
+def gpu_config() -> RunConfig:
+    """What is trained on a GPU: the coco256 profile where its data is prepared, else the embedded data."""
+    coco = get_profile("coco256").base
+    return (coco if coco.dataset in prepared() else EMBEDDED_ON_GPU).replace(**GPU_CHANGES)
+
+
+def on_gpu(device: torch.device, limits: Limits, sizes: Sizes) -> list[Part]:
+    """What needs the GPU first, and what takes longest last."""
+    config = gpu_config()
+    by_batch = [config.replace(batch_size=n) for n in sizes.steps]
+    return [
+        *(partial(bench_step, c, device, limits, sizes) for c in by_batch),
+        partial(bench_loss, device, limits, sizes),
+        partial(bench_two, by_batch[0], device, sizes),
+        partial(training_curves, config, device, sizes),
+        partial(bench_evaluation, device, sizes),
+    ]
+
+
+PARTS, FULL = {"cpu": on_cpu, "cuda": on_gpu}, {"cpu": Sizes(), "cuda": GPU_SIZES}
+
+
+def run_bench(device_name: str = "auto", trial: bool = False) -> int:
+    """Measures, says and keeps each finding as soon as it is there, writes the page; returns 0.
+
+    Returns 1 where a part was left out: too large for the device, or a process of it was killed. trial:
+    little of everything, kept beside the data.
+    """
     device = hardware.pick_device(device_name)
-    ensure(EMBEDDED)
-    limits = measure_limits(device)
+    if EMBEDDED not in prepared():
+        ensure(EMBEDDED)
+    sizes, info = TRIAL if trial else FULL[device.type], hardware.describe(str(device))
+    machine = info.get("gpu", f"{info['cpu']} {info['cores']} cores")
+    folder = data_root() / "bench-trial" if trial else results_root("bench")
+    path = folder / f"{re.sub('[^a-z0-9]+', '-', machine.lower()).strip('-')}.json"
+    limits = measure_limits(device, sizes)
     print(
-        f"limits of {_machine(device)}: {limits.teraflops:.2f} TFLOP/s in bf16, copies at {limits.gigabytes:.0f} GB/s"
+        f"limits of {machine}: {limits.teraflops:.2f} TFLOP/s in bf16, copies at {limits.gigabytes:.0f} GB/s"
     )
-    path = results_root("bench") / f"{slug(_machine(device))}.json"
-    record: dict[str, Any] = {
-        "finished": "",
-        "hardware": hardware.describe(device.type),
-        "limits": vars(limits),
-        "rows": [],
-    }
-
-    def add(row: Row) -> None:
-        """Shows a row and keeps all that there are, so that an interrupted bench has lost only the current one."""
-        print(line(row), flush=True)
-        record["rows"].append(row.as_dict())
-        record["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        write_json(path, record)
-
-    add(bench_loss(device, limits))
-    postprocessing = bench_postprocessing(device)
-    add(postprocessing)
-    ap, bootstrap = bench_ap()
-    for row in (ap, whole_evaluation(postprocessing, ap), bootstrap):
-        add(row)
-    add(bench_cpu_training("quick"))
-    if "coco256" in prepared():
-        add(bench_cpu_training("coco-cpu"))
-    for row in bench_at_once(device, "coco256" if device.type == "cuda" else "quick"):
-        add(row)
-    if device.type == "cuda":
-        large = GPU_CONFIG.replace(image_size=800, batch_size=16)
-        add(bench_gpu_training(GPU_CONFIG, device, limits, repeats=3, steps=40))
-        add(bench_gpu_training(large, device, limits, repeats=2, steps=10))
-    curves = evaluation_curves() + training_curves(
-        GPU_CONFIG if device.type == "cuda" else get_profile("quick").base.replace(weights="none"), device
-    )
-    record["curves"] = [c.as_dict() for c in curves]
-    write_json(path, record)
-    figure = path.with_suffix(".png")
-    cost_curves(curves, _machine(device)).savefig(figure, dpi=130, bbox_inches="tight")
-    print(f"kept in {path}; read {write_page(path.parent)}")
-    return 0
+    lists: dict[str, list] = {"rows": [], "kernels": [], "curves": []}
+    left_out = 0
+    for part in PARTS[device.type](device, limits, sizes):
+        try:
+            for kind, found in part():
+                lists[kind].append(found)
+                finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+                write_json(path, {"finished": finished, "hardware": info, "limits": asdict(limits)} | lists)
+                print(line(found) if kind == "rows" else f"{kind} of {found['what']}", flush=True)
+        except (torch.OutOfMemoryError, BrokenExecutor) as error:
+            left_out = 1
+            print(f"left out: {part.func.__name__}: {error}", flush=True)
+    if lists["curves"]:
+        cost_curves(lists["curves"], machine).savefig(path.with_suffix(".png"), dpi=130, bbox_inches="tight")
+    print(f"kept in {path}; read {write_page(folder)}")
+    return left_out
 
 
-def line(row: Row) -> str:
-    """A row for a reader: both sides with their spread, the ratio, the goal, the share of the limit."""
-    share = f", {row.share:.0%} of the {row.limit}" if row.share is not None else ""
-    note = f"; {row.note}" if row.note else ""
-    return (
-        f"{row.what}\n    ours {_spread(row.ours)} {row.unit}{share}; {row.against}: {_spread(row.theirs)} "
-        f"{row.unit}\n    ratio {row.ratio:.1f} (goal {row.goal:g}){note}"
-    )
-
-
-def _spread(s: Spread) -> str:
-    return f"{s.median:.4g} [{s.low:.4g} … {s.high:.4g}, n {s.n}]"
-
-
-def _machine(device: torch.device) -> str:
-    info = hardware.describe(device.type)
-    return info.get("gpu", f"{info['cpu']} {info['cores']} cores")
-
-
-def slug(text: str) -> str:
-    """A name for a file: small letters, digits and dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+def line(row: dict[str, Any]) -> str:
+    """A row for a reader: both sides with their spread, the ratio, the share of the limit."""
+    share = "" if row["share"] is None else f", {row['share']:.0%} of the {row['limit']}"
+    theirs = f"{row['against']} {spread(row['theirs'])}"
+    return f"{row['what']}: {spread(row['ours'])} {row['unit']}{share}; {theirs}; ratio {row['ratio']:.1f}"

@@ -1,169 +1,236 @@
-"""Training, images a second: our engine against torchvision's RetinaNet in its own loop, on the same data."""
+"""Training, images a second: our step against torchvision's RetinaNet in its own loop, on the same data."""
 
-import json
-import os
-import subprocess
-import sys
-import tempfile
-from dataclasses import replace
-from pathlib import Path
+import itertools
+import multiprocessing
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models.detection import RetinaNet as TorchvisionRetinaNet
+from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from focalrepro import hardware
-from focalrepro.bench.limits import Limits
-from focalrepro.bench.measure import Row, Spread, seconds
-from focalrepro.bench.twin import TorchvisionLoop
+from focalrepro.bench import measure
+from focalrepro.bench.measure import Call, Finding, Limits, Row, Sizes, in_turn, seconds
 from focalrepro.config import RunConfig
-from focalrepro.data import load
+from focalrepro.data import DetectionData, load
+from focalrepro.detector.anchors import RATIOS
+from focalrepro.detector.backbones import IMAGENET_MEAN, IMAGENET_STD
+from focalrepro.detector.boxes import flip
 from focalrepro.detector.retinanet import RetinaNet
-from focalrepro.study.profiles import get_profile
-from focalrepro.training.loop import train
+from focalrepro.training.batches import batches
+from focalrepro.training.engines import new_step
+from focalrepro.training.initial import initial_model
+from focalrepro.training.loop import learning_rate
+from focalrepro.training.step import Step, make_optimizer
 
-
-def our_rate(config: RunConfig, device: torch.device, steps: int) -> float:
-    """Images a second of `train` over some steps, after a few to warm up."""
-    data = load(config.dataset, "train", config.image_size, limit=config.train_images, classes=config.classes)
-    short = config.replace(schedule="cosine", warmup=1)
-    train(short.replace(steps=3), data, device)
-    return train(short.replace(steps=steps), data, device).images_per_second
-
-
-def their_rate(config: RunConfig, device: torch.device, steps: int) -> float:
-    """The same of torchvision's loop."""
-    data = load(config.dataset, "train", config.image_size, limit=config.train_images, classes=config.classes)
-    loop = TorchvisionLoop(config, data, device)
-    loop.step()
-    return config.batch_size * steps / seconds(lambda: [loop.step() for _ in range(steps)], device)
-
-
-def bench_cpu_training(profile: str, repeats: int = 3, steps: int = 12, their_steps: int = 2) -> Row:
-    """A profile on the CPU as `focalrepro run` trains it: one run on each core, its own allocator settings.
-
-    Against one process of torchvision's loop with all cores and the allocator as it comes. Every measurement is
-    a process of its own, in turn, since allocator and threads are settings of a process.
-    """
-    cores = hardware.cores()
-    pairs = [
-        (sum(_processes("ours", profile, steps, cores)), _processes("theirs", profile, their_steps, 1)[0])
-        for _ in range(repeats)
-    ]
-    return rates(
-        f"training at profile {profile}, {cores} CPU cores",
-        "torchvision's RetinaNet and loop, same layers and data, default allocator",
-        pairs,
-        goal=3.0,
-        note=cpu_training_note(get_profile(profile).base, cores),
-    )
-
-
-def cpu_training_note(config: RunConfig, cores: int) -> str:
-    """What a reader of a CPU training row must know: its two sides differ in more than the code."""
-    said = [
-        f"ours: {cores} runs at once, one thread each, images of all of them, against one process of torchvision's "
-        "with all cores"
-    ]
-    if config.frozen == "backbone":
-        said.append(
-            "ours trains on cached features of the frozen backbone (made before the clock starts), torchvision's "
-            "loop runs the backbone in every step"
-        )
-    if config.precision == "bf16":
-        said.append(
-            "ours in bf16, torchvision's in fp32"
-        )  # `TorchvisionLoop.step` has autocast on a GPU only
-    return "; ".join(said)
-
-
-def rates(what: str, against: str, pairs: list[tuple[float, float]], goal: float, **more: Any) -> Row:
-    """A row of images a second from pairs of (ours, theirs); more: `Row`'s other fields."""
-    ours, theirs = (Spread.of(list(side)) for side in zip(*pairs, strict=True))
-    return Row(what, against, "images/s", ours, theirs, more_is_better=True, goal=goal, **more)
-
-
-def bench_at_once(device: torch.device, profile: str, repeats: int = 3, steps: int = 40) -> list[Row]:
-    """Several runs at the same time against one alone that has the whole machine, images a second in all.
-
-    On the CPU: a run on each core against one with a thread on each. On a GPU: two and four processes, each with
-    its own graph, against one.
-    """
-    side = "ours" if device.type == "cpu" else "ours-cuda"
-    rows = []
-    for count in (hardware.cores(),) if device.type == "cpu" else (2, 4):
-        alone = "ours-all-cores" if device.type == "cpu" else side
-        pairs = [
-            (sum(_processes(side, profile, steps, count)), _processes(alone, profile, steps, 1)[0])
-            for _ in range(repeats)
-        ]
-        what = f"{count} runs at once, profile {profile}"
-        rows.append(rates(what, "one run at a time, with the whole machine", pairs, goal=1.0))
-    return rows
-
-
-def _processes(side: str, profile: str, steps: int, count: int) -> list[float]:
-    """Images a second of each of `count` processes that run at the same time."""
-    command = [sys.executable, "-m", "focalrepro.bench.training", side, profile, str(steps)]
-    with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder) / str(i) for i in range(count)]
-        started = [
-            subprocess.Popen([*command, str(f)], stdout=subprocess.DEVNULL, env=dict(os.environ))
-            for f in files
-        ]
-        if any([process.wait() for process in started]):
-            raise RuntimeError(f"{' '.join(command)}: failed; its error is above")
-        return [json.loads(f.read_text()) for f in files]
-
-
+CPU = torch.device("cpu")
 COUNTED_AT = 128  # pixels; convolutions cost in proportion to them
+CURVE_BATCH = 8  # images, of the curve over their size
+
+
+class Pyramid(nn.Module):
+    """Our backbone and pyramid behind torchvision's interface: normalised images to named maps."""
+
+    def __init__(self, model: RetinaNet, channels: int) -> None:
+        super().__init__()
+        self.model, self.out_channels = model, channels
+
+    def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
+        maps = self.model.backbone(images)
+        pyramid = self.model.pyramid([maps[level] for level in self.model.used])
+        return OrderedDict((str(i), level) for i, level in enumerate(pyramid))
+
+
+def torchvision_twin(model: RetinaNet, config: RunConfig, classes: int) -> TorchvisionRetinaNet:
+    """A model's own layers; anchors, matching, targets, losses and post-processing are torchvision's."""
+    scales = [config.anchor_size * 2 ** (k / config.anchor_scales) for k in range(config.anchor_scales)]
+    sizes = tuple(tuple(2**level * scale for scale in scales) for level in config.levels)
+    twin = TorchvisionRetinaNet(
+        Pyramid(model, config.fpn_channels),
+        num_classes=classes,
+        anchor_generator=AnchorGenerator(sizes, (RATIOS[config.anchor_ratios],) * len(sizes)),
+        min_size=config.image_size,
+        max_size=config.image_size,
+        image_mean=list(IMAGENET_MEAN),
+        image_std=list(IMAGENET_STD),
+        score_thresh=config.score_threshold,
+        nms_thresh=config.nms,
+        topk_candidates=config.topk,
+        detections_per_img=config.max_detections,
+    )
+    theirs = twin.head.classification_head, twin.head.regression_head
+    theirs[0].conv, theirs[0].cls_logits = model.class_head.layers[:-1], model.class_head.layers[-1]
+    theirs[1].conv, theirs[1].bbox_reg = model.box_head.layers[:-1], model.box_head.layers[-1]
+    return twin
+
+
+def split(config: RunConfig) -> DetectionData:
+    """What a config trains on."""
+    return load(config.dataset, "train", config.image_size, limit=config.train_images, classes=config.classes)
+
+
+def our_step(config: RunConfig, device: torch.device) -> Call:
+    """Our step on the next batch, warm; on a GPU it is captured, so that what follows are replays alone."""
+    step = new_step(config, split(config), device)
+    index, views = (t.to(device) for t in batches(len(step.source), config))
+    turns = itertools.cycle(range(config.steps))
+
+    def call() -> None:
+        i = next(turns)
+        step(index[i], views[i], learning_rate(i, config))
+
+    for _ in range(Step.EAGER_STEPS + 1):
+        call()
+    return call
+
+
+def their_step(config: RunConfig, device: torch.device) -> Call:
+    """torchvision's reference loop on data in memory: a list of images and targets a step, losses summed.
+
+    Mixed precision on a GPU as in the reference script, fp32 on a CPU.
+    """
+    data, size = split(config), config.batch_size
+    twin = torchvision_twin(initial_model(config, data), config, len(data.categories)).to(device).train()
+    optimizer = make_optimizer(twin, config)
+    images, boxes, labels = (
+        torch.from_numpy(x[: 8 * size].copy()).to(device) for x in (data.images, data.boxes, data.labels)
+    )
+    objects = (labels >= 0).sum(1).tolist()
+    turns = itertools.count()
+
+    def example(i: int, mirrored: int) -> tuple[Tensor, dict[str, Tensor]]:
+        image, box, label = images[i] / 255, boxes[i, : objects[i]], labels[i, : objects[i]]
+        if mirrored:
+            image, box = image.flip(-1), flip(box, config.image_size)
+        return image, {"boxes": box, "labels": label}
+
+    def call() -> None:
+        turn = next(turns)
+        rows = [(turn * size + i) % len(images) for i in range(size)]
+        batch = zip(*(example(i, (i + turn) % 2) for i in rows), strict=True)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            loss = sum(twin(*map(list, batch)).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return call
 
 
 def training_flops(config: RunConfig, classes: int) -> float:
-    """Floating-point operations of one image, forward and backward, as torch counts them; 2 for a multiply-add.
+    """Floating-point operations of one image, forward and backward, as torch counts them.
 
-    What is frozen has no backward. Counted on a small image and scaled.
+    2 for a multiply-add; what is frozen has no backward. Counted on a small image and scaled.
     """
-    model = RetinaNet(config.replace(weights="none"), classes).train()
-    image = torch.zeros(1, 3, COUNTED_AT, COUNTED_AT, dtype=torch.uint8)
+    model = RetinaNet(config, classes).train()
     with FlopCounterMode(display=False) as counter:
-        logits, offsets = model(image)
+        logits, offsets = model(torch.zeros(1, 3, COUNTED_AT, COUNTED_AT, dtype=torch.uint8))
         (logits.sum() + offsets.sum()).backward()
     return counter.get_total_flops() * (config.image_size / COUNTED_AT) ** 2
 
 
-def bench_gpu_training(
-    config: RunConfig, device: torch.device, limits: Limits, repeats: int, steps: int
-) -> Row:
-    """One GPU, the same process, in turn; with the share of the matmul peak that ours reaches."""
-    pairs = [
-        (our_rate(config, device, steps), their_rate(config, device, max(4, steps // 5)))
-        for _ in range(repeats)
+def bench_step(config: RunConfig, device: torch.device, limits: Limits, sizes: Sizes) -> Iterator[Finding]:
+    """Both in one process, in turn; with the share of the matmul peak that ours reaches, and its kernels."""
+    calls, size = (our_step(config, device), their_step(config, device)), config.batch_size
+    rates = (lambda c=call: size / seconds(c, device, sizes.run_time) for call in calls)
+    a, b = in_turn(sizes.repeats, *rates)
+    flops = training_flops(config, len(split(config).categories))
+    what = f"training on {config.dataset}, {config.backbone} at {config.image_size}², batch {size}, bf16"
+    against = "torchvision's RetinaNet and loop, autocast, same layers and data in memory"
+    share = a.median * flops / (limits.teraflops * 1e12)
+    yield Row(what, against, "images/s", a, b, more_is_better=True, share=share, limit="matmul peak").kept()
+    yield measure.heaviest_kernels(what, calls[0], device)
+
+
+def bench_cpu_runs(profile: str, config: RunConfig, sizes: Sizes) -> Iterator[Finding]:
+    """A profile as `focalrepro run` trains it on the CPU: one run on each core, its own allocator settings.
+
+    Against one process of torchvision's loop with all cores and the allocator as it comes, and against one of
+    ours with all cores. Each side has its own processes, which keep its allocator and threads.
+    """
+    cores = hardware.cores()
+    new_step(config, split(config), CPU)  # what the runs share is made once, before there are many
+    with (
+        runs("ours", config, CPU, sizes, cores, threads=1) as ours,
+        runs("theirs", config, CPU, sizes) as theirs,
+        runs("ours", config, CPU, sizes, threads=cores) as alone,
+    ):
+        many, other, one = in_turn(sizes.repeats, ours, theirs, alone)
+    cached = config.frozen == "backbone"
+    said = [
+        f"ours: {cores} runs at once, one thread each, images of all of them, against one process of "
+        "torchvision's with all cores",
+        "ours trains on cached features of the frozen backbone (made before the clock starts), torchvision's "
+        "loop runs the backbone in every step" * cached,
+        "ours in bf16, torchvision's in fp32" * (config.precision == "bf16"),
+        "like for like is not measured" * cached,
     ]
-    classes = len(load(config.dataset, "train", config.image_size, limit=1).categories)
-    row = rates(
-        f"training, {config.backbone} at {config.image_size}², batch {config.batch_size}, bf16",
-        "torchvision's RetinaNet and loop, autocast, same layers and data in memory",
-        pairs,
-        goal=8.0,
-        limit="matmul peak",
-    )
-    return replace(row, share=row.ours.median * training_flops(config, classes) / (limits.teraflops * 1e12))
+    what = f"training at profile {profile}, {cores} CPU cores"
+    against = "torchvision's RetinaNet and loop, same layers and data, default allocator"
+    more = {"note": "; ".join(filter(None, said)), "like_for_like": None if cached else one}
+    yield Row(what, against, "images/s", many, other, more_is_better=True, **more).kept()
+    what, against = f"{cores} runs at once, profile {profile}", "one run at a time, with the whole machine"
+    yield Row(what, against, "images/s", many, one, more_is_better=True).kept()
 
 
-def main() -> None:
-    """A process of the benches above: side, profile, steps and the file that takes the result."""
-    side, profile, steps, target = sys.argv[1:]
-    config = get_profile(profile).base
-    device = torch.device("cuda" if side == "ours-cuda" else "cpu")
-    if side == "theirs":
-        rate = their_rate(config, device, int(steps))
-    else:
+def bench_two(config: RunConfig, device: torch.device, sizes: Sizes) -> Iterator[Finding]:
+    """Two runs at the same time on one device, each with a graph of its own, against one that has it all."""
+    torch.cuda.empty_cache()  # theirs is the memory; without a GPU it does nothing
+    with runs("ours", config, device, sizes, 2) as two, runs("ours", config, device, sizes) as one:
+        both, alone = in_turn(sizes.repeats, two, one)
+    what = f"2 runs at once, {config.backbone} at {config.image_size}², batch {config.batch_size}"
+    against = "one run at a time, with the whole machine"
+    yield Row(what, against, "images/s", both, alone, more_is_better=True).kept()
+
+
+@contextmanager
+def runs(
+    side: str, config: RunConfig, device: torch.device, sizes: Sizes, count: int = 1, threads: int = 0
+) -> Iterator[Callable[[], float]]:
+    """`count` warm processes of a side; a call gives the images a second of all, measured at the same time.
+
+    threads: of each; 0 leaves threads and allocator as they come. What a process raises is raised.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    with ExitStack() as stack:
+        pools = [stack.enter_context(ProcessPoolExecutor(1, spawn)) for _ in range(count)]
+
+        def of_all(task: Callable[..., float], *given: Any) -> float:
+            return sum([answer.result() for answer in [pool.submit(task, *given) for pool in pools]])
+
+        of_all(_begin, side, config, device, sizes, threads)
+        yield partial(of_all, _rate)
+
+
+def _begin(side: str, config: RunConfig, device: torch.device, sizes: Sizes, threads: int) -> float:
+    """In a process of `runs`: its step, kept for `_rate`."""
+    if threads:
         hardware.keep_memory()
-        torch.set_num_threads(hardware.cores() if side == "ours-all-cores" else 1)
-        rate = our_rate(config, device, int(steps))
-    Path(target).write_text(json.dumps(rate))
+        torch.set_num_threads(threads)
+    step = {"ours": our_step, "theirs": their_step}[side](config, device)
+    _kept.append(lambda: config.batch_size / seconds(step, device, sizes.run_time))
+    return _rate()
 
 
-if __name__ == "__main__":
-    main()
+def _rate() -> float:
+    return _kept[0]()
+
+
+_kept: list[Callable[[], float]] = []
+
+
+def training_curves(config: RunConfig, device: torch.device, sizes: Sizes) -> Iterator[Finding]:
+    """A training step against the batch at the config's image size, and against the pixels of an image."""
+    small = config.replace(batch_size=CURVE_BATCH)
+    by_batch = {n: partial(our_step, config.replace(batch_size=n), device) for n in sizes.batches}
+    by_pixels = {float(n * n): partial(our_step, small.replace(image_size=n), device) for n in sizes.sides}
+    what = f"training step, {config.image_size}² images", f"training step, {CURVE_BATCH} images"
+    yield measure.curve(what[0], "images in a batch", by_batch, device, sizes)
+    yield measure.curve(what[1], "pixels of an image", by_pixels, device, sizes)

@@ -45,9 +45,10 @@ def match_dataset(
     labels: np.ndarray,
     frame: int,
     device: torch.device,
+    mirrored: bool = True,
     **thresholds: float,
 ) -> Tensor:
-    """Matches of a dataset's images as they are ([0]) and mirrored ([1]): int16 [2, N, A] on the device.
+    """Matches of a dataset's images as they are ([0]) and, if asked for, mirrored ([1]): int16 [1 or 2, N, A].
 
     boxes [N, M, 4] in the frame's pixels, labels [N, M] with -1 for padding. Images with equally many boxes go
     together, so that padding costs next to nothing.
@@ -55,7 +56,7 @@ def match_dataset(
     count = (labels >= 0).sum(1)
     order = np.argsort(count, kind="stable")
     anchors = anchors.to(device)
-    result = torch.empty((2, len(boxes), len(anchors)), dtype=torch.int16, device=device)
+    result = torch.empty((1 + mirrored, len(boxes), len(anchors)), dtype=torch.int16, device=device)
     chunk = 256 if device.type == "cuda" else 8
     for start in range(0, len(order), chunk):
         rows = order[start : start + chunk]
@@ -64,5 +65,6 @@ def match_dataset(
         valid = torch.from_numpy(labels[rows, :most] >= 0).to(device)
         index = torch.from_numpy(rows).to(device)
         result[0, index] = match(anchors, batch, valid, **thresholds)
-        result[1, index] = match(anchors, box_ops.flip(batch, frame), valid, **thresholds)
+        if mirrored:
+            result[1, index] = match(anchors, box_ops.flip(batch, frame), valid, **thresholds)
     return result

@@ -176,6 +176,7 @@ def run_missing(
 def prepare(jobs: list[Job], device: str) -> None:
     """What runs share and no two workers should do at once: pretrained weights, features of a frozen backbone."""
     from focalrepro.detector.frozen_features import cached_features
+    from focalrepro.training.batches import TrainData
     from focalrepro.training.initial import initial_model
 
     hardware.keep_memory()
@@ -196,10 +197,8 @@ def prepare(jobs: list[Job], device: str) -> None:
         train_data, val_data = load_splits(config)
         model = initial_model(config, train_data, progress=True)
         if config.frozen == "backbone":
-            where = hardware.pick_device(device)
-            for view in range(config.views):
-                cached_features(model, train_data, where, view)
-            cached_features(model, val_data, where)
+            TrainData(config, train_data, hardware.pick_device(device), model, progress=True)
+            cached_features(model, val_data, hardware.pick_device(device))
 
 
 def _work(todo: Queue, news: Queue, folder: Path, device: str, parent: int) -> None:

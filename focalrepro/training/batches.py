@@ -4,6 +4,9 @@ Every image has a number of views. Where the backbone is frozen each is encoded 
 view 1 is view 0 mirrored on the fly, as in the paper.
 """
 
+import hashlib
+import io
+import warnings
 from functools import lru_cache
 
 import numpy as np
@@ -11,13 +14,17 @@ import torch
 from torch import Tensor
 
 from focalrepro.config import RunConfig
-from focalrepro.data import DetectionData
+from focalrepro.data import DetectionData, data_root
 from focalrepro.detector.anchors import AnchorGrid, make_anchors
 from focalrepro.detector.boxes import flip as flip_boxes
 from focalrepro.detector.frozen_features import cached_features
 from focalrepro.detector.matching import match_dataset
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.detector.views import view_of
+from focalrepro.files import write_atomic
+
+MATCHES_VERSION = 1
+KEPT_FROM = 2000  # images times views whose matches are kept on disk
 
 
 @lru_cache(maxsize=2)
@@ -40,15 +47,39 @@ def _targets(data: DetectionData, views: int, device: torch.device) -> tuple[Ten
 def _matches(
     data: DetectionData, views: int, flips: bool, device: torch.device, geometry: tuple, thresholds: tuple
 ) -> Tensor:
-    """The matches of all views, [V, N, A], made once for all runs of a process that share what they depend on."""
+    """The matches of all views, [V, N, A], made once for all runs that share what they depend on.
+
+    Those of thousands of images take minutes, so on a CPU they are kept on disk, where workers share them.
+    """
+    key = repr((MATCHES_VERSION, data.digest, views, flips, geometry, thresholds))
+    path = data_root() / "cache" / f"matches-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
+    kept = device.type == "cpu" and views * len(data) >= KEPT_FROM
+    if not (kept and path.exists()):
+        match = _match_views(data, views, flips, device, geometry, thresholds)
+        if not kept:
+            return match
+        write_atomic(path, _as_npy(match))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch has no read-only tensors; nothing here writes
+        return torch.from_numpy(np.load(path, mmap_mode="r").view(np.ndarray))
+
+
+def _as_npy(tensor: Tensor) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, tensor.numpy())
+    return buffer.getvalue()
+
+
+def _match_views(
+    data: DetectionData, views: int, flips: bool, device: torch.device, geometry: tuple, thresholds: tuple
+) -> Tensor:
     frame, *anchors = geometry
     limits = dict(zip(("pos_iou", "neg_iou", "best_iou"), thresholds, strict=True))
     grid = make_anchors(frame, *anchors).boxes
     boxes, labels = (t.cpu().numpy() for t in _targets(data, views, device))
     parts = []
     for box, label in zip(boxes, labels, strict=True):
-        both = match_dataset(grid, box, label, frame, device, **limits)
-        parts += [both] if flips else [both[:1]]
+        parts.append(match_dataset(grid, box, label, frame, device, mirrored=flips, **limits))
     match = torch.cat(parts)
     return match.to(torch.int8) if data.labels.shape[1] <= 127 else match
 

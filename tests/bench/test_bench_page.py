@@ -1,0 +1,85 @@
+"""The page of the bench: every word of it from fields of the records."""
+
+import json
+from pathlib import Path
+
+from focalrepro.bench.measure import Row, Spread
+from focalrepro.bench.page import cost_curves, write_page
+
+COMMITTED = Path(__file__).parents[2] / "results" / "bench"
+
+
+def row(what, ours, theirs, **more):
+    return Row(what, "them", more.pop("unit", "s"), Spread.of(ours), Spread.of(theirs), **more).kept()[1]
+
+
+def write(folder, name, rows, **more):
+    record = {
+        "finished": "today",
+        "hardware": {"cpu": name, "cores": 2, "torch": "2", "torchvision": "0", "commit": "abc"},
+        "limits": {"teraflops": 1.0, "gigabytes": 10.0},
+        "rows": rows,
+    }
+    (folder / f"{name}.json").write_text(json.dumps(record | more))
+
+
+def lines_of(folder):
+    """The page's table rows by their first cell."""
+    text = write_page(folder).read_text()
+    return {line.split(" | ")[0].lstrip("| "): line for line in text.splitlines() if line.startswith("| ")}
+
+
+def test_the_committed_page_is_that_of_the_committed_records(tmp_path):
+    for file in COMMITTED.iterdir():
+        (tmp_path / file.name).write_bytes(b"" if file.suffix == ".md" else file.read_bytes())
+    assert write_page(tmp_path).read_text() == (COMMITTED / "README.md").read_text()
+
+
+def test_every_machine_has_a_section_and_its_own_picture(tmp_path):
+    for name in ("one", "two"):
+        write(tmp_path, name, [row("loss", [1.0], [5.0], share=0.25, limit="copy bandwidth")])
+    (tmp_path / "two.png").touch()
+    text = write_page(tmp_path).read_text()
+    assert "## one, 2 cores\n" in text and "## two, 2 cores\n" in text
+    assert text.count("](two.png)") == 1 and "one.png" not in text
+    assert "| **5.0** | 25% of the copy bandwidth |" in text
+
+
+def test_a_gpu_is_named_and_its_kernels_are_listed(tmp_path):
+    heaviest = [{"name": "void gemm<a|b>", "seconds": 0.0123, "times": 2.0}]
+    hardware = {"gpu": "Big GPU", "cpu": "c", "cores": 8, "torch": "2", "torchvision": "0", "commit": "abc"}
+    write(tmp_path, "gpu", [], hardware=hardware, kernels=[{"what": "training", "heaviest": heaviest}])
+    text = write_page(tmp_path).read_text()
+    assert "## Big GPU\n" in text and "heaviest kernels of training" in text
+    assert "| `void gemm<a\\|b>` | 12.300 | 2 |" in text
+
+
+def test_numbers_are_worded_as_what_they_are(tmp_path):
+    rows = [
+        row("once", [0.5], [40.0]),
+        row("many", [9.345], [41747.1], extrapolated=True),
+        row("spread", [250, 260.0, 270], [79.2], unit="images/s", more_is_better=True, note="ours: 2 runs"),
+        row("alike", [260.0], [79.2], more_is_better=True, note="n", like_for_like=Spread.of([190.8])),
+    ]
+    write(tmp_path, "one", rows)
+    lines = lines_of(tmp_path)
+    assert "| 0.5 (once) |" in lines["once"] and "| **80.0** |" in lines["once"]
+    assert "| 41,747 (once) | **about 4,500** (extrapolated from one) |" in lines["many"]
+    assert "| 260 (250 … 270) |" in lines["spread"] and lines["spread"].endswith("| ours: 2 runs |")
+    assert (
+        "n; like for like, one run of ours with all cores against it: 190.8 / 79.2 = **2.4** |"
+        in lines["alike"]
+    )
+    assert len({line.count("|") for line in lines.values()}) == 1
+
+
+def test_curves_that_share_their_work_share_a_panel():
+    points = [{"median": v, "low": v / 2, "high": 2 * v, "n": 3} for v in (1.0, 2.0)]
+    curves = [
+        {"what": what, "x_label": label, "x": [1, 2], "exponent": 0.5, "y": points}
+        for what, label in (("a", "images"), ("b", "images"), ("c", "pixels"))
+    ]
+    axes = cost_curves(curves, "a machine").axes
+    legends = [[text.get_text() for text in panel.get_legend().get_texts()] for panel in axes]
+    assert legends == [["a: slope 0.50", "b: slope 0.50"], ["c: slope 0.50"]]
+    assert [panel.get_xlabel() for panel in axes] == ["images", "pixels"]

@@ -1,0 +1,102 @@
+"""The rivals of focal loss against their papers' formulas, written out in numpy and float64."""
+
+import numpy as np
+import pytest
+import torch
+
+from focalrepro.losses import BACKGROUND, IGNORED, focal_terms
+from focalrepro.study.profiles import PROFILES
+from focalrepro.training.criteria import LOSSES, box_loss, box_quality, dense_box_loss
+from focalrepro.training.dials import Dials
+
+SMALL = PROFILES["smoke"].base
+RNG = np.random.default_rng(0)
+LOGITS = torch.from_numpy(RNG.normal(-2, 3, (2, 50, 4)))
+LABELS = torch.from_numpy(RNG.choice([0, 1, 2, 3, BACKGROUND, BACKGROUND, BACKGROUND, IGNORED], (2, 50)))
+KEPT = (LABELS != IGNORED).numpy()
+OBJECT = (LABELS[..., None] == torch.arange(4)).numpy()
+P = 1 / (1 + np.exp(-LOGITS.numpy()))
+P_T = np.where(OBJECT, P, 1 - P)
+ALPHA = np.where(OBJECT, 0.25, 0.75) * KEPT[..., None]
+
+
+def value(name, quality=None, **fields):
+    dials = Dials.of(SMALL.replace(loss=name, **fields))
+    dials.quality = quality
+    return float(LOSSES[name](LOGITS, LABELS, dials))
+
+
+def test_asymmetric_has_a_gamma_for_each_kind():
+    gamma = np.where(OBJECT, 0.5, 3.0)
+    wanted = -(ALPHA * (1 - P_T) ** gamma * np.log(P_T)).sum()
+    assert value("asymmetric", gamma=3.0, gamma_object=0.5) == pytest.approx(wanted, rel=1e-10)
+    same = focal_terms(LOGITS, LABELS, 0.25, 2.0).sum()
+    assert value("asymmetric", gamma=2.0) == pytest.approx(float(same), rel=1e-10)
+
+
+def test_poly1_adds_the_next_power():
+    wanted = (ALPHA * (-((1 - P_T) ** 2) * np.log(P_T) - (1 - P_T) ** 3)).sum()
+    assert value("poly1", gamma=2.0, epsilon=-1.0) == pytest.approx(wanted, rel=1e-10)
+
+
+def test_ghm_is_the_mean_over_regions_of_the_mean_in_each():
+    g, terms = (1 - P_T)[KEPT].ravel(), -np.log(P_T)[KEPT].ravel()
+    region = np.minimum((g * 30).astype(int), 29)
+    means = [terms[region == r].mean() for r in np.unique(region)]
+    assert value("ghm") == pytest.approx(np.mean(means), rel=1e-10)
+
+
+def test_quality_has_soft_targets_where_an_object_is():
+    iou = RNG.random((2, 50))
+    y = np.where(OBJECT, iou[..., None], 0.0)
+    terms = np.abs(y - P) ** 2 * -(y * np.log(P) + (1 - y) * np.log(1 - P))
+    got = value("quality", torch.from_numpy(iou), gamma=2.0)
+    assert got == pytest.approx((terms * KEPT[..., None]).sum(), rel=1e-9)
+
+
+def test_quality_of_boxes_is_their_iou():
+    anchors = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10], [20, 20, 30, 30]])
+    targets = torch.tensor([[[0.0, 0, 10, 10], [5, 0, 15, 10], [0, 0, 1, 1]]])
+    positive = torch.tensor([[True, True, False]])
+    got = box_quality(torch.zeros(1, 3, 4), anchors, targets, positive)
+    assert got.tolist() == [pytest.approx([1, 1 / 3, 0])]
+
+
+@pytest.mark.parametrize("kind", ["smooth_l1", "giou"])
+def test_picking_positive_anchors_changes_no_box_loss(kind):
+    torch.manual_seed(0)
+    corners = torch.rand(2, 30, 2) * 50
+    targets = torch.cat([corners, corners + 5 + torch.rand(2, 30, 2) * 20], -1)
+    anchors, positive = targets[0] + 2, torch.rand(2, 30) < 0.2
+    offsets = torch.randn(2, 30, 4) * 0.2
+    config = SMALL.replace(box_loss=kind)
+    picked = box_loss(offsets, anchors, targets, positive, config)
+    dense = dense_box_loss(offsets, anchors.expand_as(targets), targets, positive, config)
+    torch.testing.assert_close(picked, dense)
+    assert picked > 0
+
+
+def test_a_guided_class_loss_has_the_size_of_the_box_loss(tiny):
+    from focalrepro.training.engines import new_step
+
+    config = SMALL.replace(guided=True, gamma=0.0, alpha=0.5, prior=0.0, precision="fp32")
+    step = new_step(config, tiny[0], torch.device("cpu"))
+    share = step.source.positives / (12_096 * len(tiny[0].categories))
+    bias = step.model.class_head.layers[-1].bias
+    assert torch.sigmoid(bias).mean().item() == pytest.approx(share, rel=1e-4)
+    step(torch.arange(4), torch.zeros(4, dtype=torch.long), 0.0)
+    assert float(step.losses[1]) == pytest.approx(float(step.losses[2]), rel=1e-4)
+
+
+def test_the_average_of_the_weights_is_what_is_kept(tiny):
+    from focalrepro.training.engines import new_step
+
+    config = SMALL.replace(averaging=0.5, precision="fp32", warmup=0)
+    step = new_step(config, tiny[0], torch.device("cpu"))
+    weight, seen = step.trained[0], []
+    for _ in range(3):
+        step(torch.arange(4), torch.zeros(4, dtype=torch.long), 1e-2)
+        seen.append(weight.detach().clone())
+    step.finish(3)
+    wanted = (seen[0] * 0.125 + seen[1] * 0.25 + seen[2] * 0.5) / 0.875
+    torch.testing.assert_close(weight.detach(), wanted)
