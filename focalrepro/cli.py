@@ -226,11 +226,9 @@ COMMANDS = {
 
 def main() -> None:
     """Entry point: exit 2 with one line for input that is wrong, 130 after Ctrl-C."""
-    from focalrepro.study.records import RunFileError
-
     try:
         sys.exit(tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="focalrepro", config=(OmitArgPrefixes,)))
-    except (ValueError, FileNotFoundError, RunFileError, RuntimeError) as error:
+    except (ValueError, FileNotFoundError, RuntimeError) as error:
         print(f"focalrepro: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

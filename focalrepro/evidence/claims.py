@@ -186,7 +186,7 @@ QUESTIONS: dict[str, tuple[Claim, ...]] = {
         Claim("collapse", "Cross entropy with α = .10 collapses: it has less than a tenth of the best α's AP.",
               "Table 1a", best("1a"), row("1a", alpha=0.1), scale=0.1),
         Claim("threshold", "Table 1a is mostly a table of the threshold: most of what α = .10 loses to the best α at a "
-              "score of .05 is not lost without it.", CONFOUND, best("1a"), row("1a", alpha=0.1), measure=THRESHOLD),
+              "score of .05 is not lost without it.", CONFOUND, row("1a", alpha=0.1), best("1a"), measure=THRESHOLD),
         Claim("best-alpha", "The best α for cross entropy lies in [.5, .9].", "Table 1a", statistic=of.best_alpha,
               needs=("1a",)),
         Claim("ridge", "The best α is lower at γ = 2 than at γ = 0.", "section 5.1", statistic=of.ridge(2.0),

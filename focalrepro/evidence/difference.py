@@ -42,7 +42,8 @@ def _beyond(record: Record) -> np.ndarray | None:
 
 
 AP = Measure("AP", lambda r: r.AP, lambda r: r.bootstrap.AP)
-# Of two rows, the gap at .05 less twice the gap without a threshold: above 0 where most of the gap is the threshold's.
+# The worse row less the better one: the gap at .05 less twice the gap without a threshold, above 0 where most of the
+# gap is the threshold's.
 THRESHOLD = Measure("AP", lambda r: 2 * r.AP - r.AP_at_05 if r.at_05 else None, _beyond, least=-np.inf)
 AGNOSTIC = Measure(
     "class-agnostic AP", lambda r: r.agnostic and r.agnostic.AP, lambda r: r.bootstrap.AP, "AP"
@@ -175,12 +176,12 @@ class Evidence:
         """scale times the mean of a less that of b, over the seeds that both have.
 
         The images' share of its error comes from replicates paired by image, the seeds' share of each side from
-        `seed_spread`. None where they share no seed, where a record lacks the measure, and where one side was
-        measured at a threshold of score and the other was not.
+        `seed_spread`. None where they share no seed, where a record lacks the measure, and where the sides were
+        measured on other terms (`Record.terms`).
         """
         seeds = {r.seed: r for r in a}
         pairs = [(seeds[r.seed], r) for r in b if r.seed in seeds]
-        if not pairs or len({r.at_paper_threshold for pair in pairs for r in pair}) > 1:
+        if not pairs or len({r.terms for pair in pairs for r in pair}) > 1:
             return None
         sides = [[measure.of(pair[i]) for pair in pairs] for i in (0, 1)]
         drawn = [[measure.replicates(pair[i]) for pair in pairs] for i in (0, 1)]

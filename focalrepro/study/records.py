@@ -271,11 +271,15 @@ class Record(_Part):
         """Whether `AP` is that of detections of a score of .05 or more, as up to version 2."""
         return self.config.score_threshold == PAPER_THRESHOLD
 
+    @property
+    def terms(self) -> tuple[bool, bool]:
+        """Whether AP is that of the test images alone, and without a threshold; others do not compare with it."""
+        return self.training_version >= 3, not self.at_paper_threshold
+
     @cached_property
     def row(self) -> RunConfig:
-        """The config without what tells the runs of a row apart: its seed, and the threshold of older versions."""
-        old = self.training_version < 3
-        return self.config.replace(seed=0, score_threshold=0.0 if old else self.config.score_threshold)
+        """The config without what does not part rows: the seed, and the threshold, which `terms` has."""
+        return self.config.replace(seed=0, score_threshold=0.0)
 
 
 def _float(value: float | None) -> float:

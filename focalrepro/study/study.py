@@ -92,15 +92,14 @@ class Study:
     def rows(self, ablation: str) -> Rows:
         """The records of each row of an ablation, ordered by seed.
 
-        Of a seed that was run under two versions of the training code the newer one counts, and where any row has
-        records without a threshold of score, those with one are left out: the two are not comparable.
+        Of a seed that was run under two versions of the training code the newer one counts; and only records that were
+        measured on the same terms compare (`Record.terms`), so those of the newest terms are taken.
         Errors: ValueError for an unknown ablation, and where runs of a row were made on different data.
         """
         if ablation not in self._rows:
             found = self._select(get_ablation(ablation))
-            if any(not r.at_paper_threshold for rows in found.values() for r in rows):
-                found = {k: [r for r in rows if not r.at_paper_threshold] for k, rows in found.items()}
-            self._rows[ablation] = found
+            newest = max((r.terms for rows in found.values() for r in rows), default=None)
+            self._rows[ablation] = {k: [r for r in rows if r.terms == newest] for k, rows in found.items()}
         return self._rows[ablation]
 
     def _select(self, ablation: Ablation) -> Rows:
@@ -109,7 +108,8 @@ class Study:
             by_config.setdefault(record.row, []).append(record)
         found = {}
         for row in ablation.rows_for(self.base):
-            config = ablation.config(self.base, row, 0, self.profile.rates).replace(seed=0)
+            config = ablation.config(self.base, row, 0, self.profile.rates)
+            config = config.replace(seed=0, score_threshold=0.0)
             same = sorted(by_config.get(config, ()), key=lambda r: r.training_version)
             seeds = {r.seed: r for r in same if (r.seed >= SEARCH_SEED) == ablation.search}
             _same_data(list(seeds.values()), row.label)
@@ -160,8 +160,8 @@ class Study:
 
     def _run(self, planned: list[Planned], device: str, workers: int) -> "Study":
         store = Store.local(self.profile.name, self.dataset)
-        done = {(r.row, r.seed) for r in store.records() if r.training_version == TRAINING_VERSION}
-        missing = [p for p in planned if (p.config.replace(seed=0), p.config.seed) not in done]
+        done = {r.config for r in store.records() if r.training_version == TRAINING_VERSION}
+        missing = [p for p in planned if p.config not in done]
         if missing:
             failed = run_planned(missing, store, device, workers, Path(self.reuse) if self.reuse else None)
             if failed:

@@ -7,9 +7,23 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from focalrepro.imbalance import drowning, first_loss, measure, reach
+from made_up import study
 
 from focalrepro.config import RunConfig
+from focalrepro.detector import boxes as box_ops
+from focalrepro.evidence.anchor_statistics import (
+    best_iou,
+    drowning,
+    first_loss,
+    measure,
+    reach,
+    reach_of_rows,
+)
+from focalrepro.evidence.difference import Evidence
+from focalrepro.runs import load_splits
+from focalrepro.show import figures_speed, sentences, tables
+from focalrepro.study.ablations import get_ablation
+from focalrepro.study.profiles import PROFILES
 from focalrepro.training.loop import config_anchors
 
 CONFIG = RunConfig(
@@ -78,3 +92,32 @@ def test_first_loss():
 
     expected = float(focal_terms(logits, labels, 0.25, 2.0).sum()) / 2
     assert first_loss(0.01, 0.25, 2.0, anchors=10, classes=3, positive=2) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("profile", ["quick", "coco-cpu"])
+def test_best_iou_is_that_of_all_anchors(profile):
+    base = PROFILES[profile].base
+    rng = np.random.default_rng(0)
+    low = rng.uniform(0, base.image_size - 4, (300, 2))
+    high = np.minimum(
+        low + rng.uniform(3, base.image_size, (300, 2)) ** rng.uniform(0.4, 1, (300, 1)), base.image_size
+    )
+    boxes = np.concatenate([low, high], 1)
+    for row in get_ablation("1c").rows_for(base):
+        config = base.replace(**row.changes)
+        anchors = config_anchors(config).boxes.double()
+        brute = box_ops.pairwise_iou(anchors, torch.from_numpy(boxes)).amax(0).numpy()
+        np.testing.assert_allclose(best_iou(boxes, config), brute, atol=1e-5)
+
+
+def test_reach_is_measured_for_every_row(data_root, tmp_path):
+    data, _ = load_splits(PROFILES["smoke"].base)
+    frame = reach_of_rows(data, Evidence(study([])))
+    assert frame["anchors"].tolist() == [1344 * n for n in (1, 2, 3, 3, 6, 9, 12)]
+    assert (frame["reach_40"] >= frame["reach_50"]).all() and frame["reach_50"].between(0, 100).all()
+    assert frame["reach_50"].iloc[-1] > frame["reach_50"].iloc[0]
+    assert list(tables.reach(frame)["AP"]) == ["–"] * 7
+    assert "Too few rows" in sentences.reach(frame) and "in the paper" in sentences.reach(frame)
+    figures_speed.reach(frame).savefig(tmp_path / "figure.png")
+    frame["AP"] = [20.0, 22, 23, 21, 25, 26, 27]
+    assert "with AP here" in sentences.reach(frame)

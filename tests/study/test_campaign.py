@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made_up import record, values_of
 from safetensors.torch import save_file
 
-from focalrepro.config import RunConfig
 from focalrepro.detector import frozen_features as features
 from focalrepro.detector.backbones import BACKBONES
 from focalrepro.runs import load_splits, run
@@ -68,15 +68,15 @@ def test_what_is_missing_is_trained_and_what_fails_is_told(data_root, tmp_path, 
     store = Store(tmp_path)
     good, (bad,) = jobs_of(SMOKE, range(3)), jobs_of(SMOKE.replace(loss="nope"), [0])
     assert run_missing([good[0], bad, *good[1:]], store, "cpu", workers=2, quiet=True) == 1
-    assert {r["run_id"] for r in store.records()} == {job.run_id for job in good}
+    assert {r.run_id for r in store.records()} == {job.run_id for job in good}
     error = store.error_path(bad.run_id)
     assert "Traceback" in error.read_text() and "'nope'" in error.read_text()
 
     # The worker's numbers are those of a run of one's own, with one thread.
     mine, theirs = run(good[1].config, "cpu"), store.get(good[1].run_id)
-    assert theirs["hardware"]["threads"] == 1
+    assert theirs.hardware.threads == 1
     for part in ("run_id", "status", "config", "metrics", "history", "bootstrap", "data"):
-        assert mine[part] == theirs[part], part
+        assert mine[part] == theirs.as_json()[part], part
 
     # A failed run is tried again; the finished ones are not.
     before = times(store)
@@ -145,15 +145,6 @@ def test_killed_in_the_middle_it_goes_on(data_root, tmp_path):
     )
 
 
-def kept(run_id, ap):
-    """A whole record of a made-up run."""
-    return {
-        **{"run_id": run_id, "status": "done", "config": RunConfig().as_dict(), "metrics": {"AP": ap}},
-        **{"bootstrap": {"AP": [ap]}, "seconds": {"total": 1.0}},
-        "hardware": {"device": "cpu", "cpu": "a processor"},
-    }
-
-
 @dataclasses.dataclass
 class Ended:
     """A worker process that is no more."""
@@ -165,7 +156,8 @@ class Ended:
 
 
 def made_up_jobs(count):
-    return [Job(f"{n:012x}", Planned(SMOKE.replace(seed=n), (("1b", f"row {n}"),))) for n in range(count)]
+    configs = [SMOKE.replace(seed=n) for n in range(count)]
+    return [Job(record(c).run_id, Planned(c, (("1b", f"row {c.seed}"),))) for c in configs]
 
 
 def test_runs_of_killed_workers_are_named_and_shown_as_failed(tmp_path):
@@ -195,7 +187,7 @@ def test_runs_of_killed_workers_are_named_and_shown_as_failed(tmp_path):
 
 def test_a_worker_that_is_killed_after_its_record_lost_nothing(tmp_path):
     store, jobs, news = Store(tmp_path), made_up_jobs(1), queue.Queue()
-    store.put(kept(jobs[0].run_id, 1.0))
+    store.put(record(jobs[0].config, 1.0))
     news.put((jobs[0].run_id, "start", 0.0, ""))
     assert _follow(jobs, store, news, [Ended(-9)], quiet=True) == 0
     assert not store.error_path(jobs[0].run_id).exists()
@@ -205,7 +197,7 @@ def test_a_worker_says_which_run_it_begins(tmp_path, monkeypatch):
     (job,), todo, news = made_up_jobs(1), queue.Queue(), queue.Queue()
     monkeypatch.setattr(campaign, "_die_with", lambda parent: None)
     monkeypatch.setattr(campaign.signal, "signal", lambda *args: None)
-    monkeypatch.setattr("focalrepro.runs.run", lambda *args: kept(job.run_id, 1.0))
+    monkeypatch.setattr("focalrepro.runs.run", lambda *args: values_of(job.config, 1.0))
     todo.put(job)
     todo.put(None)
     campaign._work(todo, news, tmp_path, "cpu", 0)
@@ -234,14 +226,14 @@ def test_a_number_of_workers_below_zero_is_named(tmp_path):
 
 def test_take_over_copies_what_is_wanted_and_lacking(tmp_path):
     source, target = Store(tmp_path / "committed"), Store(tmp_path / "local")
-    for name in ("aaa", "bbb", "unwanted"):
-        source.put(kept(name, 1.0))
-    target.put(kept("bbb", 2.0))
-    jobs = [Job(name, Planned(RunConfig(), (("made", "row"),))) for name in ("aaa", "bbb", "nowhere")]
-    assert take_over(jobs, source, target) == 1
-    assert {r["run_id"]: r["metrics"]["AP"] for r in target.records()} == {"aaa": 1.0, "bbb": 2.0}
-    assert target.get("aaa")["reused"] is True and "reused" not in source.get("aaa")
-    assert take_over(jobs, source, target) == 0
+    wanted, there, unwanted, nowhere = made_up_jobs(4)
+    for job in (wanted, there, unwanted):
+        source.put(record(job.config, 1.0))
+    target.put(record(there.config, 2.0))
+    assert take_over([wanted, there, nowhere], source, target) == 1
+    assert {r.run_id: r.AP for r in target.records()} == {wanted.run_id: 1.0, there.run_id: 2.0}
+    assert target.get(wanted.run_id).reused and not source.get(wanted.run_id).reused
+    assert take_over([wanted, there, nowhere], source, target) == 0
 
 
 def test_a_frozen_backbones_maps_are_computed_once(data_root, tmp_path):
@@ -258,8 +250,8 @@ def test_a_frozen_backbones_maps_are_computed_once(data_root, tmp_path):
         "train and val, for all seeds"
     )
     stamps = {p: p.stat().st_mtime_ns for folder in made for p in folder.iterdir()}
-    record = run(jobs[0].config, "cpu")
-    assert record["status"] == "done" and json.dumps(record, allow_nan=False)
+    made = run(jobs[0].config, "cpu")
+    assert made["status"] == "done" and json.dumps(made, allow_nan=False)
     assert stamps == {p: p.stat().st_mtime_ns for folder in made for p in folder.iterdir()}
 
 

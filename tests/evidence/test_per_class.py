@@ -7,8 +7,11 @@ matplotlib.use("Agg")
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import record
 
-from focalrepro import figures_classes, per_class
+from focalrepro.evidence import per_class
+from focalrepro.show import figures_diagnostics
+from focalrepro.show.sentences import class_trend
 from focalrepro.study.profiles import PROFILES
 
 BASE = PROFILES["smoke"].base
@@ -22,7 +25,7 @@ def draw(figure, tmp_path):
 
 
 def of_classes(seed, ap):
-    return {"config": {"seed": seed}, "per_class": ap}
+    return record(BASE.replace(seed=seed), per_class=ap)
 
 
 OBJECTS = {"a": 1000, "b": 100, "c": 10, "d": 5, "e": 2, "f": 1, "unseen": 50}
@@ -55,8 +58,8 @@ def test_trend_is_said_plainly(gains, says, tmp_path):
     other = [of_classes(0, {n: 10.0 + g for n, g in zip(NAMES, gains, strict=True)})]
     frame = per_class.compare(one, other, OBJECTS)
     found = per_class.trend(frame)
-    assert says in per_class.said(found)
-    figure = figures_classes.by_frequency(frame, found, "CE", "FL")
+    assert says in class_trend(found)
+    figure = figures_diagnostics.by_frequency(frame, found, "CE", "FL")
     named = [t.get_text() for t in figure.axes[1].texts]
     assert named == list(frame.index)
     draw(figure, tmp_path)
@@ -66,7 +69,7 @@ def test_equally_frequent_classes_cannot_answer():
     one = [of_classes(0, dict.fromkeys(NAMES, 10.0))]
     other = [of_classes(0, {n: 10.0 + i for i, n in enumerate(NAMES)})]
     frame = per_class.compare(one, other, {n: 100 + i for i, n in enumerate(NAMES)})
-    assert "cannot answer" in per_class.said(per_class.trend(frame))
+    assert "cannot answer" in class_trend(per_class.trend(frame))
 
 
 def test_trend_agrees_with_scipy_and_keeps_to_its_bounds():
@@ -83,7 +86,7 @@ def test_many_classes_name_only_the_extremes(tmp_path):
     one = [of_classes(s, dict.fromkeys(names, 10.0)) for s in (0, 1)]
     other = [of_classes(s, {n: 10.0 + i + s for i, n in enumerate(names)}) for s in (0, 1)]
     frame = per_class.compare(one, other, {n: 3 * i for i, n in enumerate(names)})
-    figure = figures_classes.by_frequency(frame, per_class.trend(frame), "CE", "FL")
+    figure = figures_diagnostics.by_frequency(frame, per_class.trend(frame), "CE", "FL")
     assert {t.get_text() for t in figure.axes[1].texts} == {
         f"class {i}" for i in (0, 1, 2, 3, 76, 77, 78, 79)
     }
@@ -92,7 +95,7 @@ def test_many_classes_name_only_the_extremes(tmp_path):
 
 def test_no_classes_to_show(tmp_path):
     frame = per_class.compare([], [], OBJECTS)
-    draw(figures_classes.by_frequency(frame, per_class.trend(frame), "CE", "FL"), tmp_path)
+    draw(figures_diagnostics.by_frequency(frame, per_class.trend(frame), "CE", "FL"), tmp_path)
 
 
 def test_objects_are_counted_on_the_training_split(tiny, data_root):
