@@ -85,9 +85,9 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     """For each quantity: median, least, most and number of runs of both losses, and their ratio with its interval."""
     rows = []
     for quantity in QUANTITIES:
-        entry: dict[str, object] = {"quantity": quantity, "ratio": ratio(frame, quantity)}
+        entry: dict[str, object] = {"quantity": quantity}
         for loss in (CE, FL):
             values = frame.loc[frame["loss"] == loss, quantity].dropna()
             entry[loss] = (values.median(), values.min(), values.max(), len(values))
-        rows.append(entry)
+        rows.append(entry | {"ratio": ratio(frame, quantity)})
     return pd.DataFrame(rows).set_index("quantity")

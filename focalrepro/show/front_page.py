@@ -124,7 +124,7 @@ def _effort(study: Study) -> dict[str, Any]:
     """Runs, machine, time."""
     seconds, hardware = [r.seconds.total for r in study.records], study.records[0].hardware
     at_once = 1 if hardware.gpu else hardware.cores
-    machine = hardware.gpu or f"{hardware.cores} cores of {hardware.cpu}"
+    machine = hardware.gpu or f"{hardware.cores} core{'s'[: hardware.cores > 1]} of {hardware.cpu}"
     facts = {"median": np.median(seconds), "minutes": sum(seconds) / at_once / 60}
     return {"name": Md(study.name), "runs": len(seconds), "machine": machine, **facts}
 

@@ -54,7 +54,9 @@ def verdict(record: Record, study: Study) -> str:
         ]
     if steps < 20:
         lines.append("So few steps only show that the path works.")
-    kept = next((r for r in study.records if r.row == study.base.replace(score_threshold=0.0) and r.seed == 0), None)
+    kept = next(
+        (r for r in study.records if r.row == study.base.replace(score_threshold=0.0) and r.seed == 0), None
+    )
     if kept is None:
         make = f"`focalrepro run 1b --profile {study.profile.name}`"
         lines.append(f"There is no kept run of this baseline yet ({make} makes it).")

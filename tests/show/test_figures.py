@@ -9,22 +9,29 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from focalrepro.imbalance import measure
-from focalrepro.precision_recall import curves, median_class
+from made_up import record, study
 
-from focalrepro import demonstration, figures, figures_data, figures_loss, narrate, results
 from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData
 from focalrepro.evaluation.detections import Detections
+from focalrepro.evaluation.precision_recall import curves, median_class
+from focalrepro.evidence.anchor_statistics import measure
+from focalrepro.evidence.difference import Evidence
+from focalrepro.evidence.tables import table
+from focalrepro.show import figures_loss, figures_results, figures_scenes, one_run, sentences, tables
 from focalrepro.study.ablations import GRID_ALPHAS, GRID_GAMMAS, get_ablation
 from focalrepro.study.profiles import PROFILES, get_profile
 
 CONFIG = RunConfig(image_size=64, first_level=3, last_level=4, anchor_size=2.0)
 
 
+def nothing(profile, name):
+    return table(Evidence(study([], profile)), name)
+
+
 def frame_of(name, ap):
-    """results.table with AP set by hand: a list with None for a row without runs, "x" for a diverged one."""
-    frame = results.table([], "smoke", name)
+    """`tables.table` with AP set by hand: a list with None for a row without runs, "x" for a diverged one."""
+    frame = nothing("smoke", name)
     for i, value in enumerate(ap):
         if value is None:
             continue
@@ -32,7 +39,6 @@ def frame_of(name, ap):
         frame.loc[i, ["AP", "low", "high"]] = [number, max(number - 1, 0), number + 1]
         frame.loc[i, "seeds"] = 1
         frame.loc[i, "diverged"] = int(value == "x")
-        frame.loc[i, "interval_of"] = "bootstrap over images"
     return frame
 
 
@@ -94,7 +100,7 @@ def draw(figure, tmp_path):
 
 
 def test_ablation_shows_what_is_missing_and_what_diverged(tmp_path):
-    figure = figures.ablation(frame_of("1a", MIXED), "Table 1a")
+    figure = figures_results.ablation(frame_of("1a", MIXED), "Table 1a")
     ours, theirs = figure.axes
     assert texts(ours) == ["10.0", "30.0", "32.0", "28.0", "25.0", "not run"]
     assert ours.get_legend() is not None
@@ -103,15 +109,15 @@ def test_ablation_shows_what_is_missing_and_what_diverged(tmp_path):
 
 
 def test_ablation_without_runs_and_without_the_paper(tmp_path):
-    draw(figures.ablation(results.table([], "smoke", "1b"), "no runs"), tmp_path)
-    figure = figures.ablation(frame_of("grid", [20.0] * 49), "grid")
+    draw(figures_results.ablation(nothing("smoke", "1b"), "no runs"), tmp_path)
+    figure = figures_results.ablation(frame_of("grid", [20.0] * 49), "grid")
     assert len(figure.axes) == 1
     draw(figure, tmp_path)
 
 
 @pytest.mark.parametrize("ap", [[None] * 49, ["x", None, *range(47)], [0.0] * 49])
 def test_heatmap(tmp_path, ap):
-    figure = figures.heatmap(frame_of("grid", ap))
+    figure = figures_results.heatmap(frame_of("grid", ap))
     shown = texts(figure.axes[0])
     assert len(shown) == len(GRID_GAMMAS) * len(GRID_ALPHAS)
     assert shown.count("–") == ap.count(None)
@@ -119,19 +125,14 @@ def test_heatmap(tmp_path, ap):
     draw(figure, tmp_path)
 
 
-def test_curves_and_comparison(tmp_path):
+def test_training_curves(tmp_path):
     history = {"step": [1, 2], "class_loss": [2.0, 1.0], "box_loss": [0.5, 0.4]}
-    record = {"history": history, "status": "done"}
-    runs = {"a": [record], "b": [], "c": [record | {"status": "diverged"}]}
-    figure = figures.training_curves(runs, "title")
+    done, lost = record(history=history), record(history=history, status="diverged")
+    figure = figures_results.training_curves({"a": [done], "b": [], "c": [lost]}, "title")
     labels = [line.get_label() for line in figure.axes[0].get_lines()]
     assert labels == ["a", "c (diverged)"]
     draw(figure, tmp_path)
-    draw(figures.training_curves({"a": []}), tmp_path)
-    draw(
-        figures.against_paper({"1a": frame_of("1a", MIXED), "1b": results.table([], "smoke", "1b")}), tmp_path
-    )
-    draw(figures.against_paper({}), tmp_path)
+    draw(figures_results.training_curves({"a": []}), tmp_path)
 
 
 def test_loss_figures(tmp_path):
@@ -151,10 +152,10 @@ def test_loss_figures(tmp_path):
 def test_photos_stay_away_when_asked(data, found, tmp_path):
     for show in (True, False):
         for figure in (
-            figures_data.scenes(data, range(3), show),
-            figures_data.anchors_at(data, 0, CONFIG, show),
-            figures_data.matching(data, 1, CONFIG, show),
-            figures_data.detections(data, found, range(3), show),
+            figures_scenes.scenes(data, range(3), show),
+            figures_scenes.anchors_at(data, 0, CONFIG, show),
+            figures_scenes.matching(data, 1, CONFIG, show),
+            figures_scenes.detections(data, found, range(3), show),
         ):
             pictures = [image.get_array() for axes in figure.axes for image in axes.images]
             assert pictures
@@ -163,15 +164,15 @@ def test_photos_stay_away_when_asked(data, found, tmp_path):
 
 
 def test_images_without_objects(data):
-    figures_data.anchors_at(data, 2, CONFIG)
+    figures_scenes.anchors_at(data, 2, CONFIG)
     with pytest.raises(ValueError, match="no object"):
-        figures_data.matching(data, 2, CONFIG)
-    assert figures_data.example(data) == 0
-    figures_data.detections(data, Detections.empty(), [2])
+        figures_scenes.matching(data, 2, CONFIG)
+    assert figures_scenes.example(data) == 0
+    figures_scenes.detections(data, Detections.empty(), [2])
 
 
 def test_imbalance_and_precision_recall(data, found, tmp_path):
-    draw(figures_data.imbalance(measure(data, CONFIG)), tmp_path)
+    draw(figures_scenes.imbalance(measure(data, CONFIG)), tmp_path)
     loose, *_, strict = curves(data, found, "dog")
     assert loose.objects == 2
     np.testing.assert_allclose(loose.precision, [1, 1 / 2, 2 / 3])
@@ -180,51 +181,49 @@ def test_imbalance_and_precision_recall(data, found, tmp_path):
     assert median_class(data, found) in data.categories
     with pytest.raises(ValueError, match="cat, dog"):
         curves(data, found, "cow")
-    draw(figures_data.precision_recall([loose, strict]), tmp_path)
-    draw(figures_data.precision_recall(curves(data, Detections.empty(), "cat")), tmp_path)
+    draw(figures_scenes.precision_recall([loose, strict]), tmp_path)
+    draw(figures_scenes.precision_recall(curves(data, Detections.empty(), "cat")), tmp_path)
 
 
 def test_words_follow_the_numbers():
-    said = narrate.summary(frame_of("1a", MIXED))
-    assert "**α = 0.9** with AP 32.0 (31.0 … 33.0)" in said
+    said = sentences.summary(frame_of("1a", MIXED))
+    assert "**α = 0.9** with AP 32.0 (31.0 … 33.0" in said
     assert "**α = 0.75** with AP 31.1" in said
     assert "without a run: 1 of 7" in said
     assert "Diverged: α = 0.1" in said
-    assert "No row has a run" in narrate.summary(frame_of("1a", [None] * 7))
-    assert "no row detects anything" in narrate.summary(frame_of("1a", [0.0] * 7))
-    shown = narrate.comparison(frame_of("1a", MIXED))
+    assert "No row has a run" in sentences.summary(frame_of("1a", [None] * 7))
+    assert "no row detects anything" in sentences.summary(frame_of("1a", [0.0] * 7))
+    shown = tables.comparison(frame_of("1a", MIXED))
     assert shown.loc["α = 0.75", "note"] == "not run"
     assert shown.loc["α = 0.1", "note"] == "1 of 1 diverged"
     assert shown.loc["α = 0.75", "AP"] == "–"
-    agreed = narrate.agreement({"1a": frame_of("1a", MIXED)})
+    agreed = tables.agreement({"1a": frame_of("1a", MIXED)})
     assert agreed.loc["1a", "best here"] == "α = 0.9"
-    assert narrate.agreement({}).empty
-    assert narrate.provenance([]).empty
+    assert tables.agreement({}).empty
+    assert tables.provenance([]).empty
 
 
 @pytest.mark.parametrize("profile", sorted(PROFILES))
 def test_notebooks_open_without_any_run(profile, monkeypatch, tmp_path):
-    monkeypatch.setattr(results, "records_or_committed", lambda *_: [])
-    names = get_profile(profile).ablations
-    assert f"focalrepro run {' '.join(names)} --profile {profile}" in narrate.where_from(profile, *names)
-    assert narrate.tables(profile) == {}
-    assert (narrate.gains(profile, "1a", "α = 0.5")["clear"] == "–").all()
-    changed = narrate.recipe_changes(profile)
-    assert "dataset" in changed.index
+    monkeypatch.setenv("FOCALREPRO_RESULTS", str(tmp_path))
+    empty, names = study([], profile), get_profile(profile).ablations
+    assert f"focalrepro run {' '.join(names)} --profile {profile}" in sentences.where_from(empty, *names)
+    assert (tables.gains(Evidence(empty), "1a", "α = 0.5")["clear"] == "–").all()
+    assert "dataset" in tables.recipe_changes(empty).index
     with pytest.raises(ValueError, match="no row"):
-        narrate.gains(profile, "1a", "α = 7")
+        tables.gains(Evidence(empty), "1a", "α = 7")
 
 
 def test_demonstration_is_short_where_a_cpu_would_take_long(monkeypatch):
-    monkeypatch.setattr(demonstration.hardware, "pick_device", lambda _: torch.device("cpu"))
-    assert demonstration.short_config("quick") == get_profile("quick").base
-    assert demonstration.short_config("quick", 20).steps == 20
+    monkeypatch.setattr(one_run.hardware, "pick_device", lambda _: torch.device("cpu"))
+    assert one_run.short_config("quick") == get_profile("quick").base
+    assert one_run.short_config("quick", 20).steps == 20
     for profile, steps in (("coco-cpu", 60), ("coco256", 10)):
-        short = demonstration.short_config(profile)
+        short = one_run.short_config(profile)
         assert (short.steps, short.train_images) == (steps, 120)
-        assert demonstration.short_config(profile, 5).steps == 5
-    monkeypatch.setattr(demonstration.hardware, "pick_device", lambda _: torch.device("cuda"))
-    assert demonstration.short_config("coco256") == get_profile("coco256").base
+        assert one_run.short_config(profile, 5).steps == 5
+    monkeypatch.setattr(one_run.hardware, "pick_device", lambda _: torch.device("cuda"))
+    assert one_run.short_config("coco256") == get_profile("coco256").base
 
 
 def test_every_reference_row_is_a_row():
