@@ -195,6 +195,12 @@ def _check_together(c: RunConfig) -> None:
         '1 unless frozen is "backbone"',
     )
     _require(
+        c.normalizer != "image" or c.loss != "quality",
+        "normalizer",
+        c.normalizer,
+        'another for the loss "quality", whose targets are those of the whole batch',
+    )
+    _require(
         c.normalizer != "picked" or c.loss in ("ohem", "hard_negatives"),
         "normalizer",
         c.normalizer,

@@ -163,6 +163,7 @@ def _work(todo: Queue, news: Queue, folder: Path, device: str, parent: int) -> N
             text = "no objects in val" if ap is None else f"AP {ap:.1f}"
             news.put((job.run_id, record["status"], 1.0, text))
         except Exception:
+            engines.drop()
             text = traceback.format_exc()
             store.put_error(job.run_id, text)
             news.put((job.run_id, "failed", 1.0, text.strip().splitlines()[-1]))

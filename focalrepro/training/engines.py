@@ -42,6 +42,10 @@ class Engines:
         self.everywhere = everywhere
         self.kept: tuple[tuple, Step] | None = None
 
+    def drop(self) -> None:
+        """Forgets the kept step, after an error that may have left it, or the device, in pieces."""
+        self.kept = None
+
     def step(self, config: RunConfig, data: DetectionData, device: torch.device) -> Step:
         """A step with the initial weights of the config's seed."""
         neutral = RunConfig()

@@ -62,6 +62,8 @@ class Step:
         self.trained = [p for p in model.parameters() if p.requires_grad]
         self.averaged = [torch.zeros_like(p) for p in self.trained] if config.averaging else []
         self.graph: torch.cuda.CUDAGraph | None = None
+        # One side stream for all steps and the capture: the allocator keeps what each stream has used.
+        self.side = torch.cuda.Stream(device) if self.on_gpu else None
         self.calls = 0
 
     def restart(self, config: RunConfig, initial: RetinaNet) -> None:
@@ -98,17 +100,17 @@ class Step:
         if not self.on_gpu:
             self._step()
         elif self.calls <= self.EAGER_STEPS or self.config.loss in DATA_DEPENDENT:
-            side = torch.cuda.Stream(self.device)
-            side.wait_stream(torch.cuda.current_stream(self.device))
-            with torch.cuda.stream(side):
+            self.side.wait_stream(torch.cuda.current_stream(self.device))
+            with torch.cuda.stream(self.side):
                 self._step()
-            torch.cuda.current_stream(self.device).wait_stream(side)
+            torch.cuda.current_stream(self.device).wait_stream(self.side)
         else:
             if self.graph is None:
                 self.optimizer.zero_grad(set_to_none=True)
-                self.graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(self.graph):
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.device(self.device), torch.cuda.graph(graph, stream=self.side):
                     self._step()
+                self.graph = graph  # only now: half a capture must not serve the next run
             self.graph.replay()
 
     def _step(self) -> None:
