@@ -38,7 +38,9 @@ def test_a_threshold_keeps_the_first_of_what_no_threshold_keeps():
     count = int((free[1] > 0.95).sum())
     assert 0 < count == len(cut[1]) < len(free[1]) == 100
     for mine, all_of_them in zip(cut, free, strict=True):
-        assert torch.equal(mine, all_of_them[:count])
+        torch.testing.assert_close(
+            mine, all_of_them[:count]
+        )  # a sigmoid differs in its last bit by its place
 
 
 def test_merged_classes_do_not_overlap_whatever_they_were():
