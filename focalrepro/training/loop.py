@@ -89,7 +89,7 @@ def run_steps(
 ) -> TrainResult:
     """All steps of a training, whatever its detector: the order of the images, the rates, the watch over finiteness.
 
-    step: called with indices, views and a rate; leaves `losses` [3] and `finite`; `finish(steps)` ends it.
+    step: called with indices, views and a rate; leaves `losses` [3] and `finite`.
     """
     device = step.device
     index, views = (t.to(device) for t in batches(images, config))
@@ -105,7 +105,6 @@ def run_steps(
             if not step.finite:
                 status = "diverged"
                 break
-    step.finish(done)
     if not all(
         torch.isfinite(p).all() for p in model.parameters()
     ):  # the last update may be the one that broke it

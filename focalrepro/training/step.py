@@ -59,8 +59,6 @@ class Step:
         self.average = torch.full((), FIRST_AVERAGE, device=device)
         self.config = config
         self.dials = Dials.of(config).on(device) if self.on_gpu else Dials.of(config)
-        self.trained = [p for p in model.parameters() if p.requires_grad]
-        self.averaged = [torch.zeros_like(p) for p in self.trained] if config.averaging else []
         self.graph: torch.cuda.CUDAGraph | None = None
         # One side stream for all steps and the capture: the allocator keeps what each stream has used.
         self.side = torch.cuda.Stream(device) if self.on_gpu else None
@@ -79,8 +77,6 @@ class Step:
                     value.zero_()
         self.average.fill_(FIRST_AVERAGE)
         self.finite.fill_(True)
-        for value in self.averaged:
-            value.zero_()
         self.config = config
         self.dials.set(config)
 
@@ -134,14 +130,6 @@ class Step:
         )
         self.losses.copy_(torch.stack([loss, class_loss, boxes_loss]).detach())
         self.optimizer.step()
-        if self.averaged:
-            torch._foreach_lerp_(self.averaged, self.trained, 1 - config.averaging)
-
-    @torch.no_grad()
-    def finish(self, steps: int) -> None:
-        """After the last of so many steps: the model takes the moving average of its weights, where there is one."""
-        for weight, average in zip(self.trained, self.averaged, strict=False):  # none: nothing to take
-            weight.copy_(average / (1 - self.config.averaging**steps))
 
     def _class_loss(self, logits: Tensor, labels: Tensor, positive: Tensor, count: Tensor) -> Tensor:
         """The classification loss, divided as the config says.

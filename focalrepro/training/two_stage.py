@@ -170,9 +170,6 @@ class TwoStageStep:
         if self.finite:
             self.optimizer.step()
 
-    def finish(self, steps: int) -> None:
-        """Nothing is left to do: the last weights are evaluated."""
-
 
 def train_two_stage(
     config: RunConfig,
