@@ -19,7 +19,7 @@ from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData
 from focalrepro.results import select
 from focalrepro.training.batches import batches
-from focalrepro.training.engines import new_step
+from focalrepro.training.loop import new_step
 
 Records = list[dict[str, Any]]
 CE, FL = "cross entropy (γ = 0)", "focal loss (γ > 0)"

@@ -19,7 +19,7 @@ from focalrepro.evaluation.detections import Detections
 from focalrepro.figures_style import BLUE, DARK, GREY, LINES, ORANGE, SKY, shades, styled
 from focalrepro.imbalance import Imbalance
 from focalrepro.precision_recall import Curve
-from focalrepro.training.loop import config_anchors
+from focalrepro.training.batches import config_anchors
 
 FREE = ("synthetic",)  # datasets whose pixels are the project's own
 OUTLINE = [effects.withStroke(linewidth=3.2, foreground="black")]

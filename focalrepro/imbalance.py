@@ -13,7 +13,7 @@ from focalrepro.data import DetectionData
 from focalrepro.detector import boxes as box_ops
 from focalrepro.detector.matching import BACKGROUND, IGNORED, match_dataset
 from focalrepro.losses import focal_terms
-from focalrepro.training.loop import config_anchors
+from focalrepro.training.batches import config_anchors
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from focalrepro.narrate_tables import NONE
 from focalrepro.results import table
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.profiles import get_profile
-from focalrepro.training.loop import config_anchors
+from focalrepro.training.batches import config_anchors
 
 LEAST = 3  # rows without which a correlation says nothing
 

@@ -10,7 +10,7 @@ import torch
 
 from focalrepro.config import RunConfig
 from focalrepro.imbalance import drowning, first_loss, measure, reach
-from focalrepro.training.loop import config_anchors
+from focalrepro.training.batches import config_anchors
 
 CONFIG = RunConfig(
     image_size=64, first_level=3, last_level=4, anchor_size=2.0, anchor_scales=1, anchor_ratios=1

@@ -22,7 +22,7 @@ from focalrepro.runs import load_splits
 from focalrepro.study.ablations import get_ablation, plan
 from focalrepro.study.paper import TABLES
 from focalrepro.study.profiles import PROFILES
-from focalrepro.training.loop import config_anchors
+from focalrepro.training.batches import config_anchors
 from focalrepro.training.pretrain import CropClassifier
 
 QUICK = PROFILES["quick"].base

@@ -145,7 +145,7 @@ def _work(todo: Queue, news: Queue, folder: Path, device: str, parent: int) -> N
     import torch
 
     from focalrepro.runs import run
-    from focalrepro.training.engines import Engines
+    from focalrepro.training.loop import Engines
 
     if hardware.pick_device(device).type == "cpu":
         torch.set_num_threads(1)

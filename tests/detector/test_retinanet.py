@@ -21,10 +21,11 @@ from focalrepro.detector.backbones import (
 from focalrepro.detector.matching import match
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.evaluation.detect import select
+from focalrepro.training.batches import config_anchors
 from focalrepro.training.criteria import box_loss
 from focalrepro.training.focal_sum import detection_focal_loss
 from focalrepro.training.initial import initial_model
-from focalrepro.training.loop import config_anchors, train
+from focalrepro.training.loop import train
 
 CLASSES = 5
 CONFIG = RunConfig(backbone="resnet18", weights="none", frozen="stage1", best_iou=0.0, precision="fp32")

@@ -8,6 +8,7 @@ from focalrepro.losses import BACKGROUND, IGNORED, focal_terms
 from focalrepro.study.profiles import PROFILES
 from focalrepro.training.criteria import LOSSES, box_loss, box_quality, dense_box_loss
 from focalrepro.training.dials import Dials
+from focalrepro.training.loop import new_step
 
 SMALL = PROFILES["smoke"].base
 RNG = np.random.default_rng(0)
@@ -75,8 +76,6 @@ def test_picking_positive_anchors_changes_no_box_loss():
 
 
 def test_a_guided_class_loss_has_the_size_of_the_box_loss(tiny):
-    from focalrepro.training.engines import new_step
-
     config = SMALL.replace(guided=True, gamma=0.0, alpha=0.5, prior=0.0, precision="fp32")
     step = new_step(config, tiny[0], torch.device("cpu"))
     share = step.source.positives / (12_096 * len(tiny[0].categories))
