@@ -36,7 +36,6 @@ class RunConfig:
         1  # of each training image, where features are computed once: as is, mirrored, cropped (views.py)
     )
     kept_channels: float = 1.0  # share of a frozen map's channels that is kept, as its principal components
-    neck_blocks: int = 0  # trained residual blocks on the coarsest map of the backbone
     fpn_channels: int = 256
     head_convs: int = 4
     head_norm: Literal["none", "group"] = "none"
@@ -68,7 +67,6 @@ class RunConfig:
     ohem_batch: int = 128  # anchors an image that OHEM keeps
     ohem_nms: float = 0.7
     ohem_ratio: float = 0.0  # negatives for each positive; 0: as they come
-    box_loss: Literal["smooth_l1", "giou"] = "smooth_l1"
     box_beta: float = 0.11
     box_weight: float = 1.0
 
@@ -82,9 +80,6 @@ class RunConfig:
     warmup: int = 500
     schedule: Literal["steps", "cosine"] = "steps"
     flip: bool = True
-    averaging: float = (
-        0.0  # decay a step of the moving average of the weights that is evaluated; 0: the last ones
-    )
     precision: Literal["fp32", "bf16"] = "bf16"
     seed: int = 0
 
@@ -152,12 +147,12 @@ def from_dict(values: dict[str, Any]) -> RunConfig:
 _LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("image_size fpn_channels batch_size steps views", lambda v: v >= 1, "1 or more"),
     ("anchor_scales ohem_batch topk max_detections", lambda v: v >= 1, "1 or more"),
-    ("train_images val_images head_convs neck_blocks warmup seed", lambda v: v >= 0, "0 or more"),
+    ("train_images val_images head_convs warmup seed", lambda v: v >= 0, "0 or more"),
     ("ohem_ratio box_weight weight_decay", lambda v: v >= 0, "0 or more"),
     ("gamma", lambda v: v >= 0, "0 (cross entropy) or more"),
     ("lr box_beta anchor_size", lambda v: v > 0, "above 0"),
     ("prior", lambda v: 0 <= v < 1, "0 (the data's own) or more and below 1 (0.5 is no prior)"),
-    ("score_threshold averaging", lambda v: 0 <= v < 1, "0 (none) or more and below 1"),
+    ("score_threshold", lambda v: 0 <= v < 1, "0 (none) or more and below 1"),
     ("gamma_object", lambda v: v == -1 or v >= 0, "0 or more, or -1 for gamma's"),
     ("alpha neg_iou best_iou nms", lambda v: 0 <= v <= 1, "between 0 and 1"),
     ("pos_iou train_fraction ohem_nms kept_channels", lambda v: 0 < v <= 1, "above 0 and at most 1"),
@@ -193,6 +188,12 @@ def _check_together(c: RunConfig) -> None:
         "kept_channels",
         c.kept_channels,
         '1 unless frozen is "backbone"',
+    )
+    _require(
+        c.normalizer != "image" or c.loss != "quality",
+        "normalizer",
+        c.normalizer,
+        'another for the loss "quality", whose targets are those of the whole batch',
     )
     _require(
         c.normalizer != "picked" or c.loss in ("ohem", "hard_negatives"),

@@ -19,8 +19,8 @@ from focalrepro.evaluation.detections import Detections
 from focalrepro.evaluation.diagnostics import loss_distribution
 from focalrepro.evaluation.measures import measures
 from focalrepro.files import repo_root
-from focalrepro.training.engines import Engines
-from focalrepro.training.loop import TrainResult, config_anchors, train
+from focalrepro.training.batches import config_anchors
+from focalrepro.training.loop import Engines, TrainResult, train
 from focalrepro.training.timing import step_seconds
 from focalrepro.training.two_stage import rpn_anchors, train_two_stage
 

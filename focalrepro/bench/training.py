@@ -25,9 +25,8 @@ from focalrepro.detector.backbones import IMAGENET_MEAN, IMAGENET_STD
 from focalrepro.detector.boxes import flip
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.training.batches import batches
-from focalrepro.training.engines import new_step
 from focalrepro.training.initial import initial_model
-from focalrepro.training.loop import learning_rate
+from focalrepro.training.loop import learning_rate, new_step
 from focalrepro.training.step import Step, make_optimizer
 
 CPU = torch.device("cpu")

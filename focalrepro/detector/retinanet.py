@@ -39,29 +39,6 @@ class TopLevels(ExtraFPNBlock):
         return results, names
 
 
-class NeckBlock(nn.Module):
-    """A bottleneck with a dilated 3×3 convolution, added to its input; it begins as the identity.
-
-    What a frozen backbone lacks above the coarsest map, a wider view and features of its own, at little cost (as the
-    encoder of YOLOF, Chen et al. 2021, section 4.2).
-    """
-
-    def __init__(self, channels: int, width: int, dilation: int) -> None:
-        super().__init__()
-        groups = min(32, width // 4)
-        self.layers = nn.Sequential(
-            *(nn.Conv2d(channels, width, 1, bias=False), GroupNorm(groups, width), nn.ReLU(inplace=True)),
-            nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation, bias=False),
-            *(GroupNorm(groups, width), nn.ReLU(inplace=True), nn.Conv2d(width, channels, 1)),
-        )
-        nn.init.zeros_(self.layers[-1].weight)
-        nn.init.zeros_(self.layers[-1].bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, channels, H, W] to the same shape."""
-        return x + self.layers(x)
-
-
 class Head(nn.Module):
     """One head: `convs` 3×3 convolutions, then a 3×3 convolution to `outputs` numbers per anchor."""
 
@@ -123,9 +100,6 @@ class RetinaNet(nn.Module):
             inputs = kept
         else:
             self.reduce = None
-        self.neck = nn.Sequential(
-            *(NeckBlock(inputs[-1], config.fpn_channels, 2 ** (i % 3)) for i in range(config.neck_blocks))
-        )
         coarse = len(config.levels) - len(self.used)
         top = TopLevels(inputs[-1], config.fpn_channels, coarse) if coarse else None
         self.fpn = FeaturePyramidNetwork(inputs, config.fpn_channels, extra_blocks=top)
@@ -163,7 +137,6 @@ class RetinaNet(nn.Module):
         """The pyramid's maps, fine to coarse, from the backbone's."""
         if not torch.is_autocast_enabled(features[0].device.type):
             features = [f.float() for f in features]  # cached maps are bf16
-        features = [*features[:-1], self.neck(features[-1])]
         named = OrderedDict((f"c{i}", f) for i, f in enumerate(features))
         return list(self.fpn(named).values())
 

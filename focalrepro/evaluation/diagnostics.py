@@ -10,7 +10,8 @@ from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.losses import BACKGROUND, signed_logits
-from focalrepro.training.loop import TrainData, autocast
+from focalrepro.training.batches import TrainData
+from focalrepro.training.step import autocast
 
 GAMMAS = (0.0, 0.5, 1.0, 2.0)  # Figure 4's
 SHARES = tuple(np.linspace(0, 1, 101).round(2).tolist())

@@ -17,7 +17,7 @@ from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.tables import table
 from focalrepro.losses import focal_terms
 from focalrepro.study.ablations import get_ablation
-from focalrepro.training.loop import config_anchors
+from focalrepro.training.batches import config_anchors
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from focalrepro.evaluation.detections import Detections
 from focalrepro.evaluation.precision_recall import Curve
 from focalrepro.evidence.anchor_statistics import Imbalance
 from focalrepro.show.style import BLUE, DARK, GREY, LINES, ORANGE, SKY, shades, styled
-from focalrepro.training.loop import config_anchors
+from focalrepro.training.batches import config_anchors
 
 FREE = ("synthetic",)  # datasets whose pixels are the project's own
 OUTLINE = [effects.withStroke(linewidth=3.2, foreground="black")]

@@ -208,7 +208,7 @@ def _work(todo: Queue, news: Queue, folder: Path, device: str, parent: int) -> N
     import torch
 
     from focalrepro.runs import run
-    from focalrepro.training.engines import Engines
+    from focalrepro.training.loop import Engines
 
     if hardware.pick_device(device).type == "cpu":
         torch.set_num_threads(1)
@@ -225,6 +225,7 @@ def _work(todo: Queue, news: Queue, folder: Path, device: str, parent: int) -> N
             text = "no objects in val" if isnan(record.AP) else f"AP {record.AP:.1f}"
             news.put((job.run_id, record.status, 1.0, text))
         except Exception:
+            engines.drop()
             text = traceback.format_exc()
             store.put_error(job.run_id, text)
             news.put((job.run_id, "failed", 1.0, text.strip().splitlines()[-1]))

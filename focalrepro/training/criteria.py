@@ -27,7 +27,6 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import generalized_box_iou_loss
 
 from focalrepro.config import RunConfig
 from focalrepro.detector import boxes as box_ops
@@ -137,9 +136,9 @@ def get_loss(name: str) -> Callable[[Tensor, Tensor, Dials], Tensor]:
 def box_loss(
     offsets: Tensor, anchors: Tensor, targets: Tensor, positive: Tensor, config: RunConfig
 ) -> Tensor:
-    """The box loss summed over the positive anchors, a scalar in fp32: smooth L1 of the offsets, or GIoU's of the boxes.
+    """Smooth L1 between predicted and true offsets, summed over the positive anchors: a scalar in fp32.
 
-    offsets [B, A, 4], anchors [A, 4], targets [B, A, 4] boxes, positive [B, A]. GIoU: Rezatofighi et al. 2019.
+    offsets [B, A, 4], anchors [A, 4], targets [B, A, 4] boxes, positive [B, A].
     """
     anchors = anchors.expand_as(targets)
     if (
@@ -154,10 +153,7 @@ def dense_box_loss(
     offsets: Tensor, anchors: Tensor, targets: Tensor, positive: Tensor, config: RunConfig
 ) -> Tensor:
     """`box_loss` without a shape that depends on the data: every anchor is computed, most count nothing."""
-    if config.box_loss == "giou":
-        terms = generalized_box_iou_loss(box_ops.decode(offsets.float(), anchors), targets)
-    else:
-        terms = smooth_l1(offsets.float() - box_ops.encode(targets, anchors), config.box_beta).sum(-1)
+    terms = smooth_l1(offsets.float() - box_ops.encode(targets, anchors), config.box_beta).sum(-1)
     return torch.where(positive, terms, 0.0).sum()
 
 

@@ -4,29 +4,16 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData
-from focalrepro.training.batches import TrainData, batches, config_anchors
-from focalrepro.training.step import Step, autocast, make_optimizer
-
-if TYPE_CHECKING:
-    from focalrepro.training.engines import Engines
-
-__all__ = [
-    "Step",
-    "TrainData",
-    "TrainResult",
-    "autocast",
-    "batches",
-    "config_anchors",
-    "make_optimizer",
-    "train",
-]
+from focalrepro.detector.retinanet import RetinaNet
+from focalrepro.training.batches import TrainData, batches
+from focalrepro.training.initial import initial_model
+from focalrepro.training.step import Step
 
 REFERENCE_BATCH = 16  # the batch that RunConfig.lr is for
 CHECK_EVERY = 10  # steps between two looks at whether everything is finite
@@ -50,6 +37,66 @@ class TrainResult:
     positives: float = 0.0
 
 
+# One step that serves run after run: on a GPU, warming up and capturing one takes seconds each time. Runs that differ
+# only in what SWEPT names share their shapes, so the captured graph, the data on the device and the memory can stay;
+# weights, optimizer state, α and γ are set anew in place.
+SWEPT = (
+    *("alpha", "gamma", "beta", "gamma_object", "epsilon", "prior", "seed", "lr", "steps", "warmup"),
+    *("schedule", "train_fraction", "score_threshold", "topk", "nms", "max_detections"),
+)
+
+
+class Engines:
+    """Gives each run of a process its step; the last one is kept for the next run that fits it.
+
+    The model of an earlier run is overwritten by a later one, so this is for campaigns, which keep records and no
+    models. everywhere: also on the CPU, where it saves nothing; for tests.
+    """
+
+    def __init__(self, everywhere: bool = False) -> None:
+        self.everywhere = everywhere
+        self.kept: tuple[tuple, Step] | None = None
+
+    def drop(self) -> None:
+        """Forgets the kept step, after an error that may have left it, or the device, in pieces."""
+        self.kept = None
+
+    def step(self, config: RunConfig, data: DetectionData, device: torch.device) -> Step:
+        """A step with the initial weights of the config's seed."""
+        neutral = RunConfig()
+        shape = config.replace(**{field: getattr(neutral, field) for field in SWEPT})
+        key = (shape, data.digest, device)
+        if self.kept and self.kept[0] == key:
+            step = self.kept[1]
+            step.restart(config, _with_prior(initial_model(config, data), config, step.source))
+            return step
+        self.kept = None  # its memory first, then the new one
+        step = new_step(config, data, device)
+        if self.everywhere or device.type == "cuda":
+            self.kept = (key, step)
+        return step
+
+
+def new_step(config: RunConfig, data: DetectionData, device: torch.device, progress: bool = False) -> Step:
+    """A step of its own."""
+    model = initial_model(config, data, progress=progress)
+    source = TrainData(config, data, device, model, progress)
+    model = _with_prior(model, config, source)
+    model = model.to(device, memory_format=torch.channels_last).train()
+    return Step(model, source, config, device)
+
+
+def _with_prior(model: RetinaNet, config: RunConfig, source: TrainData) -> RetinaNet:
+    """Where the config leaves π to the data, it is the share of object among all pairs of an anchor and a class.
+
+    Chen et al. 2019 (arXiv 1909.04868), section 4.1.
+    """
+    if config.prior == 0:
+        pairs = source.match.shape[-1] * model.class_head.outputs
+        model.class_head.set_prior(source.positives / pairs)
+    return model
+
+
 def learning_rate(step: int, config: RunConfig) -> float:
     """The rate of a step: linear warm-up from a third (Detectron), then steps at 2/3 and 8/9, or a cosine to 0."""
     rate = config.lr * config.batch_size / REFERENCE_BATCH
@@ -66,15 +113,13 @@ def train(
     device: torch.device,
     on_step: OnStep = lambda done, total: None,
     progress: bool = False,
-    engines: "Engines | None" = None,
+    engines: Engines | None = None,
 ) -> TrainResult:
     """Trains one model from scratch or from ImageNet weights, as the config says.
 
     on_step(done, total) is called now and then. A loss or gradient that is not finite ends the training with
     status "diverged", and the history ends with that loss. engines: keeps what the next run can use again.
     """
-    from focalrepro.training.engines import new_step
-
     step = engines.step(config, data, device) if engines else new_step(config, data, device, progress)
     return run_steps(step.model, step, len(step.source), step.source.positives, config, on_step)
 
@@ -89,7 +134,7 @@ def run_steps(
 ) -> TrainResult:
     """All steps of a training, whatever its detector: the order of the images, the rates, the watch over finiteness.
 
-    step: called with indices, views and a rate; leaves `losses` [3] and `finite`; `finish(steps)` ends it.
+    step: called with indices, views and a rate; leaves `losses` [3] and `finite`.
     """
     device = step.device
     index, views = (t.to(device) for t in batches(images, config))
@@ -105,7 +150,6 @@ def run_steps(
             if not step.finite:
                 status = "diverged"
                 break
-    step.finish(done)
     if not all(
         torch.isfinite(p).all() for p in model.parameters()
     ):  # the last update may be the one that broke it

@@ -59,15 +59,15 @@ class Step:
         self.average = torch.full((), FIRST_AVERAGE, device=device)
         self.config = config
         self.dials = Dials.of(config).on(device) if self.on_gpu else Dials.of(config)
-        self.trained = [p for p in model.parameters() if p.requires_grad]
-        self.averaged = [torch.zeros_like(p) for p in self.trained] if config.averaging else []
         self.graph: torch.cuda.CUDAGraph | None = None
+        # One side stream for all steps and the capture: the allocator keeps what each stream has used.
+        self.side = torch.cuda.Stream(device) if self.on_gpu else None
         self.calls = 0
 
     def restart(self, config: RunConfig, initial: RetinaNet) -> None:
         """Begins another run in place: its weights, its α and γ, an optimizer that has seen nothing.
 
-        config may differ from the one before in `engines.SWEPT` only.
+        config may differ from the one before in `loop.SWEPT` only.
         """
         self.model.load_state_dict(initial.state_dict())  # copies into the tensors that a graph reads
         self.model.train()
@@ -77,8 +77,6 @@ class Step:
                     value.zero_()
         self.average.fill_(FIRST_AVERAGE)
         self.finite.fill_(True)
-        for value in self.averaged:
-            value.zero_()
         self.config = config
         self.dials.set(config)
 
@@ -98,17 +96,17 @@ class Step:
         if not self.on_gpu:
             self._step()
         elif self.calls <= self.EAGER_STEPS or self.config.loss in DATA_DEPENDENT:
-            side = torch.cuda.Stream(self.device)
-            side.wait_stream(torch.cuda.current_stream(self.device))
-            with torch.cuda.stream(side):
+            self.side.wait_stream(torch.cuda.current_stream(self.device))
+            with torch.cuda.stream(self.side):
                 self._step()
-            torch.cuda.current_stream(self.device).wait_stream(side)
+            torch.cuda.current_stream(self.device).wait_stream(self.side)
         else:
             if self.graph is None:
                 self.optimizer.zero_grad(set_to_none=True)
-                self.graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(self.graph):
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.device(self.device), torch.cuda.graph(graph, stream=self.side):
                     self._step()
+                self.graph = graph  # only now: half a capture must not serve the next run
             self.graph.replay()
 
     def _step(self) -> None:
@@ -132,14 +130,6 @@ class Step:
         )
         self.losses.copy_(torch.stack([loss, class_loss, boxes_loss]).detach())
         self.optimizer.step()
-        if self.averaged:
-            torch._foreach_lerp_(self.averaged, self.trained, 1 - config.averaging)
-
-    @torch.no_grad()
-    def finish(self, steps: int) -> None:
-        """After the last of so many steps: the model takes the moving average of its weights, where there is one."""
-        for weight, average in zip(self.trained, self.averaged, strict=False):  # none: nothing to take
-            weight.copy_(average / (1 - self.config.averaging**steps))
 
     def _class_loss(self, logits: Tensor, labels: Tensor, positive: Tensor, count: Tensor) -> Tensor:
         """The classification loss, divided as the config says.

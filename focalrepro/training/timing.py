@@ -12,7 +12,7 @@ import torch
 from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData
 from focalrepro.training.batches import batches
-from focalrepro.training.engines import new_step
+from focalrepro.training.loop import new_step
 
 
 def step_seconds(

@@ -21,7 +21,8 @@ from focalrepro.detector.anchors import AnchorGrid, make_anchors
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.training.batches import SplitData
 from focalrepro.training.initial import initial_model
-from focalrepro.training.loop import OnStep, TrainResult, autocast, make_optimizer, run_steps
+from focalrepro.training.loop import OnStep, TrainResult, run_steps
+from focalrepro.training.step import autocast, make_optimizer
 
 POOLED = 7  # cells a side that a region is pooled to
 # Regions an image that the second stage learns from, a quarter of them on objects at most. Faster R-CNN's number:
@@ -169,9 +170,6 @@ class TwoStageStep:
         self.finite = torch.isfinite(torch.stack(norms).sum()) & torch.isfinite(loss)
         if self.finite:
             self.optimizer.step()
-
-    def finish(self, steps: int) -> None:
-        """Nothing is left to do: the last weights are evaluated."""
 
 
 def train_two_stage(

@@ -24,7 +24,7 @@ from focalrepro.runs import load_splits
 from focalrepro.show import figures_speed, sentences, tables
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.profiles import PROFILES
-from focalrepro.training.loop import config_anchors
+from focalrepro.training.batches import config_anchors
 
 CONFIG = RunConfig(
     image_size=64, first_level=3, last_level=4, anchor_size=2.0, anchor_scales=1, anchor_ratios=1

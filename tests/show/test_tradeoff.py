@@ -16,7 +16,7 @@ from focalrepro.show import figures_speed, sentences, tables
 from focalrepro.study.ablations import get_ablation, plan
 from focalrepro.study.paper import TABLES
 from focalrepro.study.profiles import PROFILES
-from focalrepro.training.loop import config_anchors
+from focalrepro.training.batches import config_anchors
 from focalrepro.training.pretrain import CropClassifier
 
 QUICK = PROFILES["quick"].base

@@ -9,7 +9,7 @@ from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData
 from focalrepro.evaluation.coco_ap import evaluate_coco
 from focalrepro.evaluation.detect import detect, select
-from focalrepro.training.loop import config_anchors
+from focalrepro.training.batches import config_anchors
 
 CONFIG = RunConfig(
     image_size=64, first_level=3, last_level=4, anchor_size=2.0, precision="fp32", score_threshold=0.05

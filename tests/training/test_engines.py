@@ -3,8 +3,7 @@
 import torch
 
 from focalrepro.study.profiles import PROFILES
-from focalrepro.training.engines import SWEPT, Engines
-from focalrepro.training.loop import train
+from focalrepro.training.loop import SWEPT, Engines, train
 
 CPU = torch.device("cpu")
 BASE = PROFILES["smoke"].base.replace(steps=6, warmup=2, lr=5e-3, batch_size=4)

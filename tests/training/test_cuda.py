@@ -1,51 +1,20 @@
-"""What only a GPU can show; skipped without one. The batched selection that the GPU uses is tested everywhere."""
+"""What only a GPU can show; skipped without one."""
 
 import pytest
 import torch
 
 from focalrepro.detector.anchors import AnchorGrid
 from focalrepro.detector.retinanet import RetinaNet
-from focalrepro.evaluation.detect import select, select_batch
+from focalrepro.evaluation.detect import select
 from focalrepro.runs import load_splits
 from focalrepro.study.profiles import PROFILES
-from focalrepro.training.engines import Engines
+from focalrepro.training.batches import TrainData, batches, config_anchors
 from focalrepro.training.focal_sum import detection_focal_loss
-from focalrepro.training.loop import Step, TrainData, batches, config_anchors, learning_rate, train
+from focalrepro.training.loop import Engines, learning_rate, train
+from focalrepro.training.step import Step
 
 CONFIG = PROFILES["smoke"].base.replace(lr=1e-3, steps=12, warmup=2)
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-
-
-def test_batched_selection_equals_the_one_by_one():
-    torch.manual_seed(0)
-    grid = config_anchors(CONFIG)
-    logits = torch.randn(3, len(grid.boxes), 10) - 4.0
-    logits[1] -= 20  # an image without any detection
-    offsets = torch.randn(3, len(grid.boxes), 4) * 0.3
-    config = CONFIG.replace(topk=200, max_detections=60)
-    batch = select_batch(logits, offsets, grid, config)
-    assert len(batch[0][1]) == 60 and len(batch[1][1]) == 0
-    for i, found in enumerate(batch):
-        for mine, other in zip(found, select(logits[i], offsets[i], grid, config), strict=True):
-            torch.testing.assert_close(mine, other)
-
-
-def test_batched_selection_equals_the_one_by_one_at_the_threshold():
-    """In bf16 the threshold's logit is -2.9375, and a score of exactly that is not above it."""
-    grid = config_anchors(CONFIG)
-    config = CONFIG.replace(topk=1000, max_detections=1000, nms=1.0)
-    generator = torch.Generator().manual_seed(0)
-    values = torch.arange(-255, 256) / 64  # all of them different in bf16, so that there are no ties to break
-    logits = torch.full((2, len(grid.boxes) * 10), -20.0)
-    for row in logits:
-        row[torch.randperm(len(row), generator=generator)[: len(values)]] = values
-    logits = logits.reshape(2, -1, 10).bfloat16()
-    offsets = torch.randn(2, len(grid.boxes), 4, generator=generator) * 0.3
-    for i, found in enumerate(select_batch(logits, offsets, grid, config)):
-        one = select(logits[i], offsets[i], grid, config)
-        assert len(one[1]) == int((values > -2.9375).sum())
-        for mine, other in zip(found, one, strict=True):
-            torch.testing.assert_close(mine, other)
 
 
 def losses(device, captured, steps=12):
@@ -128,6 +97,7 @@ def test_selection_on_the_device_is_the_cpus():
     grid = config_anchors(CONFIG)
     logits, offsets = torch.randn(2, len(grid.boxes), 10) - 4.0, torch.randn(2, len(grid.boxes), 4) * 0.3
     there = AnchorGrid(grid.boxes.cuda(), grid.per_level, grid.levels, grid.shapes)
-    for i, found in enumerate(select_batch(logits.cuda(), offsets.cuda(), there, CONFIG)):
-        for mine, other in zip(found, select(logits[i], offsets[i], grid, CONFIG), strict=True):
+    for x, box in zip(logits, offsets, strict=True):
+        found = select(x.cuda(), box.cuda(), there, CONFIG)
+        for mine, other in zip(found, select(x, box, grid, CONFIG), strict=True):
             torch.testing.assert_close(mine.cpu(), other, rtol=1e-4, atol=1e-3)

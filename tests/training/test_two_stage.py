@@ -12,8 +12,7 @@ from focalrepro.evaluation.detect import detect, milliseconds_per_image
 from focalrepro.runs import load_splits, run
 from focalrepro.study.profiles import PROFILES
 from focalrepro.study.records import Record
-from focalrepro.training.batches import SplitData, TrainData
-from focalrepro.training.loop import batches
+from focalrepro.training.batches import SplitData, TrainData, batches
 from focalrepro.training.two_stage import TwoStage, TwoStageStep, as_targets, rpn_anchors, train_two_stage
 
 CPU = torch.device("cpu")

@@ -12,9 +12,10 @@ from focalrepro.losses import BACKGROUND, IGNORED, focal_terms
 from focalrepro.study.ablations import ABLATIONS, plan
 from focalrepro.study.profiles import PROFILES
 from focalrepro.training import mining as ohem
+from focalrepro.training.batches import TrainData, batches
 from focalrepro.training.criteria import LOSSES, focal_star, hinge
 from focalrepro.training.dials import Dials
-from focalrepro.training.loop import TrainData, batches, train
+from focalrepro.training.loop import train
 
 SMALL = PROFILES["smoke"].base.replace(precision="fp32")
 

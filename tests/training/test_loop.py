@@ -17,10 +17,11 @@ from focalrepro.evaluation.detect import detect
 from focalrepro.runs import run, run_id
 from focalrepro.study.records import Record, Store
 from focalrepro.training import criteria
+from focalrepro.training.batches import TrainData, batches
 from focalrepro.training.criteria import box_loss, dense_box_loss, get_loss, smooth_l1
 from focalrepro.training.dials import Dials
 from focalrepro.training.focal_sum import detection_focal_loss
-from focalrepro.training.loop import TrainData, batches, learning_rate, train
+from focalrepro.training.loop import learning_rate, train
 from focalrepro.training.timing import step_seconds
 
 CPU = torch.device("cpu")
