@@ -76,7 +76,8 @@ def report(
     dataset: str = "",
     freeze: Annotated[bool, arg(help="make these results the expected ones of a reproduction")] = False,
 ) -> int:
-    """Writes results/PROFILE (tables, figures, results.csv) and the front page from the run JSONs, without training."""
+    """Writes results/PROFILE (tables, figures, results.csv) and the front page from the run JSONs, without
+    training."""
     from focalrepro.evidence.expected import freeze as freeze_expected
     from focalrepro.show.front_page import update_front_page
     from focalrepro.show.profile_page import write_report
@@ -93,7 +94,8 @@ def report(
 
 
 def verify(profile: ProfileName = "quick", dataset: str = "") -> int:
-    """Makes every table and verdict of results/PROFILE again from its runs; exits 1 with what differs. Writes nothing."""
+    """Makes every table and verdict of results/PROFILE again from its runs; exits 1 with what differs. Writes
+    nothing."""
     from focalrepro.show.profile_page import verify as differences
 
     off = differences(profile, dataset)
@@ -138,7 +140,7 @@ def reproduce(
 def _agreement(profile: str) -> str:
     """One paragraph: how one's own runs agree with the committed ones."""
     from focalrepro.evidence.expected import compare
-    from focalrepro.study.records import Store
+    from focalrepro.study.store import Store
     from focalrepro.study.study import Study
 
     found = compare(Study(profile, records=Store.local(profile).records()))
@@ -188,7 +190,8 @@ def bench(
         bool, arg(help="little of everything, kept beside the data: proves the path, measures nothing")
     ] = False,
 ) -> int:
-    """Speed against torchvision's RetinaNet and losses and pycocotools, in one run; kept in results/bench/."""
+    """Speed against torchvision's RetinaNet and losses and pycocotools, in one run; kept in
+    results/bench/."""
     check_device(device)
     from focalrepro.bench.run import run_bench
 
@@ -205,7 +208,8 @@ def rare(
     steps: Annotated[int, arg(help="training steps; 0: the default")] = 0,
     out: Annotated[Path | None, arg(help="keep the rows in this CSV")] = None,
 ) -> int:
-    """Focal loss on rare events in tables and small images, against cross entropy, weighted and not; trees too."""
+    """Focal loss on rare events in tables and small images, against cross entropy, weighted and not; trees
+    too."""
     from focalrepro.rare.command import command
 
     return command(csv, target, seeds, rates, out, steps)

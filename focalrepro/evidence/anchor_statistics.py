@@ -1,4 +1,5 @@
-"""How rare objects are among anchors, and which a set of anchors can learn at all (Table 1c), on a dataset."""
+"""How rare objects are among anchors, and which a set of anchors can learn at all (Table 1c), on a
+dataset."""
 
 import math
 from collections.abc import Sequence
@@ -25,8 +26,8 @@ class Imbalance:
     """Counts over the first `images` images of a split.
 
     levels: one row per pyramid level, per image: anchors, positive, ignored, background; side is the smallest
-    anchor's in pixels. best_iou [objects]: each object's IoU with its best anchor. sides [objects]: the square
-    root of each object's area, in pixels of the frame. anchor_sides: of all anchor sizes, in pixels.
+    anchor's in pixels. best_iou [objects]: each object's IoU with its best anchor. sides [objects]: the
+    square root of each object's area, in pixels of the frame. anchor_sides: of all anchor sizes, in pixels.
     """
 
     images: int
@@ -103,8 +104,8 @@ def best_iou(boxes: np.ndarray, config: RunConfig) -> np.ndarray:
     """IoU of each box [O, 4], in the frame's pixels, with the config's best anchor: [O].
 
     A level's anchors of one shape differ in their place only, and their overlap with a box shrinks with their
-    distance from it in x and in y. So the best of them is the one whose centre is nearest to the box's, and one
-    anchor a level and shape need be tried instead of all.
+    distance from it in x and in y. So the best of them is the one whose centre is nearest to the box's, and
+    one anchor a level and shape need be tried instead of all.
     """
     best = np.zeros(len(boxes))
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
@@ -124,8 +125,8 @@ def best_iou(boxes: np.ndarray, config: RunConfig) -> np.ndarray:
 
 
 def reach_of_rows(data: DetectionData, e: Evidence, name: str = "1c") -> pd.DataFrame:
-    """`tables.table` of an ablation of anchors with, per row: anchors an image, and the shares of the objects of
-    `data` whose best anchor has an IoU of .5 (`reach_50`) or .4 (`reach_40`) at least, in percent.
+    """`tables.table` of an ablation of anchors with, per row: anchors an image, and the shares of the objects
+    of `data` whose best anchor has an IoU of .5 (`reach_50`) or .4 (`reach_40`) at least, in percent.
     """
     boxes = data.boxes[data.labels >= 0].astype(float)
     frame = table(e, name)

@@ -1,147 +1,26 @@
-"""What the paper, its rivals and the common explanations say, each as a sentence that runs can confirm or refute.
+"""What the paper, its rivals and the common explanations say, each a sentence that runs can judge.
 
-Most claims are "row A less row B": they are declared here, and everything else about them is derived. The rules of
-verdicts are those of results/PROTOCOL.md, in `judge`; statistics of another kind are in `statistics.py`.
+Most claims are "row A less row B": they are declared here, and everything else about them is derived.
+Verdicts follow results/PROTOCOL.md; statistics of another kind are in `statistics.py`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from focalrepro.config import RunConfig
 from focalrepro.evidence import statistics as of
+from focalrepro.evidence.claim import FAMILY, FL, Claim, Side, at, best, plain, row, worst
 from focalrepro.evidence.difference import (
     AGNOSTIC,
-    AP,
     BACKGROUND,
     LEVEL,
     THRESHOLD,
-    Estimate,
     Evidence,
-    Measure,
-    Records,
     holm,
 )
 from focalrepro.evidence.statistics import Verdict
-from focalrepro.study.ablations import get_ablation
-from focalrepro.study.rates import LOSSES, RIVALS
-
-FAMILY = ("fl-tuned-ce", "fl-hard-negatives", "fl-sampling-free", "ridge")  # the primary one, of the protocol
-
-
-@dataclass(frozen=True)
-class Side:
-    """One side of a difference: a row of an ablation, or the best or worst (by mean AP) of those that match.
-
-    where: fields of the config that the row has, a value or a tuple of such; "tuned": the best by the mean AP of the
-    tune images at the rates of the search.
-    """
-
-    ablation: str
-    where: dict[str, Any]
-    pick: Literal["row", "best", "worst", "tuned"] = "row"
-
-    def records(self, e: Evidence) -> tuple[Records, str] | None:
-        """The side's records and its row's label; None where a run is missing that it needs."""
-        if self.pick == "tuned":
-            return of.best_on_tune(e, self.ablation, TUNED)
-        base, rows = e.study.base, e.rows(self.ablation)
-        configs = {r.label: base.replace(**r.changes) for r in get_ablation(self.ablation).rows_for(base)}
-        labels = [label for label, config in configs.items() if self._is(config, base)]
-        labels = labels[:1] if self.pick == "row" else labels
-        found = {label: rows[label] for label in labels}
-        if not found or not all(found.values()):  # the best of some rows is not the best of all
-            return None
-        label = of.best(found, -1 if self.pick == "worst" else 1)
-        return found[label], label
-
-    def _is(self, config: RunConfig, base: RunConfig) -> bool:
-        for key, wanted in self.where.items():
-            wanted = wanted(base) if callable(wanted) else wanted
-            if getattr(config, key) not in (wanted if isinstance(wanted, tuple) else (wanted,)):
-                return False
-        return True
-
-
-def row(ablation: str, **where: Any) -> Side:
-    """The first row whose config has these fields; a function is asked for its value with the study's baseline."""
-    return Side(ablation, where)
-
-
-def best(ablation: str, **where: Any) -> Side:
-    """The row of highest mean AP among those; only where every row of the ablation has runs."""
-    return Side(ablation, where, "best")
-
-
-def worst(ablation: str, **where: Any) -> Side:
-    """The row of lowest mean AP among those; only where every row of the ablation has runs."""
-    return Side(ablation, where, "worst")
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A sentence with its source and question. Either a less b is above 0 ("more") or 0 ("equal"), or `statistic`.
-
-    id: a short slug, the same for all time. scale: of a. needs: the ablations that it reads, derived for a difference.
-    """
-
-    id: str
-    sentence: str
-    source: str
-    a: Side | None = None
-    b: Side | None = None
-    kind: Literal["more", "equal"] = "more"
-    measure: Measure = AP
-    scale: float = 1.0
-    statistic: Callable[[Evidence], Verdict | None] | None = None
-    needs: tuple[str, ...] = ()
-    question: str = ""
-
-    def __post_init__(self) -> None:
-        if self.a and self.b and not self.needs:
-            sides = dict.fromkeys([self.a.ablation, self.b.ablation])
-            search = ["lr"] if "tuned" in (self.a.pick, self.b.pick) else []
-            object.__setattr__(self, "needs", (*search, *sides))
-
-    @property
-    def primary(self) -> bool:
-        """Whether it is one of the protocol's primary family; all others are exploratory."""
-        return self.id in FAMILY
-
-    def difference(self, e: Evidence) -> Estimate | None:
-        """a less b; None where runs or a measure are missing. The remark names a row that was picked."""
-        sides = [side.records(e) for side in (self.a, self.b) if side]
-        if None in sides or len(sides) < 2:
-            return None
-        (one, _), (other, _) = sides
-        found = e.difference(one, other, self.measure, self.scale)
-        names = [
-            f"the {side.pick if side.pick != 'tuned' else 'best on tune images'} is {label}"
-            for side, (_, label) in zip((self.a, self.b), sides, strict=True)
-            if side.pick != "row"
-        ]
-        return found and found.remarked("; ".join(names))
-
-
-def FL(ablation: str) -> Side:
-    """The row of focal loss as the paper has it."""
-    return row(ablation, loss="focal", gamma=2.0, alpha=0.25, prior=0.01, guided=False)
-
-
-TUNED = ("CE, α = .5", "CE, α = .75", "CE, α = .5, π = .001")  # the searched cross entropies
-
-
-def plain(ablation: str, **more: Any) -> Side:
-    """The row of cross entropy that weighs both classes alike."""
-    return row(ablation, gamma=0.0, alpha=0.5, **more)
-
-
-def at(ablation: str, name: str) -> Side:
-    """The row of a searched loss."""
-    return row(ablation, **({"loss": "focal", "prior": 0.01, "guided": False} | (LOSSES | RIVALS)[name]))
-
 
 COMMON, ASKED, CONFOUND = "a common explanation", "a common question", "a confound"
 GUIDED, POST_HOC, ASYMMETRIC = "arXiv 1909.04868", "arXiv 2405.20459", "arXiv 2009.14119"
@@ -166,104 +45,163 @@ def _twice(base: RunConfig) -> int:
 # By the question that they answer, in the order in which a reader asks.
 QUESTIONS: dict[str, tuple[Claim, ...]] = {
     "Does it work?": (
-        Claim("fl-tuned-ce", "Focal loss (γ = 2, α = .25) beats the best-tuned cross entropy, each at its own rate.",
+        Claim("fl-tuned-ce",
+              "Focal loss (γ = 2, α = .25) beats the best-tuned cross entropy, each at its own rate.",
               ASKED, at("primary", "FL, γ = 2"), Side("primary", {}, "tuned")),
-        Claim("fl-plain-ce", "Focal loss (γ = 2, α = .25) beats plain cross entropy (α = .5).", "Tables 1a, 1b",
-              FL("1b"), plain("1a")),
-        Claim("fl-best-alpha", "Focal loss (γ = 2, α = .25) beats the best α-balanced cross entropy.", "Table 1b",
-              FL("1b"), best("1a")),
-        Claim("fl-alpha-and-prior", "Focal loss (γ = 2, α = .25, π = .01) beats cross entropy whose α and π are both "
-              "tuned.", ASKED, FL("tuned"), best("tuned", gamma=0.0)),
-        Claim("best-gamma", "Focal loss at the best row of Table 1b beats cross entropy whose α and π are both tuned.",
+        Claim("fl-plain-ce",
+              "Focal loss (γ = 2, α = .25) beats plain cross entropy (α = .5).",
+              "Tables 1a, 1b", FL("1b"), plain("1a")),
+        Claim("fl-best-alpha",
+              "Focal loss (γ = 2, α = .25) beats the best α-balanced cross entropy.",
+              "Table 1b", FL("1b"), best("1a")),
+        Claim("fl-alpha-and-prior",
+              "Focal loss (γ = 2, α = .25, π = .01) beats cross entropy whose α and π are both tuned.",
+              ASKED, FL("tuned"), best("tuned", gamma=0.0)),
+        Claim("best-gamma",
+              "Focal loss at the best row of Table 1b beats cross entropy whose α and π are both tuned.",
               ASKED, best("1b", gamma=GAMMAS), best("tuned", gamma=0.0)),
-        Claim("half-gamma", "γ = .5 is already better than the best α-balanced cross entropy.", "Table 1b",
-              row("1b", gamma=0.5), best("1a")),
-        Claim("plateau", "Any γ from .5 to 5 is better than the best α-balanced cross entropy.", "section 4",
-              worst("1b", gamma=GAMMAS[2:]), best("1a")),
-        Claim("gamma-five", "AP declines from γ = 2 to γ = 5.", "Table 1b", FL("1b"), row("1b", gamma=5.0)),
+        Claim("half-gamma",
+              "γ = .5 is already better than the best α-balanced cross entropy.",
+              "Table 1b", row("1b", gamma=0.5), best("1a")),
+        Claim("plateau",
+              "Any γ from .5 to 5 is better than the best α-balanced cross entropy.",
+              "section 4", worst("1b", gamma=GAMMAS[2:]), best("1a")),
+        Claim("gamma-five",
+              "AP declines from γ = 2 to γ = 5.",
+              "Table 1b", FL("1b"), row("1b", gamma=5.0)),
     ),
     "Does a constant weight do?": (
-        Claim("collapse", "Cross entropy with α = .10 collapses: it has less than a tenth of the best α's AP.",
+        Claim("collapse",
+              "Cross entropy with α = .10 collapses: it has less than a tenth of the best α's AP.",
               "Table 1a", best("1a"), row("1a", alpha=0.1), scale=0.1),
-        Claim("threshold", "Table 1a is mostly a table of the threshold: most of what α = .10 loses to the best α at a "
-              "score of .05 is not lost without it.", CONFOUND, row("1a", alpha=0.1), best("1a"), measure=THRESHOLD),
-        Claim("best-alpha", "The best α for cross entropy lies in [.5, .9].", "Table 1a", statistic=of.best_alpha,
-              needs=("1a",)),
-        Claim("ridge", "The best α is lower at γ = 2 than at γ = 0.", "section 5.1", statistic=of.ridge(2.0),
-              needs=("grid",)),
-        Claim("alpha-falls", "The best α is lower at γ = 5 than at γ = 0.", "section 5.1", statistic=of.ridge(5.0),
-              needs=("grid",)),
+        Claim("threshold",
+              "Table 1a is mostly a table of the threshold: most of what α = .10 loses to the best α at a "
+              "score of .05 is not lost without it.",
+              CONFOUND, row("1a", alpha=0.1), best("1a"), measure=THRESHOLD),
+        Claim("best-alpha",
+              "The best α for cross entropy lies in [.5, .9].",
+              "Table 1a", statistic=of.best_alpha, needs=("1a",)),
+        Claim("ridge",
+              "The best α is lower at γ = 2 than at γ = 0.",
+              "section 5.1", statistic=of.ridge(2.0), needs=("grid",)),
+        Claim("alpha-falls",
+              "The best α is lower at γ = 5 than at γ = 0.",
+              "section 5.1", statistic=of.ridge(5.0), needs=("grid",)),
     ),
     "Why does it work?": (
-        Claim("rarity", "How rare assigned anchors are; the paper's example is 1 in 1000.", "section 3",
-              statistic=of.rarity),
-        Claim("reshaping", "γ moves the background's loss to its hard anchors, and the objects' far less.", "Figure 4",
-              statistic=of.reshaping, needs=("1b",)),
-        Claim("background-fp", "Focal loss has fewer false positives on background: mending them gains less AP50 than "
-              "with plain cross entropy.", COMMON, plain("1a"), FL("1b"), measure=BACKGROUND),
-        Claim("agnostic", "The gain over plain cross entropy remains when all classes are merged.", CONFOUND,
-              FL("1b"), plain("1a"), measure=AGNOSTIC),
+        Claim("rarity",
+              "How rare assigned anchors are; the paper's example is 1 in 1000.",
+              "section 3", statistic=of.rarity),
+        Claim("reshaping",
+              "γ moves the background's loss to its hard anchors, and the objects' far less.",
+              "Figure 4", statistic=of.reshaping, needs=("1b",)),
+        Claim("background-fp",
+              "Focal loss has fewer false positives on background: mending them gains less AP50 than with "
+              "plain cross entropy.",
+              COMMON, plain("1a"), FL("1b"), measure=BACKGROUND),
+        Claim("agnostic",
+              "The gain over plain cross entropy remains when all classes are merged.",
+              CONFOUND, FL("1b"), plain("1a"), measure=AGNOSTIC),
     ),
     "Can its scores be trusted?": (
-        Claim("calibration-raw", "Focal loss is better calibrated than cross entropy at matched AP.",
+        Claim("calibration-raw",
+              "Focal loss is better calibrated than cross entropy at matched AP.",
               "arXiv 2002.09437", statistic=of.calibrated("raw"), needs=("1a", "1b")),
-        Claim("calibration-temperature", "It is so after a temperature for each, fitted on tune images.", POST_HOC,
-              statistic=of.calibrated("temperature"), needs=("1a", "1b")),
-        Claim("calibration-isotonic", "It is so after isotonic regression for each, fitted on tune images.", POST_HOC,
-              statistic=of.calibrated("isotonic"), needs=("1a", "1b")),
-        Claim("calibration-closed-form", "A closed form without data maps focal loss's scores to better probabilities.",
+        Claim("calibration-temperature",
+              "It is so after a temperature for each, fitted on tune images.",
+              POST_HOC, statistic=of.calibrated("temperature"), needs=("1a", "1b")),
+        Claim("calibration-isotonic",
+              "It is so after isotonic regression for each, fitted on tune images.",
+              POST_HOC, statistic=of.calibrated("isotonic"), needs=("1a", "1b")),
+        Claim("calibration-closed-form",
+              "A closed form without data maps focal loss's scores to better probabilities.",
               "arXiv 2011.09172", statistic=of.closed_form, needs=("1b",)),
     ),
     "Is cross entropy unable, or late?": (
-        Claim("twice-the-steps", "Twice the steps bring plain cross entropy beyond where focal loss was.", COMMON,
-              plain("budget", steps=_twice), row("budget", gamma=2.0, steps=lambda base: base.steps)),
-        Claim("ahead-after-twice", "After twice the steps focal loss is still ahead of plain cross entropy.", ASKED,
-              row("budget", gamma=2.0, steps=_twice), plain("budget", steps=_twice)),
-        Claim("half-the-images", "Focal loss on half of the images beats plain cross entropy on all of them.", COMMON,
-              row("data", gamma=2.0, train_fraction=0.5), plain("data", train_fraction=1.0)),
-        Claim("half-the-images-best", "Focal loss on half of the images beats the best α-balanced one on all of them.",
+        Claim("twice-the-steps",
+              "Twice the steps bring plain cross entropy beyond where focal loss was.",
+              COMMON, plain("budget", steps=_twice),
+              row("budget", gamma=2.0, steps=lambda base: base.steps)),
+        Claim("ahead-after-twice",
+              "After twice the steps focal loss is still ahead of plain cross entropy.",
+              ASKED, row("budget", gamma=2.0, steps=_twice), plain("budget", steps=_twice)),
+        Claim("half-the-images",
+              "Focal loss on half of the images beats plain cross entropy on all of them.",
+              COMMON, row("data", gamma=2.0, train_fraction=0.5), plain("data", train_fraction=1.0)),
+        Claim("half-the-images-best",
+              "Focal loss on half of the images beats the best α-balanced one on all of them.",
               COMMON, row("data", gamma=2.0, train_fraction=0.5), best("1a")),
     ),
     "What does it need beside it?": (
-        Claim("prior-needed", "Cross entropy needs the prior: without it, it diverges or is worse.", "section 5.1",
-              plain("prior", prior=0.01), plain("prior", prior=0.5)),
-        Claim("prior-insensitive", "With focal loss the exact π does not matter.", "section 5.1",
-              best("prior", gamma=2.0, prior=LOW_PRIORS), worst("prior", gamma=2.0, prior=LOW_PRIORS), "equal"),
-        Claim("normalizer", "The loss wants dividing by the assigned anchors, not by all.", "section 4",
-              row("normalizer", normalizer="positives"), row("normalizer", normalizer="anchors")),
+        Claim("prior-needed",
+              "Cross entropy needs the prior: without it, it diverges or is worse.",
+              "section 5.1", plain("prior", prior=0.01), plain("prior", prior=0.5)),
+        Claim("prior-insensitive",
+              "With focal loss the exact π does not matter.",
+              "section 5.1", best("prior", gamma=2.0, prior=LOW_PRIORS),
+              worst("prior", gamma=2.0, prior=LOW_PRIORS), "equal"),
+        Claim("normalizer",
+              "The loss wants dividing by the assigned anchors, not by all.",
+              "section 4", row("normalizer", normalizer="positives"),
+              row("normalizer", normalizer="anchors")),
     ),
     "Does something else do as well?": (
-        Claim("fl-hard-negatives", "Focal loss (γ = 2, α = .25) beats hard negatives 1:3, each at its own rate.",
-              "a public replication found the opposite", at("primary", "FL, γ = 2"), at("primary", "hard negatives 1:3")),
-        Claim("best-gamma-hard-negatives", "Focal loss at the best row of Table 1b beats hard negatives 1:3.", ASKED,
-              best("1b", gamma=GAMMAS), row("1d", loss="hard_negatives")),
-        Claim("fl-sampling-free", "Focal loss (γ = 2, α = .25) beats Sampling-Free (prior and scaling).", GUIDED,
-              at("primary", "FL, γ = 2"), at("primary", "Sampling-Free")),
-        Claim("ohem", "Focal loss (γ = 2, α = .25) beats the best of the paper's nine rows of OHEM.", "Table 1d",
-              FL("1d"), best("1d", loss="ohem", normalizer="positives")),
-        *(Claim(f"rival-{slug}", f"{name[0].upper()}{name[1:]} beats focal loss (γ = 2, α = .25), each at its own rate.", source,
-                at("rivals", name), at("rivals", "FL, γ = 2")) for name, (slug, source) in SAYS_BETTER.items()),
-        Claim("star", "FL* ties with focal loss, at both of the paper's settings.", "Table 3", statistic=of.star,
-              needs=("3",)),
-        Claim("hinge", "The hinge loss on p_t does not train: at its best α it has less than a tenth of focal loss's "
-              "AP.", "section 3", FL("3"), best("3", loss="hinge"), scale=0.1),
+        Claim("fl-hard-negatives",
+              "Focal loss (γ = 2, α = .25) beats hard negatives 1:3, each at its own rate.",
+              "a public replication found the opposite", at("primary", "FL, γ = 2"),
+              at("primary", "hard negatives 1:3")),
+        Claim("best-gamma-hard-negatives",
+              "Focal loss at the best row of Table 1b beats hard negatives 1:3.",
+              ASKED, best("1b", gamma=GAMMAS), row("1d", loss="hard_negatives")),
+        Claim("fl-sampling-free",
+              "Focal loss (γ = 2, α = .25) beats Sampling-Free (prior and scaling).",
+              GUIDED, at("primary", "FL, γ = 2"), at("primary", "Sampling-Free")),
+        Claim("ohem",
+              "Focal loss (γ = 2, α = .25) beats the best of the paper's nine rows of OHEM.",
+              "Table 1d", FL("1d"), best("1d", loss="ohem", normalizer="positives")),
+        *(
+            Claim(f"rival-{slug}",
+                  f"{name[0].upper()}{name[1:]} beats focal loss (γ = 2, α = .25), each at its own rate.",
+                  source, at("rivals", name), at("rivals", "FL, γ = 2"))
+            for name, (slug, source) in SAYS_BETTER.items()
+        ),
+        Claim("star",
+              "FL* ties with focal loss, at both of the paper's settings.",
+              "Table 3", statistic=of.star, needs=("3",)),
+        Claim("hinge",
+              "The hinge loss on p_t does not train: at its best α it has less than a tenth of focal loss's "
+              "AP.",
+              "section 3", FL("3"), best("3", loss="hinge"), scale=0.1),
     ),
     "And the architecture?": (
-        Claim("nine-anchors", "Nine anchors beat one.", "Table 1c", row("1c", anchor_scales=3, anchor_ratios=3),
+        Claim("nine-anchors",
+              "Nine anchors beat one.",
+              "Table 1c", row("1c", anchor_scales=3, anchor_ratios=3),
               row("1c", anchor_scales=1, anchor_ratios=1)),
-        Claim("more-anchors", "More than nine anchors do not help.", "Table 1c",
-              row("1c", anchor_scales=4, anchor_ratios=3), row("1c", anchor_scales=3, anchor_ratios=3), "equal"),
-        Claim("deeper", "A deeper backbone helps.", "Table 1e", statistic=of.deeper, needs=("1e",)),
-        Claim("larger", "Larger images help.", "Table 1e", statistic=of.larger, needs=("1e",)),
-        Claim("two-stage", "One stage with focal loss beats two stages.", "Table 2",
-              row("1e", detector="retinanet", backbone=lambda b: b.backbone, image_size=lambda b: b.image_size),
+        Claim("more-anchors",
+              "More than nine anchors do not help.",
+              "Table 1c", row("1c", anchor_scales=4, anchor_ratios=3),
+              row("1c", anchor_scales=3, anchor_ratios=3), "equal"),
+        Claim("deeper",
+              "A deeper backbone helps.",
+              "Table 1e", statistic=of.deeper, needs=("1e",)),
+        Claim("larger",
+              "Larger images help.",
+              "Table 1e", statistic=of.larger, needs=("1e",)),
+        Claim("two-stage",
+              "One stage with focal loss beats two stages.",
+              "Table 2",
+              row("1e", detector="retinanet", backbone=lambda b: b.backbone,
+                  image_size=lambda b: b.image_size),
               row("1e", detector="faster_rcnn")),
     ),
     "What does it cost?": (
-        Claim("training-speed", "What a training step with focal loss takes, against cross entropy.", ASKED,
-              statistic=of.training_speed, needs=("1b",)),
-        Claim("inference-speed", "What one image takes, against cross entropy.", ASKED, statistic=of.inference_speed,
-              needs=("1a", "1b")),
+        Claim("training-speed",
+              "What a training step with focal loss takes, against cross entropy.",
+              ASKED, statistic=of.training_speed, needs=("1b",)),
+        Claim("inference-speed",
+              "What one image takes, against cross entropy.",
+              ASKED, statistic=of.inference_speed, needs=("1a", "1b")),
     ),
 }  # fmt: skip
 QUESTIONS = {q: tuple(replace(c, question=q) for c in claims) for q, claims in QUESTIONS.items()}
@@ -271,10 +209,11 @@ CLAIMS: dict[str, Claim] = {claim.id: claim for claims in QUESTIONS.values() for
 
 
 def judge_all(e: Evidence, *ablations: str) -> list[tuple[Claim, Verdict]]:
-    """Claims with their verdicts, "not run" where runs are missing; ablations: only claims that read one of these.
+    """Claims with their verdicts, "not run" where runs are missing; ablations: only claims that read one of
+    these.
 
-    Where another profile runs the whole paper over the same baseline, the claims that only that one can judge are
-    left to it.
+    Where another profile runs the whole paper over the same baseline, the claims that only that one can judge
+    are left to it.
     """
     p = e.study.profile
     claims = [c for c in CLAIMS.values() if not p.whole or set(c.needs) <= set(p.ablations)]

@@ -1,4 +1,5 @@
-"""Does focal loss make a model slower? Steps of both losses in turn, and the speeds of whole runs, from the records."""
+"""Does focal loss make a model slower? Steps of both losses in turn, and the speeds of whole runs, from the
+records."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -30,7 +31,8 @@ def _geometric(logs: np.ndarray, runs: int) -> Ratio:
 
 
 def step_ratio(study: Study) -> Ratio | None:
-    """A step with focal loss ÷ one with cross entropy, over the runs of Table 1b that timed both (Student's t).
+    """A step with focal loss ÷ one with cross entropy, over the runs of Table 1b that timed both (Student's
+    t).
 
     None with fewer than three such runs.
     """
@@ -41,10 +43,12 @@ def step_ratio(study: Study) -> Ratio | None:
 
 
 def speeds(study: Study) -> pd.DataFrame:
-    """One row per run of Tables 1a and 1b that did not diverge: run_id, seed, loss (CE or FL), AP, TRAINING, INFERENCE.
+    """One row per run of Tables 1a and 1b that did not diverge: run_id, seed, loss (CE or FL), AP, TRAINING,
+    INFERENCE.
 
     The rows of these tables differ in the loss alone. Only runs of one machine and number of threads are
-    comparable, so the most frequent such group is taken. INFERENCE is NaN for records from before it was measured.
+    comparable, so the most frequent such group is taken. INFERENCE is NaN for records from before it was
+    measured.
     """
     found = {
         r.run_id: r
@@ -65,11 +69,12 @@ def speeds(study: Study) -> pd.DataFrame:
 
 
 def ratio(frame: pd.DataFrame, quantity: str) -> Ratio | None:
-    """Focal loss over cross entropy in one of QUANTITIES, seed by seed (Student's t); None with fewer than two seeds.
+    """Focal loss over cross entropy in one of QUANTITIES, seed by seed (Student's t); None with fewer than
+    two seeds.
 
-    The runs of a seed follow each other, so what the machine did besides is much the same for both losses. INFERENCE
-    is compared over runs with at least half of the best AP: a detector that finds nothing, or calls everything an
-    object, takes another time for its suppression whatever its loss.
+    The runs of a seed follow each other, so what the machine did besides is much the same for both losses.
+    INFERENCE is compared over runs with at least half of the best AP: a detector that finds nothing, or calls
+    everything an object, takes another time for its suppression whatever its loss.
     """
     known = frame.dropna(subset=[quantity])
     if quantity == INFERENCE:
@@ -82,7 +87,8 @@ def ratio(frame: pd.DataFrame, quantity: str) -> Ratio | None:
 
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:
-    """For each quantity: median, least, most and number of runs of both losses, and their ratio with its interval."""
+    """For each quantity: median, least, most and number of runs of both losses, and their ratio with its
+    interval."""
     rows = []
     for quantity in QUANTITIES:
         entry: dict[str, object] = {"quantity": quantity}

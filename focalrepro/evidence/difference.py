@@ -1,4 +1,5 @@
-"""Intervals and differences that hold both errors, of the images and of the seeds, as results/PROTOCOL.md has it."""
+"""Intervals and differences that hold both errors, of the images and of the seeds, as results/PROTOCOL.md has
+it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,8 +17,9 @@ Records = Sequence[Record]
 LEVEL = 0.05
 MARGIN = 0.25  # AP within which two rows are called equal
 
-# Where no row has a second seed, the seeds' share of an error is unknown. Practice with COCO detectors is that gaps of
-# one seed below half a point mean nothing, so the interval is widened by that much on both sides.
+# Where no row has a second seed, the seeds' share of an error is unknown. Practice with COCO detectors is
+# that gaps of one seed below half a point mean nothing, so the interval is widened by that much on both
+# sides.
 UNKNOWN_SEED_MARGIN = 0.5
 
 
@@ -42,8 +44,8 @@ def _beyond(record: Record) -> np.ndarray | None:
 
 
 AP = Measure("AP", lambda r: r.AP, lambda r: r.bootstrap.AP)
-# The worse row less the better one: the gap at .05 less twice the gap without a threshold, above 0 where most of the
-# gap is the threshold's.
+# The worse row less the better one: the gap at .05 less twice the gap without a threshold, above 0 where most
+# of the gap is the threshold's.
 THRESHOLD = Measure("AP", lambda r: 2 * r.AP - r.AP_at_05 if r.at_05 else None, _beyond, least=-np.inf)
 AGNOSTIC = Measure(
     "class-agnostic AP", lambda r: r.agnostic and r.agnostic.AP, lambda r: r.bootstrap.AP, "AP"
@@ -57,8 +59,9 @@ BACKGROUND = Measure(
 class Estimate:
     """An effect with its error (a standard deviation), Student's degrees of freedom, and what it rests on.
 
-    margin: by which the interval is wider on both sides, for the unknown luck of a single seed. seeds: that both
-    sides share. borrowed: the seeds' spread is that of the committed results. remark: what to know besides.
+    margin: by which the interval is wider on both sides, for the unknown luck of a single seed. seeds: that
+    both sides share. borrowed: the seeds' spread is that of the committed results. remark: what to know
+    besides.
     """
 
     effect: float
@@ -111,7 +114,8 @@ class Evidence:
         self._rows: dict[str, Rows] = {}
 
     def rows(self, ablation: str) -> Rows:
-        """The records of an ablation's rows over the seeds that all rows with runs share, so that rows compare.
+        """The records of an ablation's rows over the seeds that all rows with runs share, so that rows
+        compare.
 
         All of them where no seed is shared.
         """
@@ -129,12 +133,14 @@ class Evidence:
         return self.rows(ablation)[self.study.label(ablation, **changes)]
 
     def whole(self, ablation: str) -> Rows | None:
-        """The rows of an ablation, None unless each has a run: the best of some rows is not the best of all."""
+        """The rows of an ablation, None unless each has a run: the best of some rows is not the best of
+        all."""
         rows = self.rows(ablation)
         return rows if rows and all(rows.values()) else None
 
     def spread(self, measure: Measure = AP) -> seed_spread.SeedSpread:
-        """How far a measure moves with the seed: from all rows; where none has a second seed, see `borrowed`."""
+        """How far a measure moves with the seed: from all rows; where none has a second seed, see
+        `borrowed`."""
         if measure not in self._spreads:
             found = self._own(measure)
             if self.borrowed:
@@ -152,7 +158,8 @@ class Evidence:
 
     @cached_property
     def borrowed(self) -> "Evidence | None":
-        """The committed results whose spread over seeds is taken: the same training moves as far wherever it is run.
+        """The committed results whose spread over seeds is taken: the same training moves as far wherever it
+        is run.
 
         None where own rows have a second seed, and on another dataset.
         """
@@ -175,9 +182,9 @@ class Evidence:
     ) -> Estimate | None:
         """scale times the mean of a less that of b, over the seeds that both have.
 
-        The images' share of its error comes from replicates paired by image, the seeds' share of each side from
-        `seed_spread`. None where they share no seed, where a record lacks the measure, and where the sides were
-        measured on other terms (`Record.terms`).
+        The images' share of its error comes from replicates paired by image, the seeds' share of each side
+        from `seed_spread`. None where they share no seed, where a record lacks the measure, and where the
+        sides were measured on other terms (`Record.terms`).
         """
         seeds = {r.seed: r for r in a}
         pairs = [(seeds[r.seed], r) for r in b if r.seed in seeds]
@@ -199,7 +206,8 @@ class Evidence:
         measure: Measure,
         scales: Sequence[float] = (1.0,),
     ) -> Estimate:
-        """The effect with the sum of its variances over images and seeds, and Satterthwaite's degrees of freedom."""
+        """The effect with the sum of its variances over images and seeds, and Satterthwaite's degrees of
+        freedom."""
         images, n, spread = float(np.nanvar(resampled, ddof=1)), len(sides[0]), self.spread(measure)
         about = {
             "measure": measure.name,
@@ -220,7 +228,8 @@ class Evidence:
 
 
 def seed_luck(e: Evidence, rows: Sequence[Records], rng: np.random.Generator) -> np.ndarray:
-    """AP of each row in resamples of the images, [rows, R], with the luck of its seeds added where it is known."""
+    """AP of each row in resamples of the images, [rows, R], with the luck of its seeds added where it is
+    known."""
     ap = np.array([np.nan_to_num(np.mean([r.bootstrap.AP for r in found], axis=0)) for found in rows])
     spread = e.spread()
     if not spread.freedom:

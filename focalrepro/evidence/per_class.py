@@ -20,8 +20,8 @@ LEAST_CLASSES = 5  # with fewer, resampled classes say nothing about a trend
 class Trend:
     """Spearman's correlation of the gain with the number of training objects, with its 95 % interval.
 
-    The interval is a bootstrap over classes: it says how the correlation would move with other classes. NaN with
-    fewer than LEAST_CLASSES, or where all gains are equal. spread: most frequent class ÷ least frequent.
+    The interval is a bootstrap over classes: it says how the correlation would move with other classes. NaN
+    with fewer than LEAST_CLASSES, or where all gains are equal. spread: most frequent class ÷ least frequent.
     """
 
     correlation: float
@@ -68,7 +68,8 @@ def compare(one: Records, other: Records, objects: Mapping[str, int]) -> pd.Data
 
 
 def trend(frame: pd.DataFrame, resamples: int = RESAMPLES) -> Trend:
-    """The rank correlation of `compare`'s gain with the number of objects; the resampling is the same every time."""
+    """The rank correlation of `compare`'s gain with the number of objects; the resampling is the same every
+    time."""
     objects, gain = (frame[c].to_numpy(dtype=float) for c in ("objects", "gain"))
     spread = float(objects.max() / max(objects.min(), 1)) if len(frame) else float("nan")
     if len(frame) < LEAST_CLASSES or np.ptp(gain) == 0 or np.ptp(objects) == 0:

@@ -1,9 +1,10 @@
-"""How far AP moves with the seed: a variance for each row from its few seeds and from those of all other rows.
+"""How far AP moves with the seed: a variance for each row from its few seeds and from those of all other
+rows.
 
-Three seeds say little about one row's spread, and rows do not spread alike, so neither a row's own variance nor the
-pooled one will do. The remedy is that of Smyth (2004, "Linear models and empirical Bayes methods", section 6): the
-variances of the rows are taken as drawn from a scaled inverse χ² distribution, which is fitted to them, and each row's
-own is drawn towards it as far as its seeds leave open.
+Three seeds say little about one row's spread, and rows do not spread alike, so neither a row's own variance
+nor the pooled one will do. The remedy is that of Smyth (2004, "Linear models and empirical Bayes methods",
+section 6): the variances of the rows are taken as drawn from a scaled inverse χ² distribution, which is
+fitted to them, and each row's own is drawn towards it as far as its seeds leave open.
 """
 
 from collections.abc import Sequence
@@ -19,8 +20,8 @@ LEAST_AP = 1.0  # a row that finds nothing has the same AP whatever its seed
 class SeedSpread:
     """The fitted distribution: a typical variance in AP² and the degrees of freedom that it is worth.
 
-    freedom: of all seeds together; 0 where no row has two. weight is at most that: infinite in theory where the rows
-    spread no less alike than by chance.
+    freedom: of all seeds together; 0 where no row has two. weight is at most that: infinite in theory where
+    the rows spread no less alike than by chance.
     """
 
     variance: float
@@ -52,7 +53,8 @@ def _repeated(rows: Sequence[Sequence[float]], least: float = LEAST_AP) -> list[
 
 
 def fit(rows: Sequence[Sequence[float]], least: float = LEAST_AP) -> SeedSpread:
-    """The spread of a study's rows, each once; rows: a number for each seed. least: rows of a lower mean are left out."""
+    """The spread of a study's rows, each once; rows: a number for each seed. least: rows of a lower mean are
+    left out."""
     rows = [row for row in _repeated(rows, least) if np.ptp(row)]  # equal to the last digit: no logarithm
     variance = np.array([np.var(row, ddof=1) for row in rows])
     degrees = np.array([len(row) - 1.0 for row in rows])
@@ -72,7 +74,8 @@ def fit(rows: Sequence[Sequence[float]], least: float = LEAST_AP) -> SeedSpread:
 
 
 def _trigamma_inverse(value: float) -> float:
-    """x with trigamma(x) = value > 0, by Newton's method on 1 / trigamma, which is nearly straight (Smyth's appendix)."""
+    """x with trigamma(x) = value > 0, by Newton's method on 1 / trigamma, which is nearly straight (Smyth's
+    appendix)."""
     x = 0.5 + 1 / value
     for _ in range(50):
         trigamma = polygamma(1, x)

@@ -62,7 +62,8 @@ def more(found: Estimate) -> Verdict:
 
 
 def equal(found: Estimate) -> Verdict:
-    """A claim that a difference is none: two one-sided tests at 5 % within ±MARGIN; refuted by the 95 % interval."""
+    """A claim that a difference is none: two one-sided tests at 5 % within ±MARGIN; refuted by the 95 %
+    interval."""
     low, high = found.interval(1 - 2 * LEVEL)  # both tests hold where it lies within the margin
     if low > -MARGIN and high < MARGIN:
         verdict = "confirmed"
@@ -110,7 +111,8 @@ def best_alpha(e: Evidence) -> Verdict | None:
 
 
 def ridge(gamma: float) -> Test:
-    """Over the grid: in what share of resamples the best α of a γ is below that of γ = 0; p: in which it is not."""
+    """Over the grid: in what share of resamples the best α of a γ is below that of γ = 0; p: in which it is
+    not."""
 
     def test(e: Evidence) -> Verdict | None:
         rows = e.whole("grid")
@@ -163,7 +165,8 @@ def _over_seeds(values: Sequence[float], unit: str, remark: str, how: str = "") 
 
 
 def reshaping(e: Evidence) -> Verdict | None:
-    """What γ = 2 adds to the share of the loss on the background's hardest tenth, less twice what it adds for objects."""
+    """What γ = 2 adds to the share of the loss on the background's hardest tenth, less twice what it adds for
+    objects."""
     kept = [r.loss_distribution for r in e.row("1b", **FL) if r.loss_distribution]
     if not kept:
         return None
@@ -179,7 +182,8 @@ def reshaping(e: Evidence) -> Verdict | None:
 
 
 def probabilities(r: Record, way: str) -> np.ndarray:
-    """What a record's scores mean, [240] probabilities: raw, or after temperature, isotonic or closed form."""
+    """What a record's scores mean, [240] probabilities: raw, or after temperature, isotonic or closed
+    form."""
     tune = r.scores.tune.model_dump()
     if way == "closed form":
         return calibration.closed_form(r.config.alpha, r.config.gamma)
@@ -202,7 +206,8 @@ def calibration_error(r: Record, way: str = "raw") -> float:
 
 
 def reliability_bins(r: Record) -> pd.DataFrame:
-    """count, score and right (the share that is) of ten equal bins of raw score that have detections, test images."""
+    """count, score and right (the share that is) of ten equal bins of raw score that have detections, test
+    images."""
     if r.scores:
         histogram = r.scores.test.model_dump()
         return pd.DataFrame(calibration.reliability(histogram, calibration.raw(histogram)))
@@ -211,7 +216,8 @@ def reliability_bins(r: Record) -> pd.DataFrame:
 
 
 def matched(e: Evidence) -> tuple[Records, Records, float] | None:
-    """Focal loss, the plain cross entropy nearest to it in AP (Table 1a's, or of twice the steps), and their gap."""
+    """Focal loss, the plain cross entropy nearest to it in AP (Table 1a's, or of twice the steps), and their
+    gap."""
     focal, base = e.row("1b", **FL), e.study.base
     rows = [e.row("1a", alpha=0.5), e.row("budget", gamma=0.0, steps=2 * base.steps)]
     sides = []
@@ -224,7 +230,8 @@ def matched(e: Evidence) -> tuple[Records, Records, float] | None:
 
 
 def calibrated(way: str) -> Test:
-    """Calibration error of cross entropy less that of focal loss, both after `way`, where their AP is matched."""
+    """Calibration error of cross entropy less that of focal loss, both after `way`, where their AP is
+    matched."""
 
     def test(e: Evidence) -> Verdict | None:
         found = matched(e)

@@ -19,10 +19,11 @@ METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 def table(e: Evidence, name: str) -> pd.DataFrame:
     """One row per row of the ablation: ours with interval and seeds, the paper's numbers beside them.
 
-    AP, AP50, …, AP_at_05, agnostic_AP and Bkg are means over the seeds that all rows share, in percent; low, high: the
-    95 % interval of AP over images and seeds; sd: over seeds. A diverged run counts as AP 0. images: of the training
-    split that the row is trained on; seconds: of training, mean. inference_ms: mean over the seeds that measured it.
-    rank and paper_rank: places among the rows that both sides have. Rows without runs have NaN.
+    AP, AP50, …, AP_at_05, agnostic_AP and Bkg are means over the seeds that all rows share, in percent; low,
+    high: the 95 % interval of AP over images and seeds; sd: over seeds. A diverged run counts as AP 0.
+    images: of the training split that the row is trained on; seconds: of training, mean. inference_ms: mean
+    over the seeds that measured it. rank and paper_rank: places among the rows that both sides have. Rows
+    without runs have NaN.
     """
     rows = []
     for row in get_ablation(name).rows_for(e.study.base):
@@ -58,7 +59,8 @@ def mean(values: Iterable[float | None]) -> float:
 
 
 def at_paper_threshold(e: Evidence, name: str) -> bool:
-    """Whether an ablation's AP is that of detections of a score of .05 or more, as records up to version 2 have it."""
+    """Whether an ablation's AP is that of detections of a score of .05 or more, as records up to version 2
+    have it."""
     return any(r.at_paper_threshold for found in e.rows(name).values() for r in found)
 
 
@@ -84,10 +86,12 @@ def equal_rows(frame: pd.DataFrame) -> list[list[str]]:
 
 
 def best_shares(e: Evidence, name: str, x: str = "gamma", y: str = "alpha") -> pd.DataFrame:
-    """Share of the bootstrap resamples in which each cell of a plane is its column's best; index y, columns x.
+    """Share of the bootstrap resamples in which each cell of a plane is its column's best; index y, columns
+    x.
 
-    A resample takes the same images for every cell, and seeds are averaged first; cells that tie share the win, and a
-    resample without any AP has no winner. NaN for a cell without runs, and for a column with fewer than two.
+    A resample takes the same images for every cell, and seeds are averaged first; cells that tie share the
+    win, and a resample without any AP has no winner. NaN for a cell without runs, and for a column with fewer
+    than two.
     """
     changes = {row.label: row.changes for row in get_ablation(name).rows}
     cells = {
@@ -108,7 +112,8 @@ def best_shares(e: Evidence, name: str, x: str = "gamma", y: str = "alpha") -> p
 
 
 def gains(e: Evidence, name: str, reference: str) -> pd.DataFrame:
-    """Each row's AP less the reference row's: row, effect, low, high, clear, paper; NaN where they share no seed.
+    """Each row's AP less the reference row's: row, effect, low, high, clear, paper; NaN where they share no
+    seed.
 
     Errors: ValueError for a reference that is no row.
     """
@@ -143,7 +148,8 @@ class Agreement:
 
 
 def agreement(study: Study, recipe: str) -> Agreement | None:
-    """How `fast` and another recipe rank the rows of Tables 1a and 1b; None with fewer than LEAST_ROWS in common."""
+    """How `fast` and another recipe rank the rows of Tables 1a and 1b; None with fewer than LEAST_ROWS in
+    common."""
     sides: list[dict[tuple, Records]] = []
     for one in (study.with_recipe("fast"), study.with_recipe(recipe)):
         found = {}

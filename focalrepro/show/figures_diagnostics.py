@@ -1,4 +1,5 @@
-"""Figures of what runs keep besides AP: where their loss lies (Figure 4), how far to trust their scores, each class."""
+"""Figures of what runs keep besides AP: where their loss lies (Figure 4), how far to trust their scores, each
+class."""
 
 from collections.abc import Mapping
 
@@ -19,7 +20,8 @@ from focalrepro.study.records import Record
 
 @styled
 def loss_distribution(record: Record) -> Figure:
-    """The paper's Figure 4 from one run: share of the loss carried by the easiest share of the windows, per γ."""
+    """The paper's Figure 4 from one run: share of the loss carried by the easiest share of the windows, per
+    γ."""
     figure, panels = plt.subplots(1, 2, figsize=(9.2, 3.9), sharey=True)
     kept = record.loss_distribution
     for axes, kind in zip(panels, ("foreground", "background"), strict=True):
@@ -68,10 +70,12 @@ EXTREMES = 4
 
 @styled
 def by_frequency(frame: pd.DataFrame, found: Trend, one: str, other: str) -> Figure:
-    """AP of each class for both losses, and the gain of the other over the first, against the training objects.
+    """AP of each class for both losses, and the gain of the other over the first, against the training
+    objects.
 
-    frame: of `per_class.compare`; found: its trend. Bars span the seeds, where there are several. The dashed line
-    is Theil and Sen's: the median of the slopes between all pairs of classes, which outliers do not turn.
+    frame: of `per_class.compare`; found: its trend. Bars span the seeds, where there are several. The dashed
+    line is Theil and Sen's: the median of the slopes between all pairs of classes, which outliers do not
+    turn.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.4, 4.4), sharex=True)
     for axes in (left, right):
@@ -108,7 +112,8 @@ def by_frequency(frame: pd.DataFrame, found: Trend, one: str, other: str) -> Fig
 
 
 def _ticks(axes: Axes, x: pd.Series) -> None:
-    """Five round numbers over the range: a log axis of less than a decade would get none, or powers of ten."""
+    """Five round numbers over the range: a log axis of less than a decade would get none, or powers of
+    ten."""
     between = np.geomspace(x.min(), x.max(), 5)
     digits = 10 ** np.floor(np.log10(between) - 1)
     axes.minorticks_off()

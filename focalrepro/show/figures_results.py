@@ -116,10 +116,10 @@ def heatmap(
 ) -> Figure:
     """AP over the plane of two settings, with the ridge: the best y for each x, as dots on a line.
 
-    frame: of `tables.table` for the ablation "grid" or "plane". The best cell is outlined, a diverged one says
-    so, one without runs is "–". shares: of `tables.best_shares`; then each cell says below its AP in how many
-    resamples it is its column's best. theirs: (x, y) of the paper's choice, drawn as rings. A column in which
-    nothing is detected has no dot.
+    frame: of `tables.table` for the ablation "grid" or "plane". The best cell is outlined, a diverged one
+    says so, one without runs is "–". shares: of `tables.best_shares`; then each cell says below its AP in how
+    many resamples it is its column's best. theirs: (x, y) of the paper's choice, drawn as rings. A column in
+    which nothing is detected has no dot.
     """
     ap = frame.pivot(index=y, columns=x, values="AP")
     diverged = frame.pivot(index=y, columns=x, values="diverged").reindex_like(ap) > 0
@@ -182,8 +182,8 @@ def _ridge(axes: Axes, ap: pd.DataFrame, theirs: Sequence[tuple[float, float]]) 
     rings = [(columns.index(a) + 0.5, rows.index(b) + RIDGE) for a, b in theirs if a in columns and b in rows]
     if rings:
         handles += axes.plot(
-            *np.array(rings).T, "o", color="white", markerfacecolor="none", markersize=10, markeredgewidth=1.8,
-            linestyle="none", label="the paper's", path_effects=[withStroke(linewidth=3.6, foreground=DARK)],
+            *np.array(rings).T, "o", color="white", markerfacecolor="none", markersize=10,
+            markeredgewidth=1.8, linestyle="none", label="the paper's", path_effects=[withStroke(linewidth=3.6, foreground=DARK)],
         )  # fmt: skip
     if handles:
         axes.figure.legend(handles=handles, loc="outside lower center", ncols=2)
@@ -228,10 +228,10 @@ APART = 0.03  # of a factor of e; so that intervals at the same setting lie besi
 def sweep(frame: pd.DataFrame, x: str, label: str, title: str = "", ticks: bool = True) -> Figure:
     """AP with its 95 % interval against the column x, which must be positive, on a log axis.
 
-    frame: of `tables.table` for an ablation whose row labels begin with the line's name and a comma ("CE, …").
-    A diverged run is a red cross at its AP of 0; settings without runs are left out, and are named below the axis
-    by the ticks, which stand at every setting of the ablation; without `ticks`, for an x that is measured
-    rather than set, they are the usual ones of a log axis.
+    frame: of `tables.table` for an ablation whose row labels begin with the line's name and a comma ("CE,
+    …"). A diverged run is a red cross at its AP of 0; settings without runs are left out, and are named below
+    the axis by the ticks, which stand at every setting of the ablation; without `ticks`, for an x that is
+    measured rather than set, they are the usual ones of a log axis.
     """
     figure, axes = plt.subplots(figsize=(6.4, 4.0))
     names = frame["row"].str.split(",").str[0]
@@ -286,7 +286,8 @@ SWEEPS = {
 
 
 def figure_of(e: Evidence, name: str, title: str = "") -> Figure:
-    """The figure of an ablation: planes as heat maps, sweeps as lines, speed as points, else rows with intervals."""
+    """The figure of an ablation: planes as heat maps, sweeps as lines, speed as points, else rows with
+    intervals."""
     frame = table(e, name)
     if name in PLANES:
         x, y = PLANES[name]

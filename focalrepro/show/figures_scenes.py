@@ -111,7 +111,8 @@ def imbalance(measured: Imbalance) -> Figure:
 
 
 def example(data: DetectionData) -> int:
-    """The first image whose largest object has a good size to look at, a fifth of the frame's side or more."""
+    """The first image whose largest object has a good size to look at, a fifth of the frame's side or
+    more."""
     sides = np.sqrt(box_ops.area(torch.from_numpy(data.boxes)).numpy()).max(axis=1, initial=0)
     large = np.flatnonzero(sides >= data.frame / 5)
     return int(large[0]) if len(large) else int(sides.argmax())
@@ -126,7 +127,8 @@ def _largest(data: DetectionData, row: int) -> int | None:
 
 @styled
 def anchors_at(data: DetectionData, row: int, config: RunConfig, show_photos: bool = True) -> Figure:
-    """All anchors of one location on each level: the cell nearest to the centre of the image's largest object."""
+    """All anchors of one location on each level: the cell nearest to the centre of the image's largest
+    object."""
     figure, panels = plt.subplots(
         1, len(config.levels), figsize=(2.6 * len(config.levels), 3.0), squeeze=False
     )
@@ -223,7 +225,8 @@ def precision_recall(curves: Sequence[Curve]) -> Figure:
         )
     name, objects = (curves[0].category, curves[0].objects) if curves else ("", 0)
     axes.set(
-        xlabel="recall: share of the objects that were found", ylabel="precision: share of detections that are right",
+        xlabel="recall: share of the objects that were found", ylabel="precision: share of detections that "
+        "are right",
         xlim=(0, 1.02), ylim=(0, 1.05), title=f"Class “{name}”, {objects} objects",
     )  # fmt: skip
     axes.legend()

@@ -32,10 +32,10 @@ MARKERS = "os^v"
 def speed_accuracy(frame: pd.DataFrame, title: str = "") -> Figure:
     """AP with its 95 % interval against milliseconds an image, a line per backbone; beside it Table 1e.
 
-    frame: of `tables.table` for the ablation "1e". A point's text is the size of its images, the shorter side in
-    the paper; the two-stage detector is a dark diamond. Rows that have no time are counted below the axis. Times
-    are on a log axis, so that equal steps are equal factors; the panels share no axis: data, resolution and
-    machine differ.
+    frame: of `tables.table` for the ablation "1e". A point's text is the size of its images, the shorter side
+    in the paper; the two-stage detector is a dark diamond. Rows that have no time are counted below the axis.
+    Times are on a log axis, so that equal steps are equal factors; the panels share no axis: data, resolution
+    and machine differ.
     """
     figure, (ours, theirs) = plt.subplots(1, 2, figsize=(9.6, 4.4))
     known = frame.dropna(subset=["AP", "inference_ms"])
@@ -107,7 +107,8 @@ def _points(axes: Axes, rows: pd.DataFrame, **look: Any) -> None:
 
 @styled
 def reach(frame: pd.DataFrame) -> Figure:
-    """The share of the objects that each set of anchors reaches; frame: of `anchor_statistics.reach_of_rows`."""
+    """The share of the objects that each set of anchors reaches; frame: of
+    `anchor_statistics.reach_of_rows`."""
     figure, axes = plt.subplots(figsize=(7.6, 3.6))
     y = np.arange(len(frame))
     axes.hlines(y, frame["reach_50"], frame["reach_40"], color=GREY, linewidth=1.4)

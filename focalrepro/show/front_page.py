@@ -26,7 +26,8 @@ TABLES = ("primary", "1a", "1b")
 
 BETTER = {"confirmed": "better", "refuted": "worse", "undecided": "not decided"}
 YES = {"confirmed": "yes", "refuted": "no", "undecided": "not decided"}
-# What a reader wants to know first: the claim, its question in short, and the verdicts in the question's own words.
+# What a reader wants to know first: the claim, its question in short, and the verdicts in the question's own
+# words.
 ANSWERS = {
     "fl-tuned-ce": ("Focal loss against the best-tuned cross entropy, each at its own learning rate", BETTER),
     "fl-plain-ce": ("Focal loss against plain cross entropy", BETTER),
@@ -56,8 +57,8 @@ def front_page_results() -> str:
     found = {name: Evidence(study) for name, study in studies.items() if study.records}
     if not found:
         return ""
-    # Of a profile and the one that runs the whole paper over the same baseline, the tables show the first and the
-    # verdicts are the second's.
+    # Of a profile and the one that runs the whole paper over the same baseline, the tables show the first and
+    # the verdicts are the second's.
     wholes = {PROFILES[name].whole for name in found} & set(found)
     shown = {name: e for name, e in found.items() if name not in wholes}
     judged = {
@@ -101,7 +102,8 @@ def _answers(judged: dict[str, dict[str, Verdict]]) -> list[dict[str, Any]]:
 
 
 def _verdicts(judged: dict[str, dict[str, Verdict]]) -> Md:
-    """What each profile says of each claim, question by question; how it was judged is on the profiles' own pages."""
+    """What each profile says of each claim, question by question; how it was judged is on the profiles' own
+    pages."""
     pages = {name: Md(f"[`{name}`](results/{name}/README.md)") for name in judged}
     rows = []
     for question, claims in QUESTIONS.items():

@@ -14,7 +14,8 @@ CELL_TIMEOUT = 3600  # seconds
 
 
 def sources() -> list[Path]:
-    """The source notebooks in their order; FileNotFoundError where there is no checkout around the package."""
+    """The source notebooks in their order; FileNotFoundError where there is no checkout around the
+    package."""
     folder = (repo_root() or Path.cwd()) / "notebooks"
     found = sorted(folder.glob("[0-9]*.ipynb"))
     if not found:
@@ -23,7 +24,8 @@ def sources() -> list[Path]:
 
 
 def select(notebooks: Sequence[Path], only: Sequence[str]) -> list[Path]:
-    """Those whose name begins with one of `only`, all where it is empty; ValueError for one that none begins with."""
+    """Those whose name begins with one of `only`, all where it is empty; ValueError for one that none begins
+    with."""
     for start in only:
         if not any(path.stem.startswith(start) for path in notebooks):
             names = ", ".join(path.stem for path in notebooks)
@@ -51,7 +53,8 @@ def execute_all(profile: str, only: Sequence[str] = (), progress: bool = True) -
 
 
 def execute(source: Path, target: Path, profile: str) -> Path:
-    """Executes one notebook to a partial file and renames it: papermill itself rewrites its output in place."""
+    """Executes one notebook to a partial file and renames it: papermill itself rewrites its output in
+    place."""
     unknown = {"profile", "show_photos"} - set(papermill.inspect_notebook(str(source)))
     if unknown:
         raise RuntimeError(f"{source}: its parameters cell lacks {', '.join(sorted(unknown))}")
@@ -63,7 +66,8 @@ def execute(source: Path, target: Path, profile: str) -> Path:
         papermill.execute_notebook(
             str(source),
             str(partial),
-            # Photos of COCO are other people's: an executed notebook, which may be published, shows boxes only.
+            # Photos of COCO are other people's: an executed notebook, which may be published, shows boxes
+            # only.
             parameters={"profile": profile, "show_photos": False},
             kernel_name="python3",
             progress_bar=False,

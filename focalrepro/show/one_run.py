@@ -20,9 +20,9 @@ from focalrepro.training.loop import TrainResult
 def short_config(profile: str, steps: int = 0) -> RunConfig:
     """The profile's baseline for one training inside a notebook.
 
-    steps 0 is the profile's own number on the embedded dataset and on a GPU. Where a CPU would otherwise train
-    on photos for minutes or hours it is 60, or 10 where the backbone is trained as well; a shortened run on
-    photos also takes fewer of them.
+    steps 0 is the profile's own number on the embedded dataset and on a GPU. Where a CPU would otherwise
+    train on photos for minutes or hours it is 60, or 10 where the backbone is trained as well; a shortened
+    run on photos also takes fewer of them.
     """
     config = get_profile(profile).base
     slow = config.dataset != "synthetic" and hardware.pick_device("auto").type == "cpu"
@@ -37,7 +37,8 @@ def short_config(profile: str, steps: int = 0) -> RunConfig:
 
 
 def train(config: RunConfig) -> tuple[Record, TrainResult, Detections]:
-    """One training with progress bars: its record, and what that leaves out, the model and its detections on val."""
+    """One training with progress bars: its record, and what that leaves out, the model and its detections on
+    val."""
     values, result, found = run_with_model(config, report=progress_bars())
     return Record.model_validate(values), result, found
 
@@ -50,7 +51,8 @@ def verdict(record: Record, study: Study) -> str:
     else:
         between = interval_text(max(record.AP - half, 0.0), record.AP + half)
         lines = [
-            f"AP **{record.AP:.1f} %** ({between}) after {steps} steps; {record.seconds.total:.0f} seconds in all."
+            f"AP **{record.AP:.1f} %** ({between}) after {steps} steps; {record.seconds.total:.0f} seconds "
+            f"in all."
         ]
     if steps < 20:
         lines.append("So few steps only show that the path works.")

@@ -1,4 +1,5 @@
-"""`results/<profile>/`: README.md with tables and figures, results.csv, figures/, all from the run records."""
+"""`results/<profile>/`: README.md with tables and figures, results.csv, figures/, all from the run
+records."""
 
 import difflib
 from collections import Counter
@@ -26,13 +27,15 @@ from focalrepro.show.sentences import ledger, sentence_case
 from focalrepro.show.tables import Md, code, markdown, of_page, recipe_changes, search
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.profiles import PROFILES
-from focalrepro.study.records import Store
+from focalrepro.study.store import Store
 from focalrepro.study.study import Study
 
 NOTES = {
-    "1d": "The paper's rows are of ResNet-101 at 600 px, which is why its focal loss stands at 36.0 here and at 34.0 "
+    "1d": "The paper's rows are of ResNet-101 at 600 px, which is why its focal loss stands at 36.0 here "
+    "and at 34.0 "
     "in Table 1b. The SSD-style row is not the paper's.",
-    "budget": "Each row is a training of its own, whose rate falls to its own end: not one training looked at early.",
+    "budget": "Each row is a training of its own, whose rate falls to its own end: not one training looked "
+    "at early.",
 }
 Figures = dict[str, Callable[[], Figure]]  # by the name of its file
 
@@ -69,10 +72,12 @@ def write_report(profile: str, dataset: str = "") -> Path:
 
 
 def verify(profile: str, dataset: str = "") -> list[str]:
-    """What the committed page and results.csv say otherwise than the committed records do; nothing is written.
+    """What the committed page and results.csv say otherwise than the committed records do; nothing is
+    written.
 
-    Every table, figure's name and verdict is made again. A line that differs is named as it stands and as it should.
-    Errors: FileNotFoundError where there is no page or no record to check; RunFileError for a damaged record.
+    Every table, figure's name and verdict is made again. A line that differs is named as it stands and as it
+    should. Errors: FileNotFoundError where there is no page or no record to check; RunFileError for a damaged
+    record.
     """
     study = Study.committed(profile, dataset)
     readme = study.folder / "README.md"

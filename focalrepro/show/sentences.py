@@ -14,7 +14,8 @@ from focalrepro.evidence.tables import rank_correlation, table
 from focalrepro.show.tables import Md, bold, escape, interval_text, markdown, signed
 from focalrepro.study.ablations import ABLATIONS
 from focalrepro.study.paper import TABLES
-from focalrepro.study.records import Record, Store
+from focalrepro.study.records import Record
+from focalrepro.study.store import Store
 from focalrepro.study.study import Study
 
 # ---- verdicts
@@ -59,7 +60,8 @@ def how(v: Verdict) -> str:
 
 
 def ledger(e: Evidence, *names: str) -> list[dict[str, object]]:
-    """The claims as rows of a table, by question, verdict first; names: only those that read one of these ablations."""
+    """The claims as rows of a table, by question, verdict first; names: only those that read one of these
+    ablations."""
     judged = {c.id: (c, v) for c, v in judge_all(e, *names)}
     rows = []
     for question, claims in QUESTIONS.items():
@@ -78,15 +80,16 @@ def sentence(c: Claim) -> Md:
 
 
 def judging(study: Study, *names: str) -> Study:
-    """The study that judges claims on these ablations: of the profile that runs the whole paper, where one's own
-    does not run them."""
+    """The study that judges claims on these ablations: of the profile that runs the whole paper, where one's
+    own does not run them."""
     p = study.profile
     left = p.whole and not set(names or ABLATIONS) <= set(p.ablations)
     return type(study)(p.whole) if left else study
 
 
 def verdicts(study: Study, *names: str) -> Md:
-    """The claims that read one of these ablations (none: all), as on the page of the profile that judges them."""
+    """The claims that read one of these ablations (none: all), as on the page of the profile that judges
+    them."""
     judge = judging(study, *names)
     text = markdown(ledger(Evidence(judge), *names)) or Md("No claim reads these ablations.")
     return text if judge is study else Md(f"{text}\n\n(As judged for profile `{judge.profile.name}`.)")
@@ -119,7 +122,8 @@ def where_from(study: Study, *names: str) -> str:
     machines = ", ".join(sorted({r.hardware.name for r in shown.values()}))
     seeds = seeds_text(len({r.seed for r in shown.values()}))
     lines.append(
-        f"Shown are {len(shown)} runs ({_sources(study, list(shown))}) with {seeds}. They took {minutes:.1f} minutes "
+        f"Shown are {len(shown)} runs ({_sources(study, list(shown))}) with {seeds}. They took "
+        f"{minutes:.1f} minutes "
         f"in all, added up over the workers, on {machines}."
     )
     if any(r.at_paper_threshold for r in shown.values()):
@@ -136,7 +140,8 @@ def where_from(study: Study, *names: str) -> str:
 
 
 def _sources(study: Study, run_ids: Sequence[str]) -> str:
-    """Whose runs these are, in words: one's own, the profile's committed ones, those of the whole paper's profile."""
+    """Whose runs these are, in words: one's own, the profile's committed ones, those of the whole paper's
+    profile."""
     name, parts, left = study.profile.name, {}, set(run_ids)
     for text, store in (
         (f"of the local store, data/runs/{study.name}", Store.local(name, study.dataset)),
@@ -155,7 +160,8 @@ def _sources(study: Study, run_ids: Sequence[str]) -> str:
 
 
 def summary(frame: pd.DataFrame) -> str:
-    """The best row here and in the paper, collapsed and diverged rows, agreement of the rankings, in words."""
+    """The best row here and in the paper, collapsed and diverged rows, agreement of the rankings, in
+    words."""
     lines, run = [], frame[frame["AP"].notna()]
     if run.empty:
         return "No row has a run yet, so there is nothing to compare."
@@ -224,16 +230,19 @@ def step_time(study: Study) -> str:
     """`cost.step_ratio` as a sentence in Markdown."""
     found = cost.step_ratio(study)
     if found is None:
-        return "None of these runs timed steps of both losses in turn (a GPU's one captured step serves every γ)."
+        return "None of these runs timed steps of both losses in turn (a GPU's one captured step serves "
+        "every γ)."
     return (
-        f"Timed in turn within {found.runs} runs, a training step with focal loss takes **{found.ratio:.3f} ×** "
+        f"Timed in turn within {found.runs} runs, a training step with focal loss takes **{found.ratio:.3f} "
+        f"×** "
         f"({found.low:.3f} … {found.high:.3f}) as long as one with cross entropy."
     )
 
 
 EVEN = 1.5  # classes that differ in number by less are called equally frequent
 NO_DATASET = (
-    "The profile's dataset is not prepared on this machine (`focalrepro data` does it), so the training objects of "
+    "The profile's dataset is not prepared on this machine (`focalrepro data` does it), so the training "
+    "objects of "
     "each class cannot be counted."
 )
 
@@ -243,12 +252,14 @@ def class_trend(found: Trend) -> str:
     if np.isnan(found.correlation):
         return "There are too few classes with a gain to compare, so nothing can be said about a trend."
     text = (
-        f"Over {found.classes} classes, Spearman's correlation of the gain with the number of training objects is "
+        f"Over {found.classes} classes, Spearman's correlation of the gain with the number of training "
+        f"objects is "
         f"**{found.correlation:+.2f}** ({found.low:+.2f} … {found.high:+.2f}, 95 %, bootstrap over classes). "
     )
     if found.spread < EVEN:
         return text + (
-            f"The most frequent class has only {found.spread:.2f} times the objects of the least frequent one: "
+            f"The most frequent class has only {found.spread:.2f} times the objects of the least frequent "
+            f"one: "
             "this dataset cannot answer the question."
         )
     if found.low > 0:
@@ -263,7 +274,8 @@ def reach(frame: pd.DataFrame) -> str:
     low, high = (frame.loc[at] for at in (frame["reach_50"].idxmin(), frame["reach_50"].idxmax()))
     lines = [
         f"- At IoU ≥ .5, {low.row} reaches {low.reach_50:.0f} % of the training objects, {high.row} "
-        f"{high.reach_50:.0f} %. At .4, down to which an object's best anchor still learns it, the shares are "
+        f"{high.reach_50:.0f} %. At .4, down to which an object's best anchor still learns it, the shares "
+        f"are "
         f"{low.reach_40:.0f} % and {high.reach_40:.0f} %."
     ]
     for column, whose in (("AP", "here"), ("paper_AP", "in the paper")):
@@ -271,7 +283,8 @@ def reach(frame: pd.DataFrame) -> str:
         if len(both) >= 3 and both[column].nunique() > 1:
             rho = both["reach_50"].corr(both[column], method="spearman")
             lines.append(
-                f"- Rank correlation of that share with AP {whose}: {rho:.2f} ({len(both)} rows; 1: the set that "
+                f"- Rank correlation of that share with AP {whose}: {rho:.2f} ({len(both)} rows; 1: the set "
+                f"that "
                 "reaches more objects is always the better one)."
             )
     if frame["AP"].notna().sum() < 3:
@@ -300,7 +313,8 @@ def tradeoff(e: Evidence) -> str:
     deeper = [rows[101, s].AP - rows[50, s].AP for s in scales]
     longer = [rows[101, s].ms / rows[50, s].ms for s in scales]
     lines.append(
-        f"- In the paper {high.label} against {low.label} is {high.AP - low.AP:+.1f} AP at {high.ms / low.ms:.2f} × "
+        f"- In the paper {high.label} against {low.label} is {high.AP - low.AP:+.1f} AP at "
+        f"{high.ms / low.ms:.2f} × "
         f"the time, and ResNet-101 against ResNet-50 {min(deeper):+.1f} to {max(deeper):+.1f} AP at "
         f"{min(longer):.2f} to {max(longer):.2f} × the time."
     )
@@ -312,8 +326,10 @@ def tradeoff(e: Evidence) -> str:
     }  # of one kind only on the same backbone
     ours, theirs = rows["RetinaNet", "ResNet-101-FPN"], rows["Faster R-CNN w FPN", "ResNet-101-FPN"]
     lines.append(
-        f"- In the paper (Table 2, test-dev, both with ResNet-101-FPN) RetinaNet has {ours:.1f} AP and Faster R-CNN "
-        f"with FPN {theirs:.1f}, {ours - theirs:+.1f}; RetinaNet was trained longer for that row, with images of "
+        f"- In the paper (Table 2, test-dev, both with ResNet-101-FPN) RetinaNet has {ours:.1f} AP and "
+        f"Faster R-CNN "
+        f"with FPN {theirs:.1f}, {ours - theirs:+.1f}; RetinaNet was trained longer for that row, with "
+        f"images of "
         "several sizes, and its table gives no times."
     )
     known = frame.dropna(subset=["AP", "inference_ms"])
@@ -324,7 +340,8 @@ def tradeoff(e: Evidence) -> str:
             if not ((known["AP"] > r.AP) & (known["inference_ms"] < r.inference_ms)).any()
         ]
         lines.append(
-            f"- On the frontier of speed and AP, where no other row is both faster and of higher AP: {'; '.join(front)}."
+            f"- On the frontier of speed and AP, where no other row is both faster and of higher AP: "
+            f"{'; '.join(front)}."
         )
     return "\n".join(lines)
 

@@ -35,7 +35,8 @@ class Study(study.Study):
         """Trains what these ablations (none: all of the profile's) lack, with progress; the study itself.
 
         seeds: of every row; 0: as many as the profile has. Where nothing is missing it returns at once.
-        Errors: ValueError for an unknown ablation or option; RuntimeError where a run failed, with its error's place.
+        Errors: ValueError for an unknown ablation or option; RuntimeError where a run failed, with its
+        error's place.
         """
         super().run(*ablations, seeds=seeds, device=device, workers=workers)
         self.__dict__.pop("evidence", None)
@@ -55,7 +56,8 @@ class Study(study.Study):
         return pd.DataFrame([{k: str(v).replace("**", "") for k, v in row.items()} for row in rows])
 
     def grid(self, gammas: Sequence[float], alphas: Sequence[float], seeds: int = 1) -> pd.DataFrame:
-        """Mean AP in percent of the baseline at every γ (columns) and α (index), trained where it is missing."""
+        """Mean AP in percent of the baseline at every γ (columns) and α (index), trained where it is
+        missing."""
         cells = self.cells(gammas, alphas, seeds)
         self.__dict__.pop("evidence", None)
         values = {key: tables.mean(r.AP for r in found) for key, found in cells.items()}

@@ -1,4 +1,5 @@
-"""Tables for the eye, of text; the one place where Markdown tables are written and texts are escaped for them."""
+"""Tables for the eye, of text; the one place where Markdown tables are written and texts are escaped for
+them."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +23,8 @@ class Md(str):
 
 
 def escape(value: object) -> Md:
-    """A text as it is, in Markdown and within a table's cell: no emphasis, no HTML, no new cell, no new line."""
+    """A text as it is, in Markdown and within a table's cell: no emphasis, no HTML, no new cell, no new
+    line."""
     if isinstance(value, Md):
         return value
     text = re.sub(r"\s*[\r\n]+\s*", " ", str(value)).replace("&", "&amp;").replace("<", "&lt;")
@@ -218,7 +220,8 @@ MEANING = {
 
 
 def recipe_changes(study: Study) -> pd.DataFrame:
-    """Where a study's baseline leaves the paper's recipe, by field: its meaning, its value here and in the paper."""
+    """Where a study's baseline leaves the paper's recipe, by field: its meaning, its value here and in the
+    paper."""
     default, rows = RunConfig().as_dict(), []
     for field, value in study.base.as_dict().items():
         theirs = PAPER_DATA.get(field, default[field])
@@ -247,10 +250,11 @@ WAYS = ("raw", "temperature", "isotonic", "closed form")
 
 
 def calibration_table(rows: Mapping[str, Sequence]) -> pd.DataFrame:
-    """Expected calibration error of each row, mean over its seeds, with AP beside it: raw, and after what maps scores.
+    """Expected calibration error of each row, mean over its seeds, with AP beside it: raw, and after what
+    maps scores.
 
-    A temperature and isotonic regression are fitted on tune images; the closed form needs no data, and is for a loss
-    with γ > 0. Compare rows of nearly the same AP only.
+    A temperature and isotonic regression are fitted on tune images; the closed form needs no data, and is for
+    a loss with γ > 0. Compare rows of nearly the same AP only.
     """
     shown = []
     for label, found in rows.items():
@@ -264,7 +268,8 @@ def calibration_table(rows: Mapping[str, Sequence]) -> pd.DataFrame:
 
 
 def costs(study: Study) -> pd.DataFrame:
-    """`cost.table` as text: median and range of each quantity for both losses, and their ratio with its interval."""
+    """`cost.table` as text: median and range of each quantity for both losses, and their ratio with its
+    interval."""
     frame = cost.table(cost.speeds(study))
     for loss in (cost.CE, cost.FL):
         frame[loss] = [

@@ -22,7 +22,8 @@ from focalrepro.progress import bar as progress_bar
 from focalrepro.runs import load_splits
 from focalrepro.study.ablations import Planned, plan
 from focalrepro.study.profiles import get_profile
-from focalrepro.study.records import Record, Store
+from focalrepro.study.records import Record
+from focalrepro.study.store import Store
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ def with_ids(planned: Iterable[Planned], progress: bool = True) -> list[Job]:
 
 
 def take_over(jobs: Iterable[Job], source: Store, target: Store) -> int:
-    """Copies finished runs from another store (committed results, say) that the target lacks; returns how many."""
+    """Copies finished runs from another store (committed results, say) that the target lacks; returns how
+    many."""
     count = 0
     for job in jobs:
         if target.get(job.run_id) is None and (record := source.get(job.run_id)) is not None:
@@ -87,8 +89,8 @@ def run_ablations(
 ) -> int:
     """Trains the missing runs of a profile's ablations (none: all of its own); returns how many failed.
 
-    seeds, workers, limit: 0 as the command line says; trial: a few steps on a few images, in a store of their own.
-    Errors: ValueError or RuntimeError that names an option which is wrong, before anything is made.
+    seeds, workers, limit: 0 as the command line says; trial: a few steps on a few images, in a store of their
+    own. Errors: ValueError or RuntimeError that names an option which is wrong, before anything is made.
     """
     check_count("--seeds", seeds, "the profile's own number")
     check_count("--limit", limit, "all")
@@ -112,8 +114,9 @@ def run_planned(
 ) -> int:
     """Trains what a store lacks of some runs, at most `limit` of them (0: all); returns how many failed.
 
-    reuse: a folder of results whose finished runs are taken first. Errors: as `run_missing`; FileNotFoundError where
-    there is nothing to reuse; RuntimeError where another process trains into the store.
+    reuse: a folder of results whose finished runs are taken first. Errors: as `run_missing`;
+    FileNotFoundError where there is nothing to reuse; RuntimeError where another process trains into the
+    store.
     """
     check_count("--workers", workers, "as many as cores on a CPU, one on a GPU")
     hardware.pick_device(device)
@@ -174,7 +177,8 @@ def run_missing(
 
 
 def prepare(jobs: list[Job], device: str) -> None:
-    """What runs share and no two workers should do at once: pretrained weights, features of a frozen backbone."""
+    """What runs share and no two workers should do at once: pretrained weights, features of a frozen
+    backbone."""
     from focalrepro.detector.frozen_features import cached_features
     from focalrepro.training.batches import TrainData
     from focalrepro.training.initial import initial_model

@@ -1,15 +1,12 @@
-"""What a finished run leaves, as one typed model; and where records lie: the local store, the committed results.
+"""What a finished run leaves, as one typed model.
 
-A record is checked where its JSON comes in, and only there: whatever reads one has attributes, not keys. It comes in
-two generations. Up to training version 2, detections below the paper's score of .05 were dropped before AP was
-measured, and on all validation images. From version 3 on AP is that of the test images without a threshold, AP at .05
-stands beside it, and more is kept of the same detections.
+A record is checked where its JSON comes in, and only there: whatever reads one has attributes, not keys. It
+comes in two generations. Up to training version 2, detections below the paper's score of .05 were dropped
+before AP was measured, and on all validation images. From version 3 on AP is that of the test images without
+a threshold, AP at .05 stands beside it, and more is kept of the same detections.
 """
 
-import fcntl
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -28,7 +25,6 @@ from pydantic import (
 
 from focalrepro.config import RunConfig, from_dict
 from focalrepro.data.annotations import describe_fault
-from focalrepro.files import data_root, results_root, write_atomic, write_json
 from focalrepro.runs import content_digest
 
 PAPER_THRESHOLD = 0.05
@@ -109,7 +105,8 @@ class Scores(_Part):
 
 
 class Reliability(_Part):
-    """Ten bins of score, of records up to version 2: count, mean score, share that is right, and the error."""
+    """Ten bins of score, of records up to version 2: count, mean score, share that is right, and the
+    error."""
 
     count: Counts
     score: list[Percent]
@@ -126,7 +123,8 @@ class Counted(_Part):
 
 
 class Anchors(_Part):
-    """Anchors that are scored in an image, and how many of them are assigned to an object, mean over training."""
+    """Anchors that are scored in an image, and how many of them are assigned to an object, mean over
+    training."""
 
     per_image: int
     positive_per_image: Number
@@ -184,12 +182,13 @@ class StepSeconds(_Part):
 class Record(_Part):
     """What a finished run leaves. What a version did not measure yet is None or empty.
 
-    metrics, per_class: of the test images without a threshold from version 3 on, before that of all validation images
-    at .05. at_05: the same detections at the paper's .05. tune, whole: of the tune images, and of all. agnostic: with
-    all classes merged. thresholds: AP by threshold. tide: TIDE's errors. scores: histograms for calibration.
+    metrics, per_class: of the test images without a threshold from version 3 on, before that of all
+    validation images at .05. at_05: the same detections at the paper's .05. tune, whole: of the tune images,
+    and of all. agnostic: with all classes merged. thresholds: AP by threshold. tide: TIDE's errors. scores:
+    histograms for calibration.
 
-    Raises pydantic's ValidationError for what is no record, one whose id does not follow from its config, data and
-    version, and one whose content is not that of its digest.
+    Raises pydantic's ValidationError for what is no record, one whose id does not follow from its config,
+    data and version, and one whose content is not that of its digest.
     """
 
     run_id: Text
@@ -273,7 +272,8 @@ class Record(_Part):
 
     @property
     def terms(self) -> tuple[bool, bool]:
-        """Whether AP is that of the test images alone, and without a threshold; others do not compare with it."""
+        """Whether AP is that of the test images alone, and without a threshold; others do not compare with
+        it."""
         return self.training_version >= 3, not self.at_paper_threshold
 
     @cached_property
@@ -309,65 +309,3 @@ def read_record(path: Path) -> Record:
 
 def _message(error: ValidationError) -> str:
     return error.errors()[0]["msg"].removeprefix("Value error, ")
-
-
-class Store:
-    """A folder with one JSON per run, named by its id. A run is done when its whole record is there."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = Path(folder)
-
-    @classmethod
-    def local(cls, profile: str, dataset: str = "") -> "Store":
-        """The local store of a profile (and of a dataset other than the profile's own)."""
-        return cls(data_root() / "runs" / _name(profile, dataset))
-
-    @classmethod
-    def committed(cls, profile: str, dataset: str = "") -> "Store":
-        """The runs of a profile's results folder."""
-        return cls(results_root(_name(profile, dataset)) / "runs")
-
-    def path(self, run_id: str) -> Path:
-        return self.folder / f"{run_id}.json"
-
-    def get(self, run_id: str) -> Record | None:
-        """The record of a finished (done or diverged) run, or None.
-
-        Errors: RunFileError that names a file which is there but no valid record.
-        """
-        path = self.path(run_id)
-        return read_record(path) if path.exists() else None
-
-    def put(self, record: Record, **more: Any) -> None:
-        """Keeps a record, with fields besides; it is there whole or not at all, also after a power cut."""
-        values = {k: v for k, v in record.as_json().items() if k != "reused"}
-        write_json(self.path(record.run_id), values | more)
-        self.error_path(record.run_id).unlink(missing_ok=True)
-
-    def error_path(self, run_id: str) -> Path:
-        return self.folder / "errors" / f"{run_id}.txt"
-
-    def put_error(self, run_id: str, text: str) -> None:
-        """Keeps the traceback of a run that failed; it will be tried again."""
-        write_atomic(self.error_path(run_id), text)
-
-    def records(self) -> list[Record]:
-        """All records, by run id."""
-        return [read_record(path) for path in sorted(self.folder.glob("*.json"))]
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """One process at a time trains into a store; a second one is told so instead of doing it all twice."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / ".lock", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RuntimeError(
-                    f"another process is training into {self.folder}; wait for it, or stop it and start again"
-                ) from None
-            yield
-
-
-def _name(profile: str, dataset: str) -> str:
-    return f"{profile}@{dataset}" if dataset else profile

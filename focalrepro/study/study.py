@@ -1,4 +1,5 @@
-"""A study: a profile with its records, resolved once, so that nothing else asks for profile, recipe and dataset."""
+"""A study: a profile with its records, resolved once, so that nothing else asks for profile, recipe and
+dataset."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -17,7 +18,8 @@ from focalrepro.study.ablations import (
 )
 from focalrepro.study.campaign import run_planned
 from focalrepro.study.profiles import Profile, get_profile
-from focalrepro.study.records import Record, Store
+from focalrepro.study.records import Record
+from focalrepro.study.store import Store
 
 Rows = dict[str, list[Record]]  # by the row's label, ordered by seed; empty where a row has no run
 
@@ -25,11 +27,12 @@ Rows = dict[str, list[Record]]  # by the row's label, ordered by seed; empty whe
 class Study:
     """A profile with its records; `focalrepro.Study` adds tables, figures and claims to it.
 
-    profile: its name. dataset: a registered dataset in place of the profile's own. recipe: one of the profile's.
-    reuse: a folder of results, such as results/coco-cpu, whose finished runs `run` takes instead of training them.
-    records: in place of those that are kept. Otherwise they are the local store's; where that has none, the committed
-    ones, so that a notebook opens on a clone; and of what a profile leaves to the one that runs the whole paper, that
-    one's committed ones. Errors: ValueError for an unknown profile or recipe.
+    profile: its name. dataset: a registered dataset in place of the profile's own. recipe: one of the
+    profile's. reuse: a folder of results, such as results/coco-cpu, whose finished runs `run` takes instead
+    of training them. records: in place of those that are kept. Otherwise they are the local store's; where
+    that has none, the committed ones, so that a notebook opens on a clone; and of what a profile leaves to
+    the one that runs the whole paper, that one's committed ones. Errors: ValueError for an unknown profile or
+    recipe.
     """
 
     def __init__(
@@ -92,8 +95,8 @@ class Study:
     def rows(self, ablation: str) -> Rows:
         """The records of each row of an ablation, ordered by seed.
 
-        Of a seed that was run under two versions of the training code the newer one counts; and only records that were
-        measured on the same terms compare (`Record.terms`), so those of the newest terms are taken.
+        Of a seed that was run under two versions of the training code the newer one counts; and only records
+        that were measured on the same terms compare (`Record.terms`), so those of the newest terms are taken.
         Errors: ValueError for an unknown ablation, and where runs of a row were made on different data.
         """
         if ablation not in self._rows:
@@ -128,7 +131,8 @@ class Study:
         raise KeyError(f"ablation {ablation} has no row with {changes}")
 
     def shown(self) -> list[str]:
-        """The ablations that a report shows: the profile's own that have any run, and others that are complete.
+        """The ablations that a report shows: the profile's own that have any run, and others that are
+        complete.
 
         Rows are shared, so every run of Table 1b is also a piece of ablations that nobody has asked for.
         """
@@ -140,7 +144,8 @@ class Study:
         ]
 
     def typical(self) -> Record | None:
-        """The first record with the baseline's detector and anchors, else the first: some ablations change these."""
+        """The first record with the baseline's detector and anchors, else the first: some ablations change
+        these."""
         fields = ("detector", "image_size", "first_level", "last_level", "anchor_size")
         fields = (*fields, "anchor_scales", "anchor_ratios")
         for record in self.records:
@@ -152,7 +157,8 @@ class Study:
         """Trains what these ablations (none: all of the profile's) lack, with progress; the study itself.
 
         seeds: of every row; 0: as many as the profile has. Where nothing is missing it returns at once.
-        Errors: ValueError for an unknown ablation or option; RuntimeError where a run failed, with its error's place.
+        Errors: ValueError for an unknown ablation or option; RuntimeError where a run failed, with its
+        error's place.
         """
         names = list(ablations or self.profile.ablations)
         changes = {"dataset": self.dataset} if self.dataset else {}
@@ -172,7 +178,8 @@ class Study:
     def cells(
         self, gammas: Sequence[float], alphas: Sequence[float], seeds: int = 1
     ) -> dict[tuple[float, float], list[Record]]:
-        """Records of the baseline at every (γ, α), trained where they are missing; by (γ, α), ordered by seed."""
+        """Records of the baseline at every (γ, α), trained where they are missing; by (γ, α), ordered by
+        seed."""
         rows = tuple(
             Row(f"γ = {g:g}, α = {a:g}", {"gamma": float(g), "alpha": float(a)})
             for g in gammas
@@ -186,11 +193,13 @@ class Study:
 
 
 def _same_data(found: list[Record], label: str) -> None:
-    """ValueError where runs of a row were made on different data: they cannot be averaged or paired by image."""
+    """ValueError where runs of a row were made on different data: they cannot be averaged or paired by
+    image."""
     digests = {(r.data.train.digest, r.data.val.digest): r.run_id for r in found}
     if len(digests) > 1:
         raise ValueError(
-            f"row {label!r}: the runs {', '.join(digests.values())} were made on different data; remove the records "
+            f"row {label!r}: the runs {', '.join(digests.values())} were made on different data; remove the "
+            f"records "
             "of the data that you no longer have from the store's folder"
         )
 

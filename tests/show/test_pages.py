@@ -16,7 +16,7 @@ from focalrepro.show import front_page, pages, profile_page, sentences, tables
 from focalrepro.show.tables import Md, escape, markdown
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.profiles import PROFILES
-from focalrepro.study.records import Store
+from focalrepro.study.store import Store
 from focalrepro.study.study import Study
 
 

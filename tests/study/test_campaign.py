@@ -24,8 +24,8 @@ from focalrepro.study import campaign
 from focalrepro.study.ablations import Planned, plan
 from focalrepro.study.campaign import Job, _follow, prepare, run_missing, take_over, with_ids
 from focalrepro.study.profiles import get_profile
-from focalrepro.study.records import Store
 from focalrepro.study.status import state_of
+from focalrepro.study.store import Store
 from focalrepro.training import pretrain
 
 SMOKE = get_profile("smoke").base.replace(weights="none", steps=2, fpn_channels=8)
@@ -37,7 +37,7 @@ from pathlib import Path
 from focalrepro.study.ablations import Planned
 from focalrepro.study.campaign import run_missing, with_ids
 from focalrepro.config import from_dict
-from focalrepro.study.records import Store
+from focalrepro.study.store import Store
 
 if __name__ == "__main__":
     folder, config, seeds = sys.argv[1:]

@@ -10,7 +10,8 @@ from made_up import record, values_of
 
 from focalrepro.config import RunConfig
 from focalrepro.runs import content_digest
-from focalrepro.study.records import Record, RunFileError, Store
+from focalrepro.study.records import Record, RunFileError
+from focalrepro.study.store import Store
 
 COMMITTED = sorted((Path(__file__).parents[2] / "results").glob("*/runs"))
 

@@ -15,7 +15,8 @@ from focalrepro.detector.matching import IGNORED
 from focalrepro.evaluation.coco_ap import evaluate_coco
 from focalrepro.evaluation.detect import detect
 from focalrepro.runs import run, run_id
-from focalrepro.study.records import Record, Store
+from focalrepro.study.records import Record
+from focalrepro.study.store import Store
 from focalrepro.training import criteria
 from focalrepro.training.batches import TrainData, batches
 from focalrepro.training.criteria import box_loss, dense_box_loss, get_loss, smooth_l1
