@@ -1,4 +1,5 @@
-"""The ablations: each a table or figure of the paper, as a baseline and rows that name only what they change."""
+"""The ablations: each a table or figure of the paper, as a baseline and rows that name only what they
+change."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -28,8 +29,9 @@ class Row:
 class Ablation:
     """name as given to `focalrepro run`; what it shows; the paper's table; rows in the paper's order.
 
-    search: its runs choose a rate, on tune images and with seeds of their own (SEARCH_SEED and on), so that what it
-    chose is judged on other images with other seeds. fitted: instead of rows, where these depend on what the baseline has (its backbone, its image size).
+    search: its runs choose a rate, on tune images and with seeds of their own (SEARCH_SEED and on), so that
+    what it chose is judged on other images with other seeds. fitted: instead of rows, where these depend on
+    what the baseline has (its backbone, its image size).
     """
 
     name: str
@@ -56,7 +58,8 @@ class Ablation:
     def config(
         self, base: RunConfig, row: Row, seed: int, rates: Mapping[str, float] = NO_RATES
     ) -> RunConfig:
-        """A row's config for its seed of that number: with the rate of its loss, unless the row has one of its own."""
+        """A row's config for its seed of that number: with the rate of its loss, unless the row has one of
+        its own."""
         config = base.replace(**row.changes, seed=seed + SEARCH_SEED * self.search)
         rate = None if "lr" in row.changes else rates.get(family_of(config))
         return config.replace(lr=rate) if rate else config
@@ -339,8 +342,8 @@ def plan(
 ) -> list[Planned]:
     """All runs of some ablations, each config once, first seed first: a table is whole before it is repeated.
 
-    seeds: of every row; 0: as many as the profile has for each ablation. A search of rates is finished before what
-    comes after it in `names` begins.
+    seeds: of every row; 0: as many as the profile has for each ablation. A search of rates is finished before
+    what comes after it in `names` begins.
     Errors: ValueError for an unknown ablation, recipe or loss lists those there are.
     """
     from focalrepro.training.criteria import (
