@@ -1,7 +1,9 @@
 """The command line: `focalrepro COMMAND`; `make help` shows the same work as Makefile targets."""
 
+import os
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -38,9 +40,9 @@ def run(
 ) -> int:
     """Computes the missing runs of ablations (all of the profile's, unless named). Needs no Jupyter."""
     check_device(device)
-    from focalrepro.reproduce import run_ablations
+    from focalrepro.study.campaign import run_ablations
 
-    return run_ablations(
+    failed = run_ablations(
         profile,
         ablation,
         seeds,
@@ -52,6 +54,7 @@ def run(
         limit=limit,
         trial=trial,
     )
+    return 1 if failed else 0
 
 
 def status(
@@ -68,24 +71,40 @@ def status(
     return print_status(profile, ablation, seeds, recipe, dataset)
 
 
-def report(profile: ProfileName = "quick", dataset: str = "") -> int:
-    """Writes results/PROFILE (tables, figures, results.csv) from the run JSONs, without training."""
-    from focalrepro.report import write_report
+def report(
+    profile: ProfileName = "quick",
+    dataset: str = "",
+    freeze: Annotated[bool, arg(help="make these results the expected ones of a reproduction")] = False,
+) -> int:
+    """Writes results/PROFILE (tables, figures, results.csv) and the front page from the run JSONs, without
+    training."""
+    from focalrepro.evidence.expected import freeze as freeze_expected
+    from focalrepro.show.front_page import update_front_page
+    from focalrepro.show.profile_page import write_report
     from focalrepro.study.profiles import get_profile
+    from focalrepro.study.study import Study
 
     get_profile(profile)  # else an unknown one would be told to train its runs
-    print(f"wrote {write_report(profile, dataset)}")
+    print(f"wrote {_shown(write_report(profile, dataset))}")
+    if freeze:
+        print(f"wrote {_shown(freeze_expected(Study.committed(profile, dataset)))}")
+    if not (dataset or profile == "smoke" or os.environ.get("FOCALREPRO_RESULTS")):
+        update_front_page()
     return 0
 
 
-def verify(
-    profile: ProfileName = "quick",
-    freeze: Annotated[bool, arg(help="make the committed results the expected ones")] = False,
-) -> int:
-    """Exits 1 with a list where a result of results/PROFILE left its expected range."""
-    from focalrepro.expected import freeze_expected, verify_profile
+def verify(profile: ProfileName = "quick", dataset: str = "") -> int:
+    """Makes every table and verdict of results/PROFILE again from its runs; exits 1 with what differs. Writes
+    nothing."""
+    from focalrepro.show.profile_page import verify as differences
 
-    return freeze_expected(profile) if freeze else verify_profile(profile)
+    off = differences(profile, dataset)
+    print(
+        "\n".join(
+            [*off, f"{profile}: {len(off) or 'no'} lines of the page and results.csv differ from the runs"]
+        )
+    )
+    return 1 if off else 0
 
 
 def reproduce(
@@ -96,14 +115,49 @@ def reproduce(
 ) -> int:
     """Everything: data, missing runs, executed notebooks, report, comparison with the committed results."""
     check_device(device)
-    from focalrepro.reproduce import reproduce as everything
+    from focalrepro import hardware
+    from focalrepro.files import results_root
+    from focalrepro.show.notebooks import execute_all
+    from focalrepro.show.profile_page import export, write_report
+    from focalrepro.study.campaign import run_ablations
+    from focalrepro.study.profiles import get_profile
+    from focalrepro.study.study import Study
 
-    return everything(profile, seeds, device, reuse)
+    started, p = time.perf_counter(), get_profile(profile)
+    here = hardware.describe(hardware.pick_device(device).type)
+    print(f"profile {p.name}: {p.what}\nmeant for {p.hardware}; here: {here.get('gpu', here['cpu'])}")
+    if run_ablations(profile, (), seeds, device, reuse=results_root(profile) if reuse else None):
+        return 1
+    export(Study(profile))
+    execute_all(profile)
+    readme = write_report(profile)
+    print(_agreement(profile))
+    minutes = (time.perf_counter() - started) / 60
+    print(f"Done in {minutes:.1f} min. Read {_shown(readme)} (tables, figures) and the notebooks beside it.")
+    return 0
+
+
+def _agreement(profile: str) -> str:
+    """One paragraph: how one's own runs agree with the committed ones."""
+    from focalrepro.evidence.expected import compare
+    from focalrepro.study.store import Store
+    from focalrepro.study.study import Study
+
+    found = compare(Study(profile, records=Store.local(profile).records()))
+    if found is None:
+        return f"No committed results of {profile} to compare with."
+    off, rows = found
+    text = f"{rows - len(off)} of {rows} rows are within the range expected from the committed results."
+    return "\n".join([text, *(f"  outside: {line}" for line in off)])
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def notebooks(profile: ProfileName = "quick", only: Positional[tuple[str, ...]] = ()) -> int:
     """Executes the notebooks with papermill into results/PROFILE/notebooks/."""
-    from focalrepro.notebooks import execute_all
+    from focalrepro.show.notebooks import execute_all
 
     execute_all(profile, only)
     return 0
@@ -136,7 +190,8 @@ def bench(
         bool, arg(help="little of everything, kept beside the data: proves the path, measures nothing")
     ] = False,
 ) -> int:
-    """Speed against torchvision's RetinaNet and losses and pycocotools, in one run; kept in results/bench/."""
+    """Speed against torchvision's RetinaNet and losses and pycocotools, in one run; kept in
+    results/bench/."""
     check_device(device)
     from focalrepro.bench.run import run_bench
 
@@ -153,7 +208,8 @@ def rare(
     steps: Annotated[int, arg(help="training steps; 0: the default")] = 0,
     out: Annotated[Path | None, arg(help="keep the rows in this CSV")] = None,
 ) -> int:
-    """Focal loss on rare events in tables and small images, against cross entropy, weighted and not; trees too."""
+    """Focal loss on rare events in tables and small images, against cross entropy, weighted and not; trees
+    too."""
     from focalrepro.rare.command import command
 
     return command(csv, target, seeds, rates, out, steps)
@@ -174,11 +230,9 @@ COMMANDS = {
 
 def main() -> None:
     """Entry point: exit 2 with one line for input that is wrong, 130 after Ctrl-C."""
-    from focalrepro.study.records import RunFileError
-
     try:
         sys.exit(tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="focalrepro", config=(OmitArgPrefixes,)))
-    except (ValueError, FileNotFoundError, RunFileError, RuntimeError) as error:
+    except (ValueError, FileNotFoundError, RuntimeError) as error:
         print(f"focalrepro: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

@@ -116,8 +116,8 @@ class RunConfig:
         mine, theirs = self.as_dict(), other.as_dict()
         return {k: v for k, v in mine.items() if v != theirs[k]}
 
-    def run_id(self, train_digest: str, val_digest: str) -> str:
-        """12 hex digits from the config, both splits' digests and TRAINING_VERSION.
+    def run_id(self, train_digest: str, val_digest: str, version: int | None = None) -> str:
+        """12 hex digits from the config, both splits' digests and the training code's version; None: today's.
 
         Only fields that differ from the first defaults are hashed, so that a new field, whose default means what was
         done before it existed, leaves old ids as they are.
@@ -125,7 +125,7 @@ class RunConfig:
         content = self.differences(RunConfig(score_threshold=0.05)) | {
             "_train": train_digest,
             "_val": val_digest,
-            "_version": TRAINING_VERSION,
+            "_version": TRAINING_VERSION if version is None else version,
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 

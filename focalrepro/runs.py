@@ -13,7 +13,6 @@ import torch
 
 from focalrepro import hardware
 from focalrepro.config import TRAINING_VERSION, RunConfig, from_dict
-from focalrepro.cost import step_seconds
 from focalrepro.data import DetectionData, data_root, load
 from focalrepro.evaluation.detect import detect, milliseconds_per_image
 from focalrepro.evaluation.detections import Detections
@@ -22,6 +21,7 @@ from focalrepro.evaluation.measures import measures
 from focalrepro.files import repo_root
 from focalrepro.training.batches import config_anchors
 from focalrepro.training.loop import Engines, TrainResult, train
+from focalrepro.training.timing import step_seconds
 from focalrepro.training.two_stage import rpn_anchors, train_two_stage
 
 __all__ = ["RunConfig", "from_dict", "run", "run_id"]

@@ -67,7 +67,7 @@ def test_links_in_the_readme_lead_somewhere():
 
 
 def test_the_front_page_shows_what_the_committed_results_say():
-    from focalrepro.front_page import front_page_results, is_up_to_date
+    from focalrepro.show.front_page import front_page_results, is_up_to_date
 
     assert "Table 1a" in front_page_results()
     changed = subprocess.run(

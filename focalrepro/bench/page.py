@@ -8,8 +8,8 @@ import matplotlib.pyplot as plt
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
-from focalrepro.figures_style import BLUE, GREEN, GREY, LINES, ORANGE, PURPLE, styled
 from focalrepro.files import write_atomic
+from focalrepro.show.style import BLUE, GREEN, GREY, LINES, ORANGE, PURPLE, styled
 
 PAGE = Path(__file__).with_name("page.md.j2")
 

@@ -9,10 +9,10 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from scipy.special import logit
 
-from focalrepro.figures_style import BLUE, BROWN, DARK, GREEN, ORANGE, PINK, PURPLE, SKY, styled
 from focalrepro.rare.data import Split, rate_name
 from focalrepro.rare.models import METHODS, MOVED, TREES, Method
 from focalrepro.rare.verdicts import BETTER, METRICS, WORSE, t_interval
+from focalrepro.show.style import BLUE, BROWN, DARK, GREEN, ORANGE, PINK, PURPLE, SKY, styled
 
 ORDER = (METHODS[0].name, MOVED, *(m.name for m in (*METHODS[1:], *TREES)))
 COLOURS = dict(zip(ORDER, (DARK, PURPLE, ORANGE, BLUE, GREEN, BROWN, PINK, SKY), strict=True))

@@ -8,18 +8,22 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import isnan
 from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
 
 from focalrepro import hardware
 from focalrepro.config import RunConfig
+from focalrepro.data.prepare import ensure
 from focalrepro.progress import bar as progress_bar
 from focalrepro.runs import load_splits
-from focalrepro.study.ablations import Planned
-from focalrepro.study.records import Store
+from focalrepro.study.ablations import Planned, plan
+from focalrepro.study.profiles import get_profile
+from focalrepro.study.records import Record
+from focalrepro.study.store import Store
 
 
 @dataclass(frozen=True)
@@ -58,13 +62,75 @@ def with_ids(planned: Iterable[Planned], progress: bool = True) -> list[Job]:
 
 
 def take_over(jobs: Iterable[Job], source: Store, target: Store) -> int:
-    """Copies finished runs from another store (committed results, say) that the target lacks; returns how many."""
+    """Copies finished runs from another store (committed results, say) that the target lacks; returns how
+    many."""
     count = 0
     for job in jobs:
         if target.get(job.run_id) is None and (record := source.get(job.run_id)) is not None:
-            target.put(record | {"reused": True})
+            target.put(record, reused=True)
             count += 1
     return count
+
+
+TRIAL = {"steps": 3, "warmup": 1, "batch_size": 4, "train_images": 16, "val_images": 16}
+
+
+def run_ablations(
+    profile_name: str,
+    ablations: Sequence[str] = (),
+    seeds: int = 0,
+    device: str = "auto",
+    workers: int = 0,
+    recipe: str = "fast",
+    dataset: str = "",
+    reuse: Path | None = None,
+    limit: int = 0,
+    trial: bool = False,
+) -> int:
+    """Trains the missing runs of a profile's ablations (none: all of its own); returns how many failed.
+
+    seeds, workers, limit: 0 as the command line says; trial: a few steps on a few images, in a store of their
+    own. Errors: ValueError or RuntimeError that names an option which is wrong, before anything is made.
+    """
+    check_count("--seeds", seeds, "the profile's own number")
+    check_count("--limit", limit, "all")
+    changes = ({"dataset": dataset} if dataset else {}) | (TRIAL if trial else {})
+    profile = get_profile(profile_name)
+    planned = plan(profile, list(ablations or profile.ablations), seeds, recipe, **changes)
+    store = Store.local(f"{profile_name}-trial" if trial else profile_name, dataset)
+    failed = run_planned(planned, store, device, workers, reuse, limit)
+    if failed:
+        print(f"{failed} runs failed; their errors are in {store.folder / 'errors'}")
+    return failed
+
+
+def run_planned(
+    planned: list[Planned],
+    store: Store,
+    device: str = "auto",
+    workers: int = 0,
+    reuse: Path | None = None,
+    limit: int = 0,
+) -> int:
+    """Trains what a store lacks of some runs, at most `limit` of them (0: all); returns how many failed.
+
+    reuse: a folder of results whose finished runs are taken first. Errors: as `run_missing`;
+    FileNotFoundError where there is nothing to reuse; RuntimeError where another process trains into the
+    store.
+    """
+    check_count("--workers", workers, "as many as cores on a CPU, one on a GPU")
+    hardware.pick_device(device)
+    ensure(planned[0].config.dataset)
+    with store.lock():
+        jobs = with_ids(planned)
+        if reuse:
+            runs = reuse / "runs" if (reuse / "runs").is_dir() else reuse
+            if not runs.is_dir():
+                raise FileNotFoundError(f"{reuse}: no such folder of results to reuse")
+            print(f"{take_over(jobs, Store(runs), store)} finished runs taken from {runs}")
+        missing = [job for job in jobs if store.get(job.run_id) is None]
+        print(f"{store.folder.name}: {len(jobs)} runs, {len(jobs) - len(missing)} done already")
+        return run_missing(missing[:limit] if limit else missing, store, device, workers)
 
 
 def run_missing(
@@ -111,7 +177,8 @@ def run_missing(
 
 
 def prepare(jobs: list[Job], device: str) -> None:
-    """What runs share and no two workers should do at once: pretrained weights, features of a frozen backbone."""
+    """What runs share and no two workers should do at once: pretrained weights, features of a frozen
+    backbone."""
     from focalrepro.detector.frozen_features import cached_features
     from focalrepro.training.batches import TrainData
     from focalrepro.training.initial import initial_model
@@ -157,11 +224,10 @@ def _work(todo: Queue, news: Queue, folder: Path, device: str, parent: int) -> N
 
         news.put((job.run_id, "start", 0.0, ""))  # so that it can be named if this process is killed
         try:
-            record = run(job.config, device, report, engines)
+            record = Record.model_validate(run(job.config, device, report, engines))
             store.put(record)
-            ap = record["metrics"]["AP"]
-            text = "no objects in val" if ap is None else f"AP {ap:.1f}"
-            news.put((job.run_id, record["status"], 1.0, text))
+            text = "no objects in val" if isnan(record.AP) else f"AP {record.AP:.1f}"
+            news.put((job.run_id, record.status, 1.0, text))
         except Exception:
             engines.drop()
             text = traceback.format_exc()

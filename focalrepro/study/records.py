@@ -1,160 +1,311 @@
-"""Where runs are kept: the local store that a reproduction fills, and the committed results beside it."""
+"""What a finished run leaves, as one typed model.
 
-import fcntl
+A record is checked where its JSON comes in, and only there: whatever reads one has attributes, not keys. It
+comes in two generations. Up to training version 2, detections below the paper's score of .05 were dropped
+before AP was measured, and on all validation images. From version 3 on AP is that of the test images without
+a threshold, AP at .05 stands beside it, and more is kept of the same detections.
+"""
+
 import json
-import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
-from focalrepro.config import from_dict
-from focalrepro.files import data_root, results_root, write_atomic, write_json
+import numpy as np
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    model_validator,
+)
+
+from focalrepro.config import RunConfig, from_dict
+from focalrepro.data.annotations import describe_fault
+from focalrepro.runs import content_digest
+
+PAPER_THRESHOLD = 0.05
 
 
-def is_number(value: object) -> bool:
-    """Whether a value of a JSON file is a finite number; Python's reader also lets true, NaN and Infinity in."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _config(values: Any) -> RunConfig:
+    if isinstance(values, RunConfig):
+        return values
+    if not isinstance(values, dict):
+        raise ValueError("it should be an object of RunConfig's fields")
+    try:
+        return from_dict(values)
+    except TypeError as error:
+        raise ValueError(str(error)) from None
 
 
-def _numbers(value: object) -> bool:
-    return isinstance(value, list) and len(value) > 0 and all(v is None or is_number(v) for v in value)
+def _replicates(values: Any) -> np.ndarray:
+    """A JSON list of numbers and null as float64 [R]; null, a resample without any object, becomes NaN."""
+    if not isinstance(values, list) or not values:
+        raise ValueError("it should be a list, not empty, of numbers or null")
+    if not all(v is None or (isinstance(v, int | float) and not isinstance(v, bool)) for v in values):
+        raise ValueError("it should hold numbers or null only")
+    found = np.array(values, np.float64)
+    if np.isinf(found).any() or any(v != v for v in values):
+        raise ValueError("it should hold finite numbers or null only")
+    found.flags.writeable = False
+    return found
 
 
-# What a field must be, in words and as a test of its value.
-Kind = tuple[str, Callable[[Any], bool]]
-TEXT: Kind = ("a text", lambda v: isinstance(v, str) and bool(v))
-OBJECT: Kind = ("an object", lambda v: isinstance(v, dict))
-NUMBER: Kind = ("a number", is_number)
-NUMBER_OR_NULL: Kind = ("a number or null", lambda v: v is None or is_number(v))
-NUMBERS: Kind = ("a list, not empty, of numbers or null", _numbers)
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Text = Annotated[str, Field(strict=True, min_length=1)]
+Percent = Number | None  # null: no such object in any image
+Replicates = Annotated[np.ndarray, BeforeValidator(_replicates)]
+Counts = list[Annotated[int, Field(strict=True, ge=0)]]
 
-# What tables and pages read of every record; an object comes before what is in it.
-REQUIRED: dict[str, Kind] = {
-    "run_id": TEXT,
-    "status": ("'done' or 'diverged'", lambda v: v in ("done", "diverged")),
-    "config": OBJECT,
-    "metrics": OBJECT,
-    "metrics.AP": NUMBER_OR_NULL,
-    "bootstrap": OBJECT,
-    "bootstrap.AP": NUMBERS,
-    "seconds": OBJECT,
-    "seconds.total": NUMBER,
-    "hardware": OBJECT,
-    "hardware.device": TEXT,
-    "hardware.cpu": TEXT,  # also beside a GPU: `hardware.describe` always writes it, and tables read it first
-}
-# What a record may lack, as those from before the field existed do, but not have wrong.
-OPTIONAL: dict[str, Kind] = {
-    **{f"metrics.{name}": NUMBER_OR_NULL for name in ("AP50", "AP75", "APs", "APm", "APl")},
-    "seconds.train": NUMBER,
-    "images_per_second": NUMBER,
-    "inference_ms": NUMBER_OR_NULL,
-    "training_version": NUMBER,
-    "hardware.gpu": TEXT,
-}
+
+class _Part(BaseModel):
+    """Frozen; fields that a later version added are kept and not read."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", arbitrary_types_allowed=True)
+
+
+class Metrics(_Part):
+    """COCO's metrics in percent."""
+
+    AP: Percent
+    AP50: Percent = None
+    AP75: Percent = None
+    APs: Percent = None
+    APm: Percent = None
+    APl: Percent = None
+    AR1: Percent = None
+    AR10: Percent = None
+    AR100: Percent = None
+    AP_at_05: Percent = None
+
+
+class Bootstrap(_Part):
+    """AP, AP50 and AP at .05 of the same resamples of the images for every run, float64 [R] in percent."""
+
+    AP: Replicates
+    AP50: Replicates | None = None
+    AP_at_05: Replicates | None = None
+
+
+class Histogram(_Part):
+    """Detections by the bin of their logit (`evaluation.measures.LOGITS`), right and wrong at IoU .5."""
+
+    right: Counts
+    wrong: Counts
+
+
+class Scores(_Part):
+    """Score histograms of the tune and of the test images."""
+
+    tune: Histogram
+    test: Histogram
+
+
+class Reliability(_Part):
+    """Ten bins of score, of records up to version 2: count, mean score, share that is right, and the
+    error."""
+
+    count: Counts
+    score: list[Percent]
+    right: list[Percent]
+    error: Percent
+
+
+class Counted(_Part):
+    """Detections of the tune and the test images, and of the latter those of a score of .05 or more."""
+
+    tune: int
+    test: int
+    test_at_05: int
+
+
+class Anchors(_Part):
+    """Anchors that are scored in an image, and how many of them are assigned to an object, mean over
+    training."""
+
+    per_image: int
+    positive_per_image: Number
+
+
+class Split(_Part):
+    """A split that a run was made on: its number of images and the digest of its content."""
+
+    images: Annotated[int, Field(strict=True, ge=0)]
+    digest: Text
+
+
+class Splits(_Part):
+    """Both splits of a run."""
+
+    train: Split
+    val: Split
+
+
+class Hardware(_Part):
+    """Where a run was made; empty texts where a record does not say."""
+
+    device: Text
+    cpu: Text
+    gpu: Text | None = None
+    cores: int = 1
+    threads: int | None = None
+    torch: str = ""
+    torchvision: str = ""
+    focalrepro: str = ""
+    commit: str = ""
+
+    @property
+    def name(self) -> str:
+        """The GPU's name, where one was used, else the CPU's."""
+        return self.gpu or self.cpu
+
+
+class Seconds(_Part):
+    """Wall time by what it went into."""
+
+    total: Number
+    train: Number = float("nan")
+    evaluate: Number = float("nan")
+    diagnose: Number = float("nan")
+
+
+class StepSeconds(_Part):
+    """Median seconds of a training step with the run's own loss and with cross entropy, timed in turn."""
+
+    own: Number
+    cross_entropy: Number
+
+
+class Record(_Part):
+    """What a finished run leaves. What a version did not measure yet is None or empty.
+
+    metrics, per_class: of the test images without a threshold from version 3 on, before that of all
+    validation images at .05. at_05: the same detections at the paper's .05. tune, whole: of the tune images,
+    and of all. agnostic: with all classes merged. thresholds: AP by threshold. tide: TIDE's errors. scores:
+    histograms for calibration.
+
+    Raises pydantic's ValidationError for what is no record, one whose id does not follow from its config,
+    data and version, and one whose content is not that of its digest.
+    """
+
+    run_id: Text
+    status: Literal["done", "diverged"]
+    config: Annotated[RunConfig, BeforeValidator(_config)]
+    protocol: str = ""
+    metrics: Metrics
+    per_class: dict[str, Percent] = {}
+    at_05: Metrics | None = None
+    tune: Metrics | None = None
+    whole: Metrics | None = None
+    agnostic: Metrics | None = None
+    thresholds: dict[str, Percent] = {}
+    tide: dict[str, Percent] | None = None
+    scores: Scores | None = None
+    calibration: Reliability | None = None
+    detections: Counted | int | None = None
+    bootstrap: Bootstrap
+    examples: list[dict[str, Any]] = []
+    history: dict[str, list[Percent]] = {}
+    loss_distribution: dict[str, Any] | None = None
+    anchors: Anchors | None = None
+    images_per_second: Number | None = None
+    step_seconds: StepSeconds | None = None
+    inference_ms: Number | None = None
+    data: Splits
+    hardware: Hardware
+    training_version: Annotated[int, Field(strict=True, ge=1)]
+    finished: str = ""
+    seconds: Seconds
+    digest: str = ""
+    reused: bool = False
+    _json: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _whole(cls, values: Any, handler: ValidatorFunctionWrapHandler) -> Self:
+        record = handler(values)
+        if isinstance(values, dict):
+            record._json = values
+            if record.digest and record.digest != content_digest(values):
+                raise ValueError(f"the content is not that of its digest {record.digest!r}")
+        wanted = record.config.run_id(
+            record.data.train.digest, record.data.val.digest, record.training_version
+        )
+        if record.run_id != wanted:
+            raise ValueError(f"run_id is {record.run_id!r}; config, data and version make it {wanted!r}")
+        return record
+
+    def as_json(self) -> dict[str, Any]:
+        """The values that the record was read from, in their order."""
+        return self._json
+
+    @property
+    def seed(self) -> int:
+        return self.config.seed
+
+    @property
+    def diverged(self) -> bool:
+        return self.status == "diverged"
+
+    @property
+    def AP(self) -> float:
+        """AP in percent; 0 of a diverged run; NaN where no image has an object. At .05 up to version 2."""
+        return _float(self.metrics.AP)
+
+    @property
+    def AP_at_05(self) -> float:
+        """AP in percent of the detections of a score of .05 or more; NaN where it was not measured."""
+        return _float(self.at_05.AP) if self.at_05 else self.AP if self.at_paper_threshold else float("nan")
+
+    @property
+    def tune_AP(self) -> float:
+        """AP in percent of the tune images; NaN where it was not measured."""
+        return _float(self.tune.AP) if self.tune else float("nan")
+
+    @property
+    def at_paper_threshold(self) -> bool:
+        """Whether `AP` is that of detections of a score of .05 or more, as up to version 2."""
+        return self.config.score_threshold == PAPER_THRESHOLD
+
+    @property
+    def terms(self) -> tuple[bool, bool]:
+        """Whether AP is that of the test images alone, and without a threshold; others do not compare with
+        it."""
+        return self.training_version >= 3, not self.at_paper_threshold
+
+    @cached_property
+    def row(self) -> RunConfig:
+        """The config without what does not part rows: the seed, and the threshold, which `terms` has."""
+        return self.config.replace(seed=0, score_threshold=0.0)
+
+
+def _float(value: float | None) -> float:
+    return float("nan") if value is None else value
 
 
 class RunFileError(ValueError):
     """A file that should hold a run's record does not."""
 
 
-class Store:
-    """A folder with one JSON per run, named by its id. A run is done when its whole record is there."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = Path(folder)
-
-    @classmethod
-    def local(cls, profile: str, dataset: str = "") -> "Store":
-        """The local store of a profile (and of a dataset other than the profile's own)."""
-        return cls(data_root() / "runs" / (f"{profile}@{dataset}" if dataset else profile))
-
-    @classmethod
-    def committed(cls, profile: str) -> "Store":
-        return cls(results_root(profile) / "runs")
-
-    def path(self, run_id: str) -> Path:
-        return self.folder / f"{run_id}.json"
-
-    def get(self, run_id: str) -> dict[str, Any] | None:
-        """The record of a finished (done or diverged) run, or None.
-
-        Errors: RunFileError that names a file which is there but no valid record.
-        """
-        path = self.path(run_id)
-        return read_record(path) if path.exists() else None
-
-    def put(self, record: dict[str, Any]) -> None:
-        """Keeps a record; it is there whole or not at all, also after a power cut."""
-        write_json(self.path(record["run_id"]), record)
-        self.error_path(record["run_id"]).unlink(missing_ok=True)
-
-    def error_path(self, run_id: str) -> Path:
-        return self.folder / "errors" / f"{run_id}.txt"
-
-    def put_error(self, run_id: str, text: str) -> None:
-        """Keeps the traceback of a run that failed; it will be tried again."""
-        write_atomic(self.error_path(run_id), text)
-
-    def records(self) -> list[dict[str, Any]]:
-        """All records, by run id."""
-        return [read_record(path) for path in sorted(self.folder.glob("*.json"))]
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """One process at a time trains into a store; a second one is told so instead of doing it all twice."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / ".lock", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RuntimeError(
-                    f"another process is training into {self.folder}; wait for it, or stop it and start again"
-                ) from None
-            yield
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """A run's record; RunFileError names the file, the field and the mend."""
+def read_record(path: Path) -> Record:
+    """The record in a file; RunFileError names the file, the field and the mend in one line."""
     mend = "delete the file and its run is made again"
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunFileError(f"{path}: not readable as JSON ({error}); {mend}") from error
-    fault = field_fault(record, REQUIRED) or field_fault(record, OPTIONAL, may_lack=True)
-    if fault:
-        raise RunFileError(f"{path}: {fault}; {mend}")
-    if record["run_id"] != path.stem:
-        raise RunFileError(
-            f"{path}: run_id is {record['run_id']!r}, the file name says {path.stem!r}; {mend}"
-        )
     try:
-        from_dict(record["config"])
-    except (TypeError, ValueError) as error:
-        raise RunFileError(f"{path}: config: {error}; {mend}") from error
+        record = Record.model_validate(values)
+    except ValidationError as error:
+        fault = describe_fault(error) if error.errors()[0]["loc"] else _message(error)
+        raise RunFileError(f"{path}: {fault}; {mend}") from None
+    if record.run_id != path.stem:
+        raise RunFileError(f"{path}: run_id is {record.run_id!r}, the file name says {path.stem!r}; {mend}")
     return record
 
 
-def field_fault(record: Any, kinds: dict[str, Kind], may_lack: bool = False) -> str:
-    """What is wrong with the first field that is missing or of the wrong kind; "" where all are right.
-
-    A field is named by its keys from the outside in, with dots between them. may_lack: it may be missing.
-    """
-    for name, (wanted, is_right) in kinds.items():
-        value = record
-        for key in name.split("."):
-            if not isinstance(value, dict) or key not in value:
-                if may_lack:
-                    break
-                return f"the field {name!r} is missing"
-            value = value[key]
-        else:
-            if not is_right(value):
-                return f"{name} is {_short(value)}, not {wanted}"
-    return ""
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
+def _message(error: ValidationError) -> str:
+    return error.errors()[0]["msg"].removeprefix("Value error, ")

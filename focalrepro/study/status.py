@@ -9,22 +9,23 @@ from focalrepro import hardware
 from focalrepro.study.ablations import plan
 from focalrepro.study.campaign import Job, check_count, with_ids
 from focalrepro.study.profiles import Profile, get_profile
-from focalrepro.study.records import Store
+from focalrepro.study.store import Store
 
 
 def state_of(job: Job, store: Store, committed: Store) -> str:
     """done, diverged, committed (in results/, taken over with --reuse), failed or missing."""
     record = store.get(job.run_id)
     if record:
-        return record["status"]
+        return record.status
     if committed.get(job.run_id):
         return "committed"
     return "failed" if store.error_path(job.run_id).exists() else "missing"
 
 
 def time_left(missing: int, store: Store, profile: Profile) -> str:
-    """An estimate for so many runs: from this machine's own runs, else the profile's guess for its hardware."""
-    own = [r["seconds"]["total"] for r in store.records() if not r.get("reused")]
+    """An estimate for so many runs: from this machine's own runs, else the profile's guess for its
+    hardware."""
+    own = [r.seconds.total for r in store.records() if not r.reused]
     here = "cuda" if hardware.pick_device().type == "cuda" else "cpu"
     if own:
         workers = 1 if here == "cuda" else hardware.cores()
@@ -53,7 +54,7 @@ def print_status(profile_name: str, ablations: tuple[str, ...], seeds: int, reci
     check_count("--seeds", seeds, "the profile's own number")
     profile = get_profile(profile_name)
     store = Store.local(profile_name, dataset)
-    committed = Store.committed(profile_name)
+    committed = Store.committed(profile_name, dataset)
     changes = {"dataset": dataset} if dataset else {}
     names = ablations or profile.ablations
     jobs = with_ids(plan(profile, list(names), seeds, recipe, **changes))

@@ -9,20 +9,21 @@ import pytest
 import torch
 
 from focalrepro.config import RunConfig
-from focalrepro.cost import step_seconds
 from focalrepro.data import load
 from focalrepro.detector.boxes import pairwise_iou
 from focalrepro.detector.matching import IGNORED
 from focalrepro.evaluation.coco_ap import evaluate_coco
 from focalrepro.evaluation.detect import detect
 from focalrepro.runs import run, run_id
-from focalrepro.study.records import Store
+from focalrepro.study.records import Record
+from focalrepro.study.store import Store
 from focalrepro.training import criteria
 from focalrepro.training.batches import TrainData, batches
 from focalrepro.training.criteria import box_loss, dense_box_loss, get_loss, smooth_l1
 from focalrepro.training.dials import Dials
 from focalrepro.training.focal_sum import detection_focal_loss
 from focalrepro.training.loop import learning_rate, train
+from focalrepro.training.timing import step_seconds
 
 CPU = torch.device("cpu")
 SMALL = RunConfig(
@@ -92,8 +93,8 @@ def test_a_divergence_is_a_result(data_root, tmp_path, precision):
     last = record["history"]["last_loss"][-1]
     assert last is None or last > 1e6, "JSON has no NaN; null is a loss that was not finite"
     store = Store(tmp_path)
-    store.put(record)
-    assert store.get(record["run_id"]) == record
+    store.put(Record.model_validate(record))
+    assert store.get(record["run_id"]).as_json() == record
 
 
 @pytest.mark.parametrize(
@@ -140,11 +141,11 @@ def test_a_loss_of_your_own_trains_as_its_manual_says(data_root, tmp_path, monke
     exec(textwrap.dedent(example), vars(criteria).copy())
     config = SMALL.replace(loss="with_slope", beta=0.5)
     store = Store(tmp_path)
-    store.put(run(config, "cpu"))
+    store.put(Record.model_validate(run(config, "cpu")))
     (record,) = store.records()
-    assert record["status"] == "done" and record["config"]["loss"] == "with_slope"
-    assert record["run_id"] != run_id(SMALL.replace(beta=0.5))
-    assert record["history"]["step"] == [1, 2, 3] and min(record["history"]["class_loss"]) > 0
+    assert not record.diverged and record.config.loss == "with_slope"
+    assert record.run_id != run_id(SMALL.replace(beta=0.5))
+    assert record.history["step"] == [1, 2, 3] and min(record.history["class_loss"]) > 0
     logits, labels = torch.randn(1, 6, 2), torch.tensor([[0, 1, -1, -1, -2, -1]])
     plain = get_loss("with_slope")(logits, labels, Dials.of(config.replace(beta=0.0)))
     torch.testing.assert_close(plain, detection_focal_loss(logits, labels, config.alpha, 0.0))

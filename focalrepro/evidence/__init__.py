@@ -1,0 +1,1 @@
+"""Tables of records, differences, claims and verdicts: numbers only, no Markdown."""

@@ -1,0 +1,252 @@
+"""Intervals and differences that hold both errors, of the images and of the seeds, as results/PROTOCOL.md has
+it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from scipy import stats
+
+from focalrepro.evidence import seed_spread
+from focalrepro.study.ablations import ABLATIONS
+from focalrepro.study.records import Record
+from focalrepro.study.study import Rows, Study
+
+Records = Sequence[Record]
+LEVEL = 0.05
+MARGIN = 0.25  # AP within which two rows are called equal
+
+# Where no row has a second seed, the seeds' share of an error is unknown. Practice with COCO detectors is
+# that gaps of one seed below half a point mean nothing, so the interval is widened by that much on both
+# sides.
+UNKNOWN_SEED_MARGIN = 0.5
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number of a record, and replicates of it over the images, float64 [R]; None where a record lacks it.
+
+    borrowed: whose replicates stand in where the measure has none of its own; "" where it has.
+    least: rows of a lower mean say nothing of how far seeds spread.
+    """
+
+    name: str
+    of: Callable[[Record], float | None]
+    replicates: Callable[[Record], np.ndarray | None]
+    borrowed: str = ""
+    least: float = seed_spread.LEAST_AP
+
+
+def _beyond(record: Record) -> np.ndarray | None:
+    at_05 = record.bootstrap.AP_at_05
+    return None if at_05 is None else 2 * record.bootstrap.AP - at_05
+
+
+AP = Measure("AP", lambda r: r.AP, lambda r: r.bootstrap.AP)
+# The worse row less the better one: the gap at .05 less twice the gap without a threshold, above 0 where most
+# of the gap is the threshold's.
+THRESHOLD = Measure("AP", lambda r: 2 * r.AP - r.AP_at_05 if r.at_05 else None, _beyond, least=-np.inf)
+AGNOSTIC = Measure(
+    "class-agnostic AP", lambda r: r.agnostic and r.agnostic.AP, lambda r: r.bootstrap.AP, "AP"
+)
+BACKGROUND = Measure(
+    "AP50 by TIDE's Bkg", lambda r: (r.tide or {}).get("Bkg"), lambda r: r.bootstrap.AP50, "AP50", -np.inf
+)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An effect with its error (a standard deviation), Student's degrees of freedom, and what it rests on.
+
+    margin: by which the interval is wider on both sides, for the unknown luck of a single seed. seeds: that
+    both sides share. borrowed: the seeds' spread is that of the committed results. remark: what to know
+    besides.
+    """
+
+    effect: float
+    error: float
+    freedom: float
+    seeds: int
+    margin: float = 0.0
+    borrowed: bool = False
+    measure: str = "AP"
+    images_as: str = ""
+    remark: str = ""
+
+    def interval(self, level: float = 1 - LEVEL) -> tuple[float, float]:
+        """The interval of that level, in the effect's unit."""
+        half = float(stats.t.ppf(0.5 + level / 2, self.freedom)) * self.error + self.margin
+        return self.effect - half, self.effect + half
+
+    @property
+    def low(self) -> float:
+        return self.interval()[0]
+
+    @property
+    def high(self) -> float:
+        return self.interval()[1]
+
+    @property
+    def p(self) -> float:
+        """The two-sided p value of "no effect"."""
+        beyond = max(abs(self.effect) - self.margin, 0.0)
+        if not self.error:
+            return float(beyond == 0)
+        return float(2 * stats.t.sf(beyond / self.error, self.freedom))
+
+    @property
+    def clear(self) -> bool:
+        """Whether the 95 % interval leaves out 0."""
+        return self.low > 0 or self.high < 0
+
+    def remarked(self, remark: str) -> "Estimate":
+        """The same with a remark."""
+        return replace(self, remark=remark)
+
+
+class Evidence:
+    """What a study's records say; cheap to make, and what is computed is kept."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self._spreads: dict[Measure, seed_spread.SeedSpread] = {}
+        self._rows: dict[str, Rows] = {}
+
+    def rows(self, ablation: str) -> Rows:
+        """The records of an ablation's rows over the seeds that all rows with runs share, so that rows
+        compare.
+
+        All of them where no seed is shared.
+        """
+        if ablation not in self._rows:
+            rows = self.study.rows(ablation)
+            sets = [{r.seed for r in found} for found in rows.values() if found]
+            common = set.intersection(*sets) if sets else set()
+            if common:
+                rows = {label: [r for r in found if r.seed in common] for label, found in rows.items()}
+            self._rows[ablation] = rows
+        return self._rows[ablation]
+
+    def row(self, ablation: str, **changes: object) -> Records:
+        """Those of the first row with these changes; KeyError where there is no such row."""
+        return self.rows(ablation)[self.study.label(ablation, **changes)]
+
+    def whole(self, ablation: str) -> Rows | None:
+        """The rows of an ablation, None unless each has a run: the best of some rows is not the best of
+        all."""
+        rows = self.rows(ablation)
+        return rows if rows and all(rows.values()) else None
+
+    def spread(self, measure: Measure = AP) -> seed_spread.SeedSpread:
+        """How far a measure moves with the seed: from all rows; where none has a second seed, see
+        `borrowed`."""
+        if measure not in self._spreads:
+            found = self._own(measure)
+            if self.borrowed:
+                found = self.borrowed._own(measure)
+            self._spreads[measure] = found
+        return self._spreads[measure]
+
+    def _own(self, measure: Measure) -> seed_spread.SeedSpread:
+        rows: dict[tuple[str, ...], list[float]] = {}
+        for name in ABLATIONS:
+            for found in self.study.rows(name).values():
+                values = [v for r in found if (v := measure.of(r)) is not None]
+                rows[tuple(r.run_id for r in found)] = values
+        return seed_spread.fit(list(rows.values()), measure.least)
+
+    @cached_property
+    def borrowed(self) -> "Evidence | None":
+        """The committed results whose spread over seeds is taken: the same training moves as far wherever it
+        is run.
+
+        None where own rows have a second seed, and on another dataset.
+        """
+        if self._own(AP).freedom or self.study.dataset:
+            return None
+        profile = self.study.profile
+        return Evidence(Study.committed(profile.whole or profile.name))
+
+    def interval(self, records: Records) -> tuple[float, float]:
+        """The 95 % interval of a row's mean AP, over images and seeds; NaN without records."""
+        if not records:
+            return float("nan"), float("nan")
+        values = [r.AP for r in records]
+        resampled = np.mean([r.bootstrap.AP for r in records], axis=0)
+        low, high = self._estimate(float(np.mean(values)), resampled, [values], AP).interval()
+        return max(low, 0.0), high  # no AP is below 0, as a t interval does not know
+
+    def difference(
+        self, a: Records, b: Records, measure: Measure = AP, scale: float = 1.0
+    ) -> Estimate | None:
+        """scale times the mean of a less that of b, over the seeds that both have.
+
+        The images' share of its error comes from replicates paired by image, the seeds' share of each side
+        from `seed_spread`. None where they share no seed, where a record lacks the measure, and where the
+        sides were measured on other terms (`Record.terms`).
+        """
+        seeds = {r.seed: r for r in a}
+        pairs = [(seeds[r.seed], r) for r in b if r.seed in seeds]
+        if not pairs or len({r.terms for pair in pairs for r in pair}) > 1:
+            return None
+        sides = [[measure.of(pair[i]) for pair in pairs] for i in (0, 1)]
+        drawn = [[measure.replicates(pair[i]) for pair in pairs] for i in (0, 1)]
+        if any(v is None for side in (*sides, *drawn) for v in side):
+            return None
+        effect = float(scale * np.mean(sides[0]) - np.mean(sides[1]))
+        resampled = np.mean([scale * x - y for x, y in zip(*drawn, strict=True)], axis=0)
+        return self._estimate(effect, resampled, sides, measure, (scale, 1.0))
+
+    def _estimate(
+        self,
+        effect: float,
+        resampled: np.ndarray,
+        sides: list[list[float]],
+        measure: Measure,
+        scales: Sequence[float] = (1.0,),
+    ) -> Estimate:
+        """The effect with the sum of its variances over images and seeds, and Satterthwaite's degrees of
+        freedom."""
+        images, n, spread = float(np.nanvar(resampled, ddof=1)), len(sides[0]), self.spread(measure)
+        about = {
+            "measure": measure.name,
+            "images_as": measure.borrowed,
+            "borrowed": self.borrowed is not None,
+        }
+        if not spread.freedom:
+            return Estimate(
+                effect, images**0.5, np.inf, n, UNKNOWN_SEED_MARGIN, **(about | {"borrowed": False})
+            )
+        parts = [
+            (scale**2 * variance / n, freedom)
+            for scale, (variance, freedom) in zip(scales, map(spread.of, sides), strict=True)
+        ]
+        total = images + sum(variance for variance, _ in parts)
+        spent = sum(variance**2 / freedom for variance, freedom in parts)
+        return Estimate(effect, total**0.5, total**2 / spent if spent else np.inf, n, **about)
+
+
+def seed_luck(e: Evidence, rows: Sequence[Records], rng: np.random.Generator) -> np.ndarray:
+    """AP of each row in resamples of the images, [rows, R], with the luck of its seeds added where it is
+    known."""
+    ap = np.array([np.nan_to_num(np.mean([r.bootstrap.AP for r in found], axis=0)) for found in rows])
+    spread = e.spread()
+    if not spread.freedom:
+        return ap
+    variance = [spread.of([r.AP for r in found])[0] / len(found) for found in rows]
+    return ap + np.sqrt(variance)[:, None] * rng.standard_normal(ap.shape)
+
+
+def holm(p_values: Sequence[float], family: int = 0) -> list[float]:
+    """Holm's correction for several tests: adjusted p values in the order given.
+
+    family: how many tests there are, if more than are given; the others count as if nothing spoke for them.
+    """
+    tests = max(family, len(p_values))
+    order = np.argsort(p_values)
+    adjusted, highest = np.empty(len(p_values)), 0.0
+    for rank, i in enumerate(order):
+        highest = max(highest, min(1.0, (tests - rank) * p_values[i]))
+        adjusted[i] = highest
+    return adjusted.tolist()

@@ -1,0 +1,115 @@
+"""Expected results: for each row of a profile the range in which another training of it should fall.
+
+`results/<profile>/expected.json` is made from committed results by `focalrepro report --freeze`. A
+reproduction never writes it, so it can be compared with it.
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from scipy import stats
+
+from focalrepro.data.annotations import describe_fault
+from focalrepro.evidence.difference import Evidence
+from focalrepro.evidence.seed_spread import pooled_sd
+from focalrepro.evidence.tables import table
+from focalrepro.files import write_json
+from focalrepro.study.records import Number
+from focalrepro.study.study import Study
+
+# Without repeated seeds nothing is known of their spread; one AP is about what COCO detectors show.
+LEAST_HALF_WIDTH = 1.0
+
+
+class Range(BaseModel):
+    """AP in percent: the mean of so many seeds, and the range of one more run."""
+
+    model_config = ConfigDict(frozen=True)
+    low: Number
+    high: Number
+    AP: Number = float("nan")
+    seeds: int = 1
+
+
+class _File(BaseModel):
+    rows: dict[str, Range] = Field(min_length=1)
+
+
+class ExpectedFileError(ValueError):
+    """An expected.json does not hold expected results."""
+
+
+def ranges(study: Study) -> dict[str, Range]:
+    """Expected AP per "ablation / row": a 99 % prediction interval for one more run, around the mean of the
+    row's n.
+
+    Half-width: t · sd · sqrt(1 + 1/n), for the new run's own spread and that of the mean; never below
+    LEAST_HALF_WIDTH. The standard deviation over seeds is pooled over all rows with two seeds or more.
+    """
+    rows = {
+        (name, label): [r.AP for r in found]
+        for name in study.profile.ablations
+        for label, found in study.rows(name).items()
+        if found
+    }
+    once = {tuple(aps): aps for aps in rows.values()}
+    sd, freedom = pooled_sd(list(once.values()))
+    result = {}
+    for (name, label), aps in rows.items():
+        ap, half = float(np.mean(aps)), LEAST_HALF_WIDTH
+        if freedom:
+            half = max(half, float(stats.t.ppf(0.995, freedom)) * sd * np.sqrt(1 + 1 / len(aps)))
+        low, high = round(max(ap - half, 0.0), 2), round(ap + half, 2)
+        result[f"{name} / {label}"] = Range(AP=round(ap, 2), low=low, high=high, seeds=len(aps))
+    return result
+
+
+def read_expected(path: Path, profile: str) -> dict[str, Range] | None:
+    """The ranges per "ablation / row" in a file, as `ranges` makes them; None where there is no such file.
+
+    Errors: ExpectedFileError names the file, the row, the field and the mend.
+    """
+    if not path.exists():
+        return None
+    mend = f"take it from git again, or make it anew with focalrepro report --profile {profile} --freeze"
+    try:
+        return _File.model_validate(json.loads(path.read_text(encoding="utf-8"))).rows
+    except ValidationError as error:
+        raise ExpectedFileError(f"{path}: {describe_fault(error)}; {mend}") from None
+    except (OSError, ValueError) as error:
+        raise ExpectedFileError(f"{path}: not readable as JSON ({error}); {mend}") from error
+
+
+def compare(study: Study) -> tuple[list[str], int] | None:
+    """Lines for a study's rows outside their expected range, and the number of rows compared.
+
+    None where no results are expected. Errors: as `read_expected`.
+    """
+    expected = read_expected(study.folder / "expected.json", study.profile.name)
+    if expected is None:
+        return None
+    off, compared, e = [], 0, Evidence(study)
+    for name in study.profile.ablations:
+        for row in table(e, name).itertuples():
+            want = expected.get(f"{name} / {row.row}")
+            if want is None or np.isnan(row.AP):
+                continue
+            compared += 1
+            if not want.low <= row.AP <= want.high:
+                off.append(f"{name} / {row.row}: AP {row.AP:.2f}, expected {want.low} … {want.high}")
+    return off, compared
+
+
+def freeze(study: Study) -> Path:
+    """Makes a study the expected one; the file. Errors: ValueError where it has no runs."""
+    if not study.records:
+        raise ValueError(f"{study.folder / 'runs'}: no runs to expect anything from")
+    rows: dict[str, Any] = {key: row.model_dump() for key, row in ranges(study).items()}
+    hardware = study.records[0].hardware.model_dump(exclude_none=True)
+    path = study.folder / "expected.json"
+    write_json(path, {"made": time.strftime("%Y-%m-%d"), "hardware": hardware, "rows": rows})
+    return path

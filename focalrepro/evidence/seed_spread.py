@@ -1,0 +1,86 @@
+"""How far AP moves with the seed: a variance for each row from its few seeds and from those of all other
+rows.
+
+Three seeds say little about one row's spread, and rows do not spread alike, so neither a row's own variance
+nor the pooled one will do. The remedy is that of Smyth (2004, "Linear models and empirical Bayes methods",
+section 6): the variances of the rows are taken as drawn from a scaled inverse χ² distribution, which is
+fitted to them, and each row's own is drawn towards it as far as its seeds leave open.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import digamma, polygamma
+
+LEAST_AP = 1.0  # a row that finds nothing has the same AP whatever its seed
+
+
+@dataclass(frozen=True)
+class SeedSpread:
+    """The fitted distribution: a typical variance in AP² and the degrees of freedom that it is worth.
+
+    freedom: of all seeds together; 0 where no row has two. weight is at most that: infinite in theory where
+    the rows spread no less alike than by chance.
+    """
+
+    variance: float
+    weight: float
+    freedom: int
+
+    def of(self, seeds: Sequence[float]) -> tuple[float, float]:
+        """Variance of one run of a row and its degrees of freedom, from the AP of the row's seeds."""
+        own = float(np.var(seeds, ddof=1)) if len(seeds) > 1 else 0.0
+        degrees = len(seeds) - 1
+        return (self.weight * self.variance + degrees * own) / (self.weight + degrees), self.weight + degrees
+
+
+def pooled_sd(rows: Sequence[Sequence[float]]) -> tuple[float, int]:
+    """Standard deviation over seeds, pooled over rows, with its degrees of freedom (0: no row has two seeds).
+
+    rows: AP of each row's seeds.
+    """
+    rows = _repeated(rows)
+    freedom = sum(len(row) - 1 for row in rows)
+    if not freedom:
+        return float("nan"), 0
+    return float(np.sqrt(sum((len(row) - 1) * np.var(row, ddof=1) for row in rows) / freedom)), freedom
+
+
+def _repeated(rows: Sequence[Sequence[float]], least: float = LEAST_AP) -> list[Sequence[float]]:
+    """Each row with two seeds or more that finds something."""
+    return [row for row in rows if len(row) > 1 and abs(np.mean(row)) >= least]
+
+
+def fit(rows: Sequence[Sequence[float]], least: float = LEAST_AP) -> SeedSpread:
+    """The spread of a study's rows, each once; rows: a number for each seed. least: rows of a lower mean are
+    left out."""
+    rows = [row for row in _repeated(rows, least) if np.ptp(row)]  # equal to the last digit: no logarithm
+    variance = np.array([np.var(row, ddof=1) for row in rows])
+    degrees = np.array([len(row) - 1.0 for row in rows])
+    freedom = int(degrees.sum())
+    if not freedom:
+        return SeedSpread(float("nan"), 0.0, 0)
+    pooled = float((degrees * variance).sum() / freedom)
+    if len(rows) < 3:
+        return SeedSpread(pooled, float(freedom), freedom)
+    centred = np.log(variance) - digamma(degrees / 2) + np.log(degrees / 2)
+    excess = float(centred.var(ddof=1) - polygamma(1, degrees / 2).mean())
+    if excess <= 0:  # no more apart than rows of one variance would be
+        return SeedSpread(pooled, float(freedom), freedom)
+    weight = min(2 * _trigamma_inverse(excess), float(freedom))
+    typical = float(np.exp(centred.mean() + digamma(weight / 2) - np.log(weight / 2)))
+    return SeedSpread(typical, weight, freedom)
+
+
+def _trigamma_inverse(value: float) -> float:
+    """x with trigamma(x) = value > 0, by Newton's method on 1 / trigamma, which is nearly straight (Smyth's
+    appendix)."""
+    x = 0.5 + 1 / value
+    for _ in range(50):
+        trigamma = polygamma(1, x)
+        step = trigamma * (1 - trigamma / value) / polygamma(2, x)
+        x += step
+        if abs(step) < 1e-10 * x:
+            break
+    return float(x)

@@ -1,0 +1,92 @@
+"""Executes the notebooks with papermill into results/<profile>/notebooks/: whole or not at all."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import papermill
+
+from focalrepro.files import repo_root, results_root, write_atomic
+from focalrepro.progress import bar as progress_bar
+from focalrepro.study.profiles import get_profile
+
+CELL_TIMEOUT = 3600  # seconds
+
+
+def sources() -> list[Path]:
+    """The source notebooks in their order; FileNotFoundError where there is no checkout around the
+    package."""
+    folder = (repo_root() or Path.cwd()) / "notebooks"
+    found = sorted(folder.glob("[0-9]*.ipynb"))
+    if not found:
+        raise FileNotFoundError(f"{folder}: no notebooks here; run this inside a checkout of the repository")
+    return found
+
+
+def select(notebooks: Sequence[Path], only: Sequence[str]) -> list[Path]:
+    """Those whose name begins with one of `only`, all where it is empty; ValueError for one that none begins
+    with."""
+    for start in only:
+        if not any(path.stem.startswith(start) for path in notebooks):
+            names = ", ".join(path.stem for path in notebooks)
+            raise ValueError(f"no notebook's name begins with {start!r}; there are {names}")
+    return [path for path in notebooks if not only or path.stem.startswith(tuple(only))]
+
+
+def execute_all(profile: str, only: Sequence[str] = (), progress: bool = True) -> list[Path]:
+    """Executes all notebooks, or those whose name starts with one of `only`; returns the executed files.
+
+    Errors: ValueError for an unknown profile or a name that no notebook begins with, before anything is made;
+    RuntimeError naming the notebook and its last error line; nothing is left of a failed execution but a file
+    with "partial" in its name to look into.
+    """
+    get_profile(profile)
+    chosen = select(sources(), only)
+    target = results_root(profile) / "notebooks"
+    target.mkdir(parents=True, exist_ok=True)
+    done = []
+    with progress_bar(chosen, desc="notebooks", unit="notebook", disable=not progress) as bar:
+        for source in bar:
+            bar.set_postfix_str(source.stem)
+            done.append(execute(source, target / source.name, profile))
+    return done
+
+
+def execute(source: Path, target: Path, profile: str) -> Path:
+    """Executes one notebook to a partial file and renames it: papermill itself rewrites its output in
+    place."""
+    unknown = {"profile", "show_photos"} - set(papermill.inspect_notebook(str(source)))
+    if unknown:
+        raise RuntimeError(f"{source}: its parameters cell lacks {', '.join(sorted(unknown))}")
+    partial = target.with_name(f"{target.stem}.partial.ipynb")
+    os.environ.setdefault(
+        "PYDEVD_DISABLE_FILE_VALIDATION", "1"
+    )  # a warning about frozen modules in every kernel
+    try:
+        papermill.execute_notebook(
+            str(source),
+            str(partial),
+            # Photos of COCO are other people's: an executed notebook, which may be published, shows boxes
+            # only.
+            parameters={"profile": profile, "show_photos": False},
+            kernel_name="python3",
+            progress_bar=False,
+            coalesce_streams=True,
+            store_widget_state=False,
+            execution_timeout=CELL_TIMEOUT,
+            extra_arguments=["--IPKernelApp.log_level=40"],  # else each kernel warns of its local connection
+        )
+    except papermill.PapermillExecutionError as error:
+        raise RuntimeError(
+            f"{source.name}: cell {error.exec_count}: {error.ename}: {error.evalue} (see {partial})"
+        ) from error
+    text = partial.read_text(encoding="utf-8").replace(partial.name, target.name)
+    write_atomic(target, without_paths(text))
+    partial.unlink()
+    return target
+
+
+def without_paths(text: str) -> str:
+    """Takes the folder of this checkout out of a notebook that others will read."""
+    root = str(repo_root() or Path.cwd())
+    return text.replace(root + "/", "").replace(root, ".")

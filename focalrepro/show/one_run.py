@@ -1,0 +1,87 @@
+"""One training inside a notebook: a budget that suits a notebook, progress bars, and what came out of it."""
+
+import sys
+from collections.abc import Callable
+
+import numpy as np
+from tqdm import tqdm
+
+from focalrepro import hardware
+from focalrepro.config import RunConfig
+from focalrepro.evaluation.detections import Detections
+from focalrepro.runs import run_with_model
+from focalrepro.show.tables import interval_text
+from focalrepro.study.profiles import get_profile
+from focalrepro.study.records import Record
+from focalrepro.study.study import Study
+from focalrepro.training.loop import TrainResult
+
+
+def short_config(profile: str, steps: int = 0) -> RunConfig:
+    """The profile's baseline for one training inside a notebook.
+
+    steps 0 is the profile's own number on the embedded dataset and on a GPU. Where a CPU would otherwise
+    train on photos for minutes or hours it is 60, or 10 where the backbone is trained as well; a shortened
+    run on photos also takes fewer of them.
+    """
+    config = get_profile(profile).base
+    slow = config.dataset != "synthetic" and hardware.pick_device("auto").type == "cpu"
+    steps = steps or ((60 if config.frozen == "backbone" else 10) if slow else config.steps)
+    if steps >= config.steps:
+        return config
+    changes = {"steps": steps, "warmup": min(config.warmup, steps // 10)}
+    if slow:
+        batch = 16 if config.frozen == "backbone" else 4
+        changes |= {"train_images": 120, "val_images": 60, "batch_size": min(config.batch_size, batch)}
+    return config.replace(**changes)
+
+
+def train(config: RunConfig) -> tuple[Record, TrainResult, Detections]:
+    """One training with progress bars: its record, and what that leaves out, the model and its detections on
+    val."""
+    values, result, found = run_with_model(config, report=progress_bars())
+    return Record.model_validate(values), result, found
+
+
+def verdict(record: Record, study: Study) -> str:
+    """What one run in a notebook reached, and how that compares with the kept record of the baseline."""
+    steps, half = record.config.steps, 1.96 * float(np.nanstd(record.bootstrap.AP))
+    if record.diverged:
+        lines = [f"The training **diverged** after {record.history['step'][-1]:.0f} steps."]
+    else:
+        between = interval_text(max(record.AP - half, 0.0), record.AP + half)
+        lines = [
+            f"AP **{record.AP:.1f} %** ({between}) after {steps} steps; {record.seconds.total:.0f} seconds "
+            f"in all."
+        ]
+    if steps < 20:
+        lines.append("So few steps only show that the path works.")
+    kept = next(
+        (r for r in study.records if r.row == study.base.replace(score_threshold=0.0) and r.seed == 0), None
+    )
+    if kept is None:
+        make = f"`focalrepro run 1b --profile {study.profile.name}`"
+        lines.append(f"There is no kept run of this baseline yet ({make} makes it).")
+    elif kept.run_id == record.run_id:
+        lines.append(f"The kept record of the same run, `{kept.run_id}`, has AP {kept.AP:.1f}.")
+    else:
+        at = " (at a score of .05)" if kept.at_paper_threshold else ""
+        lines.append(f"With its full {kept.config.steps} steps the baseline reaches {kept.AP:.1f}{at}.")
+    return " ".join(lines)
+
+
+def progress_bars() -> Callable[[str, int, int], None]:
+    """A `report` for `focalrepro.runs.run`: one plain bar with the remaining time for each phase."""
+    bars: dict[str, tqdm] = {}
+
+    def report(phase: str, done: int, total: int) -> None:
+        if phase not in bars:
+            unit = {"train": "step", "evaluate": "image"}.get(phase, "it")
+            bars[phase] = tqdm(
+                total=total, desc=phase, unit=unit, mininterval=2.0, ascii=True, ncols=88, file=sys.stdout
+            )
+        bars[phase].update(done - bars[phase].n)
+        if done >= total:
+            bars[phase].close()
+
+    return report

@@ -1,0 +1,46 @@
+"""Pages from templates: texts are escaped for Markdown unless they are `Md` already."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+from focalrepro.show.tables import escape
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+        finalize=escape,
+        autoescape=False,  # `finalize` escapes for Markdown, whose readers escape for HTML
+    )
+
+
+def render(template: str, **values: Any) -> str:
+    """The page that a template of show/templates gives; runs of blank lines become one, and it ends with a
+    line's end.
+
+    Errors: jinja2's UndefinedError for a value that the template needs and that is not given.
+    """
+    text, blank = [], True
+    for line in _environment().get_template(template).render(values).splitlines():
+        line = line.rstrip()
+        if line or not blank:
+            text.append(line)
+        blank = not line
+    return "\n".join(text).rstrip() + "\n"
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a figure as PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130, bbox_inches="tight")
+    plt.close(figure)

@@ -1,0 +1,65 @@
+"""`focalrepro.Study`: what notebooks and people call."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from focalrepro.evidence import tables
+from focalrepro.evidence.difference import Evidence
+from focalrepro.show import sentences
+from focalrepro.show.figures_results import figure_of
+from focalrepro.study import study
+
+
+class Study(study.Study):
+    """A profile with its records, and what they say: tables, figures and claims of its ablations.
+
+    >>> from focalrepro import Study
+    >>> study = Study("quick").run("1b")  # trains what is missing
+    >>> study.table("1b")[["row", "AP", "low", "high", "paper_AP"]]
+    >>> study.figure("1b")
+    >>> study.claims("1b")
+    >>> study.grid(gammas=[0, 2], alphas=[0.25, 0.75])  # any other plane, trained where it is missing
+
+    Arguments and errors: as `focalrepro.study.study.Study`.
+    """
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """Rows, intervals and differences of these records."""
+        return Evidence(self)
+
+    def run(self, *ablations: str, seeds: int = 0, device: str = "auto", workers: int = 0) -> "Study":
+        """Trains what these ablations (none: all of the profile's) lack, with progress; the study itself.
+
+        seeds: of every row; 0: as many as the profile has. Where nothing is missing it returns at once.
+        Errors: ValueError for an unknown ablation or option; RuntimeError where a run failed, with its
+        error's place.
+        """
+        super().run(*ablations, seeds=seeds, device=device, workers=workers)
+        self.__dict__.pop("evidence", None)
+        return self
+
+    def table(self, ablation: str) -> pd.DataFrame:
+        """One row per row of the ablation; columns as `focalrepro.evidence.tables.table`, AP in percent."""
+        return tables.table(self.evidence, ablation)
+
+    def figure(self, ablation: str, title: str | None = None) -> Figure:
+        """The ablation's figure; title: its own, unless one is given."""
+        return figure_of(self.evidence, ablation, sentences.title(ablation) if title is None else title)
+
+    def claims(self, *ablations: str) -> pd.DataFrame:
+        """The claims that read one of these ablations (none: all) with their verdicts, in plain words."""
+        rows = sentences.ledger(self.evidence, *ablations)
+        return pd.DataFrame([{k: str(v).replace("**", "") for k, v in row.items()} for row in rows])
+
+    def grid(self, gammas: Sequence[float], alphas: Sequence[float], seeds: int = 1) -> pd.DataFrame:
+        """Mean AP in percent of the baseline at every γ (columns) and α (index), trained where it is
+        missing."""
+        cells = self.cells(gammas, alphas, seeds)
+        self.__dict__.pop("evidence", None)
+        values = {key: tables.mean(r.AP for r in found) for key, found in cells.items()}
+        frame = pd.Series(values).rename_axis(["gamma", "alpha"]).unstack("gamma")
+        return frame.sort_index().sort_index(axis=1)

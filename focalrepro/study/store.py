@@ -1,0 +1,73 @@
+"""Where records lie: the local store that runs fill, and the committed results beside it."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from focalrepro.files import data_root, results_root, write_atomic, write_json
+from focalrepro.study.records import Record, read_record
+
+
+class Store:
+    """A folder with one JSON per run, named by its id. A run is done when its whole record is there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+
+    @classmethod
+    def local(cls, profile: str, dataset: str = "") -> "Store":
+        """The local store of a profile (and of a dataset other than the profile's own)."""
+        return cls(data_root() / "runs" / _name(profile, dataset))
+
+    @classmethod
+    def committed(cls, profile: str, dataset: str = "") -> "Store":
+        """The runs of a profile's results folder."""
+        return cls(results_root(_name(profile, dataset)) / "runs")
+
+    def path(self, run_id: str) -> Path:
+        return self.folder / f"{run_id}.json"
+
+    def get(self, run_id: str) -> Record | None:
+        """The record of a finished (done or diverged) run, or None.
+
+        Errors: RunFileError that names a file which is there but no valid record.
+        """
+        path = self.path(run_id)
+        return read_record(path) if path.exists() else None
+
+    def put(self, record: Record, **more: Any) -> None:
+        """Keeps a record, with fields besides; it is there whole or not at all, also after a power cut."""
+        values = {k: v for k, v in record.as_json().items() if k != "reused"}
+        write_json(self.path(record.run_id), values | more)
+        self.error_path(record.run_id).unlink(missing_ok=True)
+
+    def error_path(self, run_id: str) -> Path:
+        return self.folder / "errors" / f"{run_id}.txt"
+
+    def put_error(self, run_id: str, text: str) -> None:
+        """Keeps the traceback of a run that failed; it will be tried again."""
+        write_atomic(self.error_path(run_id), text)
+
+    def records(self) -> list[Record]:
+        """All records, by run id."""
+        return [read_record(path) for path in sorted(self.folder.glob("*.json"))]
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """One process at a time trains into a store; a second one is told so instead of doing it all
+        twice."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / ".lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RuntimeError(
+                    f"another process is training into {self.folder}; wait for it, or stop it and start again"
+                ) from None
+            yield
+
+
+def _name(profile: str, dataset: str) -> str:
+    return f"{profile}@{dataset}" if dataset else profile

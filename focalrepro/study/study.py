@@ -1,0 +1,215 @@
+"""A study: a profile with its records, resolved once, so that nothing else asks for profile, recipe and
+dataset."""
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from focalrepro.config import TRAINING_VERSION, RunConfig
+from focalrepro.files import results_root
+from focalrepro.study.ablations import (
+    ABLATIONS,
+    SEARCH_SEED,
+    Ablation,
+    Planned,
+    Row,
+    get_ablation,
+    plan,
+)
+from focalrepro.study.campaign import run_planned
+from focalrepro.study.profiles import Profile, get_profile
+from focalrepro.study.records import Record
+from focalrepro.study.store import Store
+
+Rows = dict[str, list[Record]]  # by the row's label, ordered by seed; empty where a row has no run
+
+
+class Study:
+    """A profile with its records; `focalrepro.Study` adds tables, figures and claims to it.
+
+    profile: its name. dataset: a registered dataset in place of the profile's own. recipe: one of the
+    profile's. reuse: a folder of results, such as results/coco-cpu, whose finished runs `run` takes instead
+    of training them. records: in place of those that are kept. Otherwise they are the local store's; where
+    that has none, the committed ones, so that a notebook opens on a clone; and of what a profile leaves to
+    the one that runs the whole paper, that one's committed ones. Errors: ValueError for an unknown profile or
+    recipe.
+    """
+
+    def __init__(
+        self,
+        profile: str,
+        dataset: str = "",
+        recipe: str = "fast",
+        reuse: str | Path | None = None,
+        records: Sequence[Record] | None = None,
+    ) -> None:
+        self.profile: Profile = get_profile(profile)
+        self.dataset, self.recipe, self.reuse = dataset, recipe, reuse
+        base = self.profile.config(recipe)
+        self.base: RunConfig = base.replace(dataset=dataset) if dataset else base
+        self._records = None if records is None else list(records)
+        self._rows: dict[str, Rows] = {}
+
+    @classmethod
+    def committed(cls, profile: str, dataset: str = "") -> "Study":
+        """The study of the committed results alone."""
+        return cls(profile, dataset, records=_committed(profile, dataset))
+
+    @property
+    def name(self) -> str:
+        """The profile's name, as its folder of results has it: with the dataset, if that is another."""
+        return f"{self.profile.name}@{self.dataset}" if self.dataset else self.profile.name
+
+    @property
+    def folder(self) -> Path:
+        """Where the results of this study lie."""
+        return results_root(self.name)
+
+    @property
+    def records(self) -> list[Record]:
+        """All records, read once."""
+        if self._records is None:
+            own = Store.local(self.profile.name, self.dataset).records()
+            own = own or _committed(self.profile.name, self.dataset)
+            self._records = own if self.dataset else own + self._left_to_the_whole()
+        return self._records
+
+    def _left_to_the_whole(self) -> list[Record]:
+        """Committed records of the profile's `whole` that belong to none of this profile's own ablations."""
+        if not self.profile.whole:
+            return []
+        whole = Study(self.profile.name, records=_committed(self.profile.whole, ""))
+        mine = {
+            r.run_id for name in self.profile.ablations for rows in whole.rows(name).values() for r in rows
+        }
+        return [record for record in whole.records if record.run_id not in mine]
+
+    def with_recipe(self, recipe: str) -> "Study":
+        """The same records under another recipe of the profile."""
+        return type(self)(self.profile.name, self.dataset, recipe, self.reuse, self.records)
+
+    @property
+    def recipes(self) -> tuple[str, ...]:
+        return ("fast", *self.profile.recipes)
+
+    def rows(self, ablation: str) -> Rows:
+        """The records of each row of an ablation, ordered by seed.
+
+        Of a seed that was run under two versions of the training code the newer one counts; and only records
+        that were measured on the same terms compare (`Record.terms`), so those of the newest terms are taken.
+        Errors: ValueError for an unknown ablation, and where runs of a row were made on different data.
+        """
+        if ablation not in self._rows:
+            found = self._select(get_ablation(ablation))
+            newest = max((r.terms for rows in found.values() for r in rows), default=None)
+            self._rows[ablation] = {k: [r for r in rows if r.terms == newest] for k, rows in found.items()}
+        return self._rows[ablation]
+
+    def _select(self, ablation: Ablation) -> Rows:
+        by_config: dict[RunConfig, list[Record]] = {}
+        for record in self.records:
+            by_config.setdefault(record.row, []).append(record)
+        found = {}
+        for row in ablation.rows_for(self.base):
+            config = ablation.config(self.base, row, 0, self.profile.rates)
+            config = config.replace(seed=0, score_threshold=0.0)
+            same = sorted(by_config.get(config, ()), key=lambda r: r.training_version)
+            seeds = {r.seed: r for r in same if (r.seed >= SEARCH_SEED) == ablation.search}
+            _same_data(list(seeds.values()), row.label)
+            found[row.label] = [seeds[seed] for seed in sorted(seeds)]
+        return found
+
+    def row(self, ablation: str, **changes: object) -> list[Record]:
+        """The records of the ablation's first row with these changes; KeyError where there is no such row."""
+        return self.rows(ablation)[self.label(ablation, **changes)]
+
+    def label(self, ablation: str, **changes: object) -> str:
+        """The label of the ablation's first row with these changes; KeyError where there is no such row."""
+        for row in get_ablation(ablation).rows_for(self.base):
+            if all(row.changes.get(k) == v for k, v in changes.items()):
+                return row.label
+        raise KeyError(f"ablation {ablation} has no row with {changes}")
+
+    def shown(self) -> list[str]:
+        """The ablations that a report shows: the profile's own that have any run, and others that are
+        complete.
+
+        Rows are shared, so every run of Table 1b is also a piece of ablations that nobody has asked for.
+        """
+        own = self.profile.ablations
+        return [
+            name
+            for name in (*own, *(n for n in ABLATIONS if n not in own))
+            if (any if name in own else all)(self.rows(name).values())
+        ]
+
+    def typical(self) -> Record | None:
+        """The first record with the baseline's detector and anchors, else the first: some ablations change
+        these."""
+        fields = ("detector", "image_size", "first_level", "last_level", "anchor_size")
+        fields = (*fields, "anchor_scales", "anchor_ratios")
+        for record in self.records:
+            if all(getattr(record.config, f) == getattr(self.base, f) for f in fields):
+                return record
+        return self.records[0] if self.records else None
+
+    def run(self, *ablations: str, seeds: int = 0, device: str = "auto", workers: int = 0) -> "Study":
+        """Trains what these ablations (none: all of the profile's) lack, with progress; the study itself.
+
+        seeds: of every row; 0: as many as the profile has. Where nothing is missing it returns at once.
+        Errors: ValueError for an unknown ablation or option; RuntimeError where a run failed, with its
+        error's place.
+        """
+        names = list(ablations or self.profile.ablations)
+        changes = {"dataset": self.dataset} if self.dataset else {}
+        return self._run(plan(self.profile, names, seeds, self.recipe, **changes), device, workers)
+
+    def _run(self, planned: list[Planned], device: str, workers: int) -> "Study":
+        store = Store.local(self.profile.name, self.dataset)
+        done = {r.config for r in store.records() if r.training_version == TRAINING_VERSION}
+        missing = [p for p in planned if p.config not in done]
+        if missing:
+            failed = run_planned(missing, store, device, workers, Path(self.reuse) if self.reuse else None)
+            if failed:
+                raise RuntimeError(f"{failed} runs failed; their errors are in {store.folder / 'errors'}")
+            self._records, self._rows = None, {}
+        return self
+
+    def cells(
+        self, gammas: Sequence[float], alphas: Sequence[float], seeds: int = 1
+    ) -> dict[tuple[float, float], list[Record]]:
+        """Records of the baseline at every (γ, α), trained where they are missing; by (γ, α), ordered by
+        seed."""
+        rows = tuple(
+            Row(f"γ = {g:g}, α = {a:g}", {"gamma": float(g), "alpha": float(a)})
+            for g in gammas
+            for a in alphas
+        )
+        asked = Ablation("cells", "a plane of γ and α", "", rows)
+        configs = asked.configs(self.base, range(seeds), self.profile.rates)
+        self._run([Planned(c, (("cells", label),)) for (label, _), c in configs.items()], "auto", 0)
+        found = self._select(asked)
+        return {(row.changes["gamma"], row.changes["alpha"]): found[row.label] for row in rows}
+
+
+def _same_data(found: list[Record], label: str) -> None:
+    """ValueError where runs of a row were made on different data: they cannot be averaged or paired by
+    image."""
+    digests = {(r.data.train.digest, r.data.val.digest): r.run_id for r in found}
+    if len(digests) > 1:
+        raise ValueError(
+            f"row {label!r}: the runs {', '.join(digests.values())} were made on different data; remove the "
+            f"records "
+            "of the data that you no longer have from the store's folder"
+        )
+
+
+def _committed(profile: str, dataset: str) -> list[Record]:
+    """The committed records, read once as long as no file of the folder comes or goes."""
+    folder = Store.committed(profile, dataset).folder
+    return list(_read(folder, folder.stat().st_mtime_ns)) if folder.is_dir() else []
+
+
+@cache
+def _read(folder: Path, changed: int) -> tuple[Record, ...]:
+    return tuple(Store(folder).records())

@@ -1,0 +1,234 @@
+"""Verdicts on made-up runs whose truth is known."""
+
+import numpy as np
+import pytest
+from made_up import changed, record, runs, study
+
+from focalrepro.evaluation.measures import LOGITS
+from focalrepro.evidence.claims import CLAIMS, FAMILY, judge_all
+from focalrepro.evidence.difference import Evidence
+from focalrepro.study.ablations import get_ablation
+from focalrepro.study.profiles import PROFILES
+
+
+@pytest.fixture(autouse=True)
+def nothing_committed(tmp_path, monkeypatch):
+    monkeypatch.setenv("FOCALREPRO_RESULTS", str(tmp_path))
+
+
+def judged(records, claim, profile="smoke"):
+    (found,) = [v for c, v in judge_all(Evidence(study(records, profile))) if c.id == claim]
+    return found
+
+
+def word(records, claim):
+    return judged(records, claim).word
+
+
+def test_ids_are_unique_and_every_claim_says_where_it_is_from():
+    assert len(CLAIMS) > 40 and set(FAMILY) <= set(CLAIMS)
+    for claim in CLAIMS.values():
+        assert claim.sentence.endswith(".") and claim.source and claim.question
+        assert claim.statistic or (claim.a and claim.b and claim.needs), claim.id
+        for name in claim.needs:
+            assert get_ablation(name)
+
+
+def test_a_clear_gain_is_confirmed_and_a_clear_loss_refuted():
+    assert word(runs(lambda c: 30 + 3 * (c.gamma == 2)), "fl-best-alpha") == "confirmed"
+    assert word(runs(lambda c: 30 - 3 * (c.gamma == 2)), "fl-best-alpha") == "refuted"
+    assert word(runs(lambda c: 30 + 0.2 * (c.gamma == 2)), "fl-best-alpha") == "undecided"
+
+
+def test_the_baseline_to_beat_is_tuned_in_alpha_and_pi():
+    def of(best):
+        level = {(0.9, 0.001): best}
+        return runs(lambda c: 30.0 if c.gamma else level.get((c.alpha, c.prior), 20.0), ("tuned",))
+
+    assert word(of(25.0), "fl-alpha-and-prior") == "confirmed"
+    found = judged(of(35.0), "fl-alpha-and-prior")
+    assert found.word == "refuted" and "α = 0.9, π = 0.001" in found.remark and -6 < found.value < -4
+
+
+def test_the_best_of_some_rows_is_not_the_best_of_all():
+    of = [r for r in runs(lambda c: 30 + 3 * (c.gamma == 2)) if r.config.alpha < 0.9]
+    for claim in ("fl-best-alpha", "best-alpha", "collapse", "plateau"):
+        assert word(of, claim) == "not run", claim
+
+
+def test_a_plateau_is_as_good_as_its_worst():
+    def aps(at_five):
+        return lambda c: 30 + 3 * (c.gamma >= 0.5) + (at_five - 33) * (c.gamma == 5)
+
+    assert word(runs(aps(32.0)), "plateau") == "confirmed"
+    assert word(runs(aps(27.0)), "plateau") == "refuted"
+
+
+def test_collapse_and_best_alpha():
+    aps = {0.1: 0.1, 0.25: 10, 0.5: 30, 0.75: 33, 0.9: 31, 0.99: 28, 0.999: 25}
+    of = runs(lambda c: aps[c.alpha] if c.gamma == 0 else 30)
+    assert word(of, "collapse") == "confirmed" and word(of, "best-alpha") == "confirmed"
+    late = runs(lambda c: aps[c.alpha] + 20 * (c.alpha == 0.99) if c.gamma == 0 else 30)
+    assert word(late, "best-alpha") == "refuted"
+    assert word(runs(lambda c: 30), "collapse") == "refuted"
+
+
+@pytest.mark.parametrize(("without", "wanted"), [(29.0, "confirmed"), (11.0, "refuted"), (20.0, "undecided")])
+def test_how_much_of_the_collapse_is_the_thresholds(without, wanted):
+    """At .05 α = .10 has 10 of 30 AP; without a threshold so much."""
+    of = []
+    for r in runs(lambda c: (without if c.alpha == 0.1 else 30) if c.gamma == 0 else 30):
+        at = r.AP - (without - 10) * (r.config.alpha == 0.1 and r.config.gamma == 0)
+        drawn = [v - r.AP + at for v in r.as_json()["bootstrap"]["AP"]]
+        of.append(changed(r, at_05={"AP": at}, bootstrap={"AP_at_05": drawn}))
+    assert word(of, "threshold") == wanted
+    assert word(runs(lambda c: 30, version=2), "threshold") == "not run"
+
+
+def test_ties_by_two_one_sided_tests():
+    def of(gap, sd):
+        return runs(lambda c: 30 + gap * (c.loss == "focal_star"), ("3",), 8, sd, image_sd=0.05)
+
+    def steady(gap, sd):
+        return [changed(r, bootstrap={"AP": [r.AP] * 3}) for r in of(gap, sd)]
+
+    assert word(steady(0.0, 0.05), "star") == "confirmed"
+    assert word(steady(5.0, 0.05), "star") == "refuted"
+    assert word(steady(0.3, 0.3), "star") == "undecided"
+
+
+def test_depth_size_and_stages():
+    def aps(c):
+        two_stage = c.detector != "retinanet"
+        return 30 + 3 * (c.backbone == "small_deep") - (128 - c.image_size) / 8 - 5 * two_stage
+
+    of = runs(aps, ("1e",))
+    assert [word(of, claim) for claim in ("deeper", "larger", "two-stage")] == ["confirmed"] * 3
+    assert word(runs(lambda c: 30 + 5 * (c.detector != "retinanet"), ("1e",)), "two-stage") == "refuted"
+
+
+def test_a_loss_that_is_only_faster_is_told_from_one_that_is_better():
+    def aps(late):
+        return lambda c: 10 * np.log2(c.steps) + (8 if c.gamma == 2 else 0) * (c.steps < 6 or late)
+
+    faster, better = (runs(aps(late), ("budget",)) for late in (False, True))
+    assert word(faster, "twice-the-steps") == "confirmed" == word(better, "twice-the-steps")
+    assert word(better, "ahead-after-twice") == "confirmed"
+    assert word(faster, "ahead-after-twice") == "undecided"
+
+
+def test_a_loss_that_does_not_train():
+    def of(ap):
+        return runs(lambda c: ap if c.loss == "hinge" else 30, ("3",))
+
+    assert word(of(0.5), "hinge") == "confirmed" and word(of(29.0), "hinge") == "refuted"
+    diverged = runs(lambda c: "x" if c.loss == "hinge" else 30, ("3",))
+    assert word(diverged, "hinge") == "confirmed"
+
+
+def test_what_is_counted_or_timed_is_a_measurement():
+    of = runs(
+        lambda c: 30, step_seconds=lambda c, rng: {"own": 1.2 + rng.normal(0, 0.01), "cross_entropy": 1.0}
+    )
+    found = judged(of, "rarity")
+    assert (found.word, found.value) == ("measured", 2000)
+    found = judged(of, "training-speed")
+    assert found.word == "measured" and 1.1 < found.low < found.high < 1.3
+    assert word(of, "inference-speed") == "not run"
+
+
+# ---- calibration
+
+
+def scores(c, rng, offset=0.0):
+    """Detections whose logit lies `offset` above that of the share that is right."""
+    centres = (LOGITS[:-1] + LOGITS[1:]) / 2
+    count = np.full(len(centres), 100)
+    share = 1 / (1 + np.exp(-(centres - offset)))
+    right = np.round(count * share + rng.uniform(-0.2, 0.2)).astype(int).clip(0, 100)
+    part = {"right": right.tolist(), "wrong": (count - right).tolist()}
+    return {"tune": part, "test": part}
+
+
+def test_calibration_is_judged_before_and_after_what_maps_scores():
+    of = runs(lambda c: 30, seed_sd=0.05, scores=lambda c, rng: scores(c, rng, 2.0 * (c.gamma > 0)))
+    assert word(of, "calibration-raw") == "refuted"
+    assert word(of, "calibration-isotonic") != "refuted", "both can be mended"
+    found = judged(of, "calibration-closed-form")
+    assert found.word in ("confirmed", "refuted") and found.seeds == 3
+
+
+def test_calibration_is_compared_at_matched_ap_only():
+    of = runs(lambda c: 30 + 2 * (c.gamma > 0), seed_sd=0.05, scores=scores)
+    found = judged(of, "calibration-raw")
+    assert found.word == "undecided" and "not comparable" in found.how
+
+
+# ---- the primary family
+
+
+def primary(gain, searched=True, seeds=8):
+    of = runs(lambda c: 30 + gain * (c.gamma > 0), ("primary",), seeds)
+    if searched:
+        for config in get_ablation("lr").configs(PROFILES["smoke"].base, range(2)).values():
+            tune = 20 + 5 * (config.alpha == 0.75) + config.lr
+            of.append(record(config, 30.0, tune={"AP": tune}))
+    return of
+
+
+def test_the_best_tuned_cross_entropy_is_chosen_on_tune_images():
+    found = judged(primary(3.0), "fl-tuned-ce")
+    assert found.word == "confirmed" and found.primary and "CE, α = .75" in found.remark and found.seeds == 8
+    assert word(primary(3.0, searched=False), "fl-tuned-ce") == "not run"
+
+
+def test_the_family_is_judged_together_and_nothing_else_is():
+    of = primary(0.42)
+    found = judged(of, "fl-hard-negatives")
+    alone = Evidence(study(of))
+    raw = alone.difference(alone.row("primary", gamma=2.0), alone.row("primary", loss="hard_negatives"))
+    assert raw.p < found.p <= 4 * raw.p
+    assert found.low < raw.low and found.high > raw.high, "its interval is that of the adjusted level"
+    assert (found.word == "confirmed") == (found.low > 0) == (found.p < 0.05)
+    assert not judged(runs(lambda c: 30), "fl-plain-ce").primary
+
+
+def test_the_ridge():
+    def of(fall):
+        best = {0.0: 0.9, 2.0: 0.25 if fall else 0.9}
+        return runs(lambda c: 30 - 9 * abs(c.alpha - best.get(c.gamma, 0.5)), ("grid",), 2)
+
+    found = judged(of(True), "ridge")
+    assert found.word == "confirmed" and found.value == 1 and found.primary
+    assert word(of(False), "ridge") == "undecided"
+    alone = judged(runs(lambda c: 30 - c.gamma * c.alpha, ("grid",), 1), "ridge")
+    assert alone.word == "undecided" and "one seed" in alone.how
+
+
+# ---- which claims, on which records
+
+
+def test_claims_of_other_ablations_are_left_to_the_profile_that_runs_them():
+    quick, whole = (
+        {c.id for c, _ in judge_all(Evidence(study([], name)))} for name in ("quick", "full-quick")
+    )
+    assert quick < whole == set(CLAIMS) and not {"ohem", "fl-hard-negatives"} & quick
+
+
+def test_missing_runs_are_said_to_be_missing():
+    found = judge_all(Evidence(study([])))
+    assert {v.word for _, v in found} == {"not run"}
+    assert "needs grid" in {v.how for _, v in found}
+    assert {c.id for c, _ in judge_all(Evidence(study([])), "1e")} == {"deeper", "larger", "two-stage"}
+
+
+def test_claims_on_another_dataset_read_its_runs():
+    def of(dataset):
+        mine = PROFILES["smoke"].base.replace(dataset=dataset)
+        rows = [*get_ablation("1a").configs(mine, range(3)).values()]
+        rows += get_ablation("1b").configs(mine, range(3)).values()
+        return [record(c, 30 + 3 * (c.gamma == 2) + 0.01 * c.seed) for c in dict.fromkeys(rows)]
+
+    assert word(of("mine"), "fl-best-alpha") == "not run"
+    e = Evidence(study(of("mine"), dataset="mine"))
+    assert {c.id: v.word for c, v in judge_all(e)}["fl-best-alpha"] == "confirmed"

@@ -1,0 +1,97 @@
+"""Made-up records whose truth is known, for every test of what is read from records."""
+
+from typing import Any
+
+import numpy as np
+
+from focalrepro.config import TRAINING_VERSION, RunConfig
+from focalrepro.study.ablations import get_ablation
+from focalrepro.study.profiles import get_profile
+from focalrepro.study.records import Record
+from focalrepro.study.study import Study
+
+TRAIN, VAL = "a" * 64, "b" * 64
+METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+
+
+def values_of(
+    config=None, ap=30.0, replicates=(29.0, 31.0), version=TRAINING_VERSION, **more
+) -> dict[str, Any]:
+    """The JSON of a run; `more` replaces fields, and within objects their fields."""
+    config = config or RunConfig()
+    old = version < 3
+    config = config.replace(score_threshold=0.05 if old else 0.0)
+    values = {
+        "run_id": config.run_id(TRAIN, VAL, version),
+        "status": "done",
+        "config": config.as_dict(),
+        "metrics": dict.fromkeys(METRICS, ap),
+        "bootstrap": {"AP": list(map(float, replicates)), "AP50": list(map(float, replicates))},
+        "anchors": {"per_image": 12_000, "positive_per_image": 6.0},
+        "images_per_second": 100.0,
+        "data": {"train": {"images": 1000, "digest": TRAIN}, "val": {"images": 9, "digest": VAL}},
+        "hardware": {"device": "cpu", "cpu": "a processor", "threads": 1},
+        "training_version": version,
+        "finished": "2026-01-01T00:00:00Z",
+        "seconds": {"total": 12.5, "train": 10.0},
+    }
+    if not old:
+        values |= {"at_05": {"AP": ap}, "tune": {"AP": ap}, "agnostic": {"AP": ap}, "tide": {"Bkg": 1.0}}
+        values["bootstrap"]["AP_at_05"] = values["bootstrap"]["AP"]
+    for key, value in more.items():
+        values[key] = values[key] | value if isinstance(values.get(key), dict) and value else value
+    return values
+
+
+def record(config=None, ap=30.0, replicates=(29.0, 31.0), version=TRAINING_VERSION, **more) -> Record:
+    """A checked record of `values_of`."""
+    return Record.model_validate(values_of(config, ap, replicates, version, **more))
+
+
+def changed(r: Record, **more) -> Record:
+    """The record with other values; within objects their fields."""
+    values = dict(r.as_json())
+    for key, value in more.items():
+        values[key] = values[key] | value if isinstance(values.get(key), dict) and value else value
+    return Record.model_validate(values)
+
+
+def runs(
+    aps,
+    ablations=("1a", "1b"),
+    seeds=3,
+    seed_sd=0.3,
+    image_sd=0.8,
+    profile="smoke",
+    recipe="fast",
+    replicates=200,
+    version=TRAINING_VERSION,
+    **more,
+) -> list[Record]:
+    """A record for every row and seed of some ablations: AP by aps(config), None leaves a row out, "x"
+    diverges.
+
+    The luck of the images is the same for all rows. more: fields of every record, or functions of config and
+    rng.
+    """
+    rng = np.random.default_rng(0)
+    images = rng.normal(0, image_sd, replicates)
+    base, found = get_profile(profile).config(recipe), {}
+    for name in ablations:
+        for config in get_ablation(name).configs(base, range(seeds)).values():
+            level = aps(config)
+            if level is None or config in found:
+                continue
+            if level == "x":
+                found[config] = record(config, 0.0, [0.0] * replicates, version, status="diverged")
+                continue
+            ap = float(level + rng.normal(0, seed_sd))
+            fields = {k: v(config, rng) if callable(v) else v for k, v in more.items()}
+            drawn = ap + images + rng.normal(0, 0.1, replicates)
+            found[config] = record(config, ap, drawn, version, **fields)
+    return list(found.values())
+
+
+def study(records, profile="smoke", **more) -> Study:
+    """A study of made-up records."""
+    return Study(profile, records=records, **more)

@@ -1,0 +1,232 @@
+"""Figures draw what they are given, also where rows are missing or diverged; words follow the numbers."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from made_up import record, study
+
+from focalrepro.config import RunConfig
+from focalrepro.data import DetectionData
+from focalrepro.evaluation.detections import Detections
+from focalrepro.evaluation.precision_recall import curves, median_class
+from focalrepro.evidence.anchor_statistics import measure
+from focalrepro.evidence.difference import Evidence
+from focalrepro.evidence.tables import table
+from focalrepro.show import figures_loss, figures_results, figures_scenes, one_run, sentences, tables
+from focalrepro.study.ablations import GRID_ALPHAS, GRID_GAMMAS, get_ablation
+from focalrepro.study.profiles import PROFILES, get_profile
+
+CONFIG = RunConfig(image_size=64, first_level=3, last_level=4, anchor_size=2.0)
+
+
+def nothing(profile, name):
+    return table(Evidence(study([], profile)), name)
+
+
+def frame_of(name, ap):
+    """`tables.table` with AP set by hand: a list with None for a row without runs, "x" for a diverged one."""
+    frame = nothing("smoke", name)
+    for i, value in enumerate(ap):
+        if value is None:
+            continue
+        number = 0.0 if value == "x" else value
+        frame.loc[i, ["AP", "low", "high"]] = [number, max(number - 1, 0), number + 1]
+        frame.loc[i, "seeds"] = 1
+        frame.loc[i, "diverged"] = int(value == "x")
+    return frame
+
+
+MIXED = ["x", 10.0, 30.0, None, 32.0, 28.0, 25.0]
+
+
+@pytest.fixture
+def data():
+    boxes = np.zeros((3, 2, 4), np.float32)
+    labels = np.full((3, 2), -1)
+    boxes[0] = [[8, 8, 24, 24], [30, 30, 60, 62]]
+    boxes[1, 0] = [10, 20, 40, 44]
+    labels[0], labels[1, 0] = [0, 1], 1
+    annotations = [
+        {"id": n + 1, "image_id": i + 1, "category_id": int(labels[i, j]) + 1, "iscrowd": 0,
+         "bbox": [float(v) for v in (*boxes[i, j, :2], *(boxes[i, j, 2:] - boxes[i, j, :2]))],
+         "area": float(np.prod(boxes[i, j, 2:] - boxes[i, j, :2]))}
+        for n, (i, j) in enumerate(zip(*np.nonzero(labels >= 0), strict=True))
+    ]  # fmt: skip
+    return DetectionData(
+        name="photos",
+        split="val",
+        images=np.random.default_rng(0).integers(0, 255, (3, 3, 64, 64), dtype=np.uint8),
+        boxes=boxes,
+        labels=labels,
+        sizes=np.full((3, 2), 64, np.float32),
+        image_ids=np.arange(1, 4),
+        categories=("cat", "dog"),
+        coco={
+            "images": [{"id": i, "width": 64, "height": 64, "file_name": f"{i}.png"} for i in (1, 2, 3)],
+            "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+            "annotations": annotations,
+        },
+        digest="",
+    )
+
+
+@pytest.fixture
+def found():
+    return Detections(
+        image_index=np.array([0, 0, 1, 1]),
+        boxes=np.array([[8, 8, 24, 24], [30, 30, 60, 60], [0, 0, 9, 9], [10, 20, 40, 44]], np.float32),
+        scores=np.array([0.9, 0.8, 0.7, 0.6], np.float32),
+        labels=np.array([0, 1, 1, 1]),
+    )
+
+
+def texts(axes):
+    return [t.get_text() for t in axes.texts]
+
+
+def draw(figure, tmp_path):
+    """Every font is legible, the file is written and pyplot keeps no reference."""
+    figure.savefig(tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 1000
+    sizes = [t.get_fontsize() for t in figure.findobj(matplotlib.text.Text) if t.get_text()]
+    assert min(sizes) >= 9
+    assert not plt.get_fignums()
+
+
+def test_ablation_shows_what_is_missing_and_what_diverged(tmp_path):
+    figure = figures_results.ablation(frame_of("1a", MIXED), "Table 1a")
+    ours, theirs = figure.axes
+    assert texts(ours) == ["10.0", "30.0", "32.0", "28.0", "25.0", "not run"]
+    assert ours.get_legend() is not None
+    assert texts(theirs) == ["0.0", "10.8", "30.2", "31.1", "30.8", "28.7", "25.1"]
+    draw(figure, tmp_path)
+
+
+def test_ablation_without_runs_and_without_the_paper(tmp_path):
+    draw(figures_results.ablation(nothing("smoke", "1b"), "no runs"), tmp_path)
+    figure = figures_results.ablation(frame_of("grid", [20.0] * 49), "grid")
+    assert len(figure.axes) == 1
+    draw(figure, tmp_path)
+
+
+@pytest.mark.parametrize("ap", [[None] * 49, ["x", None, *range(47)], [0.0] * 49])
+def test_heatmap(tmp_path, ap):
+    figure = figures_results.heatmap(frame_of("grid", ap))
+    shown = texts(figure.axes[0])
+    assert len(shown) == len(GRID_GAMMAS) * len(GRID_ALPHAS)
+    assert shown.count("–") == ap.count(None)
+    assert shown.count("div.") == ap.count("x")
+    draw(figure, tmp_path)
+
+
+def test_training_curves(tmp_path):
+    history = {"step": [1, 2], "class_loss": [2.0, 1.0], "box_loss": [0.5, 0.4]}
+    done, lost = record(history=history), record(history=history, status="diverged")
+    figure = figures_results.training_curves({"a": [done], "b": [], "c": [lost]}, "title")
+    labels = [line.get_label() for line in figure.axes[0].get_lines()]
+    assert labels == ["a", "c (diverged)"]
+    draw(figure, tmp_path)
+    draw(figures_results.training_curves({"a": []}), tmp_path)
+
+
+def test_loss_figures(tmp_path):
+    curves = figures_loss.loss_curves().axes[0].get_lines()
+    p_t, cross_entropy = curves[0].get_data()
+    np.testing.assert_allclose(cross_entropy, -np.log(p_t))
+    np.testing.assert_allclose(curves[3].get_ydata(), -((1 - p_t) ** 2) * np.log(p_t))
+    slope = figures_loss.gradient_curves().axes[1].get_lines()[0]
+    np.testing.assert_allclose(slope.get_ydata(), 1 / (1 + np.exp(slope.get_xdata())))
+    cells = texts(figures_loss.weight_map((0.0, 2.0), (0.25, 0.5)).axes[0])
+    assert cells == ["0.33", "2.7k", "1", "8.1k"]
+    for figure in (figures_loss.loss_curves(), figures_loss.gradient_curves()):
+        draw(figure, tmp_path)
+    draw(figures_loss.weight_map(GRID_GAMMAS, GRID_ALPHAS), tmp_path)
+
+
+def test_photos_stay_away_when_asked(data, found, tmp_path):
+    for show in (True, False):
+        for figure in (
+            figures_scenes.scenes(data, range(3), show),
+            figures_scenes.anchors_at(data, 0, CONFIG, show),
+            figures_scenes.matching(data, 1, CONFIG, show),
+            figures_scenes.detections(data, found, range(3), show),
+        ):
+            pictures = [image.get_array() for axes in figure.axes for image in axes.images]
+            assert pictures
+            assert all((np.ptp(picture) == 0) != show for picture in pictures)
+    draw(figure, tmp_path)
+
+
+def test_images_without_objects(data):
+    figures_scenes.anchors_at(data, 2, CONFIG)
+    with pytest.raises(ValueError, match="no object"):
+        figures_scenes.matching(data, 2, CONFIG)
+    assert figures_scenes.example(data) == 0
+    figures_scenes.detections(data, Detections.empty(), [2])
+
+
+def test_imbalance_and_precision_recall(data, found, tmp_path):
+    draw(figures_scenes.imbalance(measure(data, CONFIG)), tmp_path)
+    loose, *_, strict = curves(data, found, "dog")
+    assert loose.objects == 2
+    np.testing.assert_allclose(loose.precision, [1, 1 / 2, 2 / 3])
+    np.testing.assert_allclose(loose.recall, [1 / 2, 1 / 2, 1])
+    np.testing.assert_allclose(strict.recall[-1], 1)
+    assert median_class(data, found) in data.categories
+    with pytest.raises(ValueError, match="cat, dog"):
+        curves(data, found, "cow")
+    draw(figures_scenes.precision_recall([loose, strict]), tmp_path)
+    draw(figures_scenes.precision_recall(curves(data, Detections.empty(), "cat")), tmp_path)
+
+
+def test_words_follow_the_numbers():
+    said = sentences.summary(frame_of("1a", MIXED))
+    assert "**α = 0.9** with AP 32.0 (31.0 … 33.0" in said
+    assert "**α = 0.75** with AP 31.1" in said
+    assert "without a run: 1 of 7" in said
+    assert "Diverged: α = 0.1" in said
+    assert "No row has a run" in sentences.summary(frame_of("1a", [None] * 7))
+    assert "no row detects anything" in sentences.summary(frame_of("1a", [0.0] * 7))
+    shown = tables.comparison(frame_of("1a", MIXED))
+    assert shown.loc["α = 0.75", "note"] == "not run"
+    assert shown.loc["α = 0.1", "note"] == "1 of 1 diverged"
+    assert shown.loc["α = 0.75", "AP"] == "–"
+    agreed = tables.agreement({"1a": frame_of("1a", MIXED)})
+    assert agreed.loc["1a", "best here"] == "α = 0.9"
+    assert tables.agreement({}).empty
+    assert tables.provenance([]).empty
+
+
+@pytest.mark.parametrize("profile", sorted(PROFILES))
+def test_notebooks_open_without_any_run(profile, monkeypatch, tmp_path):
+    monkeypatch.setenv("FOCALREPRO_RESULTS", str(tmp_path))
+    empty, names = study([], profile), get_profile(profile).ablations
+    assert f"focalrepro run {' '.join(names)} --profile {profile}" in sentences.where_from(empty, *names)
+    assert (tables.gains(Evidence(empty), "1a", "α = 0.5")["clear"] == "–").all()
+    assert "dataset" in tables.recipe_changes(empty).index
+    with pytest.raises(ValueError, match="no row"):
+        tables.gains(Evidence(empty), "1a", "α = 7")
+
+
+def test_demonstration_is_short_where_a_cpu_would_take_long(monkeypatch):
+    monkeypatch.setattr(one_run.hardware, "pick_device", lambda _: torch.device("cpu"))
+    assert one_run.short_config("quick") == get_profile("quick").base
+    assert one_run.short_config("quick", 20).steps == 20
+    for profile, steps in (("coco-cpu", 60), ("coco256", 10)):
+        short = one_run.short_config(profile)
+        assert (short.steps, short.train_images) == (steps, 120)
+        assert one_run.short_config(profile, 5).steps == 5
+    monkeypatch.setattr(one_run.hardware, "pick_device", lambda _: torch.device("cuda"))
+    assert one_run.short_config("coco256") == get_profile("coco256").base
+
+
+def test_every_reference_row_is_a_row():
+    assert "α = 0.5" in {row.label for row in get_ablation("1a").rows}
+    assert "γ = 0, α = 0.75" in {row.label for row in get_ablation("1b").rows}
+    assert isinstance(frame_of("1a", MIXED), pd.DataFrame)

@@ -1,0 +1,189 @@
+"""Planes, sweeps and speeds: what is computed is right on known cases, and the figures show it."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from made_up import changed, runs, study
+
+from focalrepro.evidence import cost
+from focalrepro.evidence.difference import Evidence
+from focalrepro.evidence.tables import table
+from focalrepro.show import figures_diagnostics, figures_loss, sentences, tables
+from focalrepro.show.figures_results import figure_of, sweep
+from focalrepro.study.ablations import (
+    ABLATIONS,
+    GRID_ALPHAS,
+    GRID_GAMMAS,
+    STAR_BETAS,
+    STAR_GAMMAS,
+)
+
+
+@pytest.fixture(autouse=True)
+def nothing_committed(tmp_path, monkeypatch):
+    monkeypatch.setenv("FOCALREPRO_RESULTS", str(tmp_path / "results"))
+
+
+def evidence(name, ap, seeds=1, **more):
+    """Of runs of the smoke profile without any luck."""
+    return Evidence(study(runs(ap, (name,), seeds, 0.0, 0.0, replicates=3, **more)))
+
+
+def draw(figure, tmp_path):
+    """Every text is legible, the file is written and pyplot keeps no reference."""
+    figure.savefig(tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 1000
+    assert min(t.get_fontsize() for t in figure.findobj(matplotlib.text.Text) if t.get_text()) >= 9
+    assert not plt.get_fignums()
+
+
+def line(axes, label):
+    return next(x for x in axes.get_lines() if x.get_label() == label)
+
+
+def test_the_ridge_follows_the_best_alpha(tmp_path):
+    best = dict(zip(GRID_GAMMAS, (0.9, 0.75, 0.75, 0.5, 0.25, 0.25, None), strict=True))
+    e = evidence("grid", lambda c: 0.0 if best[c.gamma] is None else 30.0 - 9 * abs(c.alpha - best[c.gamma]))
+    figure = figure_of(e, "grid")
+    x, y = line(figure.axes[0], "best α for each γ").get_data()
+    assert [(GRID_GAMMAS[int(a)], GRID_ALPHAS[int(b)]) for a, b in zip(x, y, strict=True)] == [
+        (gamma, alpha)
+        for gamma, alpha in best.items()
+        if alpha  # nothing is detected at γ = 5
+    ]
+    assert len(line(figure.axes[0], "the paper's").get_xdata()) == 7
+    shown = {t.get_text() for t in figure.axes[0].texts}
+    assert "30.0\n100%" in shown
+    draw(figure, tmp_path)
+
+
+def test_plane_of_the_variant_has_its_own_axes(tmp_path):
+    figure = figure_of(evidence("plane", lambda c: None if c.gamma == 4 else 20 + c.beta), "plane")
+    axes = figure.axes[0]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("γ", "β")
+    assert len(axes.texts) == len(STAR_GAMMAS) * len(STAR_BETAS)
+    x, y = line(axes, "best β for each γ").get_data()
+    assert [int(a) for a in x] == [0, 1] and {STAR_BETAS[int(b)] for b in y} == {2.0}
+    draw(figure, tmp_path)
+
+
+def test_sweep_of_the_prior(tmp_path):
+    e = evidence(
+        "prior", lambda c: "x" if c.gamma == 0 and c.prior == 0.5 else None if c.prior == 0.1 else 20.0
+    )
+    figure = figure_of(e, "prior", "prior")
+    axes = figure.axes[0]
+    _, labels = axes.get_legend_handles_labels()
+    assert set(labels) == {"CE", "FL", "diverged"}
+    crosses = [x for x in axes.get_lines() if x.get_marker() == "X" and len(x.get_xdata())]
+    assert len(crosses) == 1
+    assert crosses[0].get_xdata() == pytest.approx(0.5, rel=0.05) and crosses[0].get_ydata() == 0
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["0.001", "0.01", "0.1", "0.5"]
+    draw(figure, tmp_path)
+
+
+def test_sweep_of_the_data_counts_images(tmp_path):
+    e = evidence("data", lambda c: 10 + 10 * c.train_fraction)
+    frame = table(e, "data")
+    assert frame["images"].tolist() == 2 * [120, 250, 500, 1000]
+    axes = figure_of(e, "data", "data").axes[0]
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["120", "250", "500", "1,000"]
+    drawn = [x for x in axes.get_lines() if x.get_marker() in "os" and len(x.get_xdata()) == 4]
+    assert len(drawn) == 2 and all((np.diff(x.get_ydata()) > 0).all() for x in drawn)
+    draw(sweep(frame, "images", "training images"), tmp_path)
+
+
+@pytest.mark.parametrize("name", sorted(ABLATIONS))
+def test_every_ablation_has_a_figure_without_runs(name, tmp_path):
+    draw(figure_of(Evidence(study([], "quick")), name, "title"), tmp_path)
+
+
+def test_variant_curves_are_the_trained_losses(tmp_path):
+    figure = figures_loss.variant_curves()
+    loss, slope = figure.axes
+    x = line(loss, "cross entropy").get_xdata()
+    wanted = {
+        "cross entropy": np.log1p(np.exp(-x)),
+        "FL, γ = 2": np.log1p(np.exp(-x)) / (1 + np.exp(x)) ** 2,
+        "FL*, γ = 2, β = 1": np.log1p(np.exp(-2 * x - 1)) / 2,
+        "FL*, γ = 4, β = 0": np.log1p(np.exp(-4 * x)) / 4,
+        "hinge on p_t": np.maximum(0, 0.5 - 1 / (1 + np.exp(-x))),
+    }
+    for name, values in wanted.items():
+        np.testing.assert_allclose(line(loss, name).get_ydata(), values, atol=1e-9)
+        falls = -np.gradient(values, x)
+        inner = np.abs(x) > 0.1  # the hinge has a kink at 0
+        np.testing.assert_allclose(line(slope, name).get_ydata()[inner], falls[inner], atol=0.01)
+    draw(figure, tmp_path)
+
+
+def test_reliability(tmp_path):
+    draw(figures_diagnostics.reliability({"CE": [], "FL": []}), tmp_path)
+    old = {"count": [900] * 10, "score": [0.1] * 10, "right": [0.1] * 10, "error": 0.02}
+    both = runs(lambda c: 30, ("1b",), 1, calibration=old, version=2)
+    axes = figures_diagnostics.reliability({"FL": both}).axes[0]
+    assert "FL (error 0.020)" in [t.get_text() for t in axes.get_legend().get_texts()]
+
+
+# ---- cost
+
+
+def timed(focal, plain, seeds=3, **more):
+    """Runs of Tables 1a and 1b whose machine is slower seed by seed; one image takes focal or plain ms."""
+
+    def speed(c, rng):
+        return (50.0 if c.gamma else 100.0) * (1 + 0.01 * rng.random()) / (1 + c.seed)
+
+    def image(c, rng):
+        return (focal if c.gamma else plain) * (1 + c.seed)
+
+    return runs(lambda c: 20.0, seeds=seeds, seed_sd=0.0, images_per_second=speed, inference_ms=image, **more)
+
+
+def test_cost_compares_like_with_like():
+    found = timed(20.0, 20.0)
+    found[0] = changed(found[0], hardware={"cpu": "another"}, images_per_second=9999.0)
+    found[1] = changed(found[1], status="diverged")
+    frame = cost.speeds(study(found))
+    assert (frame["loss"] == cost.CE).sum() == 19 and (frame["loss"] == cost.FL).sum() == 18
+    training = cost.ratio(frame, cost.TRAINING)
+    assert training.ratio == pytest.approx(0.5, rel=0.01) and 0.48 < training.low <= training.high < 0.52
+    assert training.runs == 37
+    assert "0.50 (" in tables.costs(study(found)).loc[cost.TRAINING].iloc[-1]
+
+
+def test_inference_is_compared_among_detectors_that_work():
+    found = [
+        changed(r, metrics={"AP": 1.0}, inference_ms=1000.0)
+        if r.config.gamma == 0 and r.config.alpha != 0.75
+        else r
+        for r in timed(10.0, 10.0, 2)
+    ]
+    kept = cost.ratio(cost.speeds(study(found)), cost.INFERENCE)
+    assert kept.ratio == pytest.approx(1.0) and kept.runs == 14
+
+
+def test_steps_timed_in_turn_within_each_run():
+    assert "None of these runs" in sentences.step_time(study(runs(lambda c: 20.0, ("1b",), 1)))
+
+    def steps(c, rng):
+        noise = 1 + 10 * (c.gamma > 1)  # of the machine: the same for both sides of a run
+        if not c.gamma:
+            return None
+        return {"own": (0.051 + 1e-5 * rng.random()) * noise, "cross_entropy": 0.050 * noise}
+
+    of = study(runs(lambda c: 20.0, ("1b",), 1, step_seconds=steps))
+    ratio = cost.step_ratio(of)
+    assert ratio.ratio == pytest.approx(1.02, abs=2e-3) and ratio.high - ratio.low < 2e-3 and ratio.runs == 6
+    assert "1.02" in sentences.step_time(of)
+
+
+def test_cost_without_a_record_of_it():
+    of = study(runs(lambda c: 20.0, ("1a",), 1))
+    assert cost.ratio(cost.speeds(of), cost.TRAINING) is None  # no focal loss to compare with
+    assert (tables.costs(of).loc[cost.INFERENCE, [cost.CE, cost.FL]] == "no record").all()
+    assert (tables.costs(study([])).iloc[:, -1] == "–").all()

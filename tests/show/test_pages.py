@@ -1,0 +1,251 @@
+"""Pages: what is in them, what is escaped, and what `verify` finds."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from made_up import record, runs, study
+
+import focalrepro
+from focalrepro import cli
+from focalrepro.evidence import expected
+from focalrepro.evidence.difference import Evidence
+from focalrepro.files import results_root
+from focalrepro.show import front_page, pages, profile_page, sentences, tables
+from focalrepro.show.tables import Md, escape, markdown
+from focalrepro.study.ablations import get_ablation
+from focalrepro.study.profiles import PROFILES
+from focalrepro.study.store import Store
+from focalrepro.study.study import Study
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """Empty folders for data and results."""
+    monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("FOCALREPRO_RESULTS", str(tmp_path / "results"))
+    return tmp_path / "results"
+
+
+def commit(found, profile="quick"):
+    for r in found:
+        Store.committed(profile).put(r)
+
+
+def of(version=3, **more):
+    return runs(lambda c: 30 + 3 * (c.gamma == 2), profile="quick", version=version, **more)
+
+
+# ---- one place for Markdown
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("a|b", "a\\|b"),
+        ("<script>&", "&lt;script>&amp;"),
+        ("two\n lines", "two lines"),
+        ("FL*", "FL\\*"),
+        ("p_t [x](y)", "p\\_t \\[x\\](y)"),
+        (Md("**bold**"), "**bold**"),
+        (3, "3"),
+    ],
+)
+def test_texts_are_escaped_once(text, wanted):
+    assert escape(text) == wanted and escape(escape(text)) == wanted
+    (line,) = markdown([{"head": text}]).splitlines()[2:]
+    assert line == f"| {wanted} |"
+
+
+def test_a_table_of_nothing():
+    assert markdown([]) == ""
+
+
+def test_a_template_that_lacks_a_value_is_told():
+    with pytest.raises(Exception, match="undefined"):
+        pages.render("index.md.j2", bench=False)
+
+
+# ---- a profile's page
+
+
+def test_a_page_has_both_ap_and_leads_to_the_records(results):
+    commit(of(at_05=lambda c, rng: {"AP": 12.3}))
+    text = profile_page.write_report("quick").read_text()
+    assert "| row | AP (95 %) | AP at .05 | AP, classes merged |" in text and "| 12.3 |" in text
+    line = next(x for x in text.splitlines() if x.startswith("| γ = 2, α = 0.25 |"))
+    linked = re.findall(r"\[\d\]\((runs/\w+\.json)\)", line)
+    assert "34.0" in line and len(linked) == 3
+    assert all((results / "quick" / path).exists() for path in linked)
+    assert "**confirmed** | Focal loss (γ = 2, α = .25) beats the best α-balanced" in text
+    assert "{{" not in text and "nan" not in text and "\n\n\n" not in text
+    assert (results / "quick" / "figures" / "1b.png").stat().st_size > 1000
+    assert "[quick](quick/README.md)" in (results / "README.md").read_text()
+
+
+def test_a_page_of_older_records_says_that_ap_is_at_the_papers_threshold(results):
+    commit(of(version=2))
+    text = profile_page.write_report("quick").read_text()
+    assert "| row | AP at .05 (95 %) | AP50 |" in text and "with a score of .05 or more" in text
+
+
+def test_a_search_of_rates_shows_tune_ap():
+    base = PROFILES["coco-cpu"].base
+    found = [
+        record(c, 1.0, tune={"AP": 5 + 1e3 * c.lr})
+        for c in get_ablation("lr").configs(base, range(2)).values()
+    ]
+    shown = tables.search(Evidence(study(found, "coco-cpu")), "lr").splitlines()
+    assert shown[0] == "| loss | rate 0.001 | rate 0.002 | rate 0.004 | rate 0.008 |"
+    assert "| **13.00** [1000](runs/" in shown[2] and shown[2].count("](runs/") == 8
+
+
+def test_without_runs_it_says_how_to_make_them(results):
+    with pytest.raises(ValueError, match="focalrepro run --profile quick"):
+        profile_page.write_report("quick")
+    assert not results.exists()
+
+
+def test_own_runs_are_exported_and_shown(results):
+    for r in of():
+        Store.local("quick").put(r, reused=True)
+    profile_page.write_report("quick")
+    kept = Store.committed("quick").records()
+    assert len(kept) == 39 and not any(r.reused for r in kept)
+
+
+# ---- verify
+
+
+def test_verify_makes_everything_again_and_writes_nothing(results):
+    commit(of())
+    with pytest.raises(FileNotFoundError, match="no committed results"):
+        profile_page.verify("quick")
+    readme = profile_page.write_report("quick")
+    assert profile_page.verify("quick") == []
+    before = {p: p.stat().st_mtime_ns for p in results.rglob("*")}
+    text = readme.read_text()
+    readme.write_text(text.replace("**confirmed** | Focal loss", "**refuted** | Focal loss", 1))
+    off = profile_page.verify("quick")
+    assert (
+        len(off) == 2 and "stands there: | **refuted**" in off[0] and "should be: | **confirmed**" in off[1]
+    )
+    readme.write_text(text)
+    (results / "quick" / "figures" / "1a.png").unlink()
+    assert profile_page.verify("quick") == ["figures/1a.png is missing"]
+    commit([record(PROFILES["quick"].base.replace(gamma=0.0, alpha=0.5, seed=0), 77.0, [77.0] * 200)])
+    assert any("77.0" in line for line in profile_page.verify("quick"))
+    assert {p for p in results.rglob("*") if p.suffix != ".json"} < set(before)
+
+
+# ---- expected results
+
+
+def test_what_a_reproduction_is_compared_with(results):
+    commit(of())
+    ranges = expected.ranges(Study.committed("quick"))
+    best = ranges["1b / γ = 2, α = 0.25"]
+    assert best.low <= best.AP - 1 < best.AP + 1 <= best.high and best.seeds == 3
+    assert expected.compare(study(of(), "quick")) is None
+    expected.freeze(Study.committed("quick"))
+    off, compared = expected.compare(study(of(), "quick"))
+    assert off == [] and compared == 14
+    worse = runs(lambda c: 30 - 9 * (c.gamma == 2), profile="quick")
+    (line,) = expected.compare(study(worse, "quick"))[0]
+    assert line.startswith("1b / γ = 2, α = 0.25: AP 2")
+
+
+GOOD = {"AP": 30.0, "low": 29.0, "high": 31.0, "seeds": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"rows": {"1a / α', "not readable as JSON"),
+        ("[]", "valid dictionary"),
+        ('{"rows": {}}', "rows is {}"),
+        (json.dumps({"rows": {"1a": {"high": 31.0}}}), "rows.1a.low is missing"),
+        (json.dumps({"rows": {"1a": GOOD | {"high": "31"}}}), "rows.1a.high is '31'"),
+        (json.dumps({"rows": {"1a": GOOD | {"low": float("nan")}}}), "rows.1a.low is nan"),
+        (json.dumps({"rows": {"1a": 30.0}}), "rows.1a is 30.0"),
+    ],
+)
+def test_a_damaged_file_of_expected_results_is_named(results, text, message):
+    path = results_root("quick") / "expected.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(expected.ExpectedFileError, match=re.escape(message)) as caught:
+        expected.compare(study([], "quick"))
+    assert str(path) in str(caught.value) and "report --profile quick --freeze" in str(caught.value)
+
+
+# ---- the front page
+
+
+def test_the_front_page_answers_and_keeps_what_is_around_it(results, tmp_path, monkeypatch):
+    commit(of())
+    readme = tmp_path / "README.md"
+    monkeypatch.setattr(front_page, "readme_path", lambda: readme)
+    readme.write_text("before\n<!-- results:begin (by hand) -->\nstale\n<!-- results:end -->\nafter\n")
+    assert not front_page.is_up_to_date()
+    front_page.update_front_page()
+    text = readme.read_text()
+    assert text.startswith("before\n") and text.endswith("\nafter\n") and "stale" not in text
+    assert "- Focal loss against plain cross entropy: **better** on embedded data (`quick`): +3." in text
+    assert "**Table 1a**" in text and "3 seeds" in text and front_page.is_up_to_date()
+    readme.write_text("no markers")
+    with pytest.raises(ValueError, match="once each"):
+        front_page.update_front_page()
+
+
+def test_a_front_page_without_results_is_empty(results):
+    assert front_page.front_page_results() == ""
+
+
+def test_elsewhere_the_front_page_is_left_alone(results, monkeypatch, capsys):
+    commit(of())
+    monkeypatch.setattr(front_page, "update_front_page", lambda: 1 / 0)
+    assert cli.report("quick", freeze=True) == 0 and "expected.json" in capsys.readouterr().out
+    assert cli.verify("quick") == 0
+
+
+# ---- Study
+
+
+def test_a_study_says_what_its_records_say(results):
+    s = focalrepro.Study("quick", records=of())
+    assert s.table("1b").set_index("row").loc["γ = 2, α = 0.25", "AP"] == pytest.approx(33, abs=1)
+    assert len(s.figure("1b").axes) == 2
+    claims = s.claims("1a")
+    assert list(claims.columns) == ["verdict", "claim", "effect (95 %)", "by"]
+    assert "confirmed" in set(claims["verdict"]) and len(s.claims()) > len(claims)
+    said = sentences.verdicts(s, "1a")
+    assert said.count("\n| **") == len(claims) - 1 + said.startswith("| **") or "confirmed" in said
+    with pytest.raises(AttributeError, match="no attribute 'Stduy'"):
+        focalrepro.Stduy  # noqa: B018
+
+
+def test_claims_are_judged_where_their_runs_are(results):
+    commit(runs(lambda c: 30, ("1d",), profile="full-quick"), "full-quick")
+    said = sentences.verdicts(Study("quick"), "1d", "3")
+    assert "best of the paper's nine rows of OHEM" in said and "FL\\* ties" in said
+    assert "π" not in said and "(As judged for profile `full-quick`.)" in said
+
+
+def test_a_plane_is_trained_where_it_is_missing(results, monkeypatch):
+    made = []
+
+    def train(missing, store, *args):
+        made.extend(p.config for p in missing)
+        for p in missing:
+            store.put(record(p.config, 10 * p.config.gamma + p.config.alpha))
+        return 0
+
+    monkeypatch.setattr("focalrepro.study.study.run_planned", train)
+    smoke = PROFILES["smoke"]
+    s = focalrepro.Study("smoke")
+    s.base = smoke.base.replace(score_threshold=0.0)
+    frame = s.grid([0, 2], [0.25, 0.75])
+    assert frame.loc[0.75, 2.0] == 20.75 and frame.shape == (2, 2) and len(made) == 4
+    assert np.isfinite(s.grid([0, 2], [0.25]).to_numpy()).all() and len(made) == 4, "nothing twice"

@@ -1,0 +1,147 @@
+"""Table 1e: rows that fit the baseline, the figure's points, and what is said of accuracy against speed."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from made_up import runs, study
+
+from focalrepro.detector.backbones import BACKBONES, make_backbone
+from focalrepro.evidence.difference import Evidence
+from focalrepro.evidence.tables import runs_frame, table
+from focalrepro.show import figures_speed, sentences, tables
+from focalrepro.study.ablations import get_ablation, plan
+from focalrepro.study.paper import TABLES
+from focalrepro.study.profiles import PROFILES
+from focalrepro.training.batches import config_anchors
+from focalrepro.training.pretrain import CropClassifier
+
+QUICK = PROFILES["quick"].base
+
+
+@pytest.fixture(autouse=True)
+def nothing_committed(tmp_path, monkeypatch):
+    monkeypatch.setenv("FOCALREPRO_RESULTS", str(tmp_path / "results"))
+
+
+def labels(profile):
+    return [row.label for row in get_ablation("1e").rows_for(PROFILES[profile].base)]
+
+
+def test_rows_fit_the_profile():
+    assert labels("quick") == labels("smoke")
+    assert labels("quick")[:3] == ["small, 96²", "small, 128²", "small, 160²"]
+    assert labels("quick")[3:6] == ["small_deep, 96²", "small_deep, 128²", "small_deep, 160²"]
+    assert labels("quick")[6:] == ["Faster R-CNN FPN (two-stage), small, 128²"]
+    for profile in ("coco-cpu", "coco256"):
+        assert labels(profile) == [
+            *(f"resnet50v2, {side}²" for side in (128, 192, 256)),
+            "Faster R-CNN FPN (two-stage), resnet50v2, 256²",
+        ]
+    for profile in PROFILES.values():
+        configs = [p.config for p in plan(profile, ["1e"], 1)]
+        assert profile.base in configs  # shared with the other tables
+        assert all(len(config_anchors(c).boxes) for c in configs)
+
+
+def test_the_deep_backbone_has_twice_the_convolutions_and_the_same_maps():
+    small, deep = make_backbone("small"), make_backbone("small_deep")
+    count = lambda net: sum(isinstance(m, torch.nn.Conv2d) for m in net.modules())  # noqa: E731
+    assert (count(small), count(deep)) == (7, 14)
+    assert small.channels == deep.channels and "small_deep" in BACKBONES
+    maps = deep(torch.zeros(1, 3, 96, 96))
+    assert {level: m.shape[-1] for level, m in maps.items()} == {2: 24, 3: 12, 4: 6}
+    logits = CropClassifier(deep.train(), 11)(torch.rand(2, 3, 48, 48))
+    assert [x.shape for x in logits] == [(2, 11)] * 3
+    with pytest.raises(ValueError, match="'crops' or 'none'"):
+        make_backbone("small_deep", "imagenet")
+
+
+# ---- made-up runs
+
+
+def of_1e(timed=True):
+    """AP rises with the size and the depth; the deep backbone has no run at 160²."""
+
+    def ap(c):
+        if (c.backbone, c.image_size) == ("small_deep", 160):
+            return None
+        return 30 + c.image_size / 32 + (c.backbone == "small_deep") - 5 * (c.detector == "faster_rcnn")
+
+    def milliseconds(c, rng):
+        return c.image_size / 10 + 20 * (c.detector == "faster_rcnn")
+
+    return runs(ap, ("1e",), 3, 0.2, 0.5, "quick", inference_ms=milliseconds if timed else None)
+
+
+def evidence(found):
+    return Evidence(study(found, "quick"))
+
+
+def frame_of(found):
+    return table(evidence(found), "1e")
+
+
+def drawn(axes):
+    return sorted(round(x, 1) for line in axes.get_lines() if len(line.get_xdata()) for x in line.get_xdata())
+
+
+def test_the_table_has_times_and_evidence_finds_rows():
+    found = of_1e()
+    frame = frame_of(found)
+    assert frame.set_index("row").loc["small, 96²", "inference_ms"] == pytest.approx(9.6)
+    assert frame["paper_AP"].isna().all()
+    assert tables.comparison(frame, timed=True).loc["small, 96²", "ms per image"] == "9.6"
+    assert tables.comparison(frame, timed=True).loc["small_deep, 160²", "ms per image"] == "–"
+    assert "| 9.6 |" in tables.of_page(frame, False, timed=True) and "ms" not in tables.of_page(frame, False)
+    e = evidence(found)
+    assert {r.config.detector for r in e.row("1e", detector="faster_rcnn")} == {"faster_rcnn"}
+    assert {r.config.image_size for r in e.row("1e", backbone="small", image_size=160)} == {160}
+    listed = runs_frame(study(found, "quick"))
+    assert listed["inference_ms"].notna().all() and len(listed) == 18
+
+
+def test_the_figure_has_every_point():
+    figure = figures_speed.speed_accuracy(frame_of(of_1e()), "title")
+    ours, theirs = figure.axes
+    points = {9.6: 2, 12.8: 2, 16.0: 1, 32.8: 1}
+    counted = drawn(ours)
+    assert all(counted.count(x) >= n for x, n in points.items())
+    assert {t.get_text() for t in ours.texts} == {"96²", "128²", "160²"}
+    assert "without a time: 1 of 7" in ours.get_xlabel()
+    assert set(drawn(theirs)) == {r.ms for r in TABLES["1e"]}
+    assert len(theirs.texts) == len(TABLES["1e"])
+    names = [t.get_text() for t in ours.get_legend().get_texts()]
+    assert names == ["RetinaNet, small", "RetinaNet, small_deep", "Faster R-CNN FPN (two stages)"]
+    sizes = [t.get_fontsize() for t in figure.findobj(matplotlib.text.Text) if t.get_text()]
+    assert min(sizes) >= 9 and not plt.get_fignums()
+
+
+@pytest.mark.parametrize("profile", sorted(PROFILES))
+def test_without_runs_it_says_so(profile, tmp_path):
+    frame = table(Evidence(study([], profile)), "1e")
+    figure = figures_speed.speed_accuracy(frame)
+    assert [t.get_text() for t in figure.axes[0].texts] == ["no runs yet"]
+    figure.savefig(tmp_path / "figure.png")
+    said = sentences.tradeoff(Evidence(study([], profile)))
+    assert "not run: " in said and "+5.2 AP" in said and "nan" not in said
+
+
+def test_the_reading_follows_the_numbers():
+    said = sentences.tradeoff(evidence(of_1e()))
+    assert "small, 160² against small, 96²: +2." in said and "1.67 × the time" in said
+    assert "not run: small_deep, 160²" in said
+    line = next(line for line in said.splitlines() if "One stage" in line)
+    assert "+5." in line and ", clear" in line and "0.39 × the time" in line
+    assert "small_deep, 96²" in said.splitlines()[-1] and "Faster" not in said.splitlines()[-1]
+    assert "× the time of an image" not in sentences.tradeoff(evidence(of_1e(timed=False)))
+
+
+def test_a_report_counts_the_baselines_anchors():
+    found = sorted(of_1e(), key=lambda r: r.config.detector)  # the two-stage detector's first
+    typical = study(found, "quick").typical()
+    assert (typical.config.detector, typical.config.image_size) == ("retinanet", QUICK.image_size)
+    assert study(found[:1], "quick").typical() is found[0] and study([]).typical() is None

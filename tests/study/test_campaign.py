@@ -1,0 +1,329 @@
+"""Campaigns with real worker processes: nothing twice, nothing lost, nothing left behind."""
+
+import dataclasses
+import json
+import multiprocessing
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from made_up import record, values_of
+from safetensors.torch import save_file
+
+from focalrepro.detector import frozen_features as features
+from focalrepro.detector.backbones import BACKBONES
+from focalrepro.runs import load_splits, run
+from focalrepro.study import campaign
+from focalrepro.study.ablations import Planned, plan
+from focalrepro.study.campaign import Job, _follow, prepare, run_missing, take_over, with_ids
+from focalrepro.study.profiles import get_profile
+from focalrepro.study.status import state_of
+from focalrepro.study.store import Store
+from focalrepro.training import pretrain
+
+SMOKE = get_profile("smoke").base.replace(weights="none", steps=2, fpn_channels=8)
+PROFILE = dataclasses.replace(get_profile("smoke"), base=SMOKE)
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from focalrepro.study.ablations import Planned
+from focalrepro.study.campaign import run_missing, with_ids
+from focalrepro.config import from_dict
+from focalrepro.study.store import Store
+
+if __name__ == "__main__":
+    folder, config, seeds = sys.argv[1:]
+    base, store = from_dict(json.loads(config)), Store(Path(folder))
+    with store.lock():
+        planned = [Planned(base.replace(seed=s), (("made", "row"),)) for s in range(int(seeds))]
+        sys.exit(run_missing(with_ids(planned, False), store, "cpu", workers=2, quiet=True))
+"""
+
+
+def jobs_of(base, seeds):
+    return with_ids([Planned(base.replace(seed=s), (("made", "row"),)) for s in seeds], progress=False)
+
+
+def times(store):
+    return {p.name: p.stat().st_mtime_ns for p in store.folder.glob("*.json")}
+
+
+def test_ids_are_those_of_single_runs(data_root):
+    jobs = with_ids(plan(PROFILE, ["1a", "1b"], seeds=1), progress=False)
+    assert len({job.run_id for job in jobs}) == len(jobs) == 13
+    train_data, val_data = load_splits(jobs[0].config)
+    assert (len(train_data), len(val_data)) == (24, 12)
+    assert jobs[3].run_id == jobs[3].config.run_id(train_data.digest, val_data.digest)
+
+
+def test_what_is_missing_is_trained_and_what_fails_is_told(data_root, tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    good, (bad,) = jobs_of(SMOKE, range(3)), jobs_of(SMOKE.replace(loss="nope"), [0])
+    assert run_missing([good[0], bad, *good[1:]], store, "cpu", workers=2, quiet=True) == 1
+    assert {r.run_id for r in store.records()} == {job.run_id for job in good}
+    error = store.error_path(bad.run_id)
+    assert "Traceback" in error.read_text() and "'nope'" in error.read_text()
+
+    # The worker's numbers are those of a run of one's own, with one thread.
+    mine, theirs = run(good[1].config, "cpu"), store.get(good[1].run_id)
+    assert theirs.hardware.threads == 1
+    for part in ("run_id", "status", "config", "metrics", "history", "bootstrap", "data"):
+        assert mine[part] == theirs.as_json()[part], part
+
+    # A failed run is tried again; the finished ones are not.
+    before = times(store)
+    error.write_text("old")
+    assert run_missing([*good, bad], store, "cpu", workers=2, quiet=True) == 1
+    assert "'nope'" in error.read_text() and times(store) == before
+
+    def no_process(*args):
+        raise AssertionError("a process was started though nothing is missing")
+
+    monkeypatch.setattr(multiprocessing, "get_context", no_process)
+    assert run_missing(good, store, "cpu", workers=2, quiet=True) == 0
+    assert times(store) == before
+
+
+def children(parent):
+    """Process ids whose parent is `parent`, from /proc."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, ppid = path.read_text().rsplit(")", 1)[1].split()[:2]
+        except OSError:
+            continue
+        if int(ppid) == parent and state != "Z":
+            found.append(int(path.parent.name))
+    return found
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for(condition, seconds, what):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"after {seconds} s still not: {what}"
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc; PR_SET_PDEATHSIG is Linux's")
+def test_killed_in_the_middle_it_goes_on(data_root, tmp_path):
+    script, store = tmp_path / "campaign.py", Store(tmp_path / "runs")
+    script.write_text(SCRIPT)
+    config = SMOKE.replace(steps=12)
+    command = [sys.executable, script, store.folder, json.dumps(config.as_dict()), "5"]
+    process = subprocess.Popen(list(map(str, command)))
+    try:
+        wait_for(lambda: times(store) or process.poll() is not None, 300, "a first finished run")
+        workers = children(process.pid)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert len(workers) >= 2, "it was to be killed at work"
+    wait_for(lambda: not any(alive(pid) for pid in workers), 5, "workers gone with the campaign")
+
+    kept = times(store)
+    assert 1 <= len(kept) < 5 and len(store.records()) == len(kept), "whole records only"
+    with store.lock():
+        assert run_missing(jobs_of(config, range(5)), store, "cpu", workers=1, quiet=True) == 0
+    assert len(store.records()) == 5
+    assert {name: stamp for name, stamp in times(store).items() if name in kept} == kept, (
+        "none was made again"
+    )
+
+
+@dataclasses.dataclass
+class Ended:
+    """A worker process that is no more."""
+
+    exitcode: int
+
+    def is_alive(self):
+        return False
+
+
+def made_up_jobs(count):
+    configs = [SMOKE.replace(seed=n) for n in range(count)]
+    return [Job(record(c).run_id, Planned(c, (("1b", f"row {c.seed}"),))) for c in configs]
+
+
+def test_runs_of_killed_workers_are_named_and_shown_as_failed(tmp_path):
+    store, jobs, news = Store(tmp_path), made_up_jobs(15), queue.Queue()
+    for message in (
+        (jobs[0].run_id, "start", 0.0, ""),
+        (jobs[0].run_id, "done", 1.0, "AP 1.0"),
+        (jobs[1].run_id, "start", 0.0, ""),
+        (jobs[1].run_id, "evaluate", 1.0, ""),  # all images seen, but no record yet
+        (jobs[2].run_id, "start", 0.0, ""),
+    ):
+        news.put(message)
+    with pytest.raises(
+        RuntimeError, match=r"exit codes -9, 1; .*14 runs are not done; .*--workers"
+    ) as caught:
+        _follow(jobs, store, news, [Ended(-9), Ended(1)], quiet=True)
+    lines = str(caught.value).splitlines()[1:]
+    assert lines[:3] == [
+        "  under way: 1b: row 1, seed 1",
+        "  under way: 1b: row 2, seed 2",
+        "  waiting: 1b: row 3, seed 3",
+    ]
+    assert lines[-1] == "  waiting: … and 2 more"
+    assert [state_of(job, store, store) for job in jobs[:4]] == ["missing", "failed", "failed", "missing"]
+    assert "1b: row 2, seed 2: its worker process died" in store.error_path(jobs[2].run_id).read_text()
+
+
+def test_a_worker_that_is_killed_after_its_record_lost_nothing(tmp_path):
+    store, jobs, news = Store(tmp_path), made_up_jobs(1), queue.Queue()
+    store.put(record(jobs[0].config, 1.0))
+    news.put((jobs[0].run_id, "start", 0.0, ""))
+    assert _follow(jobs, store, news, [Ended(-9)], quiet=True) == 0
+    assert not store.error_path(jobs[0].run_id).exists()
+
+
+def test_a_worker_says_which_run_it_begins(tmp_path, monkeypatch):
+    (job,), todo, news = made_up_jobs(1), queue.Queue(), queue.Queue()
+    monkeypatch.setattr(campaign, "_die_with", lambda parent: None)
+    monkeypatch.setattr(campaign.signal, "signal", lambda *args: None)
+    monkeypatch.setattr("focalrepro.runs.run", lambda *args: values_of(job.config, 1.0))
+    todo.put(job)
+    todo.put(None)
+    campaign._work(todo, news, tmp_path, "cpu", 0)
+    assert [news.get()[:2] for _ in range(2)] == [(job.run_id, "start"), (job.run_id, "done")]
+
+
+def test_real_workers_that_are_killed(data_root, tmp_path):
+    """As the kernel does where memory runs out, here before the first of them has begun."""
+
+    def kill():
+        wait_for(lambda: len(multiprocessing.active_children()) == 2, 60, "two workers")
+        for process in multiprocessing.active_children():
+            process.kill()
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    with pytest.raises(RuntimeError, match=r"exit codes -9, -9; .*\n  waiting: made: row, seed 0\n"):
+        run_missing(jobs_of(SMOKE, range(3)), Store(tmp_path), "cpu", workers=2, quiet=True)
+    killer.join()
+
+
+def test_a_number_of_workers_below_zero_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"--workers is -2; it must be 1 or more, or 0 for"):
+        run_missing(made_up_jobs(1), Store(tmp_path), "cpu", workers=-2)
+
+
+def test_take_over_copies_what_is_wanted_and_lacking(tmp_path):
+    source, target = Store(tmp_path / "committed"), Store(tmp_path / "local")
+    wanted, there, unwanted, nowhere = made_up_jobs(4)
+    for job in (wanted, there, unwanted):
+        source.put(record(job.config, 1.0))
+    target.put(record(there.config, 2.0))
+    assert take_over([wanted, there, nowhere], source, target) == 1
+    assert {r.run_id: r.AP for r in target.records()} == {wanted.run_id: 1.0, there.run_id: 2.0}
+    assert target.get(wanted.run_id).reused and not source.get(wanted.run_id).reused
+    assert take_over([wanted, there, nowhere], source, target) == 0
+
+
+def test_a_frozen_backbones_maps_are_computed_once(data_root, tmp_path):
+    torch.manual_seed(3)
+    save_file(BACKBONES["small"]().state_dict(), tmp_path / "small.safetensors")
+    config = SMOKE.replace(
+        frozen="backbone", flip=False, weights=str(tmp_path / "small.safetensors"), precision="bf16"
+    )
+    jobs = jobs_of(config, range(3))
+    before = set((data_root / "cache").glob("features-*"))
+    prepare(jobs, "cpu")
+    made = set((data_root / "cache").glob("features-*")) - before
+    assert len(made) == 2 and all((folder / "done").exists() for folder in made), (
+        "train and val, for all seeds"
+    )
+    stamps = {p: p.stat().st_mtime_ns for folder in made for p in folder.iterdir()}
+    made = run(jobs[0].config, "cpu")
+    assert made["status"] == "done" and json.dumps(made, allow_nan=False)
+    assert stamps == {p: p.stat().st_mtime_ns for folder in made for p in folder.iterdir()}
+
+
+# ---- what runs share
+
+
+class Broken:
+    """A model that fails at its second batch."""
+
+    used = (3,)
+    calls = 0
+
+    def to(self, *args, **more):
+        return self
+
+    def eval(self):
+        return self
+
+    def features(self, images):
+        self.calls += 1
+        if self.calls > 1:
+            raise RuntimeError("no memory")
+        return [torch.zeros(len(images), 4, 2, 2)]
+
+
+class Whole(Broken):
+    def features(self, images):
+        return [torch.ones(len(images), 4, 2, 2)]
+
+
+def compute(model, tiny, folder, batch=8):
+    features._compute(model, tiny[0], folder, torch.device("cpu"), progress=False, batch=batch)
+
+
+def test_a_crash_leaves_no_half_of_the_features(tiny, tmp_path):
+    with pytest.raises(RuntimeError, match="no memory"):
+        compute(Broken(), tiny, tmp_path / "cache" / "features-0")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_the_second_of_two_processes_throws_its_features_away(tiny, tmp_path):
+    folder = tmp_path / "features-0"
+
+    class Slow(Whole):
+        def features(self, images):
+            if not folder.exists():
+                compute(Whole(), tiny, folder)  # the other process, quicker
+                (folder / "first").touch()
+            return super().features(images)
+
+    compute(Slow(), tiny, folder)
+    assert {p.name for p in folder.iterdir()} == {"C3.npy", "done", "first"}
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_features_without_their_end_are_made_again(tiny, tmp_path):
+    folder = tmp_path / "features-0"
+    folder.mkdir()
+    (folder / "C3.npy").write_bytes(b"half")
+    compute(Whole(), tiny, folder)
+    assert (folder / "done").exists() and np.load(folder / "C3.npy").shape == (24, 2, 2, 4)
+
+
+def test_a_crash_leaves_no_half_of_the_pretrained_weights(tiny, tmp_path, monkeypatch):
+    state = {"b": torch.arange(6.0).view(2, 3), "a": torch.ones(2, dtype=torch.int64)}
+    monkeypatch.setattr(pretrain, "_pretrain", lambda *args: state)
+    monkeypatch.setattr(pretrain, "data_root", lambda: tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            pretrain.pretrained_weights("small", tiny[0], progress=False)
+    assert list((tmp_path / "cache").iterdir()) == []
+    path = pretrain.pretrained_weights("small", tiny[0], progress=False)
+    save_file(state, tmp_path / "plain")
+    assert path.read_bytes() == (tmp_path / "plain").read_bytes(), "as safetensors itself writes them"
