@@ -25,7 +25,7 @@ from focalrepro.show.figures_results import PLANES, figure_of, time_to_ap
 from focalrepro.show.pages import render, save
 from focalrepro.show.sentences import ledger, sentence_case
 from focalrepro.show.tables import Md, code, markdown, of_page, recipe_changes, search
-from focalrepro.study.ablations import get_ablation
+from focalrepro.study.ablations import SEARCH_SEED, get_ablation
 from focalrepro.study.profiles import PROFILES
 from focalrepro.study.store import Store
 from focalrepro.study.study import Study
@@ -189,11 +189,13 @@ def _made(study: Study) -> dict[str, Any]:
         **{name: all_of(getattr(h, name) for h in hardware) for name in ("torch", "torchvision", "commit")},
         "finished": max(r.finished for r in records),
     }
-    count = max(Counter(r.row for r in records).values())
-    command = f"make reproduce PROFILE={study.profile.name} SEEDS={count}"
+    repeated = Counter(r.row for r in records if r.seed < SEARCH_SEED)  # a search has seeds of its own
+    count = max(repeated.values(), default=1)
+    own = bool(study.profile.repeats)  # the profile knows how many seeds each ablation gets
+    command = f"make reproduce PROFILE={study.profile.name}" + ("" if own else f" SEEDS={count}")
     if study.dataset:
         command = f"focalrepro run --profile {study.profile.name} --dataset {study.dataset} --seeds {count}"
-    fewer = sum(c < count for c in Counter(r.row for r in records).values())
+    fewer = 0 if own else sum(c < count for c in repeated.values())
     rows = [{"what": key, "value": value} for key, value in facts.items()]
     return {"made": markdown(rows), "command": Md(command), "fewer": fewer}
 
