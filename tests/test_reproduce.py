@@ -8,9 +8,9 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
-from focalrepro.notebooks import execute_all
 
 from focalrepro import cli
+from focalrepro.show.notebooks import execute_all
 from focalrepro.study.status import print_status
 
 NOTEBOOKS = [p.stem for p in sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9]*.ipynb"))]
