@@ -27,7 +27,7 @@ lab: $(READY)  ## JupyterLab on notebooks/
 status: $(READY)  ## what is done and missing in PROFILE
 	@$(BIN)/focalrepro status --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS))
 
-verify: $(READY)  ## committed results of PROFILE against their expected ranges
+verify: $(READY)  ## every table and verdict of results/PROFILE again from its runs: what differs
 	@$(BIN)/focalrepro verify --profile $(PROFILE)
 
 lint: $(READY)  ## ruff

@@ -176,5 +176,5 @@ def test_status_prints_the_command_of_its_own_runs(data_root, nothing_yet, monke
     print_status("smoke", (), 2, "fast", "")
     assert "  focalrepro run --profile smoke --seeds 2\n" in capsys.readouterr().out
     print_status("coco256", ("1a",), 0, "paper", "mine")
-    command = "focalrepro run 1a --profile coco256 --seeds 1 --recipe paper --dataset mine"
+    command = "focalrepro run 1a --profile coco256 --recipe paper --dataset mine"
     assert f"  {command}\n" in capsys.readouterr().out

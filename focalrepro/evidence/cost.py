@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from focalrepro.evidence.difference import student
 from focalrepro.study.study import Study
 
 CE, FL = "cross entropy (γ = 0)", "focal loss (γ > 0)"
@@ -26,8 +26,8 @@ class Ratio:
 
 
 def _geometric(logs: np.ndarray, runs: int) -> Ratio:
-    low, high = stats.ttest_1samp(logs, 0.0).confidence_interval(0.95)
-    return Ratio(*(float(np.exp(x)) for x in (logs.mean(), low, high)), runs)
+    between = student(float(logs.mean()), float(logs.std(ddof=1)) / len(logs) ** 0.5, len(logs) - 1)
+    return Ratio(*(float(np.exp(x)) for x in (logs.mean(), *between)), runs)
 
 
 def step_ratio(study: Study) -> Ratio | None:

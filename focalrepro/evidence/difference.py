@@ -23,6 +23,13 @@ MARGIN = 0.25  # AP within which two rows are called equal
 UNKNOWN_SEED_MARGIN = 0.5
 
 
+def student(effect: float, error: float, freedom: float, level: float = 1 - LEVEL) -> tuple[float, float]:
+    """Student's interval of that level around an effect whose error, a standard deviation, has so much
+    freedom."""
+    half = float(stats.t.ppf(0.5 + level / 2, freedom)) * error
+    return effect - half, effect + half
+
+
 @dataclass(frozen=True)
 class Measure:
     """A number of a record, and replicates of it over the images, float64 [R]; None where a record lacks it.
@@ -76,8 +83,8 @@ class Estimate:
 
     def interval(self, level: float = 1 - LEVEL) -> tuple[float, float]:
         """The interval of that level, in the effect's unit."""
-        half = float(stats.t.ppf(0.5 + level / 2, self.freedom)) * self.error + self.margin
-        return self.effect - half, self.effect + half
+        low, high = student(self.effect, self.error, self.freedom, level)
+        return low - self.margin, high + self.margin
 
     @property
     def low(self) -> float:

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from scipy import stats
 
 from focalrepro.data.annotations import describe_fault
-from focalrepro.evidence.difference import Evidence
+from focalrepro.evidence.difference import Evidence, student
 from focalrepro.evidence.seed_spread import pooled_sd
 from focalrepro.evidence.tables import table
 from focalrepro.files import write_json
@@ -62,7 +61,7 @@ def ranges(study: Study) -> dict[str, Range]:
     for (name, label), aps in rows.items():
         ap, half = float(np.mean(aps)), LEAST_HALF_WIDTH
         if freedom:
-            half = max(half, float(stats.t.ppf(0.995, freedom)) * sd * np.sqrt(1 + 1 / len(aps)))
+            half = max(half, student(0.0, sd * np.sqrt(1 + 1 / len(aps)), freedom, 0.99)[1])
         low, high = round(max(ap - half, 0.0), 2), round(ap + half, 2)
         result[f"{name} / {label}"] = Range(AP=round(ap, 2), low=low, high=high, seeds=len(aps))
     return result

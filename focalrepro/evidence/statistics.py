@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from focalrepro.evaluation import calibration
 from focalrepro.evidence import cost
-from focalrepro.evidence.difference import LEVEL, MARGIN, Estimate, Evidence, Records, seed_luck
+from focalrepro.evidence.difference import LEVEL, MARGIN, Estimate, Evidence, Records, seed_luck, student
 from focalrepro.evidence.tables import mean
 from focalrepro.study.records import Record
 
@@ -158,10 +157,8 @@ def _over_seeds(values: Sequence[float], unit: str, remark: str, how: str = "") 
     if n < 3:
         value = float(found.mean())
         return Verdict("undecided", value, unit=unit, seeds=n, remark=remark, how=f"{how}; three are needed")
-    low, high = stats.t.interval(1 - LEVEL, n - 1, found.mean(), max(stats.sem(found), 1e-12))
-    return Verdict(
-        word(low, high), float(found.mean()), float(low), float(high), unit, n, remark=remark, how=how
-    )
+    low, high = student(float(found.mean()), float(found.std(ddof=1)) / n**0.5, n - 1)
+    return Verdict(word(low, high), float(found.mean()), low, high, unit, n, remark=remark, how=how)
 
 
 def reshaping(e: Evidence) -> Verdict | None:

@@ -1,4 +1,5 @@
-"""The ablations: each a table or figure of the paper, as a baseline and rows that name only what they change."""
+"""The ablations: each a table or figure of the paper, as a baseline and rows that name only what they
+change."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -7,29 +8,33 @@ from types import MappingProxyType
 from typing import Any
 
 from focalrepro.config import RunConfig
-from focalrepro.study.paper import TABLES, PaperRow
 from focalrepro.study.profiles import Profile
-from focalrepro.study.rates import LOSSES, RATES, RIVALS, family_of
+from focalrepro.study.rates import LOSSES, RIVALS, family_of
+from focalrepro.study.rows import (
+    FOCAL,
+    NAMED,
+    Row,
+    alpha_gamma_rows,
+    anchor_rows,
+    budget_rows,
+    depth_scale_rows,
+    ohem_rows,
+    searched,
+    sgd_rows,
+    star_rows,
+)
 
 SEARCH_SEED = 1000
 NO_RATES: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
-class Row:
-    """label as the tables print it; changes against the baseline; the paper's row where it has one."""
-
-    label: str
-    changes: dict[str, Any]
-    paper: PaperRow | None = None
-
-
-@dataclass(frozen=True)
 class Ablation:
     """name as given to `focalrepro run`; what it shows; the paper's table; rows in the paper's order.
 
-    search: its runs choose a rate, on tune images and with seeds of their own (SEARCH_SEED and on), so that what it
-    chose is judged on other images with other seeds. fitted: instead of rows, where these depend on what the baseline has (its backbone, its image size).
+    search: its runs choose a rate, on tune images and with seeds of their own (SEARCH_SEED and on), so that
+    what it chose is judged on other images with other seeds. fitted: instead of rows, where these depend on
+    what the baseline has (its backbone, its image size).
     """
 
     name: str
@@ -56,110 +61,11 @@ class Ablation:
     def config(
         self, base: RunConfig, row: Row, seed: int, rates: Mapping[str, float] = NO_RATES
     ) -> RunConfig:
-        """A row's config for its seed of that number: with the rate of its loss, unless the row has one of its own."""
+        """A row's config for its seed of that number: with the rate of its loss, unless the row has one of
+        its own."""
         config = base.replace(**row.changes, seed=seed + SEARCH_SEED * self.search)
         rate = None if "lr" in row.changes else rates.get(family_of(config))
         return config.replace(lr=rate) if rate else config
-
-
-def _alpha_gamma_rows(table: str, label: str) -> tuple[Row, ...]:
-    rows = []
-    for row in TABLES[table]:
-        gamma, alpha = float(row.fields["gamma"]), float(row.fields["alpha"])
-        text = label.format(gamma=f"{gamma:g}", alpha=f"{alpha:g}")
-        rows.append(Row(text, {"gamma": gamma, "alpha": alpha}, row))
-    return tuple(rows)
-
-
-def _anchor_rows() -> tuple[Row, ...]:
-    return tuple(
-        Row(row.label, {"anchor_scales": row.fields["scales"], "anchor_ratios": row.fields["ratios"]}, row)
-        for row in TABLES["1c"]
-    )
-
-
-def _ohem_rows() -> tuple[Row, ...]:
-    rows = []
-    for row in TABLES["1d"]:
-        fields = row.fields
-        if fields["loss"] == "ohem":
-            changes = {k: fields[k] for k in ("loss", "ohem_batch", "ohem_nms")}
-            rows.append(Row(row.label, changes | {"ohem_ratio": fields["ohem_ratio"] or 0.0}, row))
-        else:
-            rows.append(Row(row.label, {}, row))
-    return (
-        *rows,
-        Row("OHEM 128, NMS .7, divided by what it picks", {"loss": "ohem", "normalizer": "picked"}),
-        Row("hard negatives 1:3, as SSD", {"loss": "hard_negatives", "ohem_ratio": 3.0}),
-    )
-
-
-def _searched(losses: Mapping[str, dict[str, Any]]) -> tuple[Row, ...]:
-    """Every loss at every rate."""
-    return tuple(
-        Row(f"{name}, rate {rate:g}", {**changes, "lr": rate})
-        for name, changes in losses.items()
-        for rate in RATES
-    )
-
-
-def _star_rows() -> tuple[Row, ...]:
-    rows = []
-    for row in TABLES["3"]:
-        fields = row.fields
-        changes = {k: fields[k] for k in ("loss", "gamma", "alpha", "beta") if k in fields}
-        rows.append(Row(row.label, changes, row))
-    hinge = [Row(f"hinge loss on p_t, α = {a:g}", {"loss": "hinge", "alpha": a}) for a in (0.25, 0.5, 0.75)]
-    return (*rows, *hinge)
-
-
-# The deeper network of the same kind; of the others only one depth is at hand.
-DEEPER = {"small": "small_deep", "resnet18": "resnet34", "resnet50": "resnet101"}
-# Image sides for Table 1e. The embedded scenes are drawn at 128 px, COCO's images are kept at 256 px.
-SIDES = {"small": (96, 128, 160)}
-
-
-def _depth_scale_rows(base: RunConfig) -> tuple[Row, ...]:
-    """Each backbone at three image sizes, then the two-stage detector on the baseline's own.
-
-    The paper's depths and sizes are not ours, so no row has one of the paper's beside it.
-    """
-    whole = base.image_size
-    sides = SIDES.get(base.backbone, (whole // 2, whole * 3 // 4, whole))
-    depths = [base.backbone, *([DEEPER[base.backbone]] if base.backbone in DEEPER else [])]
-    rows = [
-        Row(f"{depth}, {side}²", {"detector": "retinanet", "backbone": depth, "image_size": side})
-        for depth in depths
-        for side in sides
-    ]
-    two_stage = {"detector": "faster_rcnn", "backbone": base.backbone, "image_size": whole}
-    return (*rows, Row(f"Faster R-CNN FPN (two-stage), {base.backbone}, {whole}²", two_stage))
-
-
-CE, FOCAL = (
-    LOSSES["CE, α = .5"],
-    LOSSES["FL, γ = 2"],
-)  # the first is plain cross entropy up to a factor of two
-NAMED = (("CE", CE), ("FL", FOCAL))
-BUDGETS = (0.125, 0.25, 0.5, 1.0, 2.0)  # of the baseline's steps
-
-
-def _budget_rows(base: RunConfig) -> tuple[Row, ...]:
-    """Trainings planned for fewer and more steps: each decays its rate to its own end."""
-    # At least 1, 2, 3, …, so that the rows of a baseline of a few steps still differ.
-    steps = [max(i, round(part * base.steps)) for i, part in enumerate(BUDGETS, start=1)]
-    return tuple(Row(f"{name}, {n} steps", {**loss, "steps": n}) for name, loss in NAMED for n in steps)
-
-
-SGD_RATE = 0.02  # with momentum .9 and GroupNorm in the heads
-
-
-def _sgd_rows(base: RunConfig) -> tuple[Row, ...]:
-    sgd = {"optimizer": "sgd", "lr": SGD_RATE, "weight_decay": 1e-4, "steps": 3 * base.steps}
-    return tuple(
-        Row(f"{name}, SGD", {**LOSSES[name], **sgd})
-        for name in ("CE, α = .5", "CE, α = .75", "FL, γ = 2", "FL, γ = 1")
-    )
 
 
 GRID_GAMMAS = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -174,14 +80,14 @@ ABLATIONS: dict[str, Ablation] = {
             "lr",
             "the learning rate of each loss, chosen on tune images",
             "a fair comparison",
-            _searched(LOSSES),
+            searched(LOSSES),
             search=True,
         ),
         Ablation(
             "rival-lr",
             "the learning rate of each rival, chosen on tune images",
             "a fair comparison",
-            _searched(RIVALS),
+            searched(RIVALS),
             search=True,
         ),
         Ablation(
@@ -215,19 +121,19 @@ ABLATIONS: dict[str, Ablation] = {
             "SGD in place of AdamW, three times the steps",
             "a confound: AdamW hides the scale of a loss",
             (),
-            fitted=_sgd_rows,
+            fitted=sgd_rows,
         ),
         Ablation(
             "1a",
             "α-balanced cross entropy (γ = 0)",
             "Table 1a, section 5.1",
-            _alpha_gamma_rows("1a", "α = {alpha}"),
+            alpha_gamma_rows("1a", "α = {alpha}"),
         ),
         Ablation(
             "1b",
             "focal loss: γ, each with the best α that the paper found for it",
             "Table 1b, section 5.1",
-            _alpha_gamma_rows("1b", "γ = {gamma}, α = {alpha}"),
+            alpha_gamma_rows("1b", "γ = {gamma}, α = {alpha}"),
         ),
         Ablation(
             "grid",
@@ -262,18 +168,16 @@ ABLATIONS: dict[str, Ablation] = {
                 *(Row(f"FL, π = {prior:g}", {**FOCAL, "prior": prior}) for prior in (0.01, 0.001)),
             ),
         ),
-        Ablation("1c", "anchors: scales and aspect ratios", "Table 1c, section 5.2", _anchor_rows()),
-        Ablation(
-            "1d", "focal loss against online hard example mining", "Table 1d, section 5.1", _ohem_rows()
-        ),
+        Ablation("1c", "anchors: scales and aspect ratios", "Table 1c, section 5.2", anchor_rows()),
+        Ablation("1d", "focal loss against online hard example mining", "Table 1d, section 5.1", ohem_rows()),
         Ablation(
             "1e",
             "depth of the backbone and size of the images, and a two-stage detector",
             "Table 1e, section 5.2; Table 2",
             (),
-            fitted=_depth_scale_rows,
+            fitted=depth_scale_rows,
         ),
-        Ablation("3", "FL*, and the hinge loss", "Table 3, appendix A and section 3", _star_rows()),
+        Ablation("3", "FL*, and the hinge loss", "Table 3, appendix A and section 3", star_rows()),
         Ablation(
             "plane",
             "FL* over its γ and β",
@@ -313,7 +217,7 @@ ABLATIONS: dict[str, Ablation] = {
             "a better loss against a longer training",
             "a question that users ask",
             (),
-            fitted=_budget_rows,
+            fitted=budget_rows,
         ),
     )
 }
@@ -339,8 +243,8 @@ def plan(
 ) -> list[Planned]:
     """All runs of some ablations, each config once, first seed first: a table is whole before it is repeated.
 
-    seeds: of every row; 0: as many as the profile has for each ablation. A search of rates is finished before what
-    comes after it in `names` begins.
+    seeds: of every row; 0: as many as the profile has for each ablation. A search of rates is finished before
+    what comes after it in `names` begins.
     Errors: ValueError for an unknown ablation, recipe or loss lists those there are.
     """
     from focalrepro.training.criteria import (

@@ -43,7 +43,8 @@ def run_command(
     profile: str, ablations: tuple[str, ...], seeds: int, recipe: str = "fast", dataset: str = ""
 ) -> str:
     """The command that trains exactly the runs that a status is about."""
-    words = ["focalrepro", "run", *ablations, "--profile", profile, "--seeds", str(seeds)]
+    words = ["focalrepro", "run", *ablations, "--profile", profile]
+    words += ["--seeds", str(seeds)] if seeds else []
     words += ["--recipe", recipe] if recipe != "fast" else []
     words += ["--dataset", dataset] if dataset else []
     return shlex.join(words)

@@ -1,0 +1,103 @@
+"""A study resolves profile, records and rows once, and trains only what is missing."""
+
+from dataclasses import replace
+
+import pytest
+from made_up import record, runs
+
+from focalrepro.config import TRAINING_VERSION
+from focalrepro.study import study as module
+from focalrepro.study.ablations import get_ablation
+from focalrepro.study.profiles import PROFILES
+from focalrepro.study.store import Store
+from focalrepro.study.study import Study
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    """Empty folders for data and results."""
+    monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("FOCALREPRO_RESULTS", str(tmp_path / "results"))
+
+
+def put(store, records):
+    for r in records:
+        store.put(r)
+
+
+def level(s):
+    """AP of the study's best-known row."""
+    return [round(r.AP) for r in s.row("1b", gamma=2.0)]
+
+
+def test_the_local_store_comes_before_the_committed_results():
+    assert Study("quick").records == []
+    put(Store.committed("quick"), runs(lambda c: 30, profile="quick", seeds=1, seed_sd=0))
+    assert level(Study("quick")) == [30] == level(Study.committed("quick"))
+    put(Store.local("quick"), runs(lambda c: 20, profile="quick", seeds=1, seed_sd=0))
+    assert level(Study("quick")) == [20] and level(Study.committed("quick")) == [30]
+
+
+def test_the_committed_results_of_another_dataset_are_its_own():
+    put(Store.committed("smoke"), runs(lambda c: 30, seeds=1, seed_sd=0))
+    mine = PROFILES["smoke"].base.replace(dataset="mine", gamma=2.0, alpha=0.25)
+    put(Store.committed("smoke", "mine"), [record(mine, 10.0)])
+    s = Study("smoke", dataset="mine")
+    assert level(s) == [10] and s.name == "smoke@mine" and s.folder.name == "smoke@mine"
+    assert level(Study("smoke", dataset="other")) == []
+
+
+def test_what_is_left_to_the_whole_papers_profile_is_added():
+    put(Store.committed("full-quick"), runs(lambda c: 30, ("1b", "1d"), 1, 0, profile="full-quick"))
+    put(Store.local("quick"), runs(lambda c: 20, ("1b",), 1, 0, profile="quick"))
+    s = Study("quick")
+    assert level(s) == [20] and all(s.rows("1d")[label] for label in ("FL", "OHEM, batch 128, NMS 0.7"))
+
+
+def test_committed_records_are_read_once_until_they_change(monkeypatch):
+    put(Store.committed("quick"), runs(lambda c: 30, ("1b",), 1, 0, profile="quick"))
+    assert level(Study.committed("quick")) == [30]
+    monkeypatch.setattr(Store, "records", lambda self: 1 / 0)
+    assert level(Study.committed("quick")) == [30]
+    monkeypatch.undo()
+
+
+def test_searches_and_judged_runs_are_kept_apart():
+    base = PROFILES["coco-cpu"].base
+    searched = [record(c, 5.0) for c in get_ablation("lr").configs(base, range(2)).values()]
+    s = Study("coco-cpu", records=searched)
+    assert all(len(found) == 2 for found in s.rows("lr").values())
+    assert not any(s.rows("1b").values()), "a run of a search is in no table"
+
+
+def test_unknown_names_are_told():
+    for make, message in (
+        (lambda: Study("quik"), "no profile 'quik'"),
+        (lambda: Study("coco256", recipe="slow"), "no recipe 'slow'"),
+        (lambda: Study("quick").rows("1z"), "no ablation '1z'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make()
+    with pytest.raises(KeyError, match="no row with"):
+        Study("quick").row("1b", gamma=7.0)
+
+
+def test_only_what_is_missing_is_trained(monkeypatch):
+    asked = []
+
+    def train(missing, store, *more):
+        asked.append(len(missing))
+        put(store, [record(p.config, 25.0) for p in missing])
+        return 0
+
+    base = PROFILES["smoke"].base.replace(score_threshold=0.0)
+    monkeypatch.setattr(module, "run_planned", train)
+    monkeypatch.setattr(module, "get_profile", lambda name: replace(PROFILES[name], base=base))
+    s = Study("smoke").run("1b", seeds=2)
+    assert asked == [14] and level(s) == [25, 25]
+    assert s.run("1b", seeds=2) is s and asked == [14], "nothing is missing"
+    assert s.run("1a", "1b") is s and asked == [14, 6]
+    assert {r.training_version for r in s.records} == {TRAINING_VERSION}
+    monkeypatch.setattr(module, "run_planned", lambda *_: 3)
+    with pytest.raises(RuntimeError, match=r"3 runs failed; .*errors"):
+        s.run("prior")
