@@ -19,9 +19,8 @@ from focalrepro.bench.training import bench_cpu_runs, bench_step, bench_two, tra
 from focalrepro.config import RunConfig
 from focalrepro.data.prepare import EMBEDDED, ensure
 from focalrepro.data.registry import prepared
-from focalrepro.files import data_root, write_json
+from focalrepro.files import data_root, results_root, write_json
 from focalrepro.study.profiles import get_profile
-from focalrepro.study.records import results_root
 
 GPU_SIZES = Sizes(0.5, matrix=8_192, batches=(32, 64, 128), sides=(128, 256, 512))
 POINTS = (1, 2, 3), (64, 96, 128), (10, 20, 30)

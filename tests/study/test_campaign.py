@@ -243,15 +243,15 @@ def test_a_frozen_backbones_maps_are_computed_once(data_root, tmp_path):
         frozen="backbone", flip=False, weights=str(tmp_path / "small.safetensors"), precision="bf16"
     )
     jobs = jobs_of(config, range(3))
-    before = set((data_root / "cache").glob("features-*"))
+    before = set((data_root / "cache").glob("features-*/view-*"))
     prepare(jobs, "cpu")
-    made = set((data_root / "cache").glob("features-*")) - before
+    made = set((data_root / "cache").glob("features-*/view-*")) - before
     assert len(made) == 2 and all((folder / "done").exists() for folder in made), (
         "train and val, for all seeds"
     )
     stamps = {p: p.stat().st_mtime_ns for folder in made for p in folder.iterdir()}
-    made = run(jobs[0].config, "cpu")
-    assert made["status"] == "done" and json.dumps(made, allow_nan=False)
+    record = run(jobs[0].config, "cpu")
+    assert record["status"] == "done" and json.dumps(record, allow_nan=False)
     assert stamps == {p: p.stat().st_mtime_ns for folder in made for p in folder.iterdir()}
 
 
@@ -263,11 +263,15 @@ class Broken:
 
     used = (3,)
     calls = 0
+    training = True
 
     def to(self, *args, **more):
         return self
 
     def eval(self):
+        return self
+
+    def train(self, mode):
         return self
 
     def features(self, images):
@@ -283,7 +287,7 @@ class Whole(Broken):
 
 
 def compute(model, tiny, folder, batch=8):
-    features._compute(model, tiny[0], folder, torch.device("cpu"), progress=False, batch=batch)
+    features._compute(model, tiny[0], 0, folder, torch.device("cpu"), progress=False, batch=batch)
 
 
 def test_a_crash_leaves_no_half_of_the_features(tiny, tmp_path):
