@@ -183,7 +183,8 @@ def _ridge(axes: Axes, ap: pd.DataFrame, theirs: Sequence[tuple[float, float]]) 
     if rings:
         handles += axes.plot(
             *np.array(rings).T, "o", color="white", markerfacecolor="none", markersize=10,
-            markeredgewidth=1.8, linestyle="none", label="the paper's", path_effects=[withStroke(linewidth=3.6, foreground=DARK)],
+            markeredgewidth=1.8, linestyle="none", label="the paper's",
+            path_effects=[withStroke(linewidth=3.6, foreground=DARK)],
         )  # fmt: skip
     if handles:
         axes.figure.legend(handles=handles, loc="outside lower center", ncols=2)

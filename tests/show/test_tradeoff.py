@@ -12,7 +12,8 @@ from made_up import runs, study
 from focalrepro.detector.backbones import BACKBONES, make_backbone
 from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.tables import runs_frame, table
-from focalrepro.show import figures_speed, sentences, tables
+from focalrepro.show import figures_speed, tables
+from focalrepro.show.tradeoff import tradeoff
 from focalrepro.study.ablations import get_ablation, plan
 from focalrepro.study.paper import TABLES
 from focalrepro.study.profiles import PROFILES
@@ -126,18 +127,18 @@ def test_without_runs_it_says_so(profile, tmp_path):
     figure = figures_speed.speed_accuracy(frame)
     assert [t.get_text() for t in figure.axes[0].texts] == ["no runs yet"]
     figure.savefig(tmp_path / "figure.png")
-    said = sentences.tradeoff(Evidence(study([], profile)))
+    said = tradeoff(Evidence(study([], profile)))
     assert "not run: " in said and "+5.2 AP" in said and "nan" not in said
 
 
 def test_the_reading_follows_the_numbers():
-    said = sentences.tradeoff(evidence(of_1e()))
+    said = tradeoff(evidence(of_1e()))
     assert "small, 160² against small, 96²: +2." in said and "1.67 × the time" in said
     assert "not run: small_deep, 160²" in said
     line = next(line for line in said.splitlines() if "One stage" in line)
     assert "+5." in line and ", clear" in line and "0.39 × the time" in line
     assert "small_deep, 96²" in said.splitlines()[-1] and "Faster" not in said.splitlines()[-1]
-    assert "× the time of an image" not in sentences.tradeoff(evidence(of_1e(timed=False)))
+    assert "× the time of an image" not in tradeoff(evidence(of_1e(timed=False)))
 
 
 def test_a_report_counts_the_baselines_anchors():
