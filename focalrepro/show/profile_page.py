@@ -136,6 +136,7 @@ def page(study: Study) -> tuple[str, Figures]:
         },
         luck=np.sqrt(spread.variance) if spread.freedom else None,
         **{"borrowed": e.borrowed is not None, "rates": bool(study.profile.rates)},
+        search=(study.folder / "SEARCH.md").is_file(),
         **_made(study),
     )
     return text, figures

@@ -261,6 +261,13 @@ class Record(_Part):
         return _float(self.at_05.AP) if self.at_05 else self.AP if self.at_paper_threshold else float("nan")
 
     @property
+    def everywhere(self) -> float:
+        """AP in percent at .05 over all validation images, which records of every version have."""
+        if self.training_version < 3 or self.whole is None:
+            return self.AP
+        return 0.0 if self.diverged else _float(self.whole.AP_at_05)
+
+    @property
     def tune_AP(self) -> float:
         """AP in percent of the tune images; NaN where it was not measured."""
         return _float(self.tune.AP) if self.tune else float("nan")
