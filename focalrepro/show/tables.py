@@ -122,14 +122,19 @@ def _rank(value: float) -> str:
 
 
 def search(e: Evidence, name: str) -> Md:
-    """Mean tune AP of each searched loss at each rate; the best in bold, with links to the records."""
+    """Mean tune AP of each searched loss at each rate, with links to the records.
+
+    The best is in bold once every rate of the loss has all its seeds: half a search has chosen nothing.
+    """
+    wanted = e.study.profile.seeds_of(name)
     losses: dict[str, dict[str, tuple[float, Records]]] = {}
     for label, found in e.rows(name).items():
         loss, rate = label.rsplit(", rate ", 1)
         losses.setdefault(loss, {})[rate] = (tables.mean(r.tune_AP for r in found), found)
     rows = []
     for loss, rates in losses.items():
-        best = max((ap for ap, _ in rates.values() if not np.isnan(ap)), default=np.nan)
+        whole = all(len(found) >= wanted for _, found in rates.values())
+        best = max(ap for ap, _ in rates.values()) if whole else np.nan
         entry: dict[str, object] = {"loss": loss}
         for rate, (ap, found) in rates.items():
             text = NONE if np.isnan(ap) else f"{ap:.2f}"

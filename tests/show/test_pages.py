@@ -99,6 +99,10 @@ def test_a_search_of_rates_shows_tune_ap():
     shown = tables.search(Evidence(study(found, "coco-cpu")), "lr").splitlines()
     assert shown[0] == "| loss | rate 0.001 | rate 0.002 | rate 0.004 | rate 0.008 |"
     assert "| **13.00** [1000](runs/" in shown[2] and shown[2].count("](runs/") == 8
+    half = tables.search(
+        Evidence(study(found[:-1], "coco-cpu")), "lr"
+    )  # a table shows the seeds that all have
+    assert "**" not in half and half.count("](runs/") == len(found) // 2
 
 
 def test_without_runs_it_says_how_to_make_them(results):
