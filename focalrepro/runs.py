@@ -1,12 +1,10 @@
 """The run: one training and its evaluation, and the JSON record that is all that remains of it."""
 
 import hashlib
-import json
 import time
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +16,7 @@ from focalrepro.evaluation.detect import detect, milliseconds_per_image
 from focalrepro.evaluation.detections import Detections
 from focalrepro.evaluation.diagnostics import loss_distribution
 from focalrepro.evaluation.measures import measures
+from focalrepro.evaluation.record import Record, content_digest
 from focalrepro.files import repo_root
 from focalrepro.training.batches import config_anchors
 from focalrepro.training.loop import Engines, TrainResult, train
@@ -64,8 +63,8 @@ def run(
     device: str | torch.device = "auto",
     report: Report = lambda phase, done, total: None,
     engines: Engines | None = None,
-) -> dict[str, Any]:
-    """Trains and evaluates one config; returns its record, ready for JSON.
+) -> Record:
+    """Trains and evaluates one config; returns its record, whose `as_json()` is what a store keeps.
 
     report(phase, done, total) is called now and then with phase "train" or "evaluate". Two calls with the same
     config on the same CPU and number of threads give the same numbers. engines: one for all runs of a campaign.
@@ -78,7 +77,7 @@ def run_with_model(
     device: str | torch.device = "auto",
     report: Report = lambda phase, done, total: None,
     engines: Engines | None = None,
-) -> tuple[dict[str, Any], TrainResult, Detections]:
+) -> tuple[Record, TrainResult, Detections]:
     """As `run`, and also returns what a record leaves out: the model and its detections on val."""
     device = hardware.pick_device(device) if isinstance(device, str) else device
     hardware.keep_memory()
@@ -102,7 +101,7 @@ def run_with_model(
     found = measures(val_data, detections, merged)
     evaluated = time.perf_counter()
     one_stage = done and config.detector == "retinanet"
-    record = {
+    values = {
         "run_id": config.run_id(train_data.digest, val_data.digest),
         "status": result.status,
         "config": config.as_dict(),
@@ -125,26 +124,20 @@ def run_with_model(
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     finished = time.perf_counter()
-    record["seconds"] = {
+    values["seconds"] = {
         "train": round(result.seconds, 3),
         "evaluate": round(evaluated - trained, 3),
         "diagnose": round(finished - evaluated, 3),
         "total": round(finished - started, 3),
     }
-    record["digest"] = content_digest(record)
-    return record, result, detections
+    values["digest"] = content_digest(values)
+    return Record.model_validate(values), result, detections
 
 
 def protocol_digest() -> str:
     """The first 12 hex digits of the sha256 of results/PROTOCOL.md; "" where there is none (outside a checkout)."""
     path = (repo_root() or Path.cwd()) / "results" / "PROTOCOL.md"
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else ""
-
-
-def content_digest(record: dict[str, Any]) -> str:
-    """16 hex digits of a record's content, all but the digest itself and how it came to the store ("reused")."""
-    content = {k: v for k, v in record.items() if k not in ("digest", "reused")}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def anchors_per_image(config: RunConfig) -> int:

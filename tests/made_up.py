@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from focalrepro.config import TRAINING_VERSION, RunConfig
+from focalrepro.evaluation.record import Record
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.profiles import get_profile
-from focalrepro.study.records import Record
 from focalrepro.study.study import Study
 
 TRAIN, VAL = "a" * 64, "b" * 64

@@ -26,8 +26,8 @@ from focalrepro.detector.boxes import flip
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.training.batches import batches
 from focalrepro.training.initial import initial_model
-from focalrepro.training.loop import learning_rate, new_step
-from focalrepro.training.step import Step, make_optimizer
+from focalrepro.training.loop import Step, new_step
+from focalrepro.training.optimizer import learning_rate, make_optimizer
 
 CPU = torch.device("cpu")
 COUNTED_AT = 128  # pixels; convolutions cost in proportion to them

@@ -17,7 +17,7 @@ from focalrepro.detector.frozen_features import cached_features
 from focalrepro.evaluation.detections import Detections
 from focalrepro.training.batches import config_anchors
 from focalrepro.training.loop import OnStep
-from focalrepro.training.step import autocast
+from focalrepro.training.optimizer import autocast
 from focalrepro.training.two_stage import TwoStage
 
 # boxes [D, 4] in the frame's pixels, scores [D], labels [D], best first

@@ -11,7 +11,7 @@ from focalrepro.data import DetectionData
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.losses import BACKGROUND, signed_logits
 from focalrepro.training.batches import TrainData
-from focalrepro.training.step import autocast
+from focalrepro.training.optimizer import autocast
 
 GAMMAS = (0.0, 0.5, 1.0, 2.0)  # Figure 4's
 SHARES = tuple(np.linspace(0, 1, 101).round(2).tolist())

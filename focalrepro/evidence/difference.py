@@ -8,9 +8,9 @@ from functools import cached_property
 import numpy as np
 from scipy import stats
 
+from focalrepro.evaluation.record import Record
 from focalrepro.evidence import seed_spread
 from focalrepro.study.ablations import ABLATIONS
-from focalrepro.study.records import Record
 from focalrepro.study.study import Rows, Study
 
 Records = Sequence[Record]

@@ -15,10 +15,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from focalrepro.data.annotations import describe_fault
+from focalrepro.evaluation.record import Number
 from focalrepro.evidence.difference import student
 from focalrepro.evidence.seed_spread import pooled_sd
 from focalrepro.files import write_json
-from focalrepro.study.records import Number
 from focalrepro.study.study import Study
 
 # Without repeated seeds nothing is known of their spread; one AP is about what COCO detectors show.

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from focalrepro.evaluation import calibration
+from focalrepro.evaluation.record import Record
 from focalrepro.evidence import cost
 from focalrepro.evidence.difference import LEVEL, MARGIN, Estimate, Evidence, Records, seed_luck, student
 from focalrepro.evidence.tables import mean
-from focalrepro.study.records import Record
 
 MATCHED = 0.5  # AP; calibration is compared only between rows that differ by less
 FL = {"gamma": 2.0, "alpha": 0.25}

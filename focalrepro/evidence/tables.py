@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from focalrepro.evaluation.record import Record
 from focalrepro.evidence.difference import Evidence, Records
 from focalrepro.study.ablations import get_ablation
-from focalrepro.study.records import Record
 from focalrepro.study.study import Study
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")

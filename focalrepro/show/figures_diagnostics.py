@@ -10,12 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
+from focalrepro.evaluation.record import Record
 from focalrepro.evidence.difference import Records
 from focalrepro.evidence.per_class import Trend
 from focalrepro.evidence.statistics import calibration_error, reliability_bins
 from focalrepro.evidence.tables import mean
 from focalrepro.show.style import BLUE, DARK, GREY, LINES, ORANGE, label_points, nothing, shades, styled
-from focalrepro.study.records import Record
 
 
 @styled

@@ -9,10 +9,10 @@ from tqdm import tqdm
 from focalrepro import hardware
 from focalrepro.config import RunConfig
 from focalrepro.evaluation.detections import Detections
+from focalrepro.evaluation.record import Record
 from focalrepro.runs import run_with_model
 from focalrepro.show.tables import interval_text
 from focalrepro.study.profiles import get_profile
-from focalrepro.study.records import Record
 from focalrepro.study.study import Study
 from focalrepro.training.loop import TrainResult
 
@@ -37,10 +37,8 @@ def short_config(profile: str, steps: int = 0) -> RunConfig:
 
 
 def train(config: RunConfig) -> tuple[Record, TrainResult, Detections]:
-    """One training with progress bars: its record, and what that leaves out, the model and its detections on
-    val."""
-    values, result, found = run_with_model(config, report=progress_bars())
-    return Record.model_validate(values), result, found
+    """One training with progress bars: its record, the model that it left and its detections on val."""
+    return run_with_model(config, report=progress_bars())
 
 
 def verdict(record: Record, study: Study) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from focalrepro.evaluation.record import Record
 from focalrepro.evidence import cost
 from focalrepro.evidence.claims import QUESTIONS, Claim, judge_all
 from focalrepro.evidence.difference import Estimate, Evidence
@@ -13,7 +14,6 @@ from focalrepro.evidence.statistics import Verdict
 from focalrepro.evidence.tables import rank_correlation
 from focalrepro.show.tables import Md, bold, escape, interval_text, markdown, signed
 from focalrepro.study.ablations import ABLATIONS
-from focalrepro.study.records import Record
 from focalrepro.study.store import Store
 from focalrepro.study.study import Study
 

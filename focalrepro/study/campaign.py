@@ -3,17 +3,18 @@
 import ctypes
 import multiprocessing
 import os
-import queue
 import signal
 import sys
 import time
 import traceback
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from math import isnan
-from multiprocessing.queues import Queue
+from multiprocessing import connection
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 from focalrepro import hardware
 from focalrepro.config import RunConfig
@@ -22,12 +23,13 @@ from focalrepro.progress import bar as progress_bar
 from focalrepro.runs import load_splits
 from focalrepro.study.ablations import Planned, plan
 from focalrepro.study.profiles import get_profile
-from focalrepro.study.records import Record
 from focalrepro.study.store import Store
 
 
 @dataclass(frozen=True)
 class Job:
+    """A planned run and the id that its data gives it."""
+
     run_id: str
     planned: Planned
 
@@ -136,12 +138,12 @@ def run_planned(
 def run_missing(
     jobs: list[Job], store: Store, device: str = "auto", workers: int = 0, quiet: bool = False
 ) -> int:
-    """Trains what the store lacks; returns the number of runs that failed with an error.
+    """Trains what the store lacks; returns the number of runs that failed.
 
     On the CPU every run has one thread and there are as many workers as cores: small convolutions do not fill
-    two cores, and a run's numbers do not depend on the number of cores. On a GPU, one worker unless told.
-    Errors: RuntimeError names the runs that are not done where the workers died; those under way get an error
-    file in the store.
+    two cores, and a run's numbers do not depend on the number of cores. On a GPU, one worker unless told. A run
+    whose worker dies (as where memory runs out) is tried once more; then, as one that ends in an error, it is
+    named, its error lies in the store, and the others go on.
     """
     check_count("--workers", workers, "as many as cores on a CPU, one on a GPU")
     missing = [job for job in jobs if store.get(job.run_id) is None]
@@ -150,30 +152,82 @@ def run_missing(
     on_cpu = hardware.pick_device(device).type == "cpu"
     workers = min(workers or (hardware.cores() if on_cpu else 1), len(missing))
     prepare(missing, device)
-    context = multiprocessing.get_context("spawn")
-    todo: Queue = context.Queue()
-    news: Queue = context.Queue()
-    for job in [*missing, *[None] * workers]:  # None sends a worker home
-        todo.put(job)
-    processes = [
-        context.Process(target=_work, args=(todo, news, store.folder, device, os.getpid()), daemon=True)
-        for _ in range(workers)
-    ]
-    for process in processes:
-        process.start()
-    try:
-        failed = _follow(missing, store, news, processes, quiet)
-        for process in processes:
-            process.join(timeout=10)
-        return failed
-    finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.join()
-        for channel in (todo, news):
-            channel.close()
-            channel.cancel_join_thread()
+    waiting, tries, failed = deque(missing), Counter[str](), 0
+    with Progress(missing, quiet) as progress, ExitStack() as stack:
+
+        def hire() -> Worker:
+            worker = Worker(store, device)
+            stack.callback(worker.end)
+            worker.take(waiting.popleft())
+            return worker
+
+        staff = [hire() for _ in range(workers)]
+        while staff:
+            for worker in connection.wait([w.pipe for w in staff]):
+                worker = next(w for w in staff if w.pipe is worker)
+                job, (phase, done, text) = worker.job, worker.news()
+                if phase == "died":
+                    if store.get(job.run_id) is not None:  # after its record was whole
+                        phase, text = "done", "its worker died after it"
+                    elif tries[job.run_id] < RETRIES:
+                        tries[job.run_id] += 1
+                        waiting.appendleft(job)
+                        progress.say(f"{job.title}: {text}; it is tried once more")
+                        phase = "again"
+                    else:
+                        store.put_error(job.run_id, f"{job.title}: {text}; {MEMORY}\n")
+                        phase, text = "failed", f"{text}; {MEMORY}"
+                progress.update(job, phase, done, text)
+                failed += phase == "failed"
+                if phase in ("train", "evaluate"):
+                    continue
+                if phase in ("done", "diverged") and worker.is_alive() and waiting:
+                    worker.take(waiting.popleft())
+                    continue
+                worker.end()
+                staff.remove(worker)
+                if waiting:
+                    staff.append(hire())  # anew: an error may have left the device in pieces
+    return failed
+
+
+RETRIES = 1
+MEMORY = "give --workers fewer where memory runs out; the same command tries it again"
+
+
+class Worker:
+    """A process that trains one run after another; what it says comes through a pipe, and its end, too."""
+
+    def __init__(self, store: Store, device: str) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        arguments = (theirs, store.folder, device, os.getpid())
+        self.process = context.Process(target=_work, args=arguments, daemon=True)
+        self.process.start()
+        theirs.close()  # else its end would not end the pipe
+        self.job: Job
+
+    def is_alive(self) -> bool:
+        return self.process.is_alive()
+
+    def take(self, job: Job) -> None:
+        """Gives it a run; that of a worker which is dead already is heard from `news`."""
+        self.job = job
+        with suppress(OSError):
+            self.pipe.send(job)
+
+    def news(self) -> tuple[str, float, str]:
+        """Phase, share of it that is done, and a line; phase "died" where the process has ended."""
+        try:
+            return self.pipe.recv()
+        except (EOFError, OSError):
+            self.process.join(timeout=10)
+            return "died", 0.0, f"its worker process died (exit code {self.process.exitcode}; -9 is a kill)"
+
+    def end(self) -> None:
+        self.process.terminate()
+        self.process.join()
+        self.pipe.close()
 
 
 def prepare(jobs: list[Job], device: str) -> None:
@@ -205,11 +259,11 @@ def prepare(jobs: list[Job], device: str) -> None:
             cached_features(model, val_data, hardware.pick_device(device))
 
 
-def _work(todo: Queue, news: Queue, folder: Path, device: str, parent: int) -> None:
-    """A worker process: takes runs until there are none left."""
+def _work(pipe: Connection, folder: Path, device: str, parent: int) -> None:
+    """A worker process: takes runs until it is ended, or one of them fails."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     _die_with(parent)
-    import torch
+    import torch  # here and below: the parent of a campaign that has nothing to do needs none of it
 
     from focalrepro.runs import run
     from focalrepro.training.loop import Engines
@@ -217,22 +271,19 @@ def _work(todo: Queue, news: Queue, folder: Path, device: str, parent: int) -> N
     if hardware.pick_device(device).type == "cpu":
         torch.set_num_threads(1)
     store, engines = Store(folder), Engines()
-    while (job := todo.get()) is not None:
-
-        def report(phase: str, done: int, total: int, run_id: str = job.run_id) -> None:
-            news.put((run_id, phase, done / total, ""))
-
-        news.put((job.run_id, "start", 0.0, ""))  # so that it can be named if this process is killed
+    while True:
+        job = pipe.recv()
         try:
-            record = Record.model_validate(run(job.config, device, report, engines))
+            report = lambda phase, done, total: pipe.send((phase, done / total, ""))  # noqa: E731
+            record = run(job.config, device, report, engines)
             store.put(record)
             text = "no objects in val" if isnan(record.AP) else f"AP {record.AP:.1f}"
-            news.put((job.run_id, record.status, 1.0, text))
+            pipe.send((record.status, 1.0, text))
         except Exception:
-            engines.drop()
             text = traceback.format_exc()
             store.put_error(job.run_id, text)
-            news.put((job.run_id, "failed", 1.0, text.strip().splitlines()[-1]))
+            pipe.send(("failed", 1.0, text.strip().splitlines()[-1]))
+            return
 
 
 def _die_with(parent: int) -> None:
@@ -249,66 +300,41 @@ def _die_with(parent: int) -> None:
 EVALUATION_SHARE = 0.15  # of a run's time; only for the estimate
 
 
-def _follow(jobs: list[Job], store: Store, news: Queue, processes: list[Any], quiet: bool) -> int:
-    """Shows progress with the time left until all jobs have ended; returns how many failed."""
-    titles = {job.run_id: job.title for job in jobs}
-    part = dict.fromkeys(titles, 0.0)
-    under_way: set[str] = set()
-    ended: set[str] = set()
-    failed, started = 0, time.perf_counter()
-    terminal = sys.stderr.isatty()
-    form = "{desc} {percentage:3.0f}% |{bar:20}| {elapsed} gone, {remaining} left"
-    with progress_bar(total=float(len(jobs)), bar_format=form, disable=quiet or not terminal) as bar:
-        bar.set_description_str(f"0/{len(jobs)} runs")
-        while len(ended) < len(jobs):
-            # Asked before the queue is: what a worker said before it ended is then read.
-            alive = any(process.is_alive() for process in processes)
-            try:
-                run_id, phase, done, text = news.get(timeout=5 if alive else 1)
-            except queue.Empty:
-                if alive:
-                    continue
-                lost = [job for job in jobs if job.run_id not in ended and store.get(job.run_id) is None]
-                if lost:
-                    raise _died(lost, under_way, store, processes) from None
-                break  # their records are there: only the news of them was lost
-            before = part[run_id]
-            if phase == "start":
-                under_way.add(run_id)
-            elif phase == "train":
-                part[run_id] = done * (1 - EVALUATION_SHARE)
-            elif phase == "evaluate":
-                part[run_id] = 1 - EVALUATION_SHARE * (1 - done)
-            else:
-                part[run_id] = 1.0
-                ended.add(run_id)
-                failed += phase == "failed"
-                gone = time.perf_counter() - started
-                left = gone * (len(jobs) / sum(part.values()) - 1)
-                line = f"{len(ended):3}/{len(jobs)}  {titles[run_id]}: {phase}, {text}"
-                if not quiet:
-                    bar.write(line if terminal else f"{line}   [{clock(gone)} gone, {clock(left)} left]")
-                bar.set_description_str(f"{len(ended)}/{len(jobs)} runs", refresh=False)
-            bar.update(max(0.0, part[run_id] - before))
-    return failed
+class Progress:
+    """A bar over all runs with the time left; a line for each run that ends."""
 
+    def __init__(self, jobs: list[Job], quiet: bool) -> None:
+        self.part = {job.run_id: 0.0 for job in jobs}
+        self.ended, self.quiet, self.terminal = 0, quiet, sys.stderr.isatty()
+        form = "{desc} {percentage:3.0f}% |{bar:20}| {elapsed} gone, {remaining} left"
+        hidden = quiet or not self.terminal
+        self.bar = progress_bar(total=float(len(jobs)), bar_format=form, disable=hidden)
+        self.bar.set_description_str(f"0/{len(jobs)} runs")
+        self.started = time.perf_counter()
 
-SHOWN = 10  # titles of waiting runs in an error; there may be hundreds
+    def __enter__(self) -> "Progress":
+        return self
 
+    def __exit__(self, *error: object) -> None:
+        self.bar.close()
 
-def _died(jobs: list[Job], under_way: set[str], store: Store, processes: list[Any]) -> RuntimeError:
-    """The error with the titles of the jobs that no worker is left for; those under way get an error file."""
-    codes = ", ".join(str(process.exitcode) for process in processes)
-    cause = f"all worker processes ended early (exit codes {codes}; -9 is a kill, as where memory runs out)"
-    mend = "the same command goes on; give --workers fewer where memory runs out"
-    cut = [job for job in jobs if job.run_id in under_way]
-    for job in cut:
-        store.put_error(job.run_id, f"{job.title}: its worker process died; {cause}; {mend}\n")
-    waiting = [job.title for job in jobs if job.run_id not in under_way]
-    more = [f"… and {len(waiting) - SHOWN} more"] if len(waiting) > SHOWN else []
-    lines = [f"  under way: {job.title}" for job in cut]
-    lines += [f"  waiting: {title}" for title in [*waiting[:SHOWN], *more]]
-    return RuntimeError("\n".join([f"{cause}; {len(jobs)} runs are not done; {mend}", *lines]))
+    def say(self, line: str) -> None:
+        if not self.quiet:
+            self.bar.write(line)
+
+    def update(self, job: Job, phase: str, done: float, text: str) -> None:
+        """One message of a run's worker; "again": from its start."""
+        before, total = self.part[job.run_id], len(self.part)
+        shares = {"train": done * (1 - EVALUATION_SHARE), "evaluate": 1 - EVALUATION_SHARE * (1 - done)}
+        now = self.part[job.run_id] = shares.get(phase, float(phase != "again"))
+        if phase in ("done", "diverged", "failed"):
+            self.ended += 1
+            gone = time.perf_counter() - self.started
+            left = gone * (total / sum(self.part.values()) - 1)
+            line = f"{self.ended:3}/{total}  {job.title}: {phase}, {text}"
+            self.say(line if self.terminal else f"{line}   [{clock(gone)} gone, {clock(left)} left]")
+            self.bar.set_description_str(f"{self.ended}/{total} runs", refresh=False)
+        self.bar.update(max(0.0, now - before))
 
 
 def clock(seconds: float) -> str:

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from focalrepro.evaluation.record import Record, read_record
 from focalrepro.files import data_root, results_root, write_atomic, write_json
-from focalrepro.study.records import Record, read_record
 
 
 class Store:

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from focalrepro.config import TRAINING_VERSION, RunConfig
+from focalrepro.evaluation.record import Record
 from focalrepro.files import results_root
 from focalrepro.study.ablations import (
     ABLATIONS,
@@ -18,7 +19,6 @@ from focalrepro.study.ablations import (
 )
 from focalrepro.study.campaign import run_planned
 from focalrepro.study.profiles import Profile, get_profile
-from focalrepro.study.records import Record
 from focalrepro.study.store import Store
 
 Rows = dict[str, list[Record]]  # by the row's label, ordered by seed; empty where a row has no run

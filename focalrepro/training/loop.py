@@ -1,6 +1,5 @@
-"""One training: the order of the images, the rate of each step, the watch over what is finite, the history."""
+"""One training: each step of it, the order of the images, the watch over what is finite, the history."""
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,10 +11,12 @@ from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.training.batches import TrainData, batches
+from focalrepro.training.criteria import DATA_DEPENDENT, MEANS, QUALITY, box_loss, box_quality, get_loss
+from focalrepro.training.dials import Dials
 from focalrepro.training.initial import initial_model
-from focalrepro.training.step import Step
+from focalrepro.training.optimizer import autocast, learning_rate, make_optimizer
 
-REFERENCE_BATCH = 16  # the batch that RunConfig.lr is for
+FIRST_AVERAGE = 100.0  # positives a batch, as detectron2 begins; normalizer "moving" alone uses it
 CHECK_EVERY = 10  # steps between two looks at whether everything is finite
 
 OnStep = Callable[[int, int], None]
@@ -35,6 +36,194 @@ class TrainResult:
     seconds: float = 0.0
     images_per_second: float = 0.0
     positives: float = 0.0
+
+
+def train(
+    config: RunConfig,
+    data: DetectionData,
+    device: torch.device,
+    on_step: OnStep = lambda done, total: None,
+    progress: bool = False,
+    engines: "Engines | None" = None,
+) -> TrainResult:
+    """Trains one model from scratch or from ImageNet weights, as the config says.
+
+    on_step(done, total) is called now and then. A loss or gradient that is not finite ends the training with
+    status "diverged", and the history ends with that loss. engines: keeps what the next run can use again.
+    """
+    step = engines.step(config, data, device) if engines else new_step(config, data, device, progress)
+    return run_steps(step.model, step, len(step.source), step.source.positives, config, on_step)
+
+
+def run_steps(
+    model: nn.Module,
+    step: "Step",
+    images: int,
+    positives: float,
+    config: RunConfig,
+    on_step: OnStep = lambda done, total: None,
+) -> TrainResult:
+    """All steps of a training, whatever its detector: the order of the images, the rates, the watch over finiteness.
+
+    step: called with indices, views and a rate; leaves `losses` [3] and `finite`.
+    """
+    device = step.device
+    index, views = (t.to(device) for t in batches(images, config))
+    history = torch.zeros(config.steps, 3, device=device)
+
+    start, done, status = time.perf_counter(), 0, "done"
+    while done < config.steps:
+        step(index[done], views[done], learning_rate(done, config))
+        history[done] = step.losses
+        done += 1
+        if done % CHECK_EVERY == 0 or done == config.steps:
+            on_step(done, config.steps)
+            if not step.finite:
+                status = "diverged"
+                break
+    # The last update may be the one that broke it.
+    if not all(torch.isfinite(p).all() for p in model.parameters()):
+        status = "diverged"
+    seconds = time.perf_counter() - start
+    return TrainResult(
+        model=model,
+        status=status,
+        history=summarise(history[:done]),
+        seconds=seconds,
+        images_per_second=done * config.batch_size / seconds,
+        positives=positives,
+    )
+
+
+def summarise(history: Tensor, points: int = 100) -> dict[str, list[float]]:
+    """At most `points` values of each loss, means over equal stretches of steps, and the last raw ones."""
+    values = history.double().cpu().numpy()
+    stretch = max(1, -(-len(values) // points))
+    result: dict[str, list[float]] = {"step": []}
+    parts = [values[i : i + stretch] for i in range(0, len(values), stretch)]
+    result["step"] = [min((i + 1) * stretch, len(values)) for i in range(len(parts))]
+    for column, name in enumerate(("loss", "class_loss", "box_loss")):
+        result[name] = [round(float(p[:, column].mean()), 5) for p in parts]
+        result[f"last_{name}"] = [round(float(v), 5) for v in values[-CHECK_EVERY:, column]]
+    return result
+
+
+class Step:
+    """One optimisation step on static buffers: `index` and `view` [B] in, `losses` [3] and `finite` out.
+
+    On a GPU nothing in it waits for the device, so after a few steps it is captured as a CUDA graph and
+    replayed: launching some thousand kernels one by one takes longer than running them.
+    """
+
+    EAGER_STEPS = 3  # before the capture, which wants its libraries and buffers to be warm
+
+    def __init__(self, model: RetinaNet, source: TrainData, config: RunConfig, device: torch.device) -> None:
+        self.model, self.source, self.device = model, source, device
+        self.on_gpu = device.type == "cuda"
+        self.anchors = source.anchors.boxes.to(device)
+        self.optimizer = make_optimizer(model, config, captured=self.on_gpu)
+        self.loss_function = get_loss(config.loss)
+        self.index = torch.zeros(config.batch_size, dtype=torch.long, device=device)
+        self.view = torch.zeros_like(self.index)
+        self.losses = torch.zeros(3, device=device)
+        self.finite = torch.ones((), dtype=torch.bool, device=device)
+        self.average = torch.full((), FIRST_AVERAGE, device=device)
+        self.config = config
+        self.dials = Dials.of(config).on(device) if self.on_gpu else Dials.of(config)
+        self.graph: torch.cuda.CUDAGraph | None = None
+        # One side stream for all steps and the capture: the allocator keeps what each stream has used.
+        self.side = torch.cuda.Stream(device) if self.on_gpu else None
+        self.calls = 0
+
+    def restart(self, config: RunConfig, initial: RetinaNet) -> None:
+        """Begins another run in place: its weights, its α and γ, an optimizer that has seen nothing.
+
+        config may differ from the one before in `loop.SWEPT` only.
+        """
+        self.model.load_state_dict(initial.state_dict())  # copies into the tensors that a graph reads
+        self.model.train()
+        for state in self.optimizer.state.values():
+            for value in state.values():
+                if isinstance(value, Tensor):
+                    value.zero_()
+        self.average.fill_(FIRST_AVERAGE)
+        self.finite.fill_(True)
+        self.config = config
+        self.dials.set(config)
+
+    def __call__(self, index: Tensor, view: Tensor, rate: float) -> None:
+        """Trains on the images index [B] of the split, each in its view [B], at a learning rate.
+
+        Leaves `losses` [3] (all, of classes, of boxes) and `finite` behind. Errors: what torch raises.
+        """
+        self.index.copy_(index)
+        self.view.copy_(view)
+        for group in self.optimizer.param_groups:
+            if self.on_gpu:
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+        self.calls += 1
+        if not self.on_gpu:
+            self._step()
+        elif self.calls <= self.EAGER_STEPS or self.config.loss in DATA_DEPENDENT:
+            self.side.wait_stream(torch.cuda.current_stream(self.device))
+            with torch.cuda.stream(self.side):
+                self._step()
+            torch.cuda.current_stream(self.device).wait_stream(self.side)
+        else:
+            if self.graph is None:
+                self.optimizer.zero_grad(set_to_none=True)
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.device(self.device), torch.cuda.graph(graph, stream=self.side):
+                    self._step()
+                self.graph = graph  # only now: half a capture must not serve the next run
+            self.graph.replay()
+
+    def _step(self) -> None:
+        config = self.config
+        inputs, labels, boxes, positive = self.source.batch(self.index, self.view)
+        with autocast(config, self.device):
+            logits, offsets = self.model.predict(inputs) if self.source.cached else self.model(inputs[0])
+        count = positive.sum().clamp(min=1)
+        if config.loss in QUALITY:
+            self.dials.quality = box_quality(offsets, self.anchors, boxes, positive)
+        class_loss = self._class_loss(logits, labels, positive, count)
+        boxes_loss = box_loss(offsets, self.anchors, boxes, positive, config) / count
+        if config.guided:  # Chen et al. 2019 (arXiv 1909.04868), equation 8
+            class_loss = class_loss * (boxes_loss / class_loss.clamp(min=1e-9)).detach()
+        loss = class_loss + config.box_weight * boxes_loss
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        self.finite &= torch.isfinite(torch.stack(torch._foreach_norm(gradients)).sum()) & torch.isfinite(
+            loss
+        )
+        self.losses.copy_(torch.stack([loss, class_loss, boxes_loss]).detach())
+        self.optimizer.step()
+
+    def _class_loss(self, logits: Tensor, labels: Tensor, positive: Tensor, count: Tensor) -> Tensor:
+        """The classification loss, divided as the config says.
+
+        Section 4: by the number of anchors assigned to an object, "not total anchors, since the vast majority
+        of anchors are easy negatives and receive negligible loss". The other ways are what people ask about.
+        """
+        config = self.config
+        if config.normalizer == "image":
+            each = [
+                self.loss_function(x, t, self.dials)
+                for x, t in zip(logits.split(1), labels.split(1), strict=True)
+            ]
+            return (torch.stack(each) / positive.sum(1).clamp(min=1)).mean()
+        total = self.loss_function(logits, labels, self.dials)
+        if config.loss in MEANS:
+            return total
+        if config.normalizer == "anchors":
+            return total / labels.numel()
+        if config.normalizer == "moving":  # as detectron2 does, whose average starts at 100
+            self.average.mul_(0.9).add_(count, alpha=0.1)
+            return total / self.average
+        return total / count
 
 
 # One step that serves run after run: on a GPU, warming up and capturing one takes seconds each time. Runs that differ
@@ -95,84 +284,3 @@ def _with_prior(model: RetinaNet, config: RunConfig, source: TrainData) -> Retin
         pairs = source.match.shape[-1] * model.class_head.outputs
         model.class_head.set_prior(source.positives / pairs)
     return model
-
-
-def learning_rate(step: int, config: RunConfig) -> float:
-    """The rate of a step: linear warm-up from a third (Detectron), then steps at 2/3 and 8/9, or a cosine to 0."""
-    rate = config.lr * config.batch_size / REFERENCE_BATCH
-    if step < config.warmup:
-        rate *= 1 / 3 + 2 / 3 * step / config.warmup
-    if config.schedule == "steps":
-        return rate * 0.1 ** sum(step >= config.steps * part for part in (2 / 3, 8 / 9))
-    return rate * (1 + math.cos(math.pi * step / config.steps)) / 2
-
-
-def train(
-    config: RunConfig,
-    data: DetectionData,
-    device: torch.device,
-    on_step: OnStep = lambda done, total: None,
-    progress: bool = False,
-    engines: Engines | None = None,
-) -> TrainResult:
-    """Trains one model from scratch or from ImageNet weights, as the config says.
-
-    on_step(done, total) is called now and then. A loss or gradient that is not finite ends the training with
-    status "diverged", and the history ends with that loss. engines: keeps what the next run can use again.
-    """
-    step = engines.step(config, data, device) if engines else new_step(config, data, device, progress)
-    return run_steps(step.model, step, len(step.source), step.source.positives, config, on_step)
-
-
-def run_steps(
-    model: nn.Module,
-    step: "Step",
-    images: int,
-    positives: float,
-    config: RunConfig,
-    on_step: OnStep = lambda done, total: None,
-) -> TrainResult:
-    """All steps of a training, whatever its detector: the order of the images, the rates, the watch over finiteness.
-
-    step: called with indices, views and a rate; leaves `losses` [3] and `finite`.
-    """
-    device = step.device
-    index, views = (t.to(device) for t in batches(images, config))
-    history = torch.zeros(config.steps, 3, device=device)
-
-    start, done, status = time.perf_counter(), 0, "done"
-    while done < config.steps:
-        step(index[done], views[done], learning_rate(done, config))
-        history[done] = step.losses
-        done += 1
-        if done % CHECK_EVERY == 0 or done == config.steps:
-            on_step(done, config.steps)
-            if not step.finite:
-                status = "diverged"
-                break
-    if not all(
-        torch.isfinite(p).all() for p in model.parameters()
-    ):  # the last update may be the one that broke it
-        status = "diverged"
-    seconds = time.perf_counter() - start
-    return TrainResult(
-        model=model,
-        status=status,
-        history=summarise(history[:done]),
-        seconds=seconds,
-        images_per_second=done * config.batch_size / seconds,
-        positives=positives,
-    )
-
-
-def summarise(history: Tensor, points: int = 100) -> dict[str, list[float]]:
-    """At most `points` values of each loss, means over equal stretches of steps, and the last raw ones."""
-    values = history.double().cpu().numpy()
-    stretch = max(1, -(-len(values) // points))
-    result: dict[str, list[float]] = {"step": []}
-    parts = [values[i : i + stretch] for i in range(0, len(values), stretch)]
-    result["step"] = [min((i + 1) * stretch, len(values)) for i in range(len(parts))]
-    for column, name in enumerate(("loss", "class_loss", "box_loss")):
-        result[name] = [round(float(p[:, column].mean()), 5) for p in parts]
-        result[f"last_{name}"] = [round(float(v), 5) for v in values[-CHECK_EVERY:, column]]
-    return result

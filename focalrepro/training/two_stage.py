@@ -22,7 +22,7 @@ from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.training.batches import SplitData
 from focalrepro.training.initial import initial_model
 from focalrepro.training.loop import OnStep, TrainResult, run_steps
-from focalrepro.training.step import autocast, make_optimizer
+from focalrepro.training.optimizer import autocast, make_optimizer
 
 POOLED = 7  # cells a side that a region is pooled to
 # Regions an image that the second stage learns from, a quarter of them on objects at most. Faster R-CNN's number:

@@ -7,11 +7,11 @@ import pytest
 from made_up import changed, record, runs, study
 
 from focalrepro.config import RunConfig
+from focalrepro.evaluation.record import Record
 from focalrepro.evidence import tables
 from focalrepro.evidence.difference import UNKNOWN_SEED_MARGIN, Evidence
 from focalrepro.study.ablations import ABLATIONS, GRID_ALPHAS, GRID_GAMMAS, get_ablation
 from focalrepro.study.profiles import PROFILES, get_profile
-from focalrepro.study.records import Record
 
 BASE = get_profile("quick").base
 BEST, WORST = {"gamma": 2.0, "alpha": 0.25}, {"gamma": 0.0, "alpha": 0.75}

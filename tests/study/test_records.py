@@ -9,8 +9,8 @@ import pytest
 from made_up import record, values_of
 
 from focalrepro.config import RunConfig
+from focalrepro.evaluation.record import Record, RunFileError
 from focalrepro.runs import content_digest
-from focalrepro.study.records import Record, RunFileError
 from focalrepro.study.store import Store
 
 COMMITTED = sorted((Path(__file__).parents[2] / "results").glob("*/runs"))

@@ -14,15 +14,16 @@ from focalrepro.detector.boxes import pairwise_iou
 from focalrepro.detector.matching import IGNORED
 from focalrepro.evaluation.coco_ap import evaluate_coco
 from focalrepro.evaluation.detect import detect
+from focalrepro.evaluation.record import Record
 from focalrepro.runs import run, run_id
-from focalrepro.study.records import Record
 from focalrepro.study.store import Store
 from focalrepro.training import criteria
 from focalrepro.training.batches import TrainData, batches
 from focalrepro.training.criteria import box_loss, dense_box_loss, get_loss, smooth_l1
 from focalrepro.training.dials import Dials
 from focalrepro.training.focal_sum import detection_focal_loss
-from focalrepro.training.loop import learning_rate, train
+from focalrepro.training.loop import train
+from focalrepro.training.optimizer import learning_rate
 from focalrepro.training.timing import step_seconds
 
 CPU = torch.device("cpu")
@@ -84,17 +85,13 @@ def test_history_holds_the_losses(tiny):
 def test_a_divergence_is_a_result(data_root, tmp_path, precision):
     config = SMALL.replace(optimizer="sgd", lr=1e12, steps=30, warmup=0, precision=precision)
     record = run(config, "cpu")
-    assert (
-        record["status"] == "diverged"
-        and record["metrics"]["AP"] == 0
-        and not any(record["detections"].values())
-    )
-    assert record["history"]["step"][-1] < 30, "it stops early"
-    last = record["history"]["last_loss"][-1]
+    assert record.diverged and record.AP == 0 and record.detections.test == 0
+    assert record.history["step"][-1] < 30, "it stops early"
+    last = record.history["last_loss"][-1]
     assert last is None or last > 1e6, "JSON has no NaN; null is a loss that was not finite"
     store = Store(tmp_path)
-    store.put(Record.model_validate(record))
-    assert store.get(record["run_id"]).as_json() == record
+    store.put(record)
+    assert store.get(record.run_id).as_json() == record.as_json()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.evaluation.detect import detect, milliseconds_per_image
 from focalrepro.runs import load_splits, run
 from focalrepro.study.profiles import PROFILES
-from focalrepro.study.records import Record
 from focalrepro.training.batches import SplitData, TrainData, batches
 from focalrepro.training.two_stage import TwoStage, TwoStageStep, as_targets, rpn_anchors, train_two_stage
 
@@ -107,16 +106,15 @@ def test_it_learns_two_images_by_heart(data):
 
 def test_a_run_of_it_has_a_whole_record(data):
     record = run(SMALL, CPU)
-    assert not Record.model_validate(record).diverged
-    assert record["loss_distribution"] is None
-    assert record["anchors"]["per_image"] == len(rpn_anchors(SMALL).boxes)
-    assert 0 < record["anchors"]["positive_per_image"] < record["anchors"]["per_image"]
-    assert record["inference_ms"] > 0 and record["config"]["detector"] == "faster_rcnn"
-    assert len(record["history"]["loss"]) == SMALL.steps
-    assert record["run_id"] != run(SMALL.replace(detector="retinanet"), CPU)["run_id"]
+    assert not record.diverged and record.loss_distribution is None
+    assert record.anchors.per_image == len(rpn_anchors(SMALL).boxes)
+    assert 0 < record.anchors.positive_per_image < record.anchors.per_image
+    assert record.inference_ms > 0 and record.config.detector == "faster_rcnn"
+    assert len(record.history["loss"]) == SMALL.steps
+    assert record.run_id != run(SMALL.replace(detector="retinanet"), CPU).run_id
     again = run(SMALL, CPU)
-    assert again["metrics"] == record["metrics"] and again["history"] == record["history"]
-    json.dumps(record)
+    assert again.metrics == record.metrics and again.history == record.history
+    json.dumps(record.as_json())
 
 
 def test_what_is_not_finite_ends_as_diverged(data):

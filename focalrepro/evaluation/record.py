@@ -1,11 +1,12 @@
 """What a finished run leaves, as one typed model.
 
-A record is checked where its JSON comes in, and only there: whatever reads one has attributes, not keys. It
-comes in two generations. Up to training version 2, detections below the paper's score of .05 were dropped
+A record is checked where its JSON comes in or a run ends, and only there: whatever reads one has attributes,
+not keys. It comes in two generations. Up to training version 2, detections below the paper's score of .05 were dropped
 before AP was measured, and on all validation images. From version 3 on AP is that of the test images without
 a threshold, AP at .05 stands beside it, and more is kept of the same detections.
 """
 
+import hashlib
 import json
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +26,6 @@ from pydantic import (
 
 from focalrepro.config import RunConfig, from_dict
 from focalrepro.data.annotations import describe_fault
-from focalrepro.runs import content_digest
 
 PAPER_THRESHOLD = 0.05
 
@@ -91,7 +91,7 @@ class Bootstrap(_Part):
 
 
 class Histogram(_Part):
-    """Detections by the bin of their logit (`evaluation.measures.LOGITS`), right and wrong at IoU .5."""
+    """Detections by the bin of their logit (`measures.LOGITS`), right and wrong at IoU .5."""
 
     right: Counts
     wrong: Counts
@@ -105,8 +105,7 @@ class Scores(_Part):
 
 
 class Reliability(_Part):
-    """Ten bins of score, of records up to version 2: count, mean score, share that is right, and the
-    error."""
+    """Ten bins of score, of records up to version 2: count, mean score, share that is right, and the error."""
 
     count: Counts
     score: list[Percent]
@@ -123,8 +122,7 @@ class Counted(_Part):
 
 
 class Anchors(_Part):
-    """Anchors that are scored in an image, and how many of them are assigned to an object, mean over
-    training."""
+    """Anchors that are scored in an image, and those assigned to an object, mean over training."""
 
     per_image: int
     positive_per_image: Number
@@ -279,14 +277,19 @@ class Record(_Part):
 
     @property
     def terms(self) -> tuple[bool, bool]:
-        """Whether AP is that of the test images alone, and without a threshold; others do not compare with
-        it."""
+        """Whether AP is that of the test images alone, and without a threshold; else it does not compare."""
         return self.training_version >= 3, not self.at_paper_threshold
 
     @cached_property
     def row(self) -> RunConfig:
         """The config without what does not part rows: the seed, and the threshold, which `terms` has."""
         return self.config.replace(seed=0, score_threshold=0.0)
+
+
+def content_digest(values: dict[str, Any]) -> str:
+    """16 hex digits of a record's content, all but the digest itself and how it came to a store ("reused")."""
+    content = {k: v for k, v in values.items() if k not in ("digest", "reused")}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _float(value: float | None) -> float:
