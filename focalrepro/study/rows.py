@@ -44,7 +44,7 @@ def ohem_rows() -> tuple[Row, ...]:
         fields = row.fields
         if fields["loss"] == "ohem":
             changes = {k: fields[k] for k in ("loss", "ohem_batch", "ohem_nms")}
-            rows.append(Row(row.label, changes | {"ohem_ratio": fields["ohem_ratio"] or 0.0}, row))
+            rows.append(Row(row.label, changes | {"ohem_ratio": fields.get("ohem_ratio", 0.0)}, row))
         else:
             rows.append(Row(row.label, {}, row))
     return (
