@@ -198,6 +198,18 @@ def bench(
     return run_bench(device, trial)
 
 
+def doctor(
+    device: Annotated[
+        str, arg(help="prove that it computes right: cpu, cuda or cuda:N; none: say what is here")
+    ] = "",
+) -> int:
+    """Says what this machine has and which profiles it can run in what time; with --device, proves that device."""
+    check_device(device or "auto")
+    from focalrepro.bench.doctor import doctor as examine
+
+    return examine(device)
+
+
 def rare(
     csv: Annotated[
         Path | None, arg(help="your own table, at its own rate; default: the built-in data")
@@ -224,6 +236,7 @@ COMMANDS = {
     "notebooks": notebooks,
     "data": data,
     "bench": bench,
+    "doctor": doctor,
     "rare": rare,
 }
 

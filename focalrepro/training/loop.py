@@ -1,5 +1,6 @@
 """One training: each step of it, the order of the images, the watch over what is finite, the history."""
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from focalrepro.training.initial import initial_model
 from focalrepro.training.optimizer import autocast, learning_rate, make_optimizer
 
 FIRST_AVERAGE = 100.0  # positives a batch, as detectron2 begins; normalizer "moving" alone uses it
+EAGER = "FOCALREPRO_EAGER"  # set in the environment: no step is captured as a CUDA graph
 CHECK_EVERY = 10  # steps between two looks at whether everything is finite
 
 OnStep = Callable[[int, int], None]
@@ -131,6 +133,7 @@ class Step:
         self.config = config
         self.dials = Dials.of(config).on(device) if self.on_gpu else Dials.of(config)
         self.graph: torch.cuda.CUDAGraph | None = None
+        self.captures = self.on_gpu and config.loss not in DATA_DEPENDENT and not os.environ.get(EAGER)
         # One side stream for all steps and the capture: the allocator keeps what each stream has used.
         self.side = torch.cuda.Stream(device) if self.on_gpu else None
         self.calls = 0
@@ -166,7 +169,7 @@ class Step:
         self.calls += 1
         if not self.on_gpu:
             self._step()
-        elif self.calls <= self.EAGER_STEPS or self.config.loss in DATA_DEPENDENT:
+        elif self.calls <= self.EAGER_STEPS or not self.captures:
             self.side.wait_stream(torch.cuda.current_stream(self.device))
             with torch.cuda.stream(self.side):
                 self._step()

@@ -25,8 +25,7 @@ def losses(device, captured, steps=12):
     )
     source = TrainData(CONFIG, train_data, device)
     step = Step(model, source, CONFIG, device)
-    if not captured:
-        step.EAGER_STEPS = steps
+    step.captures = captured
     index, flips = (t.to(device) for t in batches(len(source), CONFIG))
     history = []
     for i in range(steps):

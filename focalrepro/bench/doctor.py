@@ -1,0 +1,217 @@
+"""`focalrepro doctor`: what this machine has and which profiles it can run; and proof that a device computes right.
+
+Each check compares a fast path with a plain one. All but one run on a CPU as well, where what a GPU alone has (a
+captured step, numbers of a loss as tensors) has a stand-in, so that the checks themselves are tested everywhere.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import torch
+
+from focalrepro import hardware
+from focalrepro.config import RunConfig
+from focalrepro.data import DetectionData
+from focalrepro.data.prepare import ensure
+from focalrepro.data.registry import prepared
+from focalrepro.detector.anchors import AnchorGrid
+from focalrepro.evaluation.detect import detect, select
+from focalrepro.files import data_root
+from focalrepro.losses import focal_terms
+from focalrepro.runs import load_splits
+from focalrepro.study.ablations import plan
+from focalrepro.study.profiles import PROFILES
+from focalrepro.study.status import time_left
+from focalrepro.study.store import Store
+from focalrepro.training.batches import batches, config_anchors
+from focalrepro.training.criteria import LOSSES
+from focalrepro.training.focal_sum import detection_focal_loss
+from focalrepro.training.loop import Engines, new_step, train
+from focalrepro.training.optimizer import learning_rate
+
+Check = Callable[[torch.device], str]
+CLASSES = (1, 12, 80, 90)
+BEYOND_32_BITS = 2**31 + 2**20  # logits
+NORMALIZERS = ("positives", "anchors", "moving", "image", "picked")
+# fp32, so that two ways of computing the same agree to some digits; a short training.
+SMALL = PROFILES["smoke"].base.replace(precision="fp32", steps=5, warmup=2, lr=1e-3)
+R50V2 = SMALL.replace(backbone="resnet50v2", first_level=3, last_level=6, frozen="stage1", batch_size=2)
+SAME = {"rtol": 1e-3, "atol": 1e-3}
+
+
+def doctor(device_name: str = "") -> int:
+    """Prints what the machine has; with a device, proves it. Returns 1 where a check fails."""
+    for line in machine():
+        print(line)
+    if not device_name:
+        return 0
+    device = hardware.pick_device(device_name)
+    ensure(SMALL.dataset)
+    failed = 0
+    for name, check in CHECKS.items():
+        started = time.perf_counter()
+        try:
+            said = check(device)
+        except Exception as error:  # each check is its own, also where a kernel breaks
+            failed, said = failed + 1, f"FAILED: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        print(f"{name}: {said} ({time.perf_counter() - started:.0f} s)", flush=True)
+    print(f"{device}: {f'{failed} checks failed' if failed else 'all checks passed'}")
+    return 1 if failed else 0
+
+
+def machine() -> Iterator[str]:
+    """Lines: processor, memory, disk, GPU, versions, prepared data, and the time that each profile would take."""
+    here, root = hardware.describe("cpu"), data_root()
+    free = shutil.disk_usage(root if root.exists() else root.parent).free
+    yield f"{here['cpu']}, {here['cores']} cores, {hardware.memory() / 1e9:.0f} GB of memory"
+    yield f"data in {root}: {free / 1e9:.0f} GB of disk free; prepared: {', '.join(prepared()) or 'nothing yet'}"
+    for i in range(torch.cuda.device_count()):
+        gpu = torch.cuda.get_device_properties(i)
+        yield f"cuda:{i}: {gpu.name}, {gpu.total_memory / 1e9:.0f} GB"
+    if not torch.cuda.is_available():
+        yield "no CUDA device: runs are made on the CPU"
+    yield f"python {here['python']}, torch {here['torch']}, torchvision {here['torchvision']}"
+    for name, profile in PROFILES.items():
+        planned = plan(profile, list(profile.ablations))
+        done = sum(1 for _ in Store.local(name).folder.glob("*.json"))
+        missing = max(0, len(planned) - done)
+        left = time_left(missing, Store.local(name), profile) if missing else "nothing is missing"
+        data = (
+            "" if profile.base.dataset in prepared() else f", after the data `{profile.base.dataset}` is made"
+        )
+        yield f"  {name:15} {missing:4} of {len(planned)} runs to make: {left}{data}"
+
+
+def loss_is_fp64s(device: torch.device) -> str:
+    """Value and gradient of the fast sum against the plain definition in fp64, for several numbers of classes."""
+    generator, worst = torch.Generator().manual_seed(0), 0.0
+    for classes in CLASSES:
+        for dtype in (torch.float32, torch.bfloat16):
+            logits = (torch.randn(2, 400, classes, generator=generator) * 4 - 3).to(dtype)
+            labels = torch.randint(-2, classes, (2, 400), generator=generator)
+            fast, plain = (x.clone().requires_grad_() for x in (logits.to(device), logits.double()))
+            total = detection_focal_loss(fast, labels.to(device), 0.25, 2.0)
+            wanted = focal_terms(plain, labels, 0.25, 2.0).sum()
+            total.backward()
+            wanted.backward()
+            digits = 1e-5 if dtype == torch.float32 else 1e-2  # a gradient is rounded to the logits' type
+            torch.testing.assert_close(total.double().cpu(), wanted.detach(), rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(fast.grad.double().cpu(), plain.grad, rtol=digits, atol=1e-6)
+            worst = max(worst, abs(float(total) / float(wanted) - 1))
+    said = f"{len(CLASSES)} numbers of classes in fp32 and bf16, worst relative error of the sum {worst:.0e}"
+    return said + (large_loss(device) if device.type == "cuda" else "; the large one needs a GPU")
+
+
+def large_loss(device: torch.device) -> str:
+    """More logits than 32 bits can count: all are background at 0, so that the sum and every slope are known."""
+    logits = torch.zeros(BEYOND_32_BITS // 64, 64, dtype=torch.bfloat16, device=device, requires_grad=True)
+    labels = torch.full((len(logits),), -1, device=device)
+    total = detection_focal_loss(logits, labels, 0.25, 0.0)
+    total.backward()
+    wanted = 0.75 * logits.numel() * torch.log(torch.tensor(2.0, dtype=torch.float64))
+    torch.testing.assert_close(total.double().cpu(), wanted, rtol=1e-4, atol=0)
+    ends = torch.stack([logits.grad[0, 0], logits.grad[-1, -1]]).cpu()
+    torch.testing.assert_close(ends.float(), torch.full((2,), 0.375), rtol=1e-2, atol=0)
+    return f"; {logits.numel():,} logits at once"
+
+
+def steps_of(config: RunConfig, data: DetectionData, device: torch.device, fast: bool) -> torch.Tensor:
+    """Losses [steps, 3] of a training: fast is the captured step, on a CPU its numbers as tensors."""
+    step = new_step(config, data, device)
+    step.captures = step.captures and fast
+    if fast and device.type == "cpu":
+        step.dials = step.dials.on(device)
+    index, views = (t.to(device) for t in batches(len(step.source), config))
+    history = []
+    for i in range(config.steps):
+        step(index[i], views[i], learning_rate(i, config))
+        history.append(step.losses.clone())
+    if fast and step.captures and step.graph is None:
+        raise AssertionError("no step was captured")
+    return torch.stack(history).cpu()
+
+
+def pairs() -> Iterator[RunConfig]:
+    """Each loss with each divisor, and with the other optimizer; and ResNet-50 v2 with both."""
+    for loss in sorted(LOSSES):
+        for normalizer in NORMALIZERS:
+            with suppress(ValueError):  # RunConfig refuses what makes no sense together
+                yield SMALL.replace(loss=loss, normalizer=normalizer, epsilon=0.5)
+        yield SMALL.replace(loss=loss, optimizer="sgd")
+    for optimizer in ("adamw", "sgd"):
+        yield R50V2.replace(optimizer=optimizer)
+
+
+def captured_is_eager(device: torch.device) -> str:
+    """Losses of short trainings, captured against eager."""
+    data, _ = load_splits(SMALL)
+    configs = list(pairs())
+    for config in configs:
+        same_losses(config, data, device)
+    return f"{len(configs)} pairs of loss, divisor, optimizer and backbone"
+
+
+def same_losses(config: RunConfig, data: DetectionData, device: torch.device) -> None:
+    """AssertionError that names the config where the two ways part."""
+    fast, plain = (steps_of(config, data, device, fast) for fast in (True, False))
+    what = f"{config.loss}, {config.normalizer}, {config.optimizer}, {config.backbone}"
+    torch.testing.assert_close(fast, plain, **SAME, msg=lambda text: f"{what}: {text.splitlines()[-1]}")
+
+
+def restart_is_alone(device: torch.device) -> str:
+    """A run, its evaluation, then another on the same step, against that other one alone."""
+    data, val = load_splits(SMALL)
+    other, engines = SMALL.replace(gamma=0.0, alpha=0.75, seed=1), Engines(everywhere=True)
+    first = train(SMALL, data, device, engines=engines)
+    detect(first.model, SMALL, val, device)
+    again, alone = train(other, data, device, engines=engines), train(other, data, device)
+    both = [torch.tensor(r.history["loss"]) for r in (again, alone)]
+    torch.testing.assert_close(*both, **SAME)
+    return f"the last loss is {both[0][-1]:.4f} both times"
+
+
+def selection_is_the_cpus(device: torch.device) -> str:
+    """Detections of random predictions, on the device and on the CPU: the same classes, boxes and scores."""
+    generator = torch.Generator().manual_seed(0)
+    grid, kept = config_anchors(SMALL), 0
+    there = AnchorGrid(grid.boxes.to(device), grid.per_level, grid.levels, grid.shapes)
+    for shift in (-4.0, 2.0):  # few that score, and so many that suppression has much to do
+        logits = torch.randn(len(grid.boxes), 10, generator=generator) + shift
+        offsets = torch.randn(len(grid.boxes), 4, generator=generator) * 0.3
+        found = select(logits.to(device), offsets.to(device), there, SMALL)
+        wanted = select(logits, offsets, grid, SMALL)
+        for mine, other in zip(found, wanted, strict=True):
+            torch.testing.assert_close(mine.cpu(), other, rtol=1e-4, atol=1e-3)
+        kept += len(wanted[1])
+    return f"{kept} detections"
+
+
+def memory_is_flat(device: torch.device, steps: int = 40) -> str:
+    """Memory that 40 steps of OHEM reserve, after their first ten."""
+    config = SMALL.replace(loss="ohem", steps=steps)
+    data, _ = load_splits(config)
+    step = new_step(config, data, device)
+    index, views = (t.to(device) for t in batches(len(step.source), config))
+    if device.type != "cuda":
+        step(index[0], views[0], 1e-3)
+        return "reserved memory is a GPU's matter"
+    reserved = []
+    for i in range(steps):
+        step(index[i], views[i], 1e-3)
+        reserved.append(torch.cuda.memory_reserved(device))
+    if reserved[-1] > 1.1 * reserved[9]:
+        raise AssertionError(
+            f"{reserved[9] / 1e6:.0f} MB after 10 steps, {reserved[-1] / 1e6:.0f} after {steps}"
+        )
+    return f"{reserved[-1] / 1e6:.0f} MB after {steps} steps"
+
+
+CHECKS: dict[str, Check] = {
+    "the loss is fp64's": loss_is_fp64s,
+    "a captured step is an eager one": captured_is_eager,
+    "a restarted run is one alone": restart_is_alone,
+    "selection is the CPU's": selection_is_the_cpus,
+    "memory stays flat": memory_is_flat,
+}
