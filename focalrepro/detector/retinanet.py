@@ -11,7 +11,7 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from focalrepro.config import RunConfig
 from focalrepro.detector.backbones import Normalise, make_backbone
-from focalrepro.detector.group_norm import GroupNorm
+from focalrepro.detector.group_norm import GroupNormReLU
 
 
 class TopLevels(ExtraFPNBlock):
@@ -48,8 +48,9 @@ class Head(nn.Module):
         for _ in range(convs):
             layers.append(nn.Conv2d(channels, channels, 3, padding=1, bias=norm == "none"))
             if norm == "group":
-                layers.append(GroupNorm(min(32, channels // 4), channels))
-            layers.append(nn.ReLU(inplace=True))
+                layers.append(GroupNormReLU(min(32, channels // 4), channels))
+            else:
+                layers.append(nn.ReLU(inplace=True))
         layers.append(nn.Conv2d(channels, shapes * outputs, 3, padding=1))
         self.layers = nn.Sequential(*layers)
         self.outputs = outputs

@@ -14,7 +14,15 @@ from torch import Tensor
 from focalrepro.detector.matching import IGNORED
 from focalrepro.training.focal_sum import first_order
 
-BLOCK = 2048  # elements of a program
+BLOCK = 1024  # elements of a program: with 2048 it takes so many registers that few programs run at once
+BY_32_BITS = 2**31 - BLOCK  # elements; beyond, indices take 64 bits, and with them as many registers again
+
+
+@triton.jit
+def _places(BLOCK: tl.constexpr, WIDE: tl.constexpr):
+    """The indices of a program's elements."""
+    first = tl.program_id(0).to(tl.int64) if WIDE else tl.program_id(0)
+    return first * BLOCK + tl.arange(0, BLOCK)
 
 
 @triton.jit
@@ -37,8 +45,8 @@ def _terms(x, label, column, alpha, gamma, IGNORED: tl.constexpr):  # noqa: ANN0
 
 
 @triton.jit
-def _value(logits, labels, alpha, gamma, sums, total, classes, IGNORED: tl.constexpr, BLOCK: tl.constexpr):  # noqa: ANN001
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+def _value(logits, labels, alpha, gamma, sums, total, classes, IGNORED: tl.constexpr, BLOCK: tl.constexpr, WIDE: tl.constexpr):  # noqa: ANN001  # fmt: skip
+    at = _places(BLOCK, WIDE)
     inside = at < total
     x = tl.load(logits + at, mask=inside, other=0.0).to(tl.float32)
     label = tl.load(labels + at // classes, mask=inside, other=IGNORED)
@@ -47,8 +55,8 @@ def _value(logits, labels, alpha, gamma, sums, total, classes, IGNORED: tl.const
 
 
 @triton.jit
-def _slope(logits, labels, alpha, gamma, upstream, grad, total, classes, IGNORED: tl.constexpr, BLOCK: tl.constexpr):  # noqa: ANN001  # fmt: skip
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+def _slope(logits, labels, alpha, gamma, upstream, grad, total, classes, IGNORED: tl.constexpr, BLOCK: tl.constexpr, WIDE: tl.constexpr):  # noqa: ANN001  # fmt: skip
+    at = _places(BLOCK, WIDE)
     inside = at < total
     x = tl.load(logits + at, mask=inside, other=0.0).to(tl.float32)
     label = tl.load(labels + at // classes, mask=inside, other=IGNORED)
@@ -74,7 +82,8 @@ class FocalSum(torch.autograd.Function):
         x, labels = logits.detach().contiguous(), labels.contiguous()
         blocks = triton.cdiv(x.numel(), BLOCK)
         sums = torch.empty(blocks, dtype=torch.float32, device=x.device)
-        _value[(blocks,)](x, labels, alpha, gamma, sums, x.numel(), x.shape[-1], IGNORED, BLOCK)
+        wide = x.numel() > BY_32_BITS
+        _value[(blocks,)](x, labels, alpha, gamma, sums, x.numel(), x.shape[-1], IGNORED, BLOCK, wide)
         ctx.save_for_backward(x, labels, alpha, gamma)
         return sums.sum()
 
@@ -84,9 +93,8 @@ class FocalSum(torch.autograd.Function):
         x, labels, alpha, gamma = ctx.saved_tensors
         grad = torch.empty_like(x)
         blocks = triton.cdiv(x.numel(), BLOCK)
-        _slope[(blocks,)](
-            x, labels, alpha, gamma, upstream.float(), grad, x.numel(), x.shape[-1], IGNORED, BLOCK
-        )
+        wide, scale = x.numel() > BY_32_BITS, upstream.float()
+        _slope[(blocks,)](x, labels, alpha, gamma, scale, grad, x.numel(), x.shape[-1], IGNORED, BLOCK, wide)
         return grad, None, None, None
 
 

@@ -1,44 +1,83 @@
-"""GroupNorm on the CPU against torch's own kernels, values and gradients."""
+"""GroupNorm with its ReLU against torch's own kernels, values and gradients: on the CPU, and in Triton's kernels."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from focalrepro.detector.group_norm import GroupNorm
+from focalrepro.detector.group_norm import GroupNormReLU
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # without a GPU conftest.py asks for the interpreter
 
 
-def run(layer: torch.nn.GroupNorm, x: torch.Tensor, upstream: torch.Tensor, reference: bool) -> list:
+def layer_of(groups: int, channels: int, device: str = "cpu") -> GroupNormReLU:
+    torch.manual_seed(0)
+    layer = GroupNormReLU(groups, channels)
+    torch.nn.init.normal_(layer.weight)
+    torch.nn.init.normal_(layer.bias)
+    return layer.to(device)
+
+
+def maps(shape: tuple, dtype: torch.dtype, device: str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
+    x, upstream = (torch.randn(shape).to(device, dtype) for _ in "xy")
+    return tuple(t.contiguous(memory_format=torch.channels_last) for t in (x * 3 + 1, upstream))
+
+
+def run(layer, of, x, upstream):
     x = x.clone().requires_grad_()
-    plain = (x, layer.num_groups, layer.weight, layer.bias, layer.eps)
-    y = F.group_norm(*plain) if reference else layer(x)
+    y = of(x, layer)
     return [y, *torch.autograd.grad(y, (x, layer.weight, layer.bias), upstream)]
+
+
+def plain(x, layer):
+    return F.relu(F.group_norm(x.contiguous(), layer.num_groups, layer.weight, layer.bias, layer.eps))
+
+
+def agree(ours, theirs, tolerance):
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, rtol=tolerance, atol=tolerance, check_stride=False)
 
 
 @pytest.mark.parametrize("shape, groups", [((3, 32, 8, 8), 8), ((2, 12, 5, 7), 4), ((1, 6, 1, 3), 1)])
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
 def test_it_equals_torch(shape: tuple, groups: int, dtype: torch.dtype, tolerance: float) -> None:
-    torch.manual_seed(0)
-    layer = GroupNorm(groups, shape[1])
-    torch.nn.init.normal_(layer.weight)
-    torch.nn.init.normal_(layer.bias)
-    x, upstream = (torch.randn(shape).to(dtype).contiguous(memory_format=torch.channels_last) for _ in "xy")
-    x = x * 3 + 1
-    for ours, theirs in zip(
-        run(layer, x, upstream, False), run(layer, x.contiguous(), upstream, True), strict=True
-    ):
-        torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance, check_stride=False)
+    layer = layer_of(groups, shape[1])
+    x, upstream = maps(shape, dtype)
+    agree(run(layer, lambda x, layer: layer(x), x, upstream), run(layer, plain, x, upstream), tolerance)
 
 
-def test_its_output_is_channels_last_and_may_be_changed_in_place() -> None:
+@pytest.mark.parametrize("shape, groups", [((3, 64, 9, 9), 16), ((2, 128, 5, 7), 32), ((2, 16, 1, 3), 4)])
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-4), (torch.bfloat16, 2e-2)])
+def test_the_kernels_equal_torch(shape: tuple, groups: int, dtype: torch.dtype, tolerance: float) -> None:
+    kernels = pytest.importorskip("focalrepro.detector.norm_triton", reason="no Triton for this system")
+    assert kernels.fits(shape[1], groups)
+    layer = layer_of(groups, shape[1], DEVICE)
+    x, upstream = maps(shape, dtype, DEVICE)
+
+    def fused(x, layer):
+        return kernels.GroupNormReLU.apply(x, layer.weight, layer.bias, layer.num_groups, layer.eps)
+
+    got = run(layer, fused, x, upstream)
+    assert got[0].dtype == dtype and got[0].is_contiguous(memory_format=torch.channels_last)
+    agree(got, run(layer, plain, x, upstream), tolerance)
+
+
+def test_shapes_that_the_kernels_leave_to_torch() -> None:
+    kernels = pytest.importorskip("focalrepro.detector.norm_triton", reason="no Triton for this system")
+    assert [kernels.fits(*s) for s in ((256, 32), (32, 8), (12, 4), (96, 24), (64, 1))] == [True] * 2 + [
+        False
+    ] * 2 + [True]
+
+
+def test_its_output_is_channels_last() -> None:
     x = torch.randn(2, 8, 4, 4, requires_grad=True)
-    y = GroupNorm(2, 8)(x.contiguous(memory_format=torch.channels_last))
-    assert y.is_contiguous(memory_format=torch.channels_last)
-    F.relu(y, inplace=True).sum().backward()
+    y = GroupNormReLU(2, 8)(x.contiguous(memory_format=torch.channels_last))
+    assert y.is_contiguous(memory_format=torch.channels_last) and y.min() >= 0
+    y.sum().backward()
     assert x.grad is not None
 
 
 def test_a_constant_map_gives_the_bias() -> None:
-    layer = GroupNorm(2, 4)
+    layer = GroupNormReLU(2, 4)
     torch.nn.init.constant_(layer.bias, 0.25)
     x = torch.full((1, 4, 3, 3), 4.0).contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(layer(x), torch.full_like(x, 0.25))
