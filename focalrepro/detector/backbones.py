@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
+from focalrepro.detector.group_norm import norm_kernels
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -67,6 +69,11 @@ class FrozenNorm(nn.Module):
         scale, shift = (t.to(x.dtype).view(1, -1, 1, 1) for t in (self.scale, self.shift))
         return x * scale + shift
 
+    def relu(self, x: Tensor) -> Tensor:
+        """ReLU of the norm of x [B, C, H, W]: on a GPU one kernel, where there is Triton."""
+        kernels = norm_kernels() if x.is_cuda else None
+        return kernels.ScaleShiftReLU.apply(x, self.scale, self.shift) if kernels else F.relu(self(x))
+
     def set(self, state: dict[str, Tensor], prefix: str, eps: float = 1e-5) -> None:
         """Folds gamma, beta, running mean and variance into scale and shift."""
         scale = state[prefix + "_gamma"] / (state[prefix + "_running_var"] + eps).sqrt()
@@ -100,7 +107,7 @@ class PreActUnit(nn.Module):
             self.convs.append(nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
-        first = F.relu(self.norms[0](x))
+        first = self.norms[0].relu(x)
         shortcut = self.convs[3](first) if len(self.convs) == 4 else x
         y = F.relu(conv_norm(first, self.convs[0], self.norms[1]))
         y = F.relu(conv_norm(y, self.convs[1], self.norms[2]))
@@ -131,8 +138,8 @@ class ResNet50V2(nn.Module):
         x = F.max_pool2d(x, 3, stride=2, padding=1)
         x = self.stages[1](self.stages[0](x))
         # C3 as its reader in the next stage sees it: that stage's first norm and ReLU.
-        c3 = F.relu(self.stages[2][0].norms[0](x))
-        return {3: c3, 4: F.relu(self.norm_out(self.stages[2](x)))}
+        c3 = self.stages[2][0].norms[0].relu(x)
+        return {3: c3, 4: self.norm_out.relu(self.stages[2](x))}
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Takes weights in the naming of the ONNX model zoo's resnet50-v2-7."""

@@ -21,14 +21,14 @@ class GroupNormReLU(nn.GroupNorm):
         """x [B, C, H, W] of any float type, best channels last."""
         if x.device.type == "cpu" and x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
             return F.relu_(_ChannelsLast.apply(x, self.weight, self.bias, self.num_groups, self.eps))
-        kernels = _kernels() if x.is_cuda else None
+        kernels = norm_kernels() if x.is_cuda else None
         if kernels and kernels.fits(self.num_channels, self.num_groups):
             return kernels.GroupNormReLU.apply(x, self.weight, self.bias, self.num_groups, self.eps)
         return F.relu_(F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps))
 
 
 @lru_cache(maxsize=1)
-def _kernels() -> ModuleType | None:
+def norm_kernels() -> ModuleType | None:
     """`norm_triton`, or None where Triton is not installed: then torch's own kernels do it."""
     try:
         return importlib.import_module("focalrepro.detector.norm_triton")

@@ -81,3 +81,17 @@ def test_a_constant_map_gives_the_bias() -> None:
     torch.nn.init.constant_(layer.bias, 0.25)
     x = torch.full((1, 4, 3, 3), 4.0).contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(layer(x), torch.full_like(x, 0.25))
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-6), (torch.bfloat16, 2e-2)])
+def test_a_frozen_norms_kernel_equals_torch(dtype: torch.dtype, tolerance: float) -> None:
+    kernels = pytest.importorskip("focalrepro.detector.norm_triton", reason="no Triton for this system")
+    torch.manual_seed(0)
+    x, upstream = maps((2, 24, 5, 7), dtype, DEVICE)
+    scale, shift = torch.randn(2, 24, device=DEVICE)
+    got, wanted = x.clone().requires_grad_(), x.clone().requires_grad_()
+    y = kernels.ScaleShiftReLU.apply(got, scale, shift)
+    plain = F.relu(wanted.float() * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)).to(dtype)
+    y.backward(upstream)
+    plain.backward(upstream)
+    agree((y, got.grad), (plain, wanted.grad), tolerance)
