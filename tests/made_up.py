@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from focalrepro.config import TRAINING_VERSION, RunConfig
-from focalrepro.evaluation.record import Record
+from focalrepro.evaluation.record import Record, content_digest
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.profiles import get_profile
 from focalrepro.study.study import Study
@@ -38,8 +38,16 @@ def values_of(
     if not old:
         values |= {"at_05": {"AP": ap}, "tune": {"AP": ap}, "agnostic": {"AP": ap}, "tide": {"Bkg": 1.0}}
         values["bootstrap"]["AP_at_05"] = values["bootstrap"]["AP"]
+    return sealed(values, more)
+
+
+def sealed(values, more):
+    """The values with others; within objects their fields; and with their digest, where records have one."""
+    values = dict(values)
     for key, value in more.items():
         values[key] = values[key] | value if isinstance(values.get(key), dict) and value else value
+    if values["training_version"] >= 3:
+        values["digest"] = content_digest(values)
     return values
 
 
@@ -50,10 +58,7 @@ def record(config=None, ap=30.0, replicates=(29.0, 31.0), version=TRAINING_VERSI
 
 def changed(r: Record, **more) -> Record:
     """The record with other values; within objects their fields."""
-    values = dict(r.as_json())
-    for key, value in more.items():
-        values[key] = values[key] | value if isinstance(values.get(key), dict) and value else value
-    return Record.model_validate(values)
+    return Record.model_validate(sealed(r.as_json(), more))
 
 
 def runs(
@@ -85,9 +90,9 @@ def runs(
             if level == "x":
                 found[config] = record(config, 0.0, [0.0] * replicates, version, status="diverged")
                 continue
-            ap = float(level + rng.normal(0, seed_sd))
+            ap = float(np.clip(level + rng.normal(0, seed_sd), 0, 100))
             fields = {k: v(config, rng) if callable(v) else v for k, v in more.items()}
-            drawn = ap + images + rng.normal(0, 0.1, replicates)
+            drawn = np.clip(ap + images + rng.normal(0, 0.1, replicates), 0, 100)
             found[config] = record(config, ap, drawn, version, **fields)
     return list(found.values())
 

@@ -28,6 +28,8 @@ from focalrepro.config import RunConfig, from_dict
 from focalrepro.data.annotations import describe_fault
 
 PAPER_THRESHOLD = 0.05
+SEALED = 3  # the first version whose records have a digest
+ROUNDED = 2e-4  # AP and the mean of its classes, each with four digits
 
 
 def _config(values: Any) -> RunConfig:
@@ -48,15 +50,15 @@ def _replicates(values: Any) -> np.ndarray:
     if not all(v is None or (isinstance(v, int | float) and not isinstance(v, bool)) for v in values):
         raise ValueError("it should hold numbers or null only")
     found = np.array(values, np.float64)
-    if np.isinf(found).any() or any(v != v for v in values):
-        raise ValueError("it should hold finite numbers or null only")
+    if any(v != v for v in values) or (found < 0).any() or (found > 100).any():
+        raise ValueError("it should hold percentages, 0 to 100, or null only")
     found.flags.writeable = False
     return found
 
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Text = Annotated[str, Field(strict=True, min_length=1)]
-Percent = Number | None  # null: no such object in any image
+Percent = Annotated[Number, Field(ge=0, le=100)] | None  # null: no such object in any image
 Replicates = Annotated[np.ndarray, BeforeValidator(_replicates)]
 Counts = list[Annotated[int, Field(strict=True, ge=0)]]
 
@@ -185,8 +187,8 @@ class Record(_Part):
     and of all. agnostic: with all classes merged. thresholds: AP by threshold. tide: TIDE's errors. scores:
     histograms for calibration.
 
-    Raises pydantic's ValidationError for what is no record, one whose id does not follow from its config,
-    data and version, and one whose content is not that of its digest.
+    Raises pydantic's ValidationError for what is no record, one whose id does not follow from its config, data
+    and version, whose AP is not the mean of its classes', or whose content is not that of its digest.
     """
 
     run_id: Text
@@ -200,13 +202,13 @@ class Record(_Part):
     whole: Metrics | None = None
     agnostic: Metrics | None = None
     thresholds: dict[str, Percent] = {}
-    tide: dict[str, Percent] | None = None
+    tide: dict[str, Number | None] | None = None
     scores: Scores | None = None
     calibration: Reliability | None = None
     detections: Counted | int | None = None
     bootstrap: Bootstrap
     examples: list[dict[str, Any]] = []
-    history: dict[str, list[Percent]] = {}
+    history: dict[str, list[Number | None]] = {}
     loss_distribution: dict[str, Any] | None = None
     anchors: Anchors | None = None
     images_per_second: Number | None = None
@@ -225,15 +227,17 @@ class Record(_Part):
     @classmethod
     def _whole(cls, values: Any, handler: ValidatorFunctionWrapHandler) -> Self:
         record = handler(values)
-        if isinstance(values, dict):
-            record._json = values
-            if record.digest and record.digest != content_digest(values):
-                raise ValueError(f"the content is not that of its digest {record.digest!r}")
-        wanted = record.config.run_id(
-            record.data.train.digest, record.data.val.digest, record.training_version
-        )
+        data, classes = record.data, [ap for ap in record.per_class.values() if ap is not None]
+        wanted = record.config.run_id(data.train.digest, data.val.digest, record.training_version)
         if record.run_id != wanted:
             raise ValueError(f"run_id is {record.run_id!r}; config, data and version make it {wanted!r}")
+        if classes and not abs(np.mean(classes) - record.AP) <= ROUNDED:
+            raise ValueError(f"metrics.AP is {record.AP:g}, the mean of per_class {np.mean(classes):.4f}")
+        if isinstance(values, dict):
+            record._json = values
+            sealed = record.digest == content_digest(values)
+            if not sealed and (record.digest or record.training_version >= SEALED):
+                raise ValueError(f"the content is not that of its digest {record.digest!r}")
         return record
 
     def as_json(self) -> dict[str, Any]:

@@ -43,10 +43,13 @@ class Job:
         return f"{': '.join(self.planned.wanted_by[0])}, seed {self.config.seed}"
 
 
+MOST = 1000  # seeds, workers or runs of one command: a typing error must not plan for hours
+
+
 def check_count(option: str, value: int, zero: str) -> None:
-    """ValueError that names the option where its number is below 0; zero: what 0 stands for."""
-    if value < 0:
-        raise ValueError(f"{option} is {value}; it must be 1 or more, or 0 for {zero}")
+    """ValueError that names the option where its number is below 0 or above MOST; zero: what 0 stands for."""
+    if not 0 <= value <= MOST:
+        raise ValueError(f"{option} is {value}; it must be 1 … {MOST}, or 0 for {zero}")
 
 
 def with_ids(planned: Iterable[Planned], progress: bool = True) -> list[Job]:

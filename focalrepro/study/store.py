@@ -1,6 +1,8 @@
 """Where records lie: the local store that runs fill, and the committed results beside it."""
 
 import fcntl
+import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,8 +53,17 @@ class Store:
         write_atomic(self.error_path(run_id), text)
 
     def records(self) -> list[Record]:
-        """All records, by run id."""
-        return [read_record(path) for path in sorted(self.folder.glob("*.json"))]
+        """All records, by run id; files of other names are named on stderr and left out.
+
+        Errors: RunFileError names a file that is damaged: a table without it would say something else.
+        """
+        for path in self.strays():
+            print(f"{path}: no run has such a name; left out", file=sys.stderr)
+        return [read_record(path) for path in sorted(self.folder.glob("*.json")) if _is_id(path.stem)]
+
+    def strays(self) -> list[Path]:
+        """Files that look like records by their ending alone, as a file manager's copies do."""
+        return [path for path in sorted(self.folder.glob("*.json")) if not _is_id(path.stem)]
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -67,6 +78,10 @@ class Store:
                     f"another process is training into {self.folder}; wait for it, or stop it and start again"
                 ) from None
             yield
+
+
+def _is_id(name: str) -> bool:
+    return bool(re.fullmatch("[0-9a-f]{12}", name))
 
 
 def _name(profile: str, dataset: str) -> str:

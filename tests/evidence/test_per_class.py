@@ -25,7 +25,8 @@ def draw(figure, tmp_path):
 
 
 def of_classes(seed, ap):
-    return record(BASE.replace(seed=seed), per_class=ap)
+    mean = np.mean([value for value in ap.values() if value is not None])
+    return record(BASE.replace(seed=seed), float(mean), per_class=ap)
 
 
 OBJECTS = {"a": 1000, "b": 100, "c": 10, "d": 5, "e": 2, "f": 1, "unseen": 50}

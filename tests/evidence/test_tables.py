@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from made_up import changed, record, runs, study
+from made_up import changed, record, runs, sealed, study
 
 from focalrepro.config import RunConfig
 from focalrepro.evaluation.record import Record
@@ -91,7 +91,8 @@ def test_a_record_from_before_a_field_existed_still_counts():
     (old,) = row_records(BEST, [40.0])
     config = dict(old.as_json()["config"])
     assert config.pop("box_weight") == RunConfig().box_weight
-    assert table([Record.model_validate(old.as_json() | {"config": config})])["seeds"].sum() == 1
+    values = sealed(old.as_json() | {"config": config}, {})
+    assert table([Record.model_validate(values)])["seeds"].sum() == 1
 
 
 def test_records_at_a_threshold_are_not_mixed_with_those_without():
@@ -122,7 +123,7 @@ def test_runs_on_different_data_are_no_seeds_of_one_row():
     other = record(BASE.replace(**BEST, seed=1)).as_json()
     data = {"train": other["data"]["train"], "val": {"images": 9, "digest": "c"}}
     run_id = BASE.replace(**BEST, seed=1, score_threshold=0.0).run_id("a" * 64, "c")
-    records.append(Record.model_validate(other | {"data": data, "run_id": run_id}))
+    records.append(Record.model_validate(sealed(other | {"data": data}, {"run_id": run_id})))
     with pytest.raises(ValueError, match=run_id):
         table(records)
 

@@ -212,7 +212,7 @@ def test_a_worker_that_is_killed_after_its_record_lost_nothing(tmp_path, monkeyp
 
 
 def test_a_number_of_workers_below_zero_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"--workers is -2; it must be 1 or more, or 0 for"):
+    with pytest.raises(ValueError, match=r"--workers is -2; it must be 1 … 1000, or 0 for"):
         run_missing(made_up_jobs(1), Store(tmp_path), "cpu", workers=-2)
 
 

@@ -6,11 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
-from made_up import record, values_of
+from made_up import record, sealed, values_of
 
 from focalrepro.config import RunConfig
 from focalrepro.evaluation.record import Record, RunFileError
-from focalrepro.runs import content_digest
 from focalrepro.study.store import Store
 
 COMMITTED = sorted((Path(__file__).parents[2] / "results").glob("*/runs"))
@@ -53,6 +52,9 @@ def within(key, **more):
         (within("data", val={"images": 9, "digest": "c"}), "config, data and version make it '"),
         (lambda r: r | {"training_version": 1}, "config, data and version make it '"),
         (lambda r: r | {"digest": "0" * 16}, "the content is not that of its digest '0000"),
+        (without("digest"), "the content is not that of its digest ''"),
+        (within("metrics", AP=31.0), "the content is not that of its digest"),
+        (lambda r: r | {"per_class": {"a": 30.0, "b": 31.0}}, "AP is 30, the mean of per_class 30.5"),
         (lambda r: r | {"status": "running"}, "status is 'running'"),
         (without("metrics"), "metrics is missing; add the field"),
         (without("config"), "config is missing"),
@@ -64,13 +66,15 @@ def within(key, **more):
         (lambda r: r | {"bootstrap": {}}, r"bootstrap\.AP is missing"),
         *((within("bootstrap", AP=wrong), r"bootstrap\.AP is .*, not empty") for wrong in ([], 3.0)),
         *((within("bootstrap", AP=wrong), r"bootstrap\.AP is .*or null only") for wrong in (["x"], [True])),
-        (within("bootstrap", AP=[1.0, math.nan]), "finite numbers or null"),
+        (within("bootstrap", AP=[1.0, math.nan]), "percentages, 0 to 100, or null"),
+        (within("bootstrap", AP=[1.0, 101.0]), "percentages, 0 to 100, or null"),
         (lambda r: r | {"metrics": []}, r"metrics is \[\]; it should be a valid dictionary"),
         (lambda r: r | {"metrics": {"AP50": 1.0}}, r"metrics\.AP is missing"),
         *(
             (within("metrics", AP=wrong), r"metrics\.AP is .*number")
             for wrong in ("high", True, [30.0], math.inf)
         ),
+        *((within("metrics", AP=wrong), r"metrics\.AP is .*than or equal") for wrong in (-5.0, 1e308, 100.1)),
         (within("metrics", AP50="high"), r"metrics\.AP50 is 'high'; it should be a valid number"),
         (lambda r: r | {"seconds": {"total": None}}, r"seconds\.total is None; it should be a valid number"),
         (lambda r: r | {"seconds": 12.5}, r"seconds is 12\.5; it should be a valid dictionary"),
@@ -100,16 +104,25 @@ def test_a_record_in_the_file_of_another_run_is_named(tmp_path):
         Store(tmp_path).get("0" * 12)
 
 
-def test_the_digest_is_that_of_the_content(tmp_path):
-    values = values_of()
-    whole = Record.model_validate(values | {"digest": content_digest(values)})
-    store = Store(tmp_path)
+def test_a_word_that_is_changed_by_hand_is_found(tmp_path):
+    store, whole = Store(tmp_path), record()
     store.put(whole, reused=True)  # how it came to the store is no content
     assert store.get(whole.run_id).reused
     text = store.path(whole.run_id).read_text().replace('"cpu": "a processor"', '"cpu": "another"')
     store.path(whole.run_id).write_text(text)
     with pytest.raises(RunFileError, match="not that of its digest"):
         store.get(whole.run_id)
+
+
+def test_a_stray_file_is_named_and_left_out(tmp_path, capsys):
+    store, whole = Store(tmp_path), record()
+    store.put(whole)
+    for name in (f"{whole.run_id} (1).json", "._x.json"):
+        (tmp_path / name).write_text("{")
+    assert [r.run_id for r in store.records()] == [whole.run_id]
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2 and "._x.json: no run has such a name; left out" in said[0]
+    assert [path.name for path in store.strays()] == ["._x.json", f"{whole.run_id} (1).json"]
 
 
 def test_both_generations_say_what_their_ap_is():
@@ -128,7 +141,7 @@ def test_committed_records_are_whole_and_keep_their_ids(folder):
 def test_what_may_be_null_or_absent(tmp_path):
     """An AP without any object is null; fields that came later are not in older records."""
     store = Store(tmp_path)
-    values = values_of() | {"bootstrap": {"AP": [None, None]}, "metrics": {"AP": None}, "later": 1}
+    values = sealed(values_of() | {"bootstrap": {"AP": [None, None]}, "metrics": {"AP": None}}, {"later": 1})
     store.put(Record.model_validate(values))
     (kept,) = store.records()
     assert kept.as_json() == values and math.isnan(kept.AP) and math.isnan(kept.bootstrap.AP[0])
