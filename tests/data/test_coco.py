@@ -462,7 +462,7 @@ def test_digest_follows_content_and_not_place(made, tmp_path):
 def register(made, root, name="mine", **more):
     made.load()
     path = made.folder / "instances.json"
-    return registry.register(name, path, [made.images], more.get("val", path), [made.images], root)
+    return registry.register(name, [path, [made.images], more.get("val", path), [made.images]], root)
 
 
 def test_register_and_load_ones_own_data(made, tmp_path, monkeypatch):
@@ -474,7 +474,7 @@ def test_register_and_load_ones_own_data(made, tmp_path, monkeypatch):
     assert list((root / "cache").glob("*/images.npy"))
     assert registry.prepared() == ["mine"]
     with pytest.raises(
-        DatasetError, match=r"has weights for .resnet50.; run: .*register --name mine … --weights FILE$"
+        DatasetError, match=r"has weights for .resnet50.; run: .*register --name mine … --weights FILE"
     ):
         weights_path("mine", "resnet50")
     with pytest.raises(DatasetError, match="choose one of train, val"):
@@ -496,7 +496,7 @@ def test_register_checks_images_and_categories_first(made, tmp_path):
     (made.images / "005.png").unlink()
     path = made.folder / "instances.json"
     with pytest.raises(DatasetError, match=r"005\.png"):
-        registry.register("mine", path, [made.images], path, [made.images], tmp_path / "root")
+        registry.register("mine", [path, [made.images]] * 2, tmp_path / "root")
     assert registry.prepared(tmp_path / "root") == []
 
 
@@ -507,7 +507,7 @@ def test_what_is_not_prepared_says_how_to_prepare_it(made, tmp_path):
     with pytest.raises(DatasetError, match=r"run: focalrepro data coco256 --from PATH"):
         load("coco256", "train", 256, root=root)
     register(made, root)
-    with pytest.raises(DatasetError, match=r"unknown dataset 'yours'; prepared in .*: mine\."):
+    with pytest.raises(DatasetError, match=r"unknown dataset 'yours'; registered in .*: mine; "):
         load("yours", "train", 20, root=root)
     (root / "mine" / "dataset.json").write_text('{"train": {}}')
     with pytest.raises(DatasetError, match=r"dataset\.json: not a dataset descriptor"):

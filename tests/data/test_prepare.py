@@ -89,7 +89,7 @@ def test_given_weights_are_not_fetched(root, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("YES", "1")
     given = tmp_path / "mine.safetensors"
     save_file({"conv0_weight": np.zeros(2, np.float32)}, given)
-    assert prepare_dataset("coco256", None, given, "", None, (), None, ()) == 0
+    assert prepare_dataset("coco256", weights=given) == 0
     assert fetched == ["images"] and capsys.readouterr().out == f"ready: {root / 'coco256'}\n"
     assert weights_path("coco256", "resnet50v2").read_bytes() == given.read_bytes()
 
@@ -106,7 +106,7 @@ def test_ones_own_data_may_bring_weights_and_is_never_told_to_download_coco(
     ]
     prepare_dataset("register", None, None, "mine", *parts[0], *parts[1])
     with pytest.raises(
-        DatasetError, match=r"weights for 'resnet50v2'.*--name mine … --weights FILE"
+        DatasetError, match=r"weights for 'resnet50v2'.*--name mine … --weights FILE, or --weights resnet50v2"
     ) as caught:
         weights_path("mine", "resnet50v2")
     assert "coco256" not in str(caught.value)
@@ -116,6 +116,53 @@ def test_ones_own_data_may_bring_weights_and_is_never_told_to_download_coco(
     save_file({"conv0_weight": np.zeros(2, np.float32)}, given)
     prepare_dataset("register", None, given, "mine", *parts[0], *parts[1])
     assert weights_path("mine", "resnet50v2") == given
+
+
+def test_what_register_lacks_is_named(root):
+    with pytest.raises(DatasetError, match=r"needs --train-images, --val-annotations, --val-images$"):
+        prepare_dataset("register", None, None, "mine", "a.json", (), None, ())
+
+
+@pytest.mark.parametrize(("asked", "hint"), [("mien", "did you mean 'mine'"), ("zzz", "; to register")])
+def test_ones_own_data_is_never_answered_with_cocos_download(root, asked, hint):
+    root, fetched = root
+    part = {"annotations": "a.json", "images": ["i"]}
+    (root / "mine").mkdir(parents=True)
+    (root / "mine" / DESCRIPTOR).write_text(json.dumps({"train": part, "val": part}))
+    with pytest.raises(
+        DatasetError, match=rf"{hint}.* run: focalrepro data register --name {asked}"
+    ) as caught:
+        ensure(asked)
+    assert "coco256" not in str(caught.value) and fetched == []
+
+
+def test_the_weights_alone_can_be_fetched_for_ones_own_data(root, data_root, monkeypatch):
+    root, fetched = root
+    monkeypatch.setenv("FOCALREPRO_DATA", str(root))
+    source = data_root / "synthetic"
+    splits = [
+        part
+        for split in ("train", "val")
+        for part in (source / "annotations" / f"instances_{split}.json", (source / f"{split}.tar",))
+    ]
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(
+        DatasetError, match=r"its weights are 102 MB .* or give their file with --weights FILE$"
+    ):
+        prepare_dataset("register", None, Path("resnet50v2"), "mine", *splits)
+    monkeypatch.setenv("YES", "1")
+    prepare_dataset("register", None, Path("resnet50v2"), "mine", *splits)
+    assert fetched == ["weights"] and weights_path("mine", "resnet50v2").is_file()
+
+
+def test_memory_that_runs_out_is_one_line(root, monkeypatch):
+    def large(_):
+        raise MemoryError("Unable to allocate 90 GiB")
+
+    monkeypatch.setattr(prepare, "generate", large)
+    with pytest.raises(DatasetError, match=r"memory \(Unable to allocate 90 GiB\); take less") as caught:
+        prepare_dataset("synthetic")
+    assert "\n" not in str(caught.value)
 
 
 def test_what_the_system_refuses_is_one_line(root, monkeypatch):
