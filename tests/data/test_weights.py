@@ -65,9 +65,9 @@ def server():
 def fetch(server, monkeypatch):
     """Fetch from the server, with the checksums of what it should hold and waits of milliseconds."""
 
-    def call(folder, addresses=("/resnet50-v2-7.onnx",), tensors=TENSORS, body=onnx_bytes()):
+    def call(folder, addresses=("/resnet50-v2-7.onnx",), tensors=TENSORS, body=b""):
         monkeypatch.setattr(weights, "ADDRESSES", tuple(server.url + path for path in addresses))
-        monkeypatch.setattr(weights, "ONNX_SHA256", hashlib.sha256(body).hexdigest())
+        monkeypatch.setattr(weights, "ONNX_SHA256", hashlib.sha256(body or onnx_bytes()).hexdigest())
         monkeypatch.setattr(weights, "TENSORS_SHA256", tensors_digest(tensors))
         return fetch_weights(folder, Retry(tries=3, wait=0.002), progress=False)
 
