@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import pydantic.dataclasses
 import torch
 import torch.nn.functional as F
+from pydantic import PositiveInt
 from torch import Tensor
 
 from focalrepro.losses import sigmoid_focal_loss
@@ -23,24 +25,17 @@ RATES = (10, 30, 100, 1000)  # negatives to one positive
 SEEDS = 5
 
 
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True)
 class RareSettings:
     """What is the same for all losses. Not searched for any of them, so none is favoured by a search."""
 
-    hidden: int = 32  # two hidden layers of this width
-    steps: int = 300
-    batch: int = 256  # rows; fewer rows are taken whole
+    hidden: PositiveInt = 32  # two hidden layers of this width
+    steps: PositiveInt = 300
+    batch: PositiveInt = 256  # rows; fewer rows are taken whole
     learning_rate: float = 5e-3  # falls to 0 linearly
     weight_decay: float = 1e-2
-    shares: tuple[float, float] = (0.5, 0.2)  # training, validation; the rest is the test part
-    least_positives: int = 5  # a rate that leaves fewer for training is not run
-    rounds: int = 100  # trees
-
-    def __post_init__(self) -> None:
-        if min(self.hidden, self.steps, self.batch, self.least_positives, self.rounds) < 1:
-            raise ValueError("hidden, steps, batch, least_positives and rounds must be 1 or more")
-        if min(self.shares) <= 0 or sum(self.shares) >= 1:
-            raise ValueError(f"shares {self.shares} must be above 0 and leave something to test on")
+    least_positives: PositiveInt = 5  # a rate that leaves fewer for training is not run
+    rounds: PositiveInt = 100  # trees
 
 
 @dataclass(frozen=True)
@@ -173,7 +168,7 @@ def fitted_scores(
 
     One torch thread: networks this small gain nothing from more, and sums keep their order.
     """
-    splits = [split(data, rate, seed, settings.shares) for seed in range(seeds)]
+    splits = [split(data, rate, seed) for seed in range(seeds)]
     held = [np.stack([getattr(s, part).x for s in splits]) for part in ("validation", "test")]
     found, networks, threads = {}, [m for m in methods if not m.trees], torch.get_num_threads()
     try:
@@ -184,10 +179,8 @@ def fitted_scores(
     finally:
         torch.set_num_threads(threads)
     for m in (m for m in methods if m.trees):
-        fits = [
-            trees.tree_scores(s.train, (s.validation.x, s.test.x), m.alpha, m.gamma, settings.rounds)
-            for s in splits
-        ]
+        how = m.alpha, m.gamma, settings.rounds
+        fits = [trees.tree_scores(s.train, (s.validation.x, s.test.x), *how) for s in splits]
         found[m] = [np.stack(part) for part in zip(*fits, strict=True)]
     validation, test = (np.stack([found[m][i] for m in methods], axis=1) for i in range(2))
     return splits, validation, test
@@ -216,7 +209,7 @@ def run_rare(
     pairs = []
     for data in built_in() if datasets is None else datasets:
         for rate in (data.rate,) if data.own_rate else rates:
-            count = training_positives(data, rate, settings.shares[0])
+            count = training_positives(data, rate)
             if count >= settings.least_positives:
                 pairs.append((data, float(rate)))
             else:

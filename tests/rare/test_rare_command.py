@@ -1,5 +1,7 @@
 """`focalrepro rare`: from a CSV to the rows, and every wrong option in one line."""
 
+import errno
+import os
 import re
 from pathlib import Path
 
@@ -57,6 +59,16 @@ def test_out_below_a_file(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"--out .*rows\.csv: nothing can be written into .*file; give"):
         command(out=tmp_path / "file" / "rows.csv")
+
+
+def test_a_disk_that_is_full_in_the_end_is_one_line(table, tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    table.to_csv(tmp_path / "f.csv", index=False)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ValueError, match=r"rows\.csv: No space left on device; free some disk"):
+        command(csv=tmp_path / "f.csv", target="fraud", seeds=1, steps=1, out=tmp_path / "rows.csv")
 
 
 def test_no_text_is_executed_by_a_spreadsheet(table, tmp_path):
