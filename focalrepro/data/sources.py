@@ -138,8 +138,10 @@ def locate(annotations: Annotations, files: Sequence[ImageFile]) -> list[ImageFi
         if fitting and fitting[0] in owner:
             both = f"{owner[fitting[0]]!r} and {name!r}"
             raise DatasetError(f"two images, {both}, are both {fitting[0]}; give each its own file")
-        owner |= dict.fromkeys(fitting, name)
-        missing += [] if fitting else [name]
+        if fitting:
+            owner[fitting[0]] = name
+        else:
+            missing.append(name)
     if missing:
         where = ", ".join(dict.fromkeys(str(file.source) for file in files)) or "the empty folders given"
         listed = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
