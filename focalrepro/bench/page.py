@@ -1,4 +1,4 @@
-"""`results/bench/README.md`: every machine's record as a table, with its cost curves and heaviest kernels."""
+"""`results/bench/README.md`: every machine's record as a table, with its cost curves."""
 
 import json
 from pathlib import Path

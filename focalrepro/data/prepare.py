@@ -78,8 +78,10 @@ def prepare_dataset(
     """
     root = data_root()
     if weights == Path(BACKBONE) and not weights.exists():
-        agree(f"{BACKBONE}: its", ["weights"], "give their file with --weights FILE")
-        weights = fetch_weights(root / "downloads")
+        weights = root / "weights" / WEIGHTS
+        if not weights.is_file():
+            agree(f"{BACKBONE}: its", ["weights"], "give their file with --weights FILE")
+            fetch_weights(weights.parent)
     if dataset == "list":
         print("\n".join(prepared(root)) or f"no dataset is prepared in {root}")
         return 0

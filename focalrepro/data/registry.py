@@ -32,7 +32,7 @@ REGISTER = (
     "--val-images PATH"
 )
 # Folders of the data root that are no datasets.
-_RESERVED = {"cache", "runs", "manifests", "downloads"}
+_RESERVED = {"cache", "runs", "manifests", "downloads", "weights"}
 
 
 class Part(BaseModel):

@@ -142,8 +142,9 @@ def test_the_weights_alone_can_be_fetched_for_ones_own_data(splits, root, monkey
     ):
         prepare_dataset("register", None, Path("resnet50v2"), "mine", *splits)
     monkeypatch.setenv("YES", "1")
-    prepare_dataset("register", None, Path("resnet50v2"), "mine", *splits)
-    assert fetched == ["weights"] and weights_path("mine", "resnet50v2").is_file()
+    for name in ("mine", "other"):  # fetched once
+        prepare_dataset("register", None, Path("resnet50v2"), name, *splits)
+        assert fetched == ["weights"] and weights_path(name, "resnet50v2").is_file()
 
 
 def test_memory_that_runs_out_is_one_line(root, monkeypatch):
