@@ -13,6 +13,9 @@ from torch.utils.benchmark import Timer
 
 Call = Callable[[], Any]
 Spread = dict[str, float]  # median, low, high and n of some measurements
+Limits = dict[
+    str, float
+]  # teraflops of a square bf16 product; gigabytes a second of a copy, read and written
 Finding = tuple[str, dict[str, Any]]  # the record's list that it goes to, and what goes there
 NO_MORE = {"note": "", "share": None, "limit": "", "like_for_like": None, "extrapolated": False}
 
@@ -75,14 +78,6 @@ def row(
     return "rows", about | sides | NO_MORE | more | {"ratio": ratio}
 
 
-@dataclass(frozen=True)
-class Limits:
-    """teraflops of a square bf16 product on random data; gigabytes a second of a copy, read and written."""
-
-    teraflops: float
-    gigabytes: float
-
-
 def event_clock(device: torch.device) -> Callable[[], float]:
     """A GPU's own clock, in seconds: it shows when the work that was given before the look is done."""
     stream = torch.cuda.current_stream(device)
@@ -125,7 +120,10 @@ def measure_limits(device: torch.device, sizes: Sizes) -> Limits:
         min(seconds(call, device, sizes.run_time / 5) for _ in range(5))
         for call in (lambda: a @ b, lambda: target.copy_(source))
     )
-    return Limits(2 * sizes.matrix**3 / product / 1e12, 2 * source.numel() / copy / 1e9)
+    return {
+        "teraflops": 2 * sizes.matrix**3 / product / 1e12,
+        "gigabytes": 2 * source.numel() / copy / 1e9,
+    }
 
 
 def curve(

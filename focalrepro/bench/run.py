@@ -4,7 +4,6 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -68,9 +67,8 @@ def run_bench(device_name: str = "auto", trial: bool = False) -> int:
     folder = data_root() / "bench-trial" if trial else results_root("bench")
     path = folder / f"{re.sub('[^a-z0-9]+', '-', machine.lower()).strip('-')}.json"
     limits = measure_limits(device, sizes)
-    print(
-        f"limits of {machine}: {limits.teraflops:.2f} TFLOP/s in bf16, copies at {limits.gigabytes:.0f} GB/s"
-    )
+    fast = f"{limits['teraflops']:.2f} TFLOP/s in bf16, copies at {limits['gigabytes']:.0f} GB/s"
+    print(f"limits of {machine}: {fast}")
     lists: dict[str, list] = {"rows": [], "curves": []}
     left_out = 0
     for part in parts_of(device, limits, sizes):
@@ -78,7 +76,7 @@ def run_bench(device_name: str = "auto", trial: bool = False) -> int:
             for kind, found in part():
                 lists[kind].append(found)
                 finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-                write_json(path, {"finished": finished, "hardware": info, "limits": asdict(limits)} | lists)
+                write_json(path, {"finished": finished, "hardware": info, "limits": limits} | lists)
                 print(line(found) if kind == "rows" else f"{kind} of {found['what']}", flush=True)
         except (torch.OutOfMemoryError, BrokenExecutor) as error:
             left_out = 1

@@ -87,7 +87,7 @@ def bench_loss(device: torch.device, limits: Limits, sizes: Sizes) -> Iterator[F
     calls = partial(our_loss, logits, labels), partial(their_loss, logits, labels)
     a, b = timed(calls, device, sizes)
     # At the least the logits are read once and their gradient is written once.
-    least = 2 * logits.nbytes / (limits.gigabytes * 1e9)
+    least = 2 * logits.nbytes / (limits["gigabytes"] * 1e9)
     what = f"focal loss forward + backward, {' × '.join(map(str, sizes.loss))} in bf16"
     note, share = f"extra memory {extra_memory(logits, labels):.2f} × the logits", least / a["median"]
     against, limit = "torchvision.ops.sigmoid_focal_loss", "copy bandwidth"
@@ -203,7 +203,7 @@ def bench_step(config: RunConfig, device: torch.device, limits: Limits, sizes: S
     flops = training_flops(config, len(split(config).categories))
     what = f"training on {config.dataset}, {config.backbone} at {config.image_size}², batch {size}, bf16"
     against = "torchvision's RetinaNet and loop, autocast, same layers and data in memory"
-    share = a["median"] * flops / (limits.teraflops * 1e12)
+    share = a["median"] * flops / (limits["teraflops"] * 1e12)
     yield row(what, against, "images/s", a, b, True, share=share, limit="matmul peak")
 
 

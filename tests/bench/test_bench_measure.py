@@ -79,5 +79,5 @@ def test_the_limits_are_operations_and_bytes_a_second(monkeypatch):
     times = iter([4.0, 2.0, 3.0, 5.0, 6.0, 8.0, 4.0, 9.0, 7.0, 6.0])
     monkeypatch.setattr(measure, "seconds", lambda call, device, run_time: (call(), next(times))[1])
     limits = measure.measure_limits(CPU, Sizes(matrix=128))
-    assert limits.teraflops == pytest.approx(2 * 128**3 / 2.0 / 1e12)
-    assert limits.gigabytes == pytest.approx(2 * 64 * 128**2 / 4.0 / 1e9)
+    assert limits["teraflops"] == pytest.approx(2 * 128**3 / 2.0 / 1e12)
+    assert limits["gigabytes"] == pytest.approx(2 * 64 * 128**2 / 4.0 / 1e9)

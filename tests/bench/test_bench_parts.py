@@ -9,7 +9,7 @@ import torch
 
 from focalrepro.bench import evaluation, run, training
 from focalrepro.bench.evaluation import made_up_case, pycocotools_ap, whole_evaluation
-from focalrepro.bench.measure import Limits, row, spread
+from focalrepro.bench.measure import row, spread
 from focalrepro.bench.training import torchvision_twin, training_flops
 from focalrepro.config import RunConfig
 from focalrepro.data import DatasetError
@@ -20,7 +20,7 @@ from focalrepro.training.batches import config_anchors
 
 CPU = torch.device("cpu")
 SMOKE = PROFILES["smoke"].base
-LIMITS = Limits(1.0, 10.0)
+LIMITS = {"teraflops": 1.0, "gigabytes": 10.0}
 
 
 def test_both_losses_have_the_same_gradient():
