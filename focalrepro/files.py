@@ -70,7 +70,7 @@ def _is_running(process: str) -> bool:
     """Whether a process of this number runs on this machine."""
     try:
         os.kill(int(process), 0)
-    except (ProcessLookupError, ValueError):
+    except (ProcessLookupError, ValueError, OverflowError):
         return False
     except PermissionError:
         pass  # another user's

@@ -76,7 +76,12 @@ def prepare_dataset(
     splits: annotations and images of the training and of the validation split, to register.
     weights: a file for the backbone, or the backbone's name, which fetches it from the model zoo.
     """
-    root = data_root()
+    root, missing = data_root(), []
+    if dataset == "register":
+        given = zip_longest(("--name", *PARTS), (name, *splits))
+        missing = [flag for flag, value in given if not value]
+    if missing:
+        raise DatasetError(f"register also needs {', '.join(missing)}")
     if weights == Path(BACKBONE) and not weights.exists():
         weights = root / "weights" / WEIGHTS
         if not weights.is_file():
@@ -90,9 +95,6 @@ def prepare_dataset(
     elif dataset == COCO:
         folder = import_coco256(source, root, weights) if source else get_coco256(root, weights)
     else:
-        given = zip_longest(("--name", *PARTS), (name, *splits))
-        if missing := [flag for flag, value in given if not value]:
-            raise DatasetError(f"register also needs {', '.join(missing)}")
         folder = register(name, splits, root, weights)
     print(f"ready: {folder}")
     return 0

@@ -17,10 +17,10 @@ CATEGORIES = [
 ]
 
 
-def encoded(width=60, height=40, mode="RGB", kind="PNG", seed=0):
+def encoded(width=60, height=40, mode="RGB", kind="PNG", seed=0, **more):
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     stream = io.BytesIO()
-    Image.fromarray(pixels).convert(mode).save(stream, kind)
+    Image.fromarray(pixels).convert(mode).save(stream, kind, **more)
     return stream.getvalue()
 
 
@@ -50,15 +50,15 @@ class Made:
         for key in (2, 5, 7):
             (self.images / f"{key:03d}.png").write_bytes(encoded(seed=key))
 
-    def load(self, size=20, images=None, **more):
+    def load(self, size=20, images=None, text=None, **more):
         path = self.folder / "instances.json"
-        path.write_text(json.dumps(self.value))
+        path.write_text(json.dumps(self.value) if text is None else text)
         more = {"cache": self.cache, "progress": False, **more}
         return load_coco(path, images or [self.images], size, name="made", split="train", **more)
 
 
-def write_tar(path, files):
-    with tarfile.open(path, "w") as archive:
+def write_tar(path, files, **more):
+    with tarfile.open(path, "w", **more) as archive:
         for name, data in files.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(data)
