@@ -60,7 +60,8 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk names none
+        if error.errno is not None and error.filename is None:  # as of a full disk
+            error.filename = str(path)
         raise
     finally:
         partial.unlink(missing_ok=True)
