@@ -2,8 +2,10 @@
 
 import errno
 import fcntl
+import glob
 import json
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -39,9 +41,17 @@ def results_root(profile: str) -> Path:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Writes to a file beside it, flushes it to the disk and renames it into place."""
+    """Writes to a file beside it, flushes it to the disk and renames it into place.
+
+    What processes of this machine left that were killed while they wrote this file is removed first.
+    Errors: OSError that names the file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    mine = f".{path.name}.{platform.node()}-"
+    for left in path.parent.glob(glob.escape(mine) + "*.partial"):
+        if not _is_running(left.name.removeprefix(mine).removesuffix(".partial")):
+            left.unlink(missing_ok=True)
+    partial = path.with_name(f"{mine}{os.getpid()}.partial")
     data = content.encode() if isinstance(content, str) else content
     try:
         with open(partial, "wb") as file:
@@ -49,8 +59,23 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:  # as of a full disk
+            error.filename = str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _is_running(process: str) -> bool:
+    """Whether a process of this number runs on this machine."""
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError, OverflowError):
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

@@ -21,6 +21,14 @@ with new_folder(Path(sys.argv[1])) as folder:
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
+KILLED_WRITING = """
+import os, signal
+from pathlib import Path
+from focalrepro.files import write_atomic
+os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+write_atomic(Path("{path}"), b"x" * 1000)
+"""
+
 
 def test_of_two_writers_of_the_same_content_the_first_wins(tmp_path):
     final = tmp_path / "final"
@@ -79,3 +87,25 @@ def test_a_full_disk_is_one_line_and_no_bus_error(tmp_path, monkeypatch, falloca
     with pytest.raises(OSError, match=r"no room for 2 MB .*FOCALREPRO_DATA.*a\.npy") as caught:
         new_array(tmp_path / "a.npy", (2, 1000, 1000), np.uint8)
     assert caught.value.errno == errno.ENOSPC
+
+
+def test_a_file_half_written_by_a_killed_process_goes_with_the_next_writing(tmp_path):
+    code = KILLED_WRITING.format(path=tmp_path / "a.json")
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    assert [path.suffix for path in tmp_path.iterdir()] == [".partial"]
+    mine = tmp_path / f".a.json.{files.platform.node()}-{os.getpid()}.partial"
+    running = tmp_path / f".a.json.{files.platform.node()}-{os.getppid()}.partial"
+    for path in (mine, running):
+        path.touch()
+    files.write_atomic(tmp_path / "a.json", "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["a.json", running.name])
+
+
+def test_a_disk_that_fills_up_while_a_file_is_written_names_the_file(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*a\.json"):
+        files.write_atomic(tmp_path / "a.json", "x")
+    assert list(tmp_path.iterdir()) == []

@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
-from focalrepro.bench.measure import Finding, Row, Sizes, Spread, curve, seconds, timed
+from focalrepro.bench.measure import Finding, Sizes, curve, row, scaled, seconds, spread, timed
 from focalrepro.bench.training import torchvision_twin
 from focalrepro.config import RunConfig
 from focalrepro.detector.anchors import AnchorGrid
@@ -61,13 +61,12 @@ def made_up_case(images: int, per_image: int = 100) -> Case:
 def bench_evaluation(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
     """The outputs of a batch on the device, AP and its bootstrap on the CPU, and an evaluation as a whole."""
     found = postprocessing(device, sizes)
-    yield found.kept()
+    yield found
     ap, replicates = coco_metrics(sizes)
-    for row in (ap, whole_evaluation(found, ap, sizes), replicates):
-        yield row.kept()
+    yield from (ap, whole_evaluation(found, ap, sizes), replicates)
 
 
-def postprocessing(device: torch.device, sizes: Sizes) -> Row:
+def postprocessing(device: torch.device, sizes: Sizes) -> Finding:
     """Top-k per level, decoding and NMS of a batch of outputs; no score threshold, as AP is computed."""
     count, grid = sizes.decoded, config_anchors(CONFIG)
     grid = AnchorGrid(grid.boxes.to(device), grid.per_level, grid.levels, grid.shapes)
@@ -91,7 +90,7 @@ def postprocessing(device: torch.device, sizes: Sizes) -> Row:
     sides = timed((ours, theirs), device, sizes)
     what = f"decoding and NMS of {count} images"
     note = f"no score threshold; equal scores in {equal} of {count} images"
-    return Row(what, "torchvision's post-processing", "s", *sides, note=note)
+    return row(what, "torchvision's post-processing", "s", *sides, note=note)
 
 
 def pycocotools_ap(truth: dict, ids: np.ndarray, detections: Detections) -> float:
@@ -112,37 +111,33 @@ def bootstrap(case: Case, replicates: int) -> np.ndarray:
     return replicates_of(match_table(*case), replicates)
 
 
-def coco_metrics(sizes: Sizes) -> tuple[Row, Row]:
+def coco_metrics(sizes: Sizes) -> tuple[Finding, Finding]:
     """COCO's metrics, and replicates of AP against an evaluation for each; RuntimeError where AP differs.
 
     pycocotools is timed once, after one call to warm up: it takes most of a minute.
     """
     case, results = made_up_case(sizes.images), []
-    theirs = Spread.of([seconds(lambda: results.append(pycocotools_ap(*case)), CPU)])
+    theirs = spread([seconds(lambda: results.append(pycocotools_ap(*case)), CPU)])
     calls = partial(evaluate_coco, *case), partial(bootstrap, case, sizes.replicates)
     if not abs((ap := calls[0]().metrics["AP"]) - results[0]) < 1e-9:
         raise RuntimeError(f"AP {ap} is not pycocotools' {results[0]}")
     ours, boot = timed(calls, CPU, sizes)
-    each = Spread(*(sizes.replicates * getattr(theirs, s) for s in ("median", "low", "high")), theirs.n)
     what = f"COCO's metrics of {sizes.images:,} images, {len(case[2]):,} detections"
     replicates = f"{sizes.replicates:,} bootstrap replicates of AP"
     against = f"a pycocotools evaluation for each ({sizes.replicates:,} × one measured)"
     return (
-        Row(what, "pycocotools", "s", ours, theirs, note="same AP"),
-        Row(replicates, against, "s", boot, each, extrapolated=True),
+        row(what, "pycocotools", "s", ours, theirs, note="same AP"),
+        row(replicates, against, "s", boot, scaled(sizes.replicates, theirs), extrapolated=True),
     )
 
 
-def whole_evaluation(found: Row, ap: Row, sizes: Sizes) -> Row:
+def whole_evaluation(found: Finding, ap: Finding, sizes: Sizes) -> Finding:
     """Decoding, NMS and COCO's metrics of all images, from the two rows that measured the parts."""
     count = sizes.images / sizes.decoded
-    sides = [
-        Spread(*(count * getattr(a, s) + getattr(b, s) for s in ("median", "low", "high")), min(a.n, b.n))
-        for a, b in ((found.ours, ap.ours), (found.theirs, ap.theirs))
-    ]
+    sides = [scaled(count, found[1][side], ap[1][side]) for side in ("ours", "theirs")]
     what = f"evaluating {sizes.images:,} images: decoding, NMS and COCO's metrics"
     note = f"the two rows before, added: {count:.0f} batches of {sizes.decoded} images"
-    return Row(what, "torchvision's post-processing and pycocotools", "s", *sides, note=note)
+    return row(what, "torchvision's post-processing and pycocotools", "s", *sides, note=note)
 
 
 def evaluation_curves(sizes: Sizes) -> Iterator[Finding]:

@@ -3,18 +3,21 @@
 import statistics
 import timeit
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch.autograd import DeviceType
-from torch.profiler import ProfilerActivity, profile
 from torch.utils.benchmark import Timer
 
 Call = Callable[[], Any]
+Spread = dict[str, float]  # median, low, high and n of some measurements
+Limits = dict[
+    str, float
+]  # teraflops of a square bf16 product; gigabytes a second of a copy, read and written
 Finding = tuple[str, dict[str, Any]]  # the record's list that it goes to, and what goes there
+NO_MORE = {"note": "", "share": None, "limit": "", "like_for_like": None, "extrapolated": False}
 
 
 @dataclass(frozen=True)
@@ -41,57 +44,38 @@ class Sizes:
     steps: tuple[int, ...] = (64, 128)
 
 
-@dataclass(frozen=True)
-class Spread:
+def spread(values: Sequence[float]) -> Spread:
     """Median, least and greatest of n measurements."""
-
-    median: float
-    low: float
-    high: float
-    n: int
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Spread":
-        return cls(statistics.median(values), min(values), max(values), len(values))
+    return {"median": statistics.median(values), "low": min(values), "high": max(values), "n": len(values)}
 
 
-@dataclass(frozen=True)
-class Row:
-    """One comparison. Both sides in `unit`; ratio says how many times better ours is.
+def scaled(by: float, side: Spread, added: Spread | None = None) -> Spread:
+    """A spread `by` times, and another added to it; as many measurements as the fewer of both."""
+    added = added or dict.fromkeys(side, 0.0) | {"n": side["n"]}
+    sums = {key: by * side[key] + added[key] for key in ("median", "low", "high")}
+    return sums | {"n": min(side["n"], added["n"])}
 
-    share: the share of this machine's limit that ours reaches, with the limit's name, where that makes sense.
-    like_for_like: ours with all cores in one run, as the other side has it.
-    extrapolated: the other side is a multiple of one measurement.
+
+def row(
+    what: str,
+    against: str,
+    unit: str,
+    ours: Spread,
+    theirs: Spread,
+    more_is_better: bool = False,
+    **more: Any,
+) -> Finding:
+    """One comparison. Both sides in `unit`; its ratio says how many times better ours is.
+
+    more: a `note`; the `share` of this machine's `limit`, by its name, that ours reaches; `like_for_like`,
+    ours with all cores in one run, as the other side has it; `extrapolated`, where the other side is a
+    multiple of one measurement.
     """
-
-    what: str
-    against: str
-    unit: str
-    ours: Spread
-    theirs: Spread
-    more_is_better: bool = False
-    note: str = ""
-    share: float | None = None
-    limit: str = ""
-    like_for_like: Spread | None = None
-    extrapolated: bool = False
-
-    @property
-    def ratio(self) -> float:
-        a, b = self.ours.median, self.theirs.median
-        return a / b if self.more_is_better else b / a
-
-    def kept(self) -> Finding:
-        """As the record has it."""
-        return "rows", asdict(self) | {"ratio": self.ratio}
-
-
-@dataclass(frozen=True)
-class Limits:
-    """teraflops of a square bf16 product on random data; gigabytes a second of a copy, read and written."""
-
-    teraflops: float
-    gigabytes: float
+    a, b = ours["median"], theirs["median"]
+    sides = {"ours": ours, "theirs": theirs, "more_is_better": more_is_better}
+    ratio = a / b if more_is_better else b / a
+    about = {"what": what, "against": against, "unit": unit}
+    return "rows", about | sides | NO_MORE | more | {"ratio": ratio}
 
 
 def event_clock(device: torch.device) -> Callable[[], float]:
@@ -107,12 +91,7 @@ def event_clock(device: torch.device) -> Callable[[], float]:
     return now
 
 
-# By type of device: its clock; and what a profile records, what of that counts, and its own time in µs.
 CLOCKS = {"cpu": lambda device: timeit.default_timer, "cuda": event_clock}
-PROFILED = {
-    "cpu": ([ProfilerActivity.CPU], DeviceType.CPU, "self_cpu_time_total"),
-    "cuda": ([ProfilerActivity.CPU, ProfilerActivity.CUDA], DeviceType.CUDA, "self_device_time_total"),
-}
 
 
 def seconds(call: Call, device: torch.device, run_time: float = 0.0) -> float:
@@ -130,7 +109,7 @@ def timed(calls: Sequence[Call], device: torch.device, sizes: Sizes) -> list[Spr
 def in_turn(repeats: int, *measures: Callable[[], float]) -> list[Spread]:
     """Of each the spread, measured A B A B …"""
     turns = [[measure() for measure in measures] for _ in range(repeats)]
-    return [Spread.of(side) for side in zip(*turns, strict=True)]
+    return [spread(side) for side in zip(*turns, strict=True)]
 
 
 def measure_limits(device: torch.device, sizes: Sizes) -> Limits:
@@ -141,19 +120,10 @@ def measure_limits(device: torch.device, sizes: Sizes) -> Limits:
         min(seconds(call, device, sizes.run_time / 5) for _ in range(5))
         for call in (lambda: a @ b, lambda: target.copy_(source))
     )
-    return Limits(2 * sizes.matrix**3 / product / 1e12, 2 * source.numel() / copy / 1e9)
-
-
-def heaviest_kernels(what: str, call: Call, device: torch.device, count: int = 25, calls: int = 5) -> Finding:
-    """The kernels (on a CPU: operators) that take most of a call: name, seconds and times in one call."""
-    activities, kind, field = PROFILED[device.type]
-    with profile(activities=activities) as record:  # waits for the device where it ends
-        for _ in range(calls):
-            call()
-    events = [e for e in record.key_averages() if e.device_type == kind and not e.is_user_annotation]
-    rows = [(e.key, getattr(e, field) / calls / 1e6, e.count / calls) for e in events]
-    rows = sorted(rows, key=lambda row: -row[1])[:count]
-    return "kernels", {"what": what, "heaviest": [dict(name=n, seconds=s, times=t) for n, s, t in rows]}
+    return {
+        "teraflops": 2 * sizes.matrix**3 / product / 1e12,
+        "gigabytes": 2 * source.numel() / copy / 1e9,
+    }
 
 
 def curve(
@@ -166,6 +136,5 @@ def curve(
     """
     y = [timed([make()], device, sizes)[0] for make in points.values()]
     x, half = list(points), len(points) // 2
-    slope = np.polyfit(np.log(x[half:]), np.log([s.median for s in y[half:]]), 1)[0]
-    found = {"what": what, "x_label": x_label, "x": x, "exponent": float(slope)}
-    return "curves", found | {"y": [asdict(s) for s in y]}
+    slope = np.polyfit(np.log(x[half:]), np.log([s["median"] for s in y[half:]]), 1)[0]
+    return "curves", {"what": what, "x_label": x_label, "x": x, "exponent": float(slope), "y": y}

@@ -1,4 +1,4 @@
-"""`results/bench/README.md`: every machine's record as a table, with its cost curves and heaviest kernels."""
+"""`results/bench/README.md`: every machine's record as a table, with its cost curves."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
+from focalrepro.bench.measure import Spread
 from focalrepro.files import write_atomic
 from focalrepro.show.style import BLUE, GREEN, GREY, LINES, ORANGE, PURPLE, styled
 
@@ -19,7 +20,7 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
-def spread(s: dict[str, float]) -> str:
+def shown(s: Spread) -> str:
     """A median with its least and greatest."""
     median, low, high = (number(s[k]) for k in ("median", "low", "high"))
     return f"{median} ({low} … {high})" if s["low"] < s["high"] else f"{median} (once)"
@@ -36,7 +37,7 @@ def write_page(folder: Path) -> Path:
     """Writes the page from all records in a folder; returns its path."""
     records = {path: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
     jinja = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    jinja.filters |= {"number": number, "spread": spread, "ratio": ratio}
+    jinja.filters |= {"number": number, "spread": shown, "ratio": ratio}
     page = folder / "README.md"
     write_atomic(
         page, jinja.from_string(PAGE.read_text(encoding="utf-8")).render(records=records).strip() + "\n"

@@ -4,7 +4,6 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -12,36 +11,24 @@ import torch
 
 from focalrepro import hardware
 from focalrepro.bench.evaluation import bench_evaluation, evaluation_curves
-from focalrepro.bench.loss import bench_loss
 from focalrepro.bench.measure import Finding, Limits, Sizes, measure_limits
-from focalrepro.bench.page import cost_curves, spread, write_page
-from focalrepro.bench.training import bench_cpu_runs, bench_step, bench_two, training_curves
+from focalrepro.bench.page import cost_curves, shown, write_page
+from focalrepro.bench.training import bench_cpu_runs, bench_loss, bench_step, training_curves
 from focalrepro.config import RunConfig
 from focalrepro.data.prepare import EMBEDDED, ensure
 from focalrepro.data.registry import prepared
+from focalrepro.data.split import named_errors
 from focalrepro.files import data_root, results_root, write_json
 from focalrepro.study.profiles import get_profile
 
-GPU_SIZES = Sizes(0.5, matrix=8_192, batches=(32, 64, 128), sides=(128, 256, 512))
 POINTS = (1, 2, 3), (64, 96, 128), (10, 20, 30)
 TRIAL = Sizes(0.01, 2, 64, (2, 500, 8), 1, 20, 10, *POINTS, profiles=("smoke",), steps=(2,))
+GPU_SIZES = Sizes(0.5, matrix=8_192, batches=(32, 64, 128), sides=(128, 256, 512))
+FULL = {"cpu": Sizes(), "cuda": GPU_SIZES}
 # Weights change no speed; some of the images are enough, since each is as fast as another.
 GPU_CHANGES = {"weights": "none", "train_images": 1_024, "steps": 500, "warmup": 1}
 EMBEDDED_ON_GPU = RunConfig(dataset=EMBEDDED, backbone="resnet50", weights="none", anchor_size=2.0)
 Part = Callable[[], Iterator[Finding]]
-
-
-def on_cpu(device: torch.device, limits: Limits, sizes: Sizes) -> list[Part]:
-    """Profiles whose dataset is prepared are trained."""
-    bases = {name: get_profile(name).base for name in sizes.profiles}
-    trained = {name: base for name, base in bases.items() if base.dataset in prepared()}
-    return [
-        partial(bench_loss, device, limits, sizes),
-        partial(bench_evaluation, device, sizes),
-        *(partial(bench_cpu_runs, name, base, sizes) for name, base in trained.items()),
-        partial(evaluation_curves, sizes),
-        partial(training_curves, bases[sizes.profiles[0]].replace(weights="none"), device, sizes),
-    ]
 
 
 def gpu_config() -> RunConfig:
@@ -50,22 +37,22 @@ def gpu_config() -> RunConfig:
     return (coco if coco.dataset in prepared() else EMBEDDED_ON_GPU).replace(**GPU_CHANGES)
 
 
-def on_gpu(device: torch.device, limits: Limits, sizes: Sizes) -> list[Part]:
-    """What needs the GPU first, and what takes longest last."""
-    config = gpu_config()
-    by_batch = [config.replace(batch_size=n) for n in sizes.steps]
-    return [
-        *(partial(bench_step, c, device, limits, sizes) for c in by_batch),
-        partial(bench_loss, device, limits, sizes),
-        partial(bench_two, by_batch[0], device, sizes),
-        partial(training_curves, config, device, sizes),
-        partial(bench_evaluation, device, sizes),
-    ]
+def parts_of(device: torch.device, limits: Limits, sizes: Sizes) -> list[Part]:
+    """On a GPU a step by its batch; on a CPU the profiles whose dataset is prepared, and curves of AP."""
+    bases = {name: get_profile(name).base for name in sizes.profiles}
+    loss, evaluation = partial(bench_loss, device, limits, sizes), partial(bench_evaluation, device, sizes)
+    if device.type == "cuda":
+        config = gpu_config()
+        by_batch = [config.replace(batch_size=n) for n in sizes.steps]
+        steps = [partial(bench_step, c, device, limits, sizes) for c in by_batch]
+        return [*steps, loss, partial(training_curves, config, device, sizes), evaluation]
+    trained = {name: base for name, base in bases.items() if base.dataset in prepared()}
+    runs = [partial(bench_cpu_runs, name, base, sizes) for name, base in trained.items()]
+    curves = partial(training_curves, bases[sizes.profiles[0]].replace(weights="none"), device, sizes)
+    return [loss, evaluation, *runs, partial(evaluation_curves, sizes), curves]
 
 
-PARTS, FULL = {"cpu": on_cpu, "cuda": on_gpu}, {"cpu": Sizes(), "cuda": GPU_SIZES}
-
-
+@named_errors()
 def run_bench(device_name: str = "auto", trial: bool = False) -> int:
     """Measures, says and keeps each finding as soon as it is there, writes the page; returns 0.
 
@@ -80,17 +67,16 @@ def run_bench(device_name: str = "auto", trial: bool = False) -> int:
     folder = data_root() / "bench-trial" if trial else results_root("bench")
     path = folder / f"{re.sub('[^a-z0-9]+', '-', machine.lower()).strip('-')}.json"
     limits = measure_limits(device, sizes)
-    print(
-        f"limits of {machine}: {limits.teraflops:.2f} TFLOP/s in bf16, copies at {limits.gigabytes:.0f} GB/s"
-    )
-    lists: dict[str, list] = {"rows": [], "kernels": [], "curves": []}
+    fast = f"{limits['teraflops']:.2f} TFLOP/s in bf16, copies at {limits['gigabytes']:.0f} GB/s"
+    print(f"limits of {machine}: {fast}")
+    lists: dict[str, list] = {"rows": [], "curves": []}
     left_out = 0
-    for part in PARTS[device.type](device, limits, sizes):
+    for part in parts_of(device, limits, sizes):
         try:
             for kind, found in part():
                 lists[kind].append(found)
                 finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-                write_json(path, {"finished": finished, "hardware": info, "limits": asdict(limits)} | lists)
+                write_json(path, {"finished": finished, "hardware": info, "limits": limits} | lists)
                 print(line(found) if kind == "rows" else f"{kind} of {found['what']}", flush=True)
         except (torch.OutOfMemoryError, BrokenExecutor) as error:
             left_out = 1
@@ -104,5 +90,5 @@ def run_bench(device_name: str = "auto", trial: bool = False) -> int:
 def line(row: dict[str, Any]) -> str:
     """A row for a reader: both sides with their spread, the ratio, the share of the limit."""
     share = "" if row["share"] is None else f", {row['share']:.0%} of the {row['limit']}"
-    theirs = f"{row['against']} {spread(row['theirs'])}"
-    return f"{row['what']}: {spread(row['ours'])} {row['unit']}{share}; {theirs}; ratio {row['ratio']:.1f}"
+    theirs = f"{row['against']} {shown(row['theirs'])}"
+    return f"{row['what']}: {shown(row['ours'])} {row['unit']}{share}; {theirs}; ratio {row['ratio']:.1f}"

@@ -1,4 +1,4 @@
-"""Training, images a second: our step against torchvision's RetinaNet in its own loop, on the same data."""
+"""Training: our loss and our step against torchvision's, on the same data; runs side by side."""
 
 import itertools
 import multiprocessing
@@ -7,31 +7,91 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.detection import RetinaNet as TorchvisionRetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.ops import sigmoid_focal_loss as torchvision_focal_loss
 
 from focalrepro import hardware
-from focalrepro.bench import measure
-from focalrepro.bench.measure import Call, Finding, Limits, Row, Sizes, in_turn, seconds
+from focalrepro.bench.measure import Call, Finding, Limits, Sizes, curve, in_turn, row, seconds, timed
 from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData, load
 from focalrepro.detector.anchors import RATIOS
 from focalrepro.detector.backbones import IMAGENET_MEAN, IMAGENET_STD
 from focalrepro.detector.boxes import flip
 from focalrepro.detector.retinanet import RetinaNet
+from focalrepro.losses import BACKGROUND, IGNORED
 from focalrepro.training.batches import batches
+from focalrepro.training.focal_sum import detection_focal_loss
 from focalrepro.training.initial import initial_model
 from focalrepro.training.loop import Step, new_step
 from focalrepro.training.optimizer import learning_rate, make_optimizer
 
 CPU = torch.device("cpu")
+POSITIVE, LEFT_OUT = 1e-3, 2e-3  # shares of the anchors
+PROFILED = {  # by type of device: what a profile records, and where the memory is that counts
+    "cpu": ([ProfilerActivity.CPU], DeviceType.CPU),
+    "cuda": ([ProfilerActivity.CPU, ProfilerActivity.CUDA], DeviceType.CUDA),
+}
 COUNTED_AT = 128  # pixels; convolutions cost in proportion to them
 CURVE_BATCH = 8  # images, of the curve over their size
+
+
+def make_batch(device: torch.device, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+    """Logits as they are early in training, around the prior's -4.6, and integer labels."""
+    generator = torch.Generator().manual_seed(0)
+    draw = torch.rand(shape[:2], generator=generator)
+    labels = torch.full(shape[:2], BACKGROUND)
+    labels[draw < POSITIVE + LEFT_OUT] = IGNORED
+    labels[draw < POSITIVE] = torch.randint(shape[2], (int((draw < POSITIVE).sum()),), generator=generator)
+    logits = torch.randn(shape, generator=generator, dtype=torch.bfloat16) - 4.6
+    return logits.to(device).requires_grad_(), labels.to(device)
+
+
+def our_loss(logits: Tensor, labels: Tensor) -> None:
+    """Integer labels in, gradient out."""
+    logits.grad = None
+    detection_focal_loss(logits, labels, 0.25, 2.0).backward()
+
+
+def their_loss(logits: Tensor, labels: Tensor) -> None:
+    """As torchvision's RetinaNet does it: dense targets, 1 for each object; ignored anchors left out."""
+    logits.grad = None
+    kept, (image, anchor) = labels != IGNORED, (labels >= 0).nonzero(as_tuple=True)
+    target = torch.zeros_like(logits, requires_grad=False)
+    target[image, anchor, labels[image, anchor]] = 1
+    torchvision_focal_loss(logits[kept], target[kept], alpha=0.25, gamma=2.0, reduction="sum").backward()
+
+
+def extra_memory(logits: Tensor, labels: Tensor) -> float:
+    """Peak memory that `our_loss` allocates, in units of the logits; the gradient counts."""
+    logits.grad = None
+    activity, kind = PROFILED[logits.device.type]
+    with profile(activities=activity, profile_memory=True) as record:
+        our_loss(logits, labels)
+    events = [e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"]
+    events = sorted((e for e in events if e.device_type() == kind), key=lambda e: e.start_ns())
+    return max(accumulate(e.nbytes() for e in events)) / logits.nbytes
+
+
+def bench_loss(device: torch.device, limits: Limits, sizes: Sizes) -> Iterator[Finding]:
+    """Seconds of one forward and backward, and the memory that ours needs on top, in units of the logits."""
+    logits, labels = make_batch(device, sizes.loss)
+    calls = partial(our_loss, logits, labels), partial(their_loss, logits, labels)
+    a, b = timed(calls, device, sizes)
+    # At the least the logits are read once and their gradient is written once.
+    least = 2 * logits.nbytes / (limits["gigabytes"] * 1e9)
+    what = f"focal loss forward + backward, {' × '.join(map(str, sizes.loss))} in bf16"
+    note, share = f"extra memory {extra_memory(logits, labels):.2f} × the logits", least / a["median"]
+    against, limit = "torchvision.ops.sigmoid_focal_loss", "copy bandwidth"
+    yield row(what, against, "s", a, b, note=note, share=share, limit=limit)
 
 
 class Pyramid(nn.Module):
@@ -136,16 +196,15 @@ def training_flops(config: RunConfig, classes: int) -> float:
 
 
 def bench_step(config: RunConfig, device: torch.device, limits: Limits, sizes: Sizes) -> Iterator[Finding]:
-    """Both in one process, in turn; with the share of the matmul peak that ours reaches, and its kernels."""
+    """Both in one process, in turn; with the share of the matmul peak that ours reaches."""
     calls, size = (our_step(config, device), their_step(config, device)), config.batch_size
     rates = (lambda c=call: size / seconds(c, device, sizes.run_time) for call in calls)
     a, b = in_turn(sizes.repeats, *rates)
     flops = training_flops(config, len(split(config).categories))
     what = f"training on {config.dataset}, {config.backbone} at {config.image_size}², batch {size}, bf16"
     against = "torchvision's RetinaNet and loop, autocast, same layers and data in memory"
-    share = a.median * flops / (limits.teraflops * 1e12)
-    yield Row(what, against, "images/s", a, b, more_is_better=True, share=share, limit="matmul peak").kept()
-    yield measure.heaviest_kernels(what, calls[0], device)
+    share = a["median"] * flops / (limits["teraflops"] * 1e12)
+    yield row(what, against, "images/s", a, b, True, share=share, limit="matmul peak")
 
 
 def bench_cpu_runs(profile: str, config: RunConfig, sizes: Sizes) -> Iterator[Finding]:
@@ -174,19 +233,9 @@ def bench_cpu_runs(profile: str, config: RunConfig, sizes: Sizes) -> Iterator[Fi
     what = f"training at profile {profile}, {cores} CPU cores"
     against = "torchvision's RetinaNet and loop, same layers and data, default allocator"
     more = {"note": "; ".join(filter(None, said)), "like_for_like": None if cached else one}
-    yield Row(what, against, "images/s", many, other, more_is_better=True, **more).kept()
+    yield row(what, against, "images/s", many, other, True, **more)
     what, against = f"{cores} runs at once, profile {profile}", "one run at a time, with the whole machine"
-    yield Row(what, against, "images/s", many, one, more_is_better=True).kept()
-
-
-def bench_two(config: RunConfig, device: torch.device, sizes: Sizes) -> Iterator[Finding]:
-    """Two runs at the same time on one device, each with a graph of its own, against one that has it all."""
-    torch.cuda.empty_cache()  # theirs is the memory; without a GPU it does nothing
-    with runs("ours", config, device, sizes, 2) as two, runs("ours", config, device, sizes) as one:
-        both, alone = in_turn(sizes.repeats, two, one)
-    what = f"2 runs at once, {config.backbone} at {config.image_size}², batch {config.batch_size}"
-    against = "one run at a time, with the whole machine"
-    yield Row(what, against, "images/s", both, alone, more_is_better=True).kept()
+    yield row(what, against, "images/s", many, one, True)
 
 
 @contextmanager
@@ -231,5 +280,5 @@ def training_curves(config: RunConfig, device: torch.device, sizes: Sizes) -> It
     by_batch = {n: partial(our_step, config.replace(batch_size=n), device) for n in sizes.batches}
     by_pixels = {float(n * n): partial(our_step, small.replace(image_size=n), device) for n in sizes.sides}
     what = f"training step, {config.image_size}² images", f"training step, {CURVE_BATCH} images"
-    yield measure.curve(what[0], "images in a batch", by_batch, device, sizes)
-    yield measure.curve(what[1], "pixels of an image", by_pixels, device, sizes)
+    yield curve(what[0], "images in a batch", by_batch, device, sizes)
+    yield curve(what[1], "pixels of an image", by_pixels, device, sizes)

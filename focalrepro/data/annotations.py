@@ -66,6 +66,10 @@ class _File(TypedDict):
 
 
 _FILE = TypeAdapter(_File)
+_ONCE = (
+    *((kind, "id", "ids must be unique") for kind in ("images", "categories", "annotations")),
+    ("categories", "name", "merge the two, or rename one"),
+)
 
 
 @dataclass(frozen=True)
@@ -82,11 +86,11 @@ class Annotations:
         """Keep the `limit` images of lowest id and their annotations; 0 keeps all."""
         if limit < 0:
             raise DatasetError(f"limit is {limit}: give a number of images, or 0 for all of them")
-        if limit == 0 or limit >= len(self.images):
-            return self
-        kept = {image["id"] for image in self.images[:limit]}
-        annotations = [a for a in self.annotations if a["image_id"] in kept]
-        return replace(self, images=self.images[:limit], annotations=annotations)
+        images = self.images[: limit or None]
+        kept = {image["id"] for image in images}
+        return replace(
+            self, images=images, annotations=[a for a in self.annotations if a["image_id"] in kept]
+        )
 
 
 # The annotations as arrays for training and as a COCO dict for evaluation: fields of `DetectionData`.
@@ -111,9 +115,12 @@ def read_annotations(path: Path) -> Annotations:
         found = _FILE.validate_python(raw)
     except ValidationError as error:
         raise DatasetError(f"{path}: {describe_fault(error)}") from None
-    for kind in ("images", "categories", "annotations"):
-        _refuse_doubles(path, kind, found[kind], "id", "ids must be unique")
-    _refuse_doubles(path, "categories", found["categories"], "name", "merge the two, or rename one")
+    for kind, field, mend in _ONCE:
+        seen: dict[Any, int] = {}
+        for index, entry in enumerate(found[kind]):
+            if (first := seen.setdefault(entry[field], index)) != index:
+                what = f"{entry[field]!r} is also {kind}[{first}]'s {field}"
+                raise DatasetError(f"{path}: {kind}[{index}].{field}: {what}; {mend}")
     for field, kind in (("image_id", "images"), ("category_id", "categories")):
         known = {entry["id"] for entry in found[kind]}
         for index, entry in enumerate(found["annotations"]):
@@ -141,15 +148,6 @@ def describe_fault(error: ValidationError) -> str:
     there = "is missing" if first["type"] == "missing" else f"is {reprlib.repr(first['input'])}"
     mend = first["msg"].removeprefix("Value error, ").replace("Field required", "add the field")
     return f"{place} {there}; {mend.replace('Input', 'it').replace(' after validation', '')}"
-
-
-def _refuse_doubles(path: Path, kind: str, entries: list[dict], field: str, mend: str) -> None:
-    seen: dict[Any, int] = {}
-    for index, entry in enumerate(entries):
-        first = seen.setdefault(entry[field], index)
-        if first != index:
-            what = f"{entry[field]!r} is also {kind}[{first}]'s {field}"
-            raise DatasetError(f"{path}: {kind}[{index}].{field}: {what}; {mend}")
 
 
 def class_map(found: Annotations, classes: Classes) -> tuple[dict[int, int], list[dict]]:

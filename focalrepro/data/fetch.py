@@ -18,6 +18,14 @@ GRACE, SLOWEST = 60, 50_000  # seconds, and bytes a second: what takes longer al
 _BUSY = {408, 425, 429, 500, 502, 503, 504}  # these may pass; "not found" or "forbidden" stays
 
 
+class FetchError(Exception):
+    """A request failed, and would fail again."""
+
+
+class PassingError(FetchError):
+    """A request failed in a way that another try could mend."""
+
+
 @dataclass(frozen=True)
 class Retry:
     """How often a request is tried, and the seconds before the second try; each wait is twice the last."""
@@ -25,25 +33,17 @@ class Retry:
     tries: int = 4
     wait: float = 1.0
 
+    def __call__(self, action: Callable[[], Any]) -> Any:
+        """Calls `action` until it works; raises the last PassingError, or any other FetchError at once."""
+        for attempt in range(1, self.tries):
+            try:
+                return action()
+            except PassingError:
+                time.sleep(self.wait * 2 ** (attempt - 1))
+        return action()
 
-class FetchError(Exception):
-    """A request failed; `again` says whether another try could help."""
 
-    def __init__(self, message: str, again: bool) -> None:
-        super().__init__(message)
-        self.again = again
-
-
-def with_retries(action: Callable[[], Any], retry: Retry) -> Any:
-    """Call `action` until it works; raises the last FetchError, or one that another try cannot mend."""
-    for attempt in range(1, retry.tries):
-        try:
-            return action()
-        except FetchError as error:
-            if not error.again:
-                raise
-        time.sleep(retry.wait * 2 ** (attempt - 1))
-    return action()
+PATIENT = Retry()
 
 
 def receive(session: requests.Session, url: str, sink: IO[bytes], limit: int, progress: bool = False) -> None:
@@ -51,34 +51,34 @@ def receive(session: requests.Session, url: str, sink: IO[bytes], limit: int, pr
 
     Nothing compressed is taken, since it could unfold to any size, and https is not left for http.
     """
-    seconds = GRACE + limit / SLOWEST
+    seconds, got = GRACE + limit / SLOWEST, 0
     end = time.monotonic() + seconds
     headers = {"Accept-Encoding": "identity"}
     try:
         with session.get(url, timeout=TIMEOUT, stream=True, headers=headers) as response:
             response.raise_for_status()
             if response.headers.get("Content-Encoding", "identity") != "identity":
-                raise FetchError("the server compresses what it sends, unasked", again=False)
+                raise FetchError("the server compresses what it sends, unasked")
             if url.startswith("https:") and not response.url.startswith("https:"):
-                raise FetchError(f"leads to {response.url}, which is not encrypted", again=False)
-            size, got = int(response.headers.get("Content-Length", 0)), 0
+                raise FetchError(f"leads to {response.url}, which is not encrypted")
+            size = int(response.headers.get("Content-Length", 0))
             shown = {"desc": f"fetch {url.rsplit('/', 1)[-1]}", "unit": "B", "unit_scale": True}
             with progress_bar(total=size or None, disable=not progress, **shown) as bar:
                 # read1 returns what one packet brought, so that a trickle cannot hold the loop for hours.
                 while piece := response.raw.read1(1 << 16):
                     got += len(piece)
                     if max(got, size) > limit:
-                        raise FetchError(f"is larger than {limit:,} bytes", again=False)
+                        raise FetchError(f"is larger than {limit:,} bytes")
                     if time.monotonic() > end:
-                        raise FetchError(f"took longer than {seconds:.0f} s", again=True)
+                        raise PassingError(f"took longer than {seconds:.0f} s")
                     sink.write(piece)
                     bar.update(len(piece))
     except requests.HTTPError as error:
         answer = error.response
-        what = f"the server answers {answer.status_code} {answer.reason}"
-        raise FetchError(what, again=answer.status_code in _BUSY) from error
+        kind = PassingError if answer.status_code in _BUSY else FetchError
+        raise kind(f"the server answers {answer.status_code} {answer.reason}") from error
     except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
-        raise FetchError(f"{type(error).__name__}: {error}", again=True) from error
+        raise PassingError(f"{type(error).__name__}: {error}") from error
 
 
 def fetch_checked(
@@ -93,16 +93,15 @@ def fetch_checked(
         with open(target, "wb") as sink, requests.Session() as session:
             receive(session, url, sink, limit, progress)
 
-    def fetch(url: str) -> None:
-        try:
-            pooch.retrieve(url, checksum, path.name, path.parent, downloader=download)
-        except ValueError as error:  # pooch's word for a wrong checksum
-            raise FetchError(f"does not have the checksum {checksum}", again=False) from error
-
     failures = []
     for url in addresses:
+        for rest in path.parent.glob("tmp*"):  # pooch's, of a download that was killed
+            rest.unlink()
+        get = {"url": url, "known_hash": checksum, "fname": path.name, "path": path.parent}
         try:
-            return with_retries(lambda url=url: fetch(url), retry)
+            return retry(lambda get=get: pooch.retrieve(**get, downloader=download))
         except FetchError as error:
             failures.append(f"{url}: {error}")
+        except ValueError:  # pooch's word for a wrong checksum
+            failures.append(f"{url}: does not have the checksum {checksum}")
     raise DatasetError("; ".join(failures) + "; check the connection and run the same command again")

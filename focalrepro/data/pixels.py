@@ -65,9 +65,8 @@ def decode(data: bytes, size: int, where: str) -> tuple[np.ndarray, int, int, bo
             pixels = np.asarray(squash(image, size)).transpose(2, 0, 1)
             return pixels, image.height, image.width, _is_turned(image)
     except Exception as error:  # decoders raise many kinds: OSError, SyntaxError, ValueError, struct.error
-        raise DatasetError(
-            f"{where}: not a whole image ({error}); fetch or export this file again"
-        ) from error
+        mend = "fetch or export this file again"
+        raise DatasetError(f"{where}: not a whole image ({error}); {mend}") from error
 
 
 def _is_turned(image: Image.Image) -> bool:
@@ -152,9 +151,7 @@ def _compare_sizes(files: Sequence[ImageFile], written: np.ndarray, sizes: np.nd
     square = (sizes[:, 0] == sizes[:, 1]) & ((sizes[:, 0] == frame) | (sizes == sizes[0]).all())
     wrong = np.flatnonzero(~square & (sizes != written).any(axis=1))
     if len(wrong):
-        (height, width), said = sizes[wrong[0]], written[wrong[0]].astype(int)
-        what = (
-            f"is {width}×{height} pixels, its `width` and `height` in the annotations say {said[1]}×{said[0]}"
-        )
+        (height, width), (h, w) = sizes[wrong[0]], written[wrong[0]].astype(int)
+        what = f"is {width}×{height} pixels, its `width` and `height` in the annotations say {w}×{h}"
         mend = "give its own size and boxes; EXIF turns are not applied"
         raise DatasetError(f"{files[wrong[0]]}: {what} ({len(wrong)} such images); {mend}")

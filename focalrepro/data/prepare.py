@@ -3,11 +3,12 @@
 import os
 import sys
 from contextlib import suppress
+from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from focalrepro.data.coco256 import NAME as COCO
-from focalrepro.data.coco256 import add_weights, import_coco256
-from focalrepro.data.download import download_coco256, unfinished
+from focalrepro.data.coco256 import add_weights, download_coco256, import_coco256, unfinished
 from focalrepro.data.registry import describe, prepared, register, weights_path
 from focalrepro.data.split import DatasetError, named_errors
 from focalrepro.data.synthetic import NAME as EMBEDDED
@@ -15,6 +16,7 @@ from focalrepro.data.synthetic import generate
 from focalrepro.data.weights import BACKBONE, ONNX_BYTES, WEIGHTS, check_weights, fetch_weights
 from focalrepro.files import data_root
 
+PARTS = ("--train-annotations", "--train-images", "--val-annotations", "--val-images")
 MEGABYTES = {"images": 1400, "annotations": 253, "weights": ONNX_BYTES // 10**6}
 
 
@@ -35,8 +37,7 @@ def get_coco256(root: Path, weights: Path | None = None) -> Path:
         check_weights(weights)  # before the long part
     parts = [] if COCO in prepared(root) else ["images", "annotations"]
     parts += [] if weights is not None or _has_weights(root) else ["weights"]
-    if parts:
-        agree(f"{COCO}: its {' and '.join(parts)}", sum(MEGABYTES[part] for part in parts))
+    agree(f"{COCO}: its", parts, f"give a copy: focalrepro data {COCO} --from PATH")
     if "weights" in parts:
         fetch_weights(unfinished(root))  # first, since it fails sooner
     folder = download_coco256(root)
@@ -53,12 +54,13 @@ def _has_weights(root: Path) -> bool:
     return False
 
 
-def agree(what: str, megabytes: int) -> None:
+def agree(what: str, parts: list[str], instead: str) -> None:
     """Asks before a download of more than 100 MB, unless YES=1.  DatasetError where nobody says yes."""
+    megabytes = sum(MEGABYTES[part] for part in parts)
     if megabytes <= 100 or os.environ.get("YES", "0") not in ("", "0"):
         return
-    question = f"{what} are {megabytes:,} MB over the network"
-    mend = f"set YES=1 to fetch them, or give a copy: focalrepro data {COCO} --from PATH"
+    question = f"{what} {' and '.join(parts)} are {megabytes:,} MB over the network"
+    mend = f"set YES=1 to fetch them, or {instead}"
     if sys.stdin is None or not sys.stdin.isatty():
         raise DatasetError(f"{question}, and nobody is here to be asked; {mend}")
     if not input(f"{question}. Fetch them? [y/N] ").strip().lower().startswith("y"):
@@ -67,28 +69,32 @@ def agree(what: str, megabytes: int) -> None:
 
 @named_errors()
 def prepare_dataset(
-    dataset: str,
-    source: Path | None,
-    weights: Path | None,
-    name: str,
-    train_annotations: Path | None,
-    train_images: tuple[Path, ...],
-    val_annotations: Path | None,
-    val_images: tuple[Path, ...],
+    dataset: str, source: Path | None = None, weights: Path | None = None, name: str = "", *splits: Any
 ) -> int:
-    """Generates, imports, downloads or registers; prints where the dataset lies. Returns the exit status."""
-    root = data_root()
+    """Generates, imports, downloads or registers; prints where the dataset lies. Returns the exit status.
+
+    splits: annotations and images of the training and of the validation split, to register.
+    weights: a file for the backbone, or the backbone's name, which fetches it from the model zoo.
+    """
+    root, missing = data_root(), []
+    if dataset == "register":
+        given = zip_longest(("--name", *PARTS), (name, *splits))
+        missing = [flag for flag, value in given if not value]
+    if missing:
+        raise DatasetError(f"register also needs {', '.join(missing)}")
+    if weights == Path(BACKBONE) and not weights.exists():
+        weights = root / "weights" / WEIGHTS
+        if not weights.is_file():
+            agree(f"{BACKBONE}: its", ["weights"], "give their file with --weights FILE")
+            fetch_weights(weights.parent)
     if dataset == "list":
         print("\n".join(prepared(root)) or f"no dataset is prepared in {root}")
         return 0
     if dataset == EMBEDDED:
         folder = generate(root)
     elif dataset == COCO:
-        folder = import_coco256(source, root, weights=weights) if source else get_coco256(root, weights)
+        folder = import_coco256(source, root, weights) if source else get_coco256(root, weights)
     else:
-        if not name or not train_annotations or not val_annotations or not train_images or not val_images:
-            flags = "--train-annotations, --train-images, --val-annotations and --val-images"
-            raise DatasetError(f"register needs --name, {flags}")
-        folder = register(name, train_annotations, train_images, val_annotations, val_images, root, weights)
+        folder = register(name, splits, root, weights)
     print(f"ready: {folder}")
     return 0

@@ -4,6 +4,7 @@ The embedded digits, COCO and a user's own data are all such folders, so one fun
 digest is over content: the same on every machine, wherever the files lie, in a folder or a tar file.
 """
 
+import difflib
 import hashlib
 import json
 import re
@@ -26,8 +27,12 @@ COMMANDS = {
     "synthetic": "focalrepro data synthetic",
     "coco256": "focalrepro data coco256 --from PATH (or without --from, to download the images from COCO)",
 }
+REGISTER = (
+    "focalrepro data register --name {} --train-annotations FILE --train-images PATH --val-annotations FILE "
+    "--val-images PATH"
+)
 # Folders of the data root that are no datasets.
-_RESERVED = {"cache", "runs", "manifests", "downloads"}
+_RESERVED = {"cache", "runs", "manifests", "downloads", "weights"}
 
 
 class Part(BaseModel):
@@ -65,10 +70,11 @@ def describe(name: str, root: Path | None = None) -> Descriptor:
     if not _is_name(name) or not path.is_file():
         if name in COMMANDS:
             raise DatasetError(f"dataset {name!r} is not in {root} yet; run: {COMMANDS[name]}")
+        near = difflib.get_close_matches(name, {*prepared(root), *COMMANDS}, 1)
+        hint = f"did you mean {near[0]!r}? To" if near else "to"
         there = ", ".join(prepared(root)) or "none"
-        own = "focalrepro data register --name NAME … for your own COCO-format data"
-        mend = f"To prepare one: {'; '.join([*COMMANDS.values(), own])}"
-        raise DatasetError(f"unknown dataset {name!r}; prepared in {root}: {there}. {mend}")
+        what = f"unknown dataset {name!r}; registered in {root}: {there}"
+        raise DatasetError(f"{what}; {hint} register your own, run: {REGISTER.format(name)}")
     try:
         return Descriptor.model_validate_json(path.read_bytes())
     except ValidationError as error:
@@ -77,28 +83,19 @@ def describe(name: str, root: Path | None = None) -> Descriptor:
 
 
 @named_errors()
-def load(
-    name: str,
-    split: str,
-    size: int,
-    *,
-    limit: int = 0,
-    classes: Classes = "all",
-    root: Path | None = None,
-    progress: bool = True,
-) -> DetectionData:
-    """Load `split` ("train" or "val") of a prepared dataset at size×size pixels; see `load_coco`.
+def load(name: str, split: str, size: int, *, root: Path | None = None, **more: Any) -> DetectionData:
+    """Load `split` ("train" or "val") of a prepared dataset at size×size pixels.
 
-    Raises DatasetError with the command to run if the dataset is not prepared.
+    more: `limit`, `classes` and `progress` of `load_coco`.  Raises DatasetError with the command to run if
+    the dataset is not prepared.
     """
     root = data_root() if root is None else Path(root)
     descriptor = describe(name, root)
     if split not in SPLITS:
         raise DatasetError(f"split is {split!r}: choose one of {', '.join(SPLITS)}")
     part: Part = getattr(descriptor, split)
-    more = {"limit": limit, "classes": classes, "cache": root / "cache", "progress": progress}
     paths = [root / name / path for path in (part.annotations, *part.images)]  # an absolute path stays itself
-    return load_coco(paths[0], paths[1:], size, name=name, split=split, **more)
+    return load_coco(paths[0], paths[1:], size, name=name, split=split, cache=root / "cache", **more)
 
 
 @named_errors()
@@ -126,7 +123,7 @@ def load_coco(
         raise DatasetError(f"size is {size}: give the side of the squashed images in pixels")
     found = read_annotations(Path(annotations)).first(limit)
     targets = make_targets(found, size, classes)
-    files = locate([image["file_name"] for image in found.images], list_files(images, Path(cache)))
+    files = locate(found, list_files(images, Path(cache)))
     pixels, key = load_pixels(files, targets.sizes, size, Path(cache), progress)
     both = {"digest": _digest(key, targets), "pixels_digest": key}
     return DetectionData(name=name, split=split, images=pixels, **targets._asdict(), **both)
@@ -154,50 +151,38 @@ def weights_path(name: str, backbone: str, root: Path | None = None) -> Path:
         if given:
             mend = f"prepare {owner!r} again or give the file with --weights"
             raise DatasetError(f"{path}: the weights are gone; {mend}")
-    mend = (
-        "focalrepro data coco256"
-        if name == "coco256"
-        else f"focalrepro data register --name {name} … --weights FILE"
-    )
+    again = "coco256" if name == "coco256" else f"register --name {name} …"
+    mend = f"focalrepro data {again} --weights FILE, or --weights {BACKBONE} to fetch {BACKBONE}'s 102 MB"
     raise DatasetError(f"no prepared dataset has weights for {backbone!r}; run: {mend}")
 
 
 @named_errors()
-def register(
-    name: str,
-    train_annotations: Path,
-    train_images: Sequence[Path],
-    val_annotations: Path,
-    val_images: Sequence[Path],
-    root: Path | None = None,
-    weights: Path | None = None,
-) -> Path:
+def register(name: str, splits: Sequence[Any], root: Path | None = None, weights: Path | None = None) -> Path:
     """Check a user's own COCO-format data and write its descriptor; the data stays where it is.
 
-    Every annotation is checked and every image is looked up, none is decoded.  `weights` is the backbone's
+    splits: annotations and images (paths of folders and tar files) of training, then of validation.  Every
+    annotation is checked and every image is looked up, none is decoded.  `weights` is the backbone's
     safetensors file.  Returns the dataset's folder.
     """
     root = data_root() if root is None else Path(root)
     if not _is_name(name) or name in COMMANDS:
-        names = ", ".join(sorted({*_RESERVED, *COMMANDS}))
-        rule = f"use letters, digits, '.', '_' and '-', and none of {names}"
+        rule = (
+            f"use letters, digits, '.', '_' and '-', and none of {', '.join(sorted({*_RESERVED, *COMMANDS}))}"
+        )
         raise DatasetError(f"{name!r} cannot be a dataset's name: {rule}")
     parts, seen = {}, {}
-    splits = {"train": (train_annotations, train_images), "val": (val_annotations, val_images)}
-    for split, (path, images) in splits.items():
+    for split, path, images in zip(SPLITS, splits[::2], splits[1::2], strict=True):
         found = read_annotations(Path(path))
-        locate([image["file_name"] for image in found.images], list_files(images, root / "cache"))
-        seen[split] = [(category["id"], category["name"]) for category in found.categories]
+        locate(found, list_files(images, root / "cache"))
+        seen[split] = {(category["id"], category["name"]) for category in found.categories}
         where = [str(Path(source).resolve()) for source in images]
         parts[split] = Part(annotations=str(Path(path).resolve()), images=where)
-    if seen["train"] != seen["val"]:
-        odd = sorted(set(seen["train"]) ^ set(seen["val"]))[:5]
-        what = f"{train_annotations} and {val_annotations} have different categories (id, name): {odd}"
+    if odd := sorted(seen["train"] ^ seen["val"]):
+        what = f"{splits[0]} and {splits[2]} have different categories (id, name): {odd[:5]}"
         raise DatasetError(f"{what}; a label must mean the same in both, so give them the same list")
-    files = {}
     if weights is not None:
         check_weights(weights)
-        files[BACKBONE] = str(Path(weights).resolve())
+    files = {} if weights is None else {BACKBONE: str(Path(weights).resolve())}
     made_by = f"focalrepro data register --name {name}"
     Descriptor(name=name, **parts, weights=files, made_by=made_by).write(root / name)
     return root / name

@@ -60,7 +60,7 @@ def draw_scene(
     # Places are chosen first and distractors painted first: nothing covers a digit but another digit's edge.
     placed: list[tuple[np.ndarray, int, int, int]] = []
     boxes: list[list[int]] = []
-    wanted = _between(rng, config.digits)
+    wanted = rng.integers(*config.digits, endpoint=True)
     # The first digit always finds a place; later ones give up when the scene is full.
     for _ in range(20 * wanted):
         if len(placed) == wanted:
@@ -71,7 +71,7 @@ def draw_scene(
             placed.append((alpha, *place[:2], digit))
             boxes.append(place[2])
     taken = list(boxes)
-    for _ in range(_between(rng, config.distractors)):
+    for _ in range(rng.integers(*config.distractors, endpoint=True)):
         alpha = _shape(rng, _distractor(rng, glyphs), config, 180.0)
         if place := _place(rng, alpha, size, taken, config):
             taken.append(place[2])
@@ -81,10 +81,6 @@ def draw_scene(
     canvas += rng.integers(-config.noise, config.noise + 1, canvas.shape)
     pixels = np.rint(np.clip(canvas, 0, 255)).astype(np.uint8)
     return pixels, np.array(boxes, np.int64), np.array([digit for *_, digit in placed], np.int64)
-
-
-def _between(rng: np.random.Generator, bounds: tuple[int, int]) -> int:
-    return int(rng.integers(bounds[0], bounds[1] + 1))
 
 
 def _shape(rng: np.random.Generator, mask: Image.Image, config: SceneConfig, rotation: float) -> np.ndarray:
@@ -106,13 +102,11 @@ def _place(
     rng: np.random.Generator, alpha: np.ndarray, size: int, boxes: list[list[int]], config: SceneConfig
 ) -> tuple[int, int, list[int]] | None:
     """(x, y, box of the ink) at a random place within the scene, or None if it finds none."""
-    rows = np.flatnonzero((alpha >= config.ink).any(axis=1))
-    columns = np.flatnonzero((alpha >= config.ink).any(axis=0))
+    rows, columns = (np.flatnonzero((alpha >= config.ink).any(axis=axis)) for axis in (1, 0))
     if not len(rows):
         return None  # a piece of a digit that happens to hold no ink
     for _ in range(10):
-        x = int(rng.integers(size - alpha.shape[1] + 1))
-        y = int(rng.integers(size - alpha.shape[0] + 1))
+        x, y = (int(rng.integers(size - side + 1)) for side in alpha.shape[::-1])
         box = [x + columns[0], y + rows[0], x + columns[-1] + 1, y + rows[-1] + 1]
         if all(_iou(box, other) <= config.overlap for other in boxes):
             return x, y, [int(v) for v in box]
@@ -120,11 +114,8 @@ def _place(
 
 
 def _iou(a: list[int], b: list[int]) -> float:
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    both = width * height
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    both = max(width, 0) * max(height, 0)
     return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
 
 
@@ -154,7 +145,7 @@ def _background(rng: np.random.Generator, size: int, config: SceneConfig) -> np.
     ramp = np.arange(size) / size - 0.5
     slope = rng.uniform(-60, 60, 2)
     canvas += (slope[0] * ramp[:, None] + slope[1] * ramp[None, :])[:, :, None]
-    for _ in range(_between(rng, config.strokes)):
+    for _ in range(rng.integers(*config.strokes, endpoint=True)):
         alpha, x, y = _stroke(rng, size)
         patch = canvas[y : y + alpha.shape[0], x : x + alpha.shape[1]]
         patch += alpha[:, :, None] * (rng.uniform(0, 255, 3) - patch) * rng.uniform(0.3, 0.8)
@@ -181,24 +172,15 @@ def _stroke(rng: np.random.Generator, size: int) -> tuple[np.ndarray, int, int]:
 
 def _distractor(rng: np.random.Generator, glyphs: Glyphs) -> Image.Image:
     """A mask that shares a digit's strokes, width and size, and is none: scrambled, cut, drawn or a blob."""
-    kind = int(rng.integers(4))
-    if kind == 0:
-        return _scrambled(rng, glyphs.draw(rng)[0])
-    if kind == 1:
-        return _corner(rng, glyphs.draw(rng)[0])
-    return _scribble(rng) if kind == 2 else _blob(rng)
+    kind = (_scrambled, _corner, _scribble, _blob)[rng.integers(4)]
+    return kind(rng, glyphs.draw(rng)[0]) if kind in (_scrambled, _corner) else kind(rng)
 
 
 def _scrambled(rng: np.random.Generator, mask: Image.Image) -> Image.Image:
     """A digit's quarters in another order, each turned: the strokes of a digit without its shape."""
-    half = _MASK // 2
-    # Cut about the ink, whose middle is the mask's, or the quarters would be mostly margin.
-    order = rng.permutation(4)
-    if (order == np.arange(4)).all():
-        order = order[::-1]
-    out = Image.new("L", mask.size)
+    half, out, order = _MASK // 2, Image.new("L", mask.size), rng.permutation(4).tolist()
     corners = [(0, 0), (half, 0), (0, half), (half, half)]
-    for target, source in zip(corners, order.tolist(), strict=True):
+    for target, source in zip(corners, order[::-1] if order == sorted(order) else order, strict=True):
         left, top = corners[source]
         part = mask.crop((left, top, left + half, top + half)).rotate(90 * int(rng.integers(1, 4)))
         out.paste(part, target)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from focalrepro.data.annotations import Annotations
 from focalrepro.data.split import DatasetError
 from focalrepro.files import write_json
 from focalrepro.progress import bar as progress_bar
@@ -34,11 +35,11 @@ class ImageFile:
     def mark(self) -> list[int]:
         """[size, time, offset] as far as they exist: while they stay, the bytes are taken to be the same."""
         status = os.stat(self.source if self.offset is not None else self.source / self.name)
+        size = status.st_size if self.offset is None else self.size
         if not stat.S_ISREG(status.st_mode):
             raise DatasetError(f"{self}: is a pipe, socket or device and no image; remove it")
         if self.offset == -1:
             raise DatasetError(f"{self}: is stored with holes; make the tar file without --sparse")
-        size = self.size if self.offset is not None else status.st_size
         if size > LARGEST:
             raise DatasetError(f"{self}: {size} bytes are no image; check the file")
         return [size, status.st_mtime_ns, *([] if self.offset is None else [self.offset])]
@@ -51,9 +52,7 @@ class ImageFile:
             stream.seek(self.offset)
             data = stream.read(self.size)
         if len(data) != self.size:
-            raise DatasetError(
-                f"{self.source}: ends in the middle of {self.name!r}; fetch the tar file again"
-            )
+            raise DatasetError(f"{self}: the tar file ends in the middle of it; fetch the tar file again")
         return data
 
     def __str__(self) -> str:
@@ -68,18 +67,17 @@ def list_files(paths: Sequence[Path], cache: Path) -> list[ImageFile]:
     if not paths:
         raise DatasetError("no image folder or tar file given")
     found = []
-    for path in (Path(path) for path in paths):
+    for path in map(Path, paths):
         if path.is_dir():
             source = path.resolve()
             for folder, _, files in os.walk(source):
                 inside = Path(folder).relative_to(source)
                 found += [ImageFile(source, (inside / file).as_posix()) for file in files if _is_text(file)]
         elif path.is_file():
-            source = path.resolve()
-            status = source.stat()
+            source, status = path.resolve(), path.stat()
             key = ["members", str(source), status.st_size, status.st_mtime_ns]
             members = _remembered(cache, key, lambda source=source: _scan(source))
-            found += [ImageFile(source, name, size, offset) for name, size, offset in members]
+            found += [ImageFile(source, *member) for member in members]
         else:
             raise DatasetError(f"{path}: no such folder or tar file of images; check the path")
     return found
@@ -115,8 +113,8 @@ def _remembered(cache: Path, key: list, make: Callable[[], Any]) -> Any:
     return value
 
 
-def locate(file_names: Sequence[str], files: Sequence[ImageFile]) -> list[ImageFile]:
-    """Find the file of each name: by its path where possible, else by its base name alone.
+def locate(annotations: Annotations, files: Sequence[ImageFile]) -> list[ImageFile]:
+    """The file of each image of the annotations: by its path where possible, else by its base name alone.
 
     Annotations often say `0001.jpg` for `train2017/0001.jpg`, or the reverse, so a file fits first if one
     path ends in the other.  Raises DatasetError for a name that no file or several files fit, and for a file
@@ -126,29 +124,29 @@ def locate(file_names: Sequence[str], files: Sequence[ImageFile]) -> list[ImageF
     for file in files:
         parts = PurePosixPath(file.name).parts
         candidates["".join(parts[-1:])].append((file, parts))
+    names, missing = [image["file_name"] for image in annotations.images], []
     owner: dict[ImageFile, str] = {}
-    missing: list[str] = []
-    for file_name in file_names:
-        parts = PurePosixPath(file_name.replace("\\", "/")).parts
+    for name in names:
+        parts = PurePosixPath(name.replace("\\", "/")).parts
         same_base = candidates.get(parts[-1], [])
         exact = [c for c in same_base if c[1] == parts]
         ending = [c for c in same_base if all(a == b for a, b in zip(c[1][::-1], parts[::-1], strict=False))]
-        fitting = exact or ending or same_base
+        fitting = [file for file, _ in exact or ending or same_base]
         if len(fitting) > 1:
-            places = f"{fitting[0][0]} and {fitting[1][0]}"
-            raise DatasetError(f"image {file_name!r} could be {places}; give one of them, or the whole path")
-        if not fitting:
-            missing.append(file_name)
-        elif (file := fitting[0][0]) in owner:
-            names = f"{owner[file]!r} and {file_name!r}"
-            raise DatasetError(f"two images, {names}, are both {file}; give each its own file")
+            places = f"{fitting[0]} and {fitting[1]}"
+            raise DatasetError(f"image {name!r} could be {places}; give one of them, or the whole path")
+        if fitting and fitting[0] in owner:
+            both = f"{owner[fitting[0]]!r} and {name!r}"
+            raise DatasetError(f"two images, {both}, are both {fitting[0]}; give each its own file")
+        if fitting:
+            owner[fitting[0]] = name
         else:
-            owner[file] = file_name
+            missing.append(name)
     if missing:
         where = ", ".join(dict.fromkeys(str(file.source) for file in files)) or "the empty folders given"
         listed = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
         mend = "add them, or remove them from the annotations"
-        raise DatasetError(f"{len(missing)} of {len(file_names)} images are not in {where}: {listed}; {mend}")
+        raise DatasetError(f"{len(missing)} of {len(names)} images are not in {where}: {listed}; {mend}")
     return list(owner)
 
 

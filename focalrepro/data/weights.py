@@ -7,15 +7,17 @@ carry three packages of 50 MB for this one file whose bytes are known.
 
 import hashlib
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
-from focalrepro.data.fetch import Retry, fetch_checked
+from focalrepro.data.fetch import PATIENT, Retry, fetch_checked
 from focalrepro.data.split import DatasetError
+from focalrepro.files import write_atomic
 
 BACKBONE = "resnet50v2"
 WEIGHTS = "resnet50v2_imagenet_c4.safetensors"
@@ -36,39 +38,29 @@ _ABOUT = {
 }
 
 
-def fetch_weights(
-    folder: Path,
-    *,
-    addresses: tuple[str, ...] = ADDRESSES,
-    onnx_sha256: str = ONNX_SHA256,
-    tensors_sha256: str = TENSORS_SHA256,
-    retry: Retry | None = None,
-    progress: bool = True,
-) -> Path:
+def fetch_weights(folder: Path, retry: Retry = PATIENT, progress: bool = True) -> Path:
     """Fetch the zoo's file (102 MB) and keep what the detector uses of it (34 MB) as `folder/WEIGHTS`.
 
     Raises DatasetError if no address gives it, or if what it holds are other tensors.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    onnx, target = folder / "resnet50-v2-7.onnx", folder / WEIGHTS
-    fetch_checked(addresses, onnx, f"sha256:{onnx_sha256}", ONNX_BYTES, retry or Retry(), progress)
-    convert(onnx, target, tensors_sha256)
+    onnx = folder / "resnet50-v2-7.onnx"
+    fetch_checked(ADDRESSES, onnx, f"sha256:{ONNX_SHA256}", ONNX_BYTES, retry, progress)
+    convert(onnx, folder / WEIGHTS)
     onnx.unlink()
-    return target
+    return folder / WEIGHTS
 
 
-def convert(onnx: Path, target: Path, tensors_sha256: str = TENSORS_SHA256) -> None:
+def convert(onnx: Path, target: Path) -> None:
     """Write the tensors in use as safetensors, in one step.  Raises DatasetError if they are others."""
     try:
         found = {name.removeprefix(_PREFIX): value for name, value in read_initializers(onnx.read_bytes())}
     except (ValueError, IndexError, KeyError, TypeError) as error:
         raise DatasetError(f"{onnx}: not an ONNX file ({error}); fetch it again") from error
     used = {name: found[name] for name in sorted(found) if _USED.fullmatch(name)}
-    if tensors_digest(used) != tensors_sha256:
+    if tensors_digest(used) != TENSORS_SHA256:
         raise DatasetError(f"{onnx}: does not hold the weights of resnet50-v2-7; fetch it again")
-    partial = target.with_name(f".{target.name}.part")
-    save_file(used, partial, _ABOUT)
-    partial.replace(target)
+    write_atomic(target, save(used, _ABOUT))
 
 
 def tensors_digest(tensors: Mapping[str, np.ndarray]) -> str:
@@ -100,20 +92,17 @@ def read_initializers(data: bytes) -> Iterator[tuple[str, np.ndarray]]:
 
     Errors: ValueError, IndexError or KeyError where the bytes are no protobuf or the sizes do not agree.
     """
-    graphs = (value for number, value in _fields(memoryview(data)) if number == _GRAPH)
-    for tensor in (value for graph in graphs for number, value in _fields(graph) if number == _INITIALIZER):
-        held: dict[int, list] = {}
-        for number, value in _fields(tensor):
-            held.setdefault(number, []).append(value)
-        if held[_TYPE] == [1]:  # float32; packed or raw, they are little-endian and in a row
-            values = np.frombuffer(b"".join(held.get(_RAW) or held[_FLOATS]), "<f4")
-            shape = [side for dims in held.get(_DIMS, []) for side in _integers(dims)]
-            yield bytes(held[_NAME][0]).decode(), values.reshape(shape)
+    graphs = _fields(memoryview(data))[_GRAPH]
+    for tensor in (_fields(tensor) for graph in graphs for tensor in _fields(graph)[_INITIALIZER]):
+        if tensor[_TYPE] == [1]:  # float32; packed or raw, they are little-endian and in a row
+            values = np.frombuffer(b"".join(tensor[_RAW] or tensor[_FLOATS]), "<f4")
+            shape = [side for dims in tensor[_DIMS] for side in _integers(dims)]
+            yield bytes(tensor[_NAME][0]).decode(), values.reshape(shape)
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """(field number, integer or bytes) of one protobuf message."""
-    at = 0
+def _fields(data: memoryview) -> dict[int, list[int | memoryview]]:
+    """{field number: its values, integers or bytes} of one protobuf message."""
+    fields, at = defaultdict(list), 0
     while at < len(data):
         key, at = _integer(data, at)
         if key & 7 == 0:
@@ -123,7 +112,8 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             value, at = data[at : at + size], at + size
             if at > len(data):
                 raise ValueError("ends within a field")
-        yield key >> 3, value
+        fields[key >> 3].append(value)
+    return fields
 
 
 def _integer(data: memoryview, at: int) -> tuple[int, int]:
@@ -134,11 +124,10 @@ def _integer(data: memoryview, at: int) -> tuple[int, int]:
     return value | data[at] << shift, at + 1
 
 
-def _integers(data: int | memoryview) -> Iterator[int]:
+def _integers(value: int | memoryview) -> list[int]:
     """Of a repeated field: one integer, or several in a row."""
-    at = 0
-    while isinstance(data, memoryview) and at < len(data):
-        value, at = _integer(data, at)
-        yield value
-    if isinstance(data, int):
-        yield data
+    found, at = [value] if isinstance(value, int) else [], 0
+    while isinstance(value, memoryview) and at < len(value):
+        one, at = _integer(value, at)
+        found.append(one)
+    return found

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from focalrepro.data import DetectionData, data_root
+from focalrepro.data.split import named_errors
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.detector.views import view_of
-from focalrepro.files import new_folder
+from focalrepro.files import new_array, new_folder
 from focalrepro.progress import bar as progress_bar
 
 FEATURES_VERSION = 3
@@ -78,6 +79,7 @@ def principal_components(
     return state
 
 
+@named_errors()
 def _compute(
     model: RetinaNet,
     data: DetectionData,
@@ -88,6 +90,8 @@ def _compute(
     batch: int = 32,
 ) -> None:
     """Writes the maps to a temporary folder and renames it, so that half of them never look like all.
+
+    Errors: DatasetError where the disk has no room for them, before a byte of them is written.
 
     A folder that is there though nothing is "done" was damaged by hand, and gives way; else of two processes the
     first wins.
@@ -116,9 +120,7 @@ def _compute(
             features = [f.bfloat16().permute(0, 2, 3, 1).contiguous().cpu() for f in features]
             if not maps:
                 maps = [
-                    np.lib.format.open_memmap(
-                        partial / f"C{level}.npy", "w+", np.int16, (total, *f.shape[1:])
-                    )
+                    new_array(partial / f"C{level}.npy", (total, *f.shape[1:]), np.int16)
                     for level, f in zip(model.used, features, strict=True)
                 ]
             for array, f in zip(maps, features, strict=True):

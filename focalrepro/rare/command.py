@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from focalrepro.data.split import named_errors
 from focalrepro.files import write_atomic
 from focalrepro.rare import verdicts
 from focalrepro.rare.data import built_in, count_of, read_csv
 from focalrepro.rare.models import METHODS, RATES, SEEDS, TREES, RareSettings, check, run_rare
 
 
+@named_errors()
 def command(
     csv: Path | None = None,
     target: str = "",
@@ -59,9 +61,8 @@ def _check_out(out: Path, csv: Path | None) -> None:
         raise ValueError(f"--out {out} is the table of --csv, which it would overwrite; give another path")
     folder = next(parent for parent in out.absolute().parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise ValueError(
-            f"--out {out}: nothing can be written into {folder}; give a path in a folder of yours"
-        )
+        mend = "give a path in a folder of yours"
+        raise ValueError(f"--out {out}: nothing can be written into {folder}; {mend}")
 
 
 def inert(frame: pd.DataFrame) -> pd.DataFrame:

@@ -21,6 +21,7 @@ from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 MOST_CATEGORIES = 50  # a text column with more different values is a name or a number, not a category
+SHARES = (0.5, 0.2)  # training, validation; the rest is the test part
 LEAST_POSITIVES = 10  # of a CSV: 5 to train on, 2 to choose a threshold with, 3 to test on
 
 
@@ -106,9 +107,9 @@ def training_counts(y: np.ndarray, rate: float) -> tuple[int, int]:
     return (wanted, negatives) if wanted <= positives else (positives, round(positives * rate))
 
 
-def training_positives(data: RareData, rate: float, share: float) -> int:
-    """How many positives a training part of `share` of the data has at the rate."""
-    y = np.repeat([0, 1], [round(share * int((data.y == label).sum())) for label in (0, 1)])
+def training_positives(data: RareData, rate: float) -> int:
+    """How many positives the training part has at the rate."""
+    y = np.repeat([0, 1], [round(SHARES[0] * int((data.y == label).sum())) for label in (0, 1)])
     return int(y.sum()) if data.own_rate else training_counts(y, rate)[0]
 
 
@@ -131,14 +132,14 @@ def parts_of(y: np.ndarray, shares: Sequence[float], rng: np.random.Generator) -
     return tuple(np.sort(np.concatenate(part)) for part in zip(*pieces, strict=True))
 
 
-def split(data: RareData, rate: float, seed: int, shares: tuple[float, float] = (0.5, 0.2)) -> Split:
+def split(data: RareData, rate: float, seed: int) -> Split:
     """Splits by the seed, thins out the training part to the rate, weights the two others to it.
 
-    shares: of training and validation. Missing values become the training part's median, and its mean and
+    Missing values become the training part's median, and its mean and
     standard deviation standardise all parts. Data with `own_rate` is neither thinned out nor weighted.
     """
     rng = np.random.default_rng(seed)
-    train, validation, test = parts_of(data.y, shares, rng)
+    train, validation, test = parts_of(data.y, SHARES, rng)
     if not data.own_rate:
         kept = [
             rng.choice(train[data.y[train] == label], count, replace=False)
@@ -166,80 +167,71 @@ def read_csv(path: Path, target: str) -> RareData:
     that is missing, doubled, copied in another column, not binary, empty in some rows or too rare.
     """
     frame = _table(path, target)
-    y, positive = _labels(path, frame[target])
-    codes = pd.factorize(frame.pop(target))[0]
-    for name, column in frame.items():
-        if np.array_equal(pd.factorize(column, use_na_sentinel=False)[0], codes):
-            raise _wrong(
-                path, f"column {name!r} tells {target!r} in every row: a copy of it; remove that column"
-            )
+    y, positive = _labels(path, column := frame.pop(target))
+    codes = pd.factorize(column)[0]
+    copies = [
+        repr(name)
+        for name, other in frame.items()
+        if np.array_equal(pd.factorize(other, use_na_sentinel=False)[0], codes)
+    ]
+    told = f"column {', '.join(copies)} tells {target!r} in every row: a copy of it; remove that column"
+    _refuse(path, copies, told)
     x, left_out = _inputs(frame)
-    if not x.shape[1]:
-        raise _wrong(
-            path,
-            f"no usable column beside {target!r}: columns must be numbers, or text with at most "
-            f"{MOST_CATEGORIES} different values, and vary. Add such a column",
-        )
+    usable = f"columns must be numbers, or text with at most {MOST_CATEGORIES} different values, and vary"
+    _refuse(path, not x.shape[1], f"no usable column beside {target!r}: {usable}. Add such a column")
     about = f"positive is {target} = {positive}, {x.shape[1]} inputs"
     if left_out:
         about += f"; left out (constant, or text with many values): {', '.join(left_out)}"
     return RareData(path.name, x, y, " ".join(about.split()), own_rate=True)
 
 
-def _wrong(path: Path, what: str, kind: type[Exception] = ValueError) -> Exception:
-    """An error of one line, whatever line ends the file's names and values hold."""
-    return kind(" ".join(f"{path}: {what}".split()))
+def _refuse(path: Path, wrong: object, what: str, kind: type[Exception] = ValueError) -> None:
+    """Where something is wrong, an error of one line, whatever line ends the file's names and values hold."""
+    if wrong:
+        raise kind(" ".join(f"{path}: {what}".split()))
 
 
 def _table(path: Path, target: str) -> pd.DataFrame:
-    if not path.is_file():
-        what = "no such file; give --csv the path of a CSV file with a header line"
-        raise _wrong(path, what, FileNotFoundError)
+    what = "no such file; give --csv the path of a CSV file with a header line"
+    _refuse(path, not path.is_file(), what, FileNotFoundError)
     try:
         names = pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0].fillna("").str.strip().tolist()
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # of cells beyond the header
             frame = pd.read_csv(path, low_memory=False, index_col=False)
-    except pd.errors.ParserWarning as error:
+    except pd.errors.ParserWarning:
         what = f"rows have more cells than the header has names, {count_of(len(names), 'name')}"
-        raise _wrong(path, f"{what}; name every column, or remove the cells beyond them") from error
+        _refuse(path, True, f"{what}; name every column, or remove the cells beyond them")
     except Exception as error:  # pandas has no common class for what a file can have wrong
         what = f"not a readable CSV ({error}); save it as UTF-8 with commas and a header line"
-        raise _wrong(path, what) from error
-    if names.count(target.strip()) > 1:
-        times = names.count(target.strip())
-        raise _wrong(path, f"the header has {target!r} {times} times; rename or remove all but one of them")
-    if target not in frame:
-        if frame.shape[1] == 1 and ";" in str(frame.columns[0]):
-            what = "its columns are parted by semicolons; save it with commas"
-            raise _wrong(path, f"no column {target!r}: {what}")
-        near = difflib.get_close_matches(target, frame.columns, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        listed = ", ".join(frame.columns[:12]) + (", …" if frame.shape[1] > 12 else "")
-        raise _wrong(path, f"no column {target!r}{hint} Give --target one of: {listed}")
+        _refuse(path, True, what)
+    times, absent = names.count(target.strip()), target not in frame
+    what = f"the header has {target!r} {times} times; rename or remove all but one of them"
+    _refuse(path, times > 1, what)
+    what = f"no column {target!r}: its columns are parted by semicolons; save it with commas"
+    _refuse(path, absent and frame.shape[1] == 1 and ";" in str(frame.columns[0]), what)
+    near = difflib.get_close_matches(target, frame.columns, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    listed = ", ".join(frame.columns[:12]) + (", …" if frame.shape[1] > 12 else "")
+    _refuse(path, absent, f"no column {target!r}{hint} Give --target one of: {listed}")
     return frame
 
 
 def _labels(path: Path, column: pd.Series) -> tuple[np.ndarray, object]:
     """0/1 labels, int64 [n], and the value that is 1."""
-    if missing := int(column.isna().sum()):
-        raise _wrong(path, f"column {column.name!r} is empty in {missing} rows; fill or remove these rows")
-    counts = column.value_counts()
-    if len(counts) != 2:
-        found = ", ".join(str(value)[:40] for value in counts.index[:5]) + (", …" if len(counts) > 5 else "")
-        raise _wrong(
-            path,
-            f"column {column.name!r} has {count_of(len(counts), 'different value')} ({found}); "
-            "a target has two, such as 0 and 1: choose another column, or write one that has",
-        )
+    what, missing, counts = f"column {column.name!r}", int(column.isna().sum()), column.value_counts()
+    _refuse(path, missing, f"{what} is empty in {missing} rows; fill or remove these rows")
+    found = ", ".join(str(value)[:40] for value in counts.index[:5]) + (", …" if len(counts) > 5 else "")
+    mend = "a target has two, such as 0 and 1: choose another column, or write one that has"
+    many = f"{what} has {count_of(len(counts), 'different value')} ({found}); {mend}"
+    _refuse(path, len(counts) != 2, many)
     # Equally many of both: the greater value, so that 1 is positive and not 0.
     positive = counts.index[1] if counts.iloc[0] != counts.iloc[1] else max(counts.index)
-    if counts.iloc[1] < LEAST_POSITIVES:
-        raise _wrong(
-            path,
-            f"column {column.name!r} is {str(positive)[:40]} in only {counts.iloc[1]} rows; at least "
-            f"{LEAST_POSITIVES} are needed to train, choose a threshold and test: collect more of them",
-        )
+    mend = (
+        f"at least {LEAST_POSITIVES} are needed to train, choose a threshold and test: collect more of them"
+    )
+    few = f"{what} is {str(positive)[:40]} in only {counts.iloc[1]} rows; {mend}"
+    _refuse(path, counts.iloc[1] < LEAST_POSITIVES, few)
     return (column == positive).to_numpy(np.int64), positive
 
 

@@ -1,6 +1,7 @@
 """Figures of the comparison on rare events. They draw what `verdicts` and `models` computed."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -21,6 +22,11 @@ DASHES = dict(zip(ORDER, ("-", (0, (5, 1)), "--", "-.", ":") + ("-", "--", "-.")
 SAME_SCORES = ("ap", "recall_at_1fpr", "ece", "log_loss")  # a moved threshold does not change these
 
 
+def look(name: str) -> dict[str, Any]:
+    """How the line of a method is drawn."""
+    return {"color": COLOURS[name], "marker": MARKERS[name], "linestyle": DASHES[name]}
+
+
 @styled
 def by_rate(frame: pd.DataFrame, metrics: Sequence[str] = ("ap", "ece", "f1")) -> Figure:
     """Metrics against the rate with 95 % intervals over seeds: a row per metric, a column per data set."""
@@ -28,8 +34,6 @@ def by_rate(frame: pd.DataFrame, metrics: Sequence[str] = ("ap", "ece", "f1")) -
     names = [name for name in ORDER if name in methods]
     size = (1.2 + 2.9 * len(datasets), 0.9 + 2.35 * len(metrics))
     figure, panels = plt.subplots(len(metrics), len(datasets), figsize=size, sharey="row", squeeze=False)
-    looks = {"color": COLOURS, "marker": MARKERS, "linestyle": DASHES}
-    looks = {name: {key: look[name] for key, look in looks.items()} | {"markersize": 4.5} for name in names}
     for row, metric in zip(panels, metrics, strict=True):
         name, more_is_better, _ = METRICS[metric]
         for axes, dataset in zip(row, datasets, strict=True):
@@ -47,7 +51,7 @@ def by_rate(frame: pd.DataFrame, metrics: Sequence[str] = ("ap", "ece", "f1")) -
     for top, bottom, dataset in zip(panels[0], panels[-1], datasets, strict=True):
         top.set_title(dataset)
         bottom.set_xlabel("positives : negatives")
-    handles = [plt.Line2D([], [], label=name, **look) for name, look in looks.items()]
+    handles = [plt.Line2D([], [], label=name, markersize=4.5, **look(name)) for name in names]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
 
@@ -65,22 +69,17 @@ def paired(differences: pd.DataFrame, metric: str = "ap") -> Figure:
     axes.axvline(0, color=DARK, linewidth=1)
     for row in shown.itertuples():
         shift = (methods.index(row.method) - (len(methods) - 1) / 2) / (len(methods) + 1)
-        y, colour, marker = (
-            groups.index((row.dataset, row.rate)) + shift,
-            COLOURS[row.method],
-            MARKERS[row.method],
-        )
+        y, colour = groups.index((row.dataset, row.rate)) + shift, COLOURS[row.method]
         face = colour if row.verdict in (BETTER, WORSE) else "white"
         axes.plot([row.low, row.high], [y, y], color=colour, linewidth=1.4)  # NaN draws nothing
-        axes.plot(row.difference, y, marker, color=colour, markerfacecolor=face)
+        axes.plot(row.difference, y, MARKERS[row.method], color=colour, markerfacecolor=face)
     for method in methods:
         axes.plot([], [], MARKERS[method], color=COLOURS[method], linestyle="-", label=method)
     axes.set_yticks(range(len(groups)), [f"{name}, {rate_name(rate)}" for name, rate in groups])
     axes.set_ylim(len(groups) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel(
-        f"difference to cross entropy in {METRICS[metric][0]} (filled: the interval leaves out 0)"
-    )
+    what = f"difference to cross entropy in {METRICS[metric][0]}"
+    axes.set_xlabel(f"{what} (filled: the interval leaves out 0)")
     figure.legend(loc="outside lower center", ncols=3)
     return figure
 
@@ -108,8 +107,7 @@ def reliability(
         )
         kept = (count >= least) & (hits < total)
         share, said = hits[kept] / total[kept], mean[kept] / total[kept]
-        style = {"color": COLOURS[name], "marker": MARKERS[name], "linestyle": DASHES[name]}
-        axes.plot(logit(said), logit(share), label=name, **style)
+        axes.plot(logit(said), logit(share), label=name, **look(name))
     ticks = np.array([0.001, 0.01, 0.1, 0.5, 0.9, 0.99])
     axes.set_xticks(logit(ticks), [f"{tick:g}" for tick in ticks])
     axes.set_yticks(logit(ticks), [f"{tick:g}" for tick in ticks])

@@ -1,46 +1,54 @@
 """The comparison: one small network, one budget, one initialisation, and only the loss differs.
 
 All seeds and losses of a data set and a rate are trained together, as one network with a leading dimension
-for each: [seeds, losses, …]. Gradient-boosted trees stand beside them.
+for each: [seeds, losses, …]. Gradient-boosted trees stand beside them: LightGBM, where it is installed, with
+its defaults on one thread, given the loss's exact gradient and Hessian.
 """
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import pydantic.dataclasses
 import torch
 import torch.nn.functional as F
+from pydantic import PositiveInt
+from scipy.special import expit, log_expit
 from torch import Tensor
 
 from focalrepro.losses import sigmoid_focal_loss
 from focalrepro.progress import bar
-from focalrepro.rare import trees
-from focalrepro.rare.data import RareData, Split, built_in, count_of, rate_name, split, training_positives
+from focalrepro.rare.data import (
+    Part,
+    RareData,
+    Split,
+    built_in,
+    count_of,
+    rate_name,
+    split,
+    training_positives,
+)
 from focalrepro.rare.metrics import best_threshold, decisions, metrics
 
 RATES = (10, 30, 100, 1000)  # negatives to one positive
 SEEDS = 5
+INSTALLED = importlib.util.find_spec("lightgbm") is not None
+HINT = "trees are left out, since LightGBM is not installed: pip install 'lightgbm>=4.3'"
 
 
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True)
 class RareSettings:
     """What is the same for all losses. Not searched for any of them, so none is favoured by a search."""
 
-    hidden: int = 32  # two hidden layers of this width
-    steps: int = 300
-    batch: int = 256  # rows; fewer rows are taken whole
+    hidden: PositiveInt = 32  # two hidden layers of this width
+    steps: PositiveInt = 300
+    batch: PositiveInt = 256  # rows; fewer rows are taken whole
     learning_rate: float = 5e-3  # falls to 0 linearly
     weight_decay: float = 1e-2
-    shares: tuple[float, float] = (0.5, 0.2)  # training, validation; the rest is the test part
-    least_positives: int = 5  # a rate that leaves fewer for training is not run
-    rounds: int = 100  # trees
-
-    def __post_init__(self) -> None:
-        if min(self.hidden, self.steps, self.batch, self.least_positives, self.rounds) < 1:
-            raise ValueError("hidden, steps, batch, least_positives and rounds must be 1 or more")
-        if min(self.shares) <= 0 or sum(self.shares) >= 1:
-            raise ValueError(f"shares {self.shares} must be above 0 and leave something to test on")
+    least_positives: PositiveInt = 5  # a rate that leaves fewer for training is not run
+    rounds: PositiveInt = 100  # trees
 
 
 @dataclass(frozen=True)
@@ -151,6 +159,49 @@ def scores(weights: Sequence[Tensor], x: np.ndarray) -> np.ndarray:
     return torch.cat(pieces, dim=-1).double().sigmoid().numpy()
 
 
+def focal_derivatives(
+    x: np.ndarray, y: np.ndarray, alpha: float, gamma: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """First and second derivative of the focal loss (equation 5) by its logit.
+
+    x: logits, any shape; y: 0/1 in that shape; alpha: as in `sigmoid_focal_loss`, negative for no weighting.
+    With p = p_t, q = 1 - p, w = α_t and u = γ p log p - q, by the logit x_t (whose sign is y's):
+    FL' = w q^γ u,  FL'' = w q^γ p (q - γ (u - q log p - q)). Both are finite at every finite logit.
+    """
+    sign = np.where(y == 1, 1.0, -1.0)
+    log_p, log_q = log_expit(sign * x), log_expit(-sign * x)
+    p, q = np.exp(log_p), np.exp(log_q)
+    scale = np.exp(gamma * log_q) * (np.where(y == 1, alpha, 1 - alpha) if alpha >= 0 else 1.0)
+    u = gamma * p * log_p - q
+    return sign * scale * u, scale * p * (q - gamma * (u - q * log_p - q))
+
+
+def tree_scores(train: Part, parts: tuple[np.ndarray, ...], alpha: float, gamma: float, rounds: int) -> list:
+    """Probabilities of `rounds` trees, float64 [n] for each of parts [n, d]; γ = 0 is LightGBM's log loss.
+
+    Boosting starts at the log-odds of the training part's positives. Focal loss is not convex: where a row is
+    missed by far (at γ = 2 a score below .06), its Hessian is negative, and at the start of rates beyond 1:16
+    so is the positives'. A Newton step would climb there, so it is given the Hessian's magnitude
+    (Dauphin et al. 2014, "Identifying and attacking the saddle point problem").
+    """
+    import lightgbm
+
+    def objective(logits: np.ndarray, _: lightgbm.Dataset) -> tuple[np.ndarray, np.ndarray]:
+        gradient, hessian = focal_derivatives(logits, train.y, alpha, gamma)
+        return gradient, np.abs(hessian)
+
+    start = np.log((train.y == 1).sum() / (train.y == 0).sum())
+    fixed = {"verbosity": -1, "num_threads": 1, "deterministic": True, "force_row_wise": True}
+    fixed |= {"feature_pre_filter": False}
+    first = np.full(len(train.y), start)
+    table = lightgbm.Dataset(train.x, train.y, init_score=first, params=fixed).construct()
+    if not any(table.feature_num_bin(i) for i in range(table.num_feature())):  # LightGBM would stop here
+        return [np.full(len(x), expit(start)) for x in parts]
+    fixed |= {"objective": objective if gamma else "binary", "boost_from_average": False}
+    model = lightgbm.train(fixed, table, rounds)
+    return [expit(start + model.predict(x, raw_score=True)) for x in parts]
+
+
 def plan(profile: str, seeds: int = SEEDS) -> tuple[tuple[int, ...], int, RareSettings]:
     """Rates, seeds and settings of a profile: at "smoke" two rates, two seeds and few steps and trees."""
     if profile == "smoke":
@@ -173,7 +224,7 @@ def fitted_scores(
 
     One torch thread: networks this small gain nothing from more, and sums keep their order.
     """
-    splits = [split(data, rate, seed, settings.shares) for seed in range(seeds)]
+    splits = [split(data, rate, seed) for seed in range(seeds)]
     held = [np.stack([getattr(s, part).x for s in splits]) for part in ("validation", "test")]
     found, networks, threads = {}, [m for m in methods if not m.trees], torch.get_num_threads()
     try:
@@ -184,10 +235,8 @@ def fitted_scores(
     finally:
         torch.set_num_threads(threads)
     for m in (m for m in methods if m.trees):
-        fits = [
-            trees.tree_scores(s.train, (s.validation.x, s.test.x), m.alpha, m.gamma, settings.rounds)
-            for s in splits
-        ]
+        how = m.alpha, m.gamma, settings.rounds
+        fits = [tree_scores(s.train, (s.validation.x, s.test.x), *how) for s in splits]
         found[m] = [np.stack(part) for part in zip(*fits, strict=True)]
     validation, test = (np.stack([found[m][i] for m in methods], axis=1) for i in range(2))
     return splits, validation, test
@@ -210,13 +259,13 @@ def run_rare(
     """
     check(rates, seeds)
     settings, rows = settings or RareSettings(), []
-    if any(m.trees for m in methods) and not trees.INSTALLED:
+    if any(m.trees for m in methods) and not INSTALLED:
         methods = [m for m in methods if not m.trees]
-        notice(trees.HINT)
+        notice(HINT)
     pairs = []
     for data in built_in() if datasets is None else datasets:
         for rate in (data.rate,) if data.own_rate else rates:
-            count = training_positives(data, rate, settings.shares[0])
+            count = training_positives(data, rate)
             if count >= settings.least_positives:
                 pairs.append((data, float(rate)))
             else:

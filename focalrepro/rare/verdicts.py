@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t
 
+from focalrepro.evidence.difference import student
 from focalrepro.rare.data import count_of, rate_name
 from focalrepro.rare.models import CE, METHODS, TREES
 
@@ -38,8 +38,8 @@ def t_interval(values: Sequence[float], level: float = 0.95, shared: float = 0.0
     kept = pd.Series(values, dtype=float).dropna()
     if len(kept) < 2:
         return float(kept.mean()), float("nan"), float("nan")
-    half = t.ppf((1 + level) / 2, len(kept) - 1) * kept.std() * (1 / len(kept) + shared) ** 0.5
-    return float(kept.mean()), float(kept.mean() - half), float(kept.mean() + half)
+    mean, error = float(kept.mean()), kept.std() * (1 / len(kept) + shared) ** 0.5
+    return mean, *student(mean, error, len(kept) - 1, level)
 
 
 def table(frame: pd.DataFrame, name: int = 0) -> pd.DataFrame:
@@ -77,11 +77,9 @@ def compact(frame: pd.DataFrame, metrics: Sequence[str] = ("ap", "f1")) -> pd.Da
         means = frame.groupby(KEYS, sort=False)[metric].mean().unstack(sort=False)
         same = found[found["metric"] == metric].groupby("method")["same"].all()
         for method in means.columns.drop(same.index[same]):
-            cells = means[method].dropna()
+            cells, name = means[method].dropna(), method.replace(" = ", "\u00a0=\u00a0")
             texts = [_plain(mean) + marks.get((*at, method, metric), "") for at, mean in cells.items()]
-            columns[METRICS[metric][0], method.replace(" = ", "\u00a0=\u00a0")] = pd.Series(
-                texts, cells.index
-            )
+            columns[METRICS[metric][0], name] = pd.Series(texts, cells.index)
     shown = pd.DataFrame(columns).rename(index=rate_name, level=1)
     return shown.rename_axis(index=["data", "rate"], columns=["", "loss"])
 

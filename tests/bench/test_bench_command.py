@@ -26,15 +26,16 @@ def record_in(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("device", "kernels"), [("cpu", 0), pytest.param("cuda", 1, marks=pytest.mark.cuda)])
-def test_the_whole_way(own, tmp_path, device, kernels):
+@pytest.mark.parametrize(
+    ("device", "rows", "curves"), [("cpu", 7, 4), pytest.param("cuda", 6, 2, marks=pytest.mark.cuda)]
+)
+def test_the_whole_way(own, tmp_path, device, rows, curves):
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     done = subprocess.run([*COMMAND, device], env=own, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     record, page = record_in(tmp_path), (tmp_path / "bench-trial" / "README.md").read_text()
-    assert len(record["kernels"]) == kernels and len(record["curves"]) == (2 if kernels else 4)
-    assert len(record["rows"]) == 7
+    assert (len(record["rows"]), len(record["curves"])) == (rows, curves)
     for row in record["rows"]:
         assert f"| {row['what']} |" in page and f"{row['what']}: " in done.stdout
         assert row["ours"]["low"] > 0 and row["theirs"]["low"] > 0

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from focalrepro.bench import evaluation, loss, run, training
+from focalrepro.bench import evaluation, run, training
 from focalrepro.bench.evaluation import made_up_case, pycocotools_ap, whole_evaluation
-from focalrepro.bench.measure import Limits, Row, Spread
+from focalrepro.bench.measure import row, spread
 from focalrepro.bench.training import torchvision_twin, training_flops
 from focalrepro.config import RunConfig
 from focalrepro.data import DatasetError
@@ -20,29 +20,29 @@ from focalrepro.training.batches import config_anchors
 
 CPU = torch.device("cpu")
 SMOKE = PROFILES["smoke"].base
-LIMITS = Limits(1.0, 10.0)
+LIMITS = {"teraflops": 1.0, "gigabytes": 10.0}
 
 
 def test_both_losses_have_the_same_gradient():
-    logits, labels = loss.make_batch(CPU, (2, 3000, 8))
+    logits, labels = training.make_batch(CPU, (2, 3000, 8))
     assert {-2, -1} < set(labels.unique().tolist())
-    loss.ours(logits, labels)
+    training.our_loss(logits, labels)
     mine = logits.grad.float()
-    loss.theirs(logits, labels)
+    training.their_loss(logits, labels)
     torch.testing.assert_close(mine, logits.grad.float(), rtol=0.03, atol=1e-4)
     assert not mine[labels == -2].any()
 
 
 def test_the_loss_needs_its_gradient_and_little_else():
-    logits, labels = loss.make_batch(CPU, (8, 12_276, 80))
-    loss.ours(logits, labels)  # the tables are made once
-    assert 1.0 <= loss.extra_memory(logits, labels) < 1.1
+    logits, labels = training.make_batch(CPU, (8, 12_276, 80))
+    training.our_loss(logits, labels)  # the tables are made once
+    assert 1.0 <= training.extra_memory(logits, labels) < 1.1
 
 
 def test_the_share_is_of_reading_and_writing_the_logits_once():
-    ((_, row),) = loss.bench_loss(CPU, LIMITS, run.TRIAL)
+    ((_, found),) = training.bench_loss(CPU, LIMITS, run.TRIAL)
     nbytes = 2 * np.prod(run.TRIAL.loss)
-    assert row["share"] == pytest.approx(2 * nbytes / 10e9 / row["ours"]["median"])
+    assert found["share"] == pytest.approx(2 * nbytes / 10e9 / found["ours"]["median"])
 
 
 def test_made_up_detections_have_an_ap_that_both_evaluators_agree_on():
@@ -53,8 +53,8 @@ def test_made_up_detections_have_an_ap_that_both_evaluators_agree_on():
 
 
 def test_both_post_processings_find_the_same():
-    row = evaluation.postprocessing(CPU, replace(run.TRIAL, decoded=2))
-    assert row.note == "no score threshold; equal scores in 2 of 2 images" and row.ours.n == 2
+    _, found = evaluation.postprocessing(CPU, replace(run.TRIAL, decoded=2))
+    assert found["note"] == "no score threshold; equal scores in 2 of 2 images" and found["ours"]["n"] == 2
 
 
 def test_ap_that_differs_ends_the_bench(monkeypatch):
@@ -65,12 +65,11 @@ def test_ap_that_differs_ends_the_bench(monkeypatch):
 
 def test_a_whole_evaluation_is_its_parts_added():
     parts = [
-        Row("a", "b", "s", Spread.of([ours]), Spread.of([theirs]))
-        for ours, theirs in ((0.01, 0.04), (1.0, 40.0))
+        row("a", "b", "s", spread([ours]), spread([theirs])) for ours, theirs in ((0.01, 0.04), (1.0, 40.0))
     ]
-    whole = whole_evaluation(*parts, replace(run.TRIAL, images=160, decoded=16))
-    assert whole.ours.median == pytest.approx(0.01 * 10 + 1.0)
-    assert whole.theirs.high == pytest.approx(0.04 * 10 + 40.0)
+    _, whole = whole_evaluation(*parts, replace(run.TRIAL, images=160, decoded=16))
+    assert whole["ours"]["median"] == pytest.approx(0.01 * 10 + 1.0)
+    assert whole["theirs"]["high"] == pytest.approx(0.04 * 10 + 40.0)
 
 
 def test_the_twin_has_the_layers_and_anchors_of_the_model():
@@ -131,9 +130,9 @@ def test_a_part_that_is_too_large_is_left_out(data_root, tmp_path, monkeypatch, 
         raise torch.OutOfMemoryError("37 GiB")
 
     def small():
-        yield Row("small", "them", "s", Spread.of([1.0]), Spread.of([2.0])).kept()
+        yield row("small", "them", "s", spread([1.0]), spread([2.0]))
 
-    monkeypatch.setitem(run.PARTS, "cpu", lambda *given: [partial(too_large), partial(small)])
+    monkeypatch.setattr(run, "parts_of", lambda *given: [partial(too_large), partial(small)])
     monkeypatch.setattr(run, "data_root", lambda: tmp_path)
     assert run.run_bench("cpu", trial=True) == 1
     assert "| small |" in (tmp_path / "bench-trial" / "README.md").read_text()
@@ -142,7 +141,7 @@ def test_a_part_that_is_too_large_is_left_out(data_root, tmp_path, monkeypatch, 
 
 def test_what_is_not_prepared_is_not_measured(data_root):
     """The tests' data root has the embedded dataset alone."""
-    parts = run.on_cpu(CPU, LIMITS, replace(run.TRIAL, profiles=("smoke", "coco-cpu")))
+    parts = run.parts_of(CPU, LIMITS, replace(run.TRIAL, profiles=("smoke", "coco-cpu")))
     assert [p.args[0] for p in parts if p.func is training.bench_cpu_runs] == ["smoke"]
     assert run.gpu_config().dataset == "synthetic"
 
@@ -151,13 +150,11 @@ def test_what_is_not_prepared_is_not_measured(data_root):
 def test_the_parts_of_a_gpu_give_what_the_page_shows(data_root, monkeypatch):
     """On the CPU, with the network of the smoke profile: the parts take their device and are the same."""
     monkeypatch.setattr(run, "gpu_config", lambda: SMOKE)
-    parts = run.on_gpu(CPU, LIMITS, run.TRIAL)
+    parts = run.parts_of(torch.device("cuda"), LIMITS, run.TRIAL)
     assert parts[0].func is training.bench_step and parts[-1].func is evaluation.bench_evaluation
+    parts = [partial(p.func, *(CPU if isinstance(a, torch.device) else a for a in p.args)) for p in parts]
     found = [finding for part in parts[:-1] for finding in part()]
-    kinds = [kind for kind, _ in found]
-    assert kinds == ["rows", "kernels", "rows", "rows", "curves", "curves"]
-    training_row, kernels = found[0][1], found[1][1]
+    assert [kind for kind, _ in found] == ["rows", "rows", "curves", "curves"]
+    training_row = found[0][1]
     flops = training_flops(SMOKE.replace(batch_size=2), 10)
     assert training_row["share"] == pytest.approx(training_row["ours"]["median"] * flops / 1e12)
-    assert kernels["what"] == training_row["what"] and len(kernels["heaviest"]) == 25
-    assert found[3][1]["what"].startswith("2 runs at once")

@@ -12,14 +12,15 @@ import pytest
 from PIL import Image
 from server import Server
 
-from focalrepro.data import DatasetError, coco256, download, load
+from focalrepro.data import DatasetError, coco256, load
 from focalrepro.data import fetch as fetching
-from focalrepro.data.download import download_coco256
+from focalrepro.data.coco256 import download_coco256
 from focalrepro.data.fetch import Retry
 from focalrepro.data.weights import ADDRESSES
 
 IDS = {"train2017": [9, 25, 30, 34, 36], "val2017": [139, 285]}
 WIDTH, HEIGHT = 64, 48
+ARCHIVE = "/annotations/annotations_trainval2017.zip"
 
 
 def jpeg(key):
@@ -56,27 +57,23 @@ def server():
             archive.writestr(zipfile.ZipInfo(name), json.dumps(official_annotations(ids)))
             for key in ids:
                 server.files[f"/{official}/{key:012d}.jpg"] = jpeg(key)
-    server.files["/annotations.zip"] = stream.getvalue()
+    server.files[ARCHIVE] = stream.getvalue()
     with server:
         yield server
 
 
 @pytest.fixture
-def fetch(server, tmp_path):
+def fetch(server, tmp_path, monkeypatch):
     """Call the downloader on the server, with waits of milliseconds."""
     manifest = tmp_path / "manifest.json"
-    md5 = hashlib.md5(server.files["/annotations.zip"]).hexdigest()
+    md5 = hashlib.md5(server.files[ARCHIVE]).hexdigest()
     manifest.write_text(json.dumps({**IDS, "annotations_md5": md5}))
 
-    def call(**more):
-        more = {"workers": 3, "retry": Retry(tries=3, wait=0.002), "progress": False, **more}
-        return download_coco256(
-            tmp_path / "root",
-            base_images=server.url,
-            annotations_url=f"{server.url}/annotations.zip",
-            manifest=manifest,
-            **more,
-        )
+    monkeypatch.setattr(coco256, "BASE", server.url)
+
+    def call(workers=3, progress=False):
+        monkeypatch.setattr(coco256, "WORKERS", workers)
+        return download_coco256(tmp_path / "root", manifest, Retry(tries=3, wait=0.002), progress)
 
     return call
 
@@ -158,27 +155,34 @@ def test_lasting_faults_are_listed_and_a_second_run_mends_them(fetch, server, tm
 
 
 def test_a_wrong_checksum_is_not_used(fetch, server, tmp_path):
-    whole = server.files["/annotations.zip"]
-    server.files["/annotations.zip"] = whole[:-1] + b"x"
-    with pytest.raises(DatasetError, match=r"annotations\.zip: does not have the checksum md5:"):
+    whole = server.files[ARCHIVE]
+    server.files[ARCHIVE] = whole[:-1] + b"x"
+    with pytest.raises(DatasetError, match=r"annotations_trainval2017\.zip: does not have the checksum md5:"):
         fetch()
-    assert server.asked == Counter({"/annotations.zip": 1})
+    assert server.asked == Counter({ARCHIVE: 1})
     assert names(tmp_path / "root" / "downloads" / "coco256") == []
-    server.files["/annotations.zip"] = whole
+    server.files[ARCHIVE] = whole
     assert fetch().is_dir()
 
 
 def test_a_cut_archive_is_fetched_again(fetch, server):
-    server.faults["/annotations.zip"] = ["truncate", "drop"]
+    server.faults[ARCHIVE] = ["truncate", "drop"]
     assert fetch().is_dir()
-    assert server.asked["/annotations.zip"] == 3
+    assert server.asked[ARCHIVE] == 3
+
+
+def test_what_a_killed_fetching_left_goes_at_once(fetch, tmp_path):
+    folder = tmp_path / "root" / "downloads" / "coco256"
+    folder.mkdir(parents=True)
+    (folder / "tmp0123abcd").write_bytes(b"half of an archive")
+    assert names(fetch()) == ["annotations", "dataset.json", "train2017", "val2017"]
 
 
 def test_an_absent_archive_says_so(fetch, server):
-    server.faults["/annotations.zip"] = [403]
-    with pytest.raises(DatasetError, match=r"annotations\.zip: the server answers 403"):
+    server.faults[ARCHIVE] = [403]
+    with pytest.raises(DatasetError, match=r"annotations_trainval2017\.zip: the server answers 403"):
         fetch()
-    assert server.asked["/annotations.zip"] == 1
+    assert server.asked[ARCHIVE] == 1
 
 
 def test_an_archive_without_the_manifests_images_is_refused(fetch, tmp_path):
@@ -190,7 +194,7 @@ def test_an_archive_without_the_manifests_images_is_refused(fetch, tmp_path):
 
 
 def test_a_dead_server_ends_the_download_early(fetch, server, monkeypatch):
-    monkeypatch.setattr(download, "GIVE_UP_AFTER", 2)
+    monkeypatch.setattr(coco256, "GIVE_UP_AFTER", 2)
     for key in IDS["train2017"]:
         server.faults[image_path(key)] = ["drop"] * 9
     with pytest.raises(DatasetError, match="2 images failed in a row, so the download stopped"):
@@ -199,20 +203,19 @@ def test_a_dead_server_ends_the_download_early(fetch, server, monkeypatch):
 
 
 def test_a_killed_download_goes_on(fetch, server, monkeypatch):
-    kept = download.fetch_image
+    kept = coco256.fetch_image
 
     def killed(session, wanted, retry):
         if wanted.url.endswith("000000000030.jpg"):
             raise KeyboardInterrupt
         kept(session, wanted, retry)
 
-    monkeypatch.setattr(download, "fetch_image", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(coco256, "fetch_image", killed)
         fetch(workers=1)
-    monkeypatch.undo()
     server.asked.clear()
     folder = fetch()
-    assert "/annotations.zip" not in server.asked and image_path(9) not in server.asked
+    assert ARCHIVE not in server.asked and image_path(9) not in server.asked
     assert server.asked[image_path(30)] == 1 and len(names(folder / "train2017")) == 5
 
 
@@ -247,7 +250,7 @@ def test_progress_is_shown_and_can_be_silent(fetch, capfd, caplog):
     ],
 )
 def test_what_a_server_sends_is_bounded_in_bytes_and_time(fetch, server, monkeypatch, fault, message):
-    monkeypatch.setattr(download, "IMAGE_LIMIT", 1_000_000)
+    monkeypatch.setattr(coco256, "IMAGE_LIMIT", 1_000_000)
     if fault == "trickle":
         monkeypatch.setattr(fetching, "GRACE", -19.9)  # .1 s at 50 kB/s
     server.faults[image_path(25)] = [fault] * 9
@@ -264,10 +267,10 @@ def test_an_image_of_another_size_is_not_taken(fetch, server):
 
 
 def test_an_archive_that_unfolds_too_far_is_refused(fetch, monkeypatch):
-    monkeypatch.setattr(download, "UNFOLDED_LIMIT", 1000)
+    monkeypatch.setattr(coco256, "UNFOLDED_LIMIT", 1000)
     with pytest.raises(DatasetError, match=r"instances_train2017\.json .*unfolds to more than 1,000 bytes"):
         fetch()
 
 
 def test_every_address_of_its_own_is_encrypted():
-    assert all(url.startswith("https://") for url in (download.BASE, download.ANNOTATIONS_URL, *ADDRESSES))
+    assert all(url.startswith("https://") for url in (coco256.BASE, *ADDRESSES))

@@ -1,7 +1,6 @@
 """Files that are broken, odd or meant to harm: the answer is a value or one line with file and field."""
 
 import errno
-import io
 import json
 import os
 import socket
@@ -11,59 +10,31 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from made import Made, box_entry, encoded, image_entry, write_tar
 from PIL import Image
 
-from focalrepro.data import DatasetError, load_coco, pixels
+from focalrepro.data import DatasetError, pixels
 from focalrepro.data.annotations import make_targets, read_annotations
-
-
-def png(width=60, height=40, seed=0, kind="PNG", **more):
-    pixels = np.random.default_rng(seed).integers(1, 256, (height, width, 3), dtype=np.uint8)
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, kind, **more)
-    return stream.getvalue()
-
-
-class Made:
-    """Two images of 60×40, one box in each."""
-
-    def __init__(self, folder):
-        self.folder, self.images = folder, folder / "images"
-        self.images.mkdir()
-        for key in (1, 2):
-            (self.images / f"{key}.png").write_bytes(png(seed=key))
-        size = {"width": 60, "height": 40}
-        box = {"category_id": 1, "bbox": [6, 4, 30, 20]}
-        self.value = {
-            "images": [{"id": key, "file_name": f"{key}.png", **size} for key in (1, 2)],
-            "annotations": [{"id": key, "image_id": key, **box} for key in (1, 2)],
-            "categories": [{"id": 1, "name": "car"}, {"id": 2, "name": "bus"}],
-        }
-
-    def load(self, images=None, size=20, text=None):
-        path = self.folder / "a.json"
-        path.write_text(json.dumps(self.value) if text is None else text)
-        cache = self.folder / "cache"
-        return load_coco(
-            path, images or [self.images], size, name="m", split="t", cache=cache, progress=False
-        )
-
-    def tar(self, entries, name="t.tar", **more):
-        """Members as (TarInfo or name, data)."""
-        with tarfile.open(self.folder / name, "w", **more) as archive:
-            for entry, data in entries:
-                entry = tarfile.TarInfo(entry) if isinstance(entry, str) else entry
-                entry.size = len(data)
-                archive.addfile(entry, io.BytesIO(data))
-        return self.folder / name
-
-    def members(self):
-        return [(path.name, path.read_bytes()) for path in sorted(self.images.iterdir())]
 
 
 @pytest.fixture
 def made(tmp_path):
-    return Made(tmp_path)
+    """Two images of 60×40, one box in each."""
+    made = Made(tmp_path)
+    made.value = {
+        "images": [image_entry(key, f"{key}.png") for key in (1, 2)],
+        "annotations": [box_entry(key, key, [6, 4, 30, 20], 1) for key in (1, 2)],
+        "categories": [{"id": 1, "name": "car"}, {"id": 2, "name": "bus"}],
+    }
+    for key in (1, 2):
+        (made.images / f"{key}.png").write_bytes(encoded(seed=key))
+    return made
+
+
+def tar_of(made, extra=(), **more):
+    """A tar file of its images, and of whatever else."""
+    files = {path.name: path.read_bytes() for path in made.images.iterdir()}
+    return write_tar(made.folder / "t.tar", files | dict(extra), **more)
 
 
 def refused(action, match):
@@ -83,9 +54,14 @@ def refused(action, match):
             "images",
             "id",
             2**63,
-            r"a\.json: images\[1\]\.id is 9223372036854775808; it should be less than",
+            r"instances\.json: images\[1\]\.id is 9223372036854775808; it should be less than",
         ),
-        ("images", "width", 10**400, r"a\.json: images\[1\]\.width is 1000000.*0000; it should be less than"),
+        (
+            "images",
+            "width",
+            10**400,
+            r"instances\.json: images\[1\]\.width is 1000000.*0000; it should be less than",
+        ),
         (
             "images",
             "file_name",
@@ -121,8 +97,10 @@ def test_values_that_no_array_can_hold(made, kind, field, value, message):
 
 
 def test_nesting_and_digits_without_end(made):
-    refused(lambda: made.load(text="[" * 100_000 + "]" * 100_000), r"a\.json: not readable as JSON")
-    refused(lambda: made.load(text='{"images": ' + "9" * 5000 + "}"), r"a\.json: not readable as JSON")
+    refused(lambda: made.load(text="[" * 100_000 + "]" * 100_000), r"instances\.json: not readable as JSON")
+    refused(
+        lambda: made.load(text='{"images": ' + "9" * 5000 + "}"), r"instances\.json: not readable as JSON"
+    )
 
 
 def test_a_pipe_a_socket_and_a_loop_do_not_hang(made, tmp_path):
@@ -154,7 +132,7 @@ def test_a_pipe_a_socket_and_a_loop_do_not_hang(made, tmp_path):
 
 def test_an_unused_member_of_another_encoding_spoils_nothing(made):
     expected = made.load().digest
-    odd = made.tar([*made.members(), ("caf\udce9.png", b"x")], encoding="utf-8", errors="surrogateescape")
+    odd = tar_of(made, {"caf\udce9.png": b"x"}, encoding="utf-8", errors="surrogateescape")
     assert made.load(images=[odd]).digest == expected
     (made.images / "caf\udce9.txt").write_bytes(b"x")
     assert made.load().digest == expected
@@ -166,7 +144,7 @@ def test_members_of_a_pebibyte_and_with_holes(made):
     path = made.folder / "huge.tar"
     path.write_bytes(entry.tobuf(tarfile.GNU_FORMAT) + b"\0" * 1024)
     refused(lambda: made.load(images=[path]), r"huge\.tar: not a whole, uncompressed tar")
-    tar = made.tar(made.members())
+    tar = tar_of(made)
     with tarfile.open(tar) as archive:
         offset = archive.getmember("2.png").offset
     data = bytearray(tar.read_bytes())
@@ -200,17 +178,17 @@ def test_a_size_that_is_another_images_is_refused(made):
 
 def test_squashed_copies_keep_the_original_size_in_the_annotations(made):
     for key in (1, 2):
-        (made.images / f"{key}.png").write_bytes(png(32, 32, seed=key))
+        (made.images / f"{key}.png").write_bytes(encoded(32, 32, seed=key))
     for size in (32, 20):
         assert made.load(size=size).sizes.tolist() == [[40, 60], [40, 60]]
-    (made.images / "2.png").write_bytes(png(48, 48, seed=2))
+    (made.images / "2.png").write_bytes(encoded(48, 48, seed=2))
     refused(lambda: made.load(size=20), r"images/1\.png: is 32×32 pixels")  # squares, and not of one frame
 
 
 def test_exif_turns_are_told_once_and_not_applied(made, caplog):
     exif = Image.Exif()
     exif[pixels.EXIF_ORIENTATION] = 6
-    (made.images / "2.png").write_bytes(png(kind="JPEG", exif=exif))
+    (made.images / "2.png").write_bytes(encoded(kind="JPEG", exif=exif))
     made.load()
     made.load()
     assert caplog.text.count("ask by EXIF to be turned") == 1 and "images/2.png" in caplog.text

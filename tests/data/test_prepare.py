@@ -16,6 +16,14 @@ from focalrepro.files import move_folder
 
 
 @pytest.fixture
+def splits(data_root):
+    """Annotations and images of the embedded dataset's two splits, to register as one's own."""
+    source = data_root / "synthetic"
+    names = [(f"annotations/instances_{split}.json", f"{split}.tar") for split in ("train", "val")]
+    return [part for path, tar in names for part in (source / path, (source / tar,))]
+
+
+@pytest.fixture
 def root(tmp_path, monkeypatch):
     """A data root, and in place of the network two functions that put down what it would have brought."""
     root = tmp_path / "data"
@@ -89,33 +97,64 @@ def test_given_weights_are_not_fetched(root, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("YES", "1")
     given = tmp_path / "mine.safetensors"
     save_file({"conv0_weight": np.zeros(2, np.float32)}, given)
-    assert prepare_dataset("coco256", None, given, "", None, (), None, ()) == 0
+    assert prepare_dataset("coco256", weights=given) == 0
     assert fetched == ["images"] and capsys.readouterr().out == f"ready: {root / 'coco256'}\n"
     assert weights_path("coco256", "resnet50v2").read_bytes() == given.read_bytes()
 
 
-def test_ones_own_data_may_bring_weights_and_is_never_told_to_download_coco(
-    root, data_root, tmp_path, monkeypatch
-):
-    root, _ = root
-    monkeypatch.setenv("FOCALREPRO_DATA", str(root))
-    source = data_root / "synthetic"
-    parts = [
-        (source / "annotations" / f"instances_{split}.json", (source / f"{split}.tar",))
-        for split in ("train", "val")
-    ]
-    prepare_dataset("register", None, None, "mine", *parts[0], *parts[1])
-    with pytest.raises(
-        DatasetError, match=r"weights for 'resnet50v2'.*--name mine … --weights FILE"
-    ) as caught:
+def test_ones_own_data_may_bring_weights_and_is_never_told_to_download_coco(splits, root, tmp_path):
+    prepare_dataset("register", None, None, "mine", *splits)
+    mend = r"weights for 'resnet50v2'.*--name mine … --weights FILE, or --weights resnet50v2"
+    with pytest.raises(DatasetError, match=mend) as caught:
         weights_path("mine", "resnet50v2")
     assert "coco256" not in str(caught.value)
     with pytest.raises(DatasetError, match="no such weights file"):
-        prepare_dataset("register", None, tmp_path / "no", "mine", *parts[0], *parts[1])
+        prepare_dataset("register", None, tmp_path / "no", "mine", *splits)
     given = tmp_path / "w.safetensors"
     save_file({"conv0_weight": np.zeros(2, np.float32)}, given)
-    prepare_dataset("register", None, given, "mine", *parts[0], *parts[1])
+    prepare_dataset("register", None, given, "mine", *splits)
     assert weights_path("mine", "resnet50v2") == given
+
+
+def test_what_register_lacks_is_named(root):
+    with pytest.raises(DatasetError, match=r"needs --train-images, --val-annotations, --val-images$"):
+        prepare_dataset("register", None, None, "mine", "a.json", (), None, ())
+
+
+@pytest.mark.parametrize(("asked", "hint"), [("mien", "did you mean 'mine'"), ("zzz", "; to register")])
+def test_ones_own_data_is_never_answered_with_cocos_download(root, asked, hint):
+    root, fetched = root
+    part = {"annotations": "a.json", "images": ["i"]}
+    (root / "mine").mkdir(parents=True)
+    (root / "mine" / DESCRIPTOR).write_text(json.dumps({"train": part, "val": part}))
+    with pytest.raises(
+        DatasetError, match=rf"{hint}.* run: focalrepro data register --name {asked}"
+    ) as caught:
+        ensure(asked)
+    assert "coco256" not in str(caught.value) and fetched == []
+
+
+def test_the_weights_alone_can_be_fetched_for_ones_own_data(splits, root, monkeypatch):
+    _, fetched = root
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(
+        DatasetError, match=r"its weights are 102 MB .* or give their file with --weights FILE$"
+    ):
+        prepare_dataset("register", None, Path("resnet50v2"), "mine", *splits)
+    monkeypatch.setenv("YES", "1")
+    for name in ("mine", "other"):  # fetched once
+        prepare_dataset("register", None, Path("resnet50v2"), name, *splits)
+        assert fetched == ["weights"] and weights_path(name, "resnet50v2").is_file()
+
+
+def test_memory_that_runs_out_is_one_line(root, monkeypatch):
+    def large(_):
+        raise MemoryError("Unable to allocate 90 GiB")
+
+    monkeypatch.setattr(prepare, "generate", large)
+    with pytest.raises(DatasetError, match=r"memory \(Unable to allocate 90 GiB\); take less") as caught:
+        prepare_dataset("synthetic")
+    assert "\n" not in str(caught.value)
 
 
 def test_what_the_system_refuses_is_one_line(root, monkeypatch):

@@ -61,16 +61,17 @@ def server():
         yield server
 
 
-def fetch(server, folder, addresses=("/resnet50-v2-7.onnx",), tensors=TENSORS, body=None):
-    body = onnx_bytes() if body is None else body
-    return fetch_weights(
-        folder,
-        addresses=tuple(server.url + path for path in addresses),
-        onnx_sha256=hashlib.sha256(body).hexdigest(),
-        tensors_sha256=tensors_digest(tensors),
-        retry=Retry(tries=3, wait=0.002),
-        progress=False,
-    )
+@pytest.fixture
+def fetch(server, monkeypatch):
+    """Fetch from the server, with the checksums of what it should hold and waits of milliseconds."""
+
+    def call(folder, addresses=("/resnet50-v2-7.onnx",), tensors=TENSORS, body=b""):
+        monkeypatch.setattr(weights, "ADDRESSES", tuple(server.url + path for path in addresses))
+        monkeypatch.setattr(weights, "ONNX_SHA256", hashlib.sha256(body or onnx_bytes()).hexdigest())
+        monkeypatch.setattr(weights, "TENSORS_SHA256", tensors_digest(tensors))
+        return fetch_weights(folder, Retry(tries=3, wait=0.002), progress=False)
+
+    return call
 
 
 def same(a, b):
@@ -91,36 +92,37 @@ def test_they_are_those_that_onnx_itself_reads():
     assert same(dict(read_initializers(onnx_bytes())), expected)
 
 
-def test_what_is_fetched_is_kept_as_the_tensors_in_use(server, tmp_path):
+def test_what_is_fetched_is_kept_as_the_tensors_in_use(fetch, server, tmp_path):
     server.faults["/resnet50-v2-7.onnx"] = ["truncate", "drop"]
-    path = fetch(server, tmp_path)
+    path = fetch(tmp_path)
     assert path == tmp_path / WEIGHTS and same(load_file(path), TENSORS)
     assert [p.name for p in tmp_path.iterdir()] == [WEIGHTS] and server.asked.total() == 3
 
 
-def test_the_second_address_serves_where_the_first_does_not(server, tmp_path):
-    assert fetch(server, tmp_path, ("/moved.onnx", "/resnet50-v2-7.onnx")).is_file()
+def test_the_second_address_serves_where_the_first_does_not(fetch, server, tmp_path):
+    assert fetch(tmp_path, ("/moved.onnx", "/resnet50-v2-7.onnx")).is_file()
     with pytest.raises(
         DatasetError, match=r"/moved\.onnx: the server answers 404.*/gone\.onnx: the server answers"
     ):
-        fetch(server, tmp_path / "new", ("/moved.onnx", "/gone.onnx"))
+        fetch(tmp_path / "new", ("/moved.onnx", "/gone.onnx"))
 
 
-def test_another_file_and_other_tensors_are_refused(server, tmp_path):
+def test_another_file_and_other_tensors_are_refused(fetch, server, tmp_path):
     with pytest.raises(DatasetError, match="does not have the checksum sha256:"):
-        fetch(server, tmp_path, body=b"another")
+        fetch(tmp_path, body=b"another")
     with pytest.raises(DatasetError, match="does not hold the weights of resnet50-v2-7"):
-        fetch(server, tmp_path, tensors={**TENSORS, "conv0_weight": TENSORS["conv0_weight"] + 1})
+        fetch(tmp_path, tensors={**TENSORS, "conv0_weight": TENSORS["conv0_weight"] + 1})
     assert not (tmp_path / WEIGHTS).exists()
 
 
 @pytest.mark.parametrize(
     "spoil", [lambda d: d[:-9], lambda d: d[:40], lambda d: b"\xff" * 50, lambda d: b"<html>"]
 )
-def test_what_is_no_onnx_file_is_refused(tmp_path, spoil):
+def test_what_is_no_onnx_file_is_refused(tmp_path, monkeypatch, spoil):
     (tmp_path / "a.onnx").write_bytes(spoil(onnx_bytes()))
+    monkeypatch.setattr(weights, "TENSORS_SHA256", tensors_digest(TENSORS))
     with pytest.raises(DatasetError, match=r"a\.onnx: "):
-        weights.convert(tmp_path / "a.onnx", tmp_path / "w", tensors_digest(TENSORS))
+        weights.convert(tmp_path / "a.onnx", tmp_path / "w")
     assert not (tmp_path / "w").exists()
 
 

@@ -1,5 +1,7 @@
 """`focalrepro rare`: from a CSV to the rows, and every wrong option in one line."""
 
+import errno
+import os
 import re
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import pandas as pd
 import pytest
 
 from focalrepro import cli
-from focalrepro.rare import trees
+from focalrepro.rare import models
 from focalrepro.rare.command import command, inert
 from focalrepro.rare.models import METHODS, TREES
 
@@ -21,7 +23,7 @@ def test_csv_end_to_end(table, tmp_path, capsys):
     assert "focal loss γ = 2, α = .25 against cross entropy at 1:9 on f.csv: average precision" in printed
     rows = pd.read_csv(out)
     assert (
-        len(rows) == 2 * (len(METHODS) + 1 + len(TREES) * trees.INSTALLED) and (rows["ap"] > 0.3).all()
+        len(rows) == 2 * (len(METHODS) + 1 + len(TREES) * models.INSTALLED) and (rows["ap"] > 0.3).all()
     )  # chance is 0.1
     assert re.search(
         r"\nf.csv at 1:9: focal loss is .*worth it: the best of [24] settings, .* changes", printed
@@ -30,11 +32,11 @@ def test_csv_end_to_end(table, tmp_path, capsys):
 
 
 def test_without_lightgbm_one_line_says_how_to_get_it(table, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(trees, "INSTALLED", False)
+    monkeypatch.setattr(models, "INSTALLED", False)
     table.to_csv(tmp_path / "f.csv", index=False)
     command(csv=tmp_path / "f.csv", target="fraud", seeds=1, steps=1)
     printed = capsys.readouterr().out
-    assert printed.count(trees.HINT + "\n") == 1 and "pip install" in trees.HINT
+    assert printed.count(models.HINT + "\n") == 1 and "pip install" in models.HINT
     assert "trees, log loss" not in printed
 
 
@@ -57,6 +59,16 @@ def test_out_below_a_file(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"--out .*rows\.csv: nothing can be written into .*file; give"):
         command(out=tmp_path / "file" / "rows.csv")
+
+
+def test_a_disk_that_is_full_in_the_end_is_one_line(table, tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    table.to_csv(tmp_path / "f.csv", index=False)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ValueError, match=r"rows\.csv: No space left on device; free some disk"):
+        command(csv=tmp_path / "f.csv", target="fraud", seeds=1, steps=1, out=tmp_path / "rows.csv")
 
 
 def test_no_text_is_executed_by_a_spreadsheet(table, tmp_path):

@@ -88,5 +88,3 @@ def test_wrong_rates_and_seeds(small, rates, seeds, fast):
 def test_wrong_settings():
     with pytest.raises(ValueError, match="steps"):
         RareSettings(steps=0)
-    with pytest.raises(ValueError, match="shares"):
-        RareSettings(shares=(0.7, 0.3))

@@ -1,0 +1,74 @@
+"""Datasets by name: registering one's own, and what is not prepared says how to prepare it."""
+
+import json
+
+import pytest
+from made import CATEGORIES
+
+from focalrepro import files
+from focalrepro.data import DatasetError, data_root, load, registry, weights_path
+
+
+def register(made, root, name="mine", **more):
+    made.load()
+    path = made.folder / "instances.json"
+    return registry.register(name, [path, [made.images], more.get("val", path), [made.images]], root)
+
+
+def test_register_and_load_ones_own_data(made, tmp_path, monkeypatch):
+    root = tmp_path / "root"
+    monkeypatch.setenv("FOCALREPRO_DATA", str(root))
+    assert register(made, root) == root / "mine" and data_root() == root
+    data = load("mine", "val", 20, progress=False)
+    assert data.name == "mine" and data.split == "val" and data.digest == made.load().digest
+    assert list((root / "cache").glob("*/images.npy"))
+    assert registry.prepared() == ["mine"]
+    with pytest.raises(
+        DatasetError, match=r"has weights for .resnet50.; run: .*register --name mine … --weights FILE"
+    ):
+        weights_path("mine", "resnet50")
+    with pytest.raises(DatasetError, match="choose one of train, val"):
+        load("mine", "test", 20)
+
+
+@pytest.mark.parametrize("name", ["", "../mine", "a/b", "cache", "coco256", ".hidden"])
+def test_register_refuses_names_that_cannot_be_folders(made, tmp_path, name):
+    with pytest.raises(DatasetError, match="cannot be a dataset's name"):
+        register(made, tmp_path / "root", name)
+
+
+def test_register_checks_images_and_categories_first(made, tmp_path):
+    made.load()
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({**made.value, "categories": [*CATEGORIES, {"id": 91, "name": "hat"}]}))
+    with pytest.raises(DatasetError, match=r"different categories.*hat"):
+        register(made, tmp_path / "root", val=other)
+    (made.images / "005.png").unlink()
+    path = made.folder / "instances.json"
+    with pytest.raises(DatasetError, match=r"005\.png"):
+        registry.register("mine", [path, [made.images]] * 2, tmp_path / "root")
+    assert registry.prepared(tmp_path / "root") == []
+
+
+def test_what_is_not_prepared_says_how_to_prepare_it(made, tmp_path):
+    root = tmp_path / "root"
+    with pytest.raises(DatasetError, match=r"run: focalrepro data synthetic$"):
+        load("synthetic", "train", 128, root=root)
+    with pytest.raises(DatasetError, match=r"run: focalrepro data coco256 --from PATH"):
+        load("coco256", "train", 256, root=root)
+    register(made, root)
+    with pytest.raises(DatasetError, match=r"unknown dataset 'yours'; registered in .*: mine; "):
+        load("yours", "train", 20, root=root)
+    (root / "mine" / "dataset.json").write_text('{"train": {}}')
+    with pytest.raises(DatasetError, match=r"dataset\.json: not a dataset descriptor"):
+        load("mine", "train", 20, root=root)
+
+
+def test_data_root_is_the_checkouts_unless_told(monkeypatch, tmp_path):
+    monkeypatch.delenv("FOCALREPRO_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    expected = files.repo_root()
+    assert data_root() == (expected or tmp_path) / "data"
+    assert expected is None or (expected / "pyproject.toml").is_file()
+    monkeypatch.setattr(files, "repo_root", lambda: None)
+    assert data_root() == tmp_path / "data"

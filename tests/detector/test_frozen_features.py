@@ -1,0 +1,41 @@
+"""Features of a frozen backbone on disk: their room is taken before they are written."""
+
+import errno
+import os
+
+import pytest
+import torch
+
+from focalrepro.config import RunConfig
+from focalrepro.data import DatasetError
+from focalrepro.detector.frozen_features import cached_features
+from focalrepro.detector.retinanet import RetinaNet
+
+CONFIG = RunConfig(
+    dataset="synthetic",
+    image_size=128,
+    backbone="small",
+    weights="crops",
+    frozen="backbone",
+    flip=False,
+    fpn_channels=16,
+    head_convs=1,
+    first_level=3,
+    last_level=4,
+)
+
+
+def test_a_disk_without_room_for_them_is_one_line(tiny, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path))
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    model = RetinaNet(CONFIG, 10)
+    with pytest.raises(DatasetError, match=r"C\d\.npy: no room for .* FOCALREPRO_DATA") as caught:
+        cached_features(model, tiny[1], torch.device("cpu"), progress=False)
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "cache").rglob("*.npy"))
+    monkeypatch.undo()
+    monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path))
+    assert len(cached_features(model, tiny[1], torch.device("cpu"), progress=False)[0]) == 12
