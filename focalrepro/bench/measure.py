@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.benchmark import Timer
 
 Call = Callable[[], Any]
@@ -91,6 +93,10 @@ def event_clock(device: torch.device) -> Callable[[], float]:
     return now
 
 
+PROFILED = {  # by type of device: what a profile records, and where what counts is
+    "cpu": ([ProfilerActivity.CPU], DeviceType.CPU),
+    "cuda": ([ProfilerActivity.CPU, ProfilerActivity.CUDA], DeviceType.CUDA),
+}
 CLOCKS = {"cpu": lambda device: timeit.default_timer, "cuda": event_clock}
 
 
@@ -124,6 +130,19 @@ def measure_limits(device: torch.device, sizes: Sizes) -> Limits:
         "teraflops": 2 * sizes.matrix**3 / product / 1e12,
         "gigabytes": 2 * source.numel() / copy / 1e9,
     }
+
+
+def heaviest(what: str, call: Call, device: torch.device, count: int = 25, calls: int = 5) -> Finding:
+    """The kernels (on a CPU: operators) that take most of a call: name, seconds and times in one call."""
+    activities, kind = PROFILED[device.type]
+    with profile(activities=activities) as record:  # waits for the device where it ends
+        for _ in range(calls):
+            call()
+    field = "self_cpu_time_total" if device.type == "cpu" else "self_device_time_total"
+    events = [e for e in record.key_averages() if e.device_type == kind and not e.is_user_annotation]
+    rows = sorted(((getattr(e, field), e.count, e.key) for e in events), reverse=True)[:count]
+    kernels = [{"name": n, "seconds": us / calls / 1e6, "times": times / calls} for us, times, n in rows]
+    return "kernels", {"what": what, "heaviest": kernels}
 
 
 def curve(

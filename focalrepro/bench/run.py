@@ -13,7 +13,7 @@ from focalrepro import hardware
 from focalrepro.bench.evaluation import bench_evaluation, evaluation_curves
 from focalrepro.bench.measure import Finding, Limits, Sizes, measure_limits
 from focalrepro.bench.page import cost_curves, shown, write_page
-from focalrepro.bench.training import bench_cpu_runs, bench_loss, bench_step, training_curves
+from focalrepro.bench.training import bench_cpu_runs, bench_loss, bench_step, bench_two, training_curves
 from focalrepro.config import RunConfig
 from focalrepro.data.prepare import EMBEDDED, ensure
 from focalrepro.data.registry import prepared
@@ -45,7 +45,8 @@ def parts_of(device: torch.device, limits: Limits, sizes: Sizes) -> list[Part]:
         config = gpu_config()
         by_batch = [config.replace(batch_size=n) for n in sizes.steps]
         steps = [partial(bench_step, c, device, limits, sizes) for c in by_batch]
-        return [*steps, loss, partial(training_curves, config, device, sizes), evaluation]
+        two = partial(bench_two, by_batch[0], device, sizes)
+        return [*steps, loss, two, partial(training_curves, config, device, sizes), evaluation]
     trained = {name: base for name, base in bases.items() if base.dataset in prepared()}
     runs = [partial(bench_cpu_runs, name, base, sizes) for name, base in trained.items()]
     curves = partial(training_curves, bases[sizes.profiles[0]].replace(weights="none"), device, sizes)
@@ -69,7 +70,7 @@ def run_bench(device_name: str = "auto", trial: bool = False) -> int:
     limits = measure_limits(device, sizes)
     fast = f"{limits['teraflops']:.2f} TFLOP/s in bf16, copies at {limits['gigabytes']:.0f} GB/s"
     print(f"limits of {machine}: {fast}")
-    lists: dict[str, list] = {"rows": [], "curves": []}
+    lists: dict[str, list] = {"rows": [], "kernels": [], "curves": []}
     left_out = 0
     for part in parts_of(device, limits, sizes):
         try:

@@ -12,15 +12,26 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import DeviceType
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.detection import RetinaNet as TorchvisionRetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import sigmoid_focal_loss as torchvision_focal_loss
 
 from focalrepro import hardware
-from focalrepro.bench.measure import Call, Finding, Limits, Sizes, curve, in_turn, row, seconds, timed
+from focalrepro.bench.measure import (
+    PROFILED,
+    Call,
+    Finding,
+    Limits,
+    Sizes,
+    curve,
+    heaviest,
+    in_turn,
+    row,
+    seconds,
+    timed,
+)
 from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData, load
 from focalrepro.detector.anchors import RATIOS
@@ -36,10 +47,6 @@ from focalrepro.training.optimizer import learning_rate, make_optimizer
 
 CPU = torch.device("cpu")
 POSITIVE, LEFT_OUT = 1e-3, 2e-3  # shares of the anchors
-PROFILED = {  # by type of device: what a profile records, and where the memory is that counts
-    "cpu": ([ProfilerActivity.CPU], DeviceType.CPU),
-    "cuda": ([ProfilerActivity.CPU, ProfilerActivity.CUDA], DeviceType.CUDA),
-}
 COUNTED_AT = 128  # pixels; convolutions cost in proportion to them
 CURVE_BATCH = 8  # images, of the curve over their size
 
@@ -196,7 +203,7 @@ def training_flops(config: RunConfig, classes: int) -> float:
 
 
 def bench_step(config: RunConfig, device: torch.device, limits: Limits, sizes: Sizes) -> Iterator[Finding]:
-    """Both in one process, in turn; with the share of the matmul peak that ours reaches."""
+    """Both in one process, in turn; with the share of the matmul peak that ours reaches, and its kernels."""
     calls, size = (our_step(config, device), their_step(config, device)), config.batch_size
     rates = (lambda c=call: size / seconds(c, device, sizes.run_time) for call in calls)
     a, b = in_turn(sizes.repeats, *rates)
@@ -205,6 +212,16 @@ def bench_step(config: RunConfig, device: torch.device, limits: Limits, sizes: S
     against = "torchvision's RetinaNet and loop, autocast, same layers and data in memory"
     share = a["median"] * flops / (limits["teraflops"] * 1e12)
     yield row(what, against, "images/s", a, b, True, share=share, limit="matmul peak")
+    yield heaviest(what, calls[0], device)
+
+
+def bench_two(config: RunConfig, device: torch.device, sizes: Sizes) -> Iterator[Finding]:
+    """Two runs at the same time on one device, each with a graph of its own, against one that has it all."""
+    torch.cuda.empty_cache()  # theirs is the memory; without a GPU it does nothing
+    with runs("ours", config, device, sizes, 2) as two, runs("ours", config, device, sizes) as one:
+        both, alone = in_turn(sizes.repeats, two, one)
+    what = f"2 runs at once, {config.backbone} at {config.image_size}², batch {config.batch_size}"
+    yield row(what, "one run at a time, with the whole machine", "images/s", both, alone, True)
 
 
 def bench_cpu_runs(profile: str, config: RunConfig, sizes: Sizes) -> Iterator[Finding]:
