@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-ProfileName = Annotated[str, arg(help="smoke, quick, full-quick, coco-cpu or coco256")]
+ProfileName = Annotated[str, arg(help="smoke, quick, full-quick, coco-cpu, coco256, or a registered dataset")]
 Device = Annotated[str, arg(help="auto, cpu, cuda or cuda:N")]
 Seeds = Annotated[int, arg(help="how many seeds, from 0 on; 0: as many as the profile has")]
 
@@ -28,8 +28,6 @@ def run(
     seeds: Seeds = 0,
     device: Device = "auto",
     workers: Annotated[int, arg(help="runs at once; 0: as many as cores on a CPU, one on a GPU")] = 0,
-    recipe: Annotated[str, arg(help="the profile's recipe")] = "fast",
-    dataset: Annotated[str, arg(help="a registered dataset in place of the profile's own")] = "",
     reuse: Annotated[
         Path | None, arg(help="results to take finished runs from, e.g. results/coco256")
     ] = None,
@@ -48,8 +46,6 @@ def run(
         seeds,
         device,
         workers,
-        recipe=recipe,
-        dataset=dataset,
         reuse=reuse,
         limit=limit,
         trial=trial,
@@ -62,18 +58,15 @@ def status(
     /,
     profile: ProfileName = "quick",
     seeds: Seeds = 0,
-    recipe: str = "fast",
-    dataset: str = "",
 ) -> int:
     """Shows what is done, missing, diverged or failed, and the time that the missing runs will take."""
     from focalrepro.study.status import print_status
 
-    return print_status(profile, ablation, seeds, recipe, dataset)
+    return print_status(profile, ablation, seeds)
 
 
 def report(
     profile: ProfileName = "quick",
-    dataset: str = "",
     freeze: Annotated[bool, arg(help="make these results the expected ones of a reproduction")] = False,
 ) -> int:
     """Writes results/PROFILE (tables, figures, results.csv) and the front page from the run JSONs, without
@@ -85,20 +78,20 @@ def report(
     from focalrepro.study.study import Study
 
     get_profile(profile)  # else an unknown one would be told to train its runs
-    print(f"wrote {_shown(write_report(profile, dataset))}")
+    print(f"wrote {_shown(write_report(profile))}")
     if freeze:
-        print(f"wrote {_shown(freeze_expected(Study.committed(profile, dataset)))}")
-    if not (dataset or profile == "smoke" or os.environ.get("FOCALREPRO_RESULTS")):
+        print(f"wrote {_shown(freeze_expected(Study.committed(profile)))}")
+    if not (get_profile(profile).own or profile == "smoke" or os.environ.get("FOCALREPRO_RESULTS")):
         update_front_page()
     return 0
 
 
-def verify(profile: ProfileName = "quick", dataset: str = "") -> int:
+def verify(profile: ProfileName = "quick") -> int:
     """Makes every table and verdict of results/PROFILE again from its runs; exits 1 with what differs. Writes
     nothing."""
     from focalrepro.show.profile_page import verify as differences
 
-    off = differences(profile, dataset)
+    off = differences(profile)
     print(
         "\n".join(
             [*off, f"{profile}: {len(off) or 'no'} lines of the page and results.csv differ from the runs"]

@@ -68,7 +68,6 @@ def runs(
     seed_sd=0.3,
     image_sd=0.8,
     profile="smoke",
-    recipe="fast",
     replicates=200,
     version=TRAINING_VERSION,
     **more,
@@ -81,7 +80,7 @@ def runs(
     """
     rng = np.random.default_rng(0)
     images = rng.normal(0, image_sd, replicates)
-    base, found = get_profile(profile).config(recipe), {}
+    base, found = get_profile(profile).base, {}
     for name in ablations:
         for config in get_ablation(name).configs(base, range(seeds)).values():
             level = aps(config)

@@ -238,20 +238,18 @@ class Planned:
     wanted_by: tuple[tuple[str, str], ...]  # (ablation, row label)
 
 
-def plan(
-    profile: Profile, names: list[str], seeds: int = 0, recipe: str = "fast", **overrides: Any
-) -> list[Planned]:
+def plan(profile: Profile, names: list[str], seeds: int = 0, **overrides: Any) -> list[Planned]:
     """All runs of some ablations, each config once, first seed first: a table is whole before it is repeated.
 
     seeds: of every row; 0: as many as the profile has for each ablation. A search of rates is finished before
     what comes after it in `names` begins.
-    Errors: ValueError for an unknown ablation, recipe or loss lists those there are.
+    Errors: ValueError for an unknown ablation or loss lists those there are.
     """
     from focalrepro.training.criteria import (
         get_loss,  # imports torch: the names of ablations need not wait for it
     )
 
-    base = profile.config(recipe).replace(**overrides)
+    base = profile.base.replace(**overrides)
     wanted: dict[RunConfig, list[tuple[str, str]]] = {}
     numbers = {name: seeds or profile.seeds_of(name) for name in names}
     for _, block in groupby(names, lambda name: get_ablation(name).search):

@@ -86,8 +86,6 @@ def run_ablations(
     seeds: int = 0,
     device: str = "auto",
     workers: int = 0,
-    recipe: str = "fast",
-    dataset: str = "",
     reuse: Path | None = None,
     limit: int = 0,
     trial: bool = False,
@@ -99,10 +97,9 @@ def run_ablations(
     """
     check_count("--seeds", seeds, "the profile's own number")
     check_count("--limit", limit, "all")
-    changes = ({"dataset": dataset} if dataset else {}) | (TRIAL if trial else {})
     profile = get_profile(profile_name)
-    planned = plan(profile, list(ablations or profile.ablations), seeds, recipe, **changes)
-    store = Store.local(f"{profile_name}-trial" if trial else profile_name, dataset)
+    planned = plan(profile, list(ablations or profile.ablations), seeds, **(TRIAL if trial else {}))
+    store = Store.local(f"{profile_name}-trial" if trial else profile_name)
     failed = run_planned(planned, store, device, workers, reuse, limit)
     if failed:
         print(f"{failed} runs failed; their errors are in {store.folder / 'errors'}")

@@ -1,8 +1,10 @@
 """Profiles: a dataset, a model and a budget. A profile is its baseline RunConfig; ablations change its fields."""
 
+import difflib
 from dataclasses import dataclass, field
 
 from focalrepro.config import RunConfig
+from focalrepro.data.registry import COMMANDS, prepared
 
 # The detector of the embedded dataset: 128² images, P2 to P4, 12,096 anchors an image. Its AdamW, cosine and
 # GroupNorm make a few hundred steps enough; they were chosen on the baseline row (γ = 2, α = .25) alone.
@@ -70,14 +72,26 @@ _COCO256 = RunConfig(
 )
 
 
+# The paper's optimisation on the same: SGD, warm-up, steps, no norm in the heads; 24 epochs of the subset.
+_COCO256_PAPER = _COCO256.replace(
+    optimizer="sgd",
+    lr=0.01,
+    weight_decay=1e-4,
+    schedule="steps",
+    head_norm="none",
+    batch_size=16,
+    steps=9000,
+    warmup=500,
+)
+
+
 @dataclass(frozen=True)
 class Profile:
-    """name, baseline config, and what to tell a reader before it is started.
+    """A baseline config with what is run over it, and what to tell a reader before it is started.
 
-    recipes: other baselines under the same name, e.g. "paper" beside the "fast" default of coco256. seeds: how
-    many a reproduction runs unless told; repeats: of the ablations that have another number. whole: the profile that
-    runs every ablation over the same baseline. rates: the learning rate of each loss (`study/rates.py`), as its
-    committed search chose it.
+    seeds: how many a reproduction runs unless told; repeats: of the ablations that have another number. whole: the
+    profile that runs every ablation over the same baseline. rates: the learning rate of each loss
+    (`study/rates.py`), as its committed search chose it. own: over a dataset that the user registered.
     """
 
     name: str
@@ -85,159 +99,106 @@ class Profile:
     hardware: str
     base: RunConfig
     ablations: tuple[str, ...]
-    recipes: dict[str, RunConfig]
     seconds_per_run: float  # a first guess, until runs of one's own are there
     seeds: int = 1
     whole: str = ""
     repeats: dict[str, int] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
+    own: bool = False
 
     def seeds_of(self, ablation: str) -> int:
         """How many seeds an ablation's rows get unless told."""
         return self.repeats.get(ablation, self.seeds)
 
-    def config(self, recipe: str = "fast") -> RunConfig:
-        """The baseline of a recipe; ValueError lists those there are."""
-        if recipe == "fast":
-            return self.base
-        if recipe not in self.recipes:
-            raise ValueError(
-                f"profile {self.name} has no recipe {recipe!r}; it has fast {' '.join(self.recipes)}"
-            )
-        return self.recipes[recipe]
+
+ALL = "1b 1a prior tuned 1c 1d 1e 3 normalizer data budget plane grid"
+SMOKE = {"train_images": 24, "val_images": 12, "fpn_channels": 16, "weights": "none"}
+CAMPAIGN = (
+    "lr primary 1b 1a grid prior tuned 1c 1d 3 normalizer data box_weight budget rival-lr rivals 1e plane sgd"
+)
+GPU = "1a 1b prior tuned 1d 3 1c grid budget 1e normalizer data plane"
+OWN = "1b 1a tuned prior grid"
+
+_PROFILES = (
+    Profile(
+        "smoke",
+        "the embedded dataset, a few steps: walks the whole path, its numbers mean nothing",
+        "seconds on any CPU",
+        _QUICK.replace(steps=3, warmup=1, batch_size=4, **SMOKE),
+        ("1a", "1b"),
+        2.0,
+    ),
+    Profile(
+        "quick",
+        "the embedded dataset: handwritten digits on cluttered ground, 128²",
+        "two CPU cores, minutes",
+        _QUICK,
+        ("1a", "1b"),
+        35.0,
+        whole="full-quick",
+    ),
+    Profile(
+        "full-quick",
+        "the embedded dataset, every ablation of the paper",
+        "two CPU cores, an hour or two",
+        _QUICK,
+        tuple(ALL.split()),
+        35.0,
+        seeds=3,
+    ),
+    Profile(
+        "coco-cpu-first",
+        "the first recipe of coco-cpu, until its new results are whole: one view an image, AP at a score of .05",
+        "two CPU cores, an evening",
+        _COCO_CPU.replace(val_images=1000, score_threshold=0.05, views=1, kept_channels=1.0, steps=3200),
+        ("1b", "1a", "prior", "tuned", "1d", "3", "normalizer", "data"),
+        285.0,
+    ),
+    Profile(
+        "coco-cpu",
+        "real COCO on a laptop: 5,705 training images at 256², 12 supercategories, frozen ImageNet backbone",
+        "two CPU cores, an evening",
+        _COCO_CPU,
+        tuple(CAMPAIGN.split()),
+        250.0,
+        seeds=3,
+        repeats={"lr": 2, "rival-lr": 2, "primary": 8, "sgd": 2},
+    ),
+    Profile(
+        "coco256",
+        "real COCO: 5,705 training images at 256², 80 classes, ResNet-50 v2 trained from C2 up",
+        "one GPU",
+        _COCO256,
+        tuple(GPU.split()),
+        60.0,
+    ),
+    Profile(
+        "coco256-paper",
+        "real COCO as coco256, with the paper's optimisation: SGD, steps, no norm in the heads",
+        "one GPU",
+        _COCO256_PAPER,
+        ("1a", "1b", "budget"),
+        360.0,
+    ),
+)
+PROFILES: dict[str, Profile] = {p.name: p for p in _PROFILES}
 
 
-PROFILES: dict[str, Profile] = {
-    p.name: p
-    for p in (
-        Profile(
-            "smoke",
-            "the embedded dataset, a few steps: walks the whole path, its numbers mean nothing",
-            "seconds on any CPU",
-            _QUICK.replace(
-                steps=3,
-                warmup=1,
-                batch_size=4,
-                train_images=24,
-                val_images=12,
-                fpn_channels=16,
-                weights="none",
-            ),
-            ("1a", "1b"),
-            {},
-            2.0,
-        ),
-        Profile(
-            "quick",
-            "the embedded dataset: handwritten digits on cluttered ground, 128²",
-            "two CPU cores, minutes",
-            _QUICK,
-            ("1a", "1b"),
-            {},
-            35.0,
-            whole="full-quick",
-        ),
-        Profile(
-            "full-quick",
-            "the embedded dataset, every ablation of the paper",
-            "two CPU cores, an hour or two",
-            _QUICK,
-            (
-                "1b",
-                "1a",
-                "prior",
-                "tuned",
-                "1c",
-                "1d",
-                "1e",
-                "3",
-                "normalizer",
-                "data",
-                "budget",
-                "plane",
-                "grid",
-            ),
-            {},
-            35.0,
-            seeds=3,
-        ),
-        Profile(
-            "coco-cpu-first",
-            "the first recipe of coco-cpu, until its new results are whole: one view an image, AP at a score of .05",
-            "two CPU cores, an evening",
-            _COCO_CPU.replace(val_images=1000, score_threshold=0.05, views=1, kept_channels=1.0, steps=3200),
-            ("1b", "1a", "prior", "tuned", "1d", "3", "normalizer", "data"),
-            {},
-            285.0,
-        ),
-        Profile(
-            "coco-cpu",
-            "real COCO on a laptop: 5,705 training images at 256², 12 supercategories, frozen ImageNet backbone",
-            "two CPU cores, an evening",
-            _COCO_CPU,
-            (
-                *(
-                    "lr",
-                    "primary",
-                    "1b",
-                    "1a",
-                    "grid",
-                    "prior",
-                    "tuned",
-                    "1c",
-                    "1d",
-                    "3",
-                    "normalizer",
-                    "data",
-                ),
-                *("box_weight", "budget", "rival-lr", "rivals", "1e", "plane", "sgd"),
-            ),
-            {},
-            250.0,
-            seeds=3,
-            repeats={"lr": 2, "rival-lr": 2, "primary": 8, "sgd": 2},
-        ),
-        Profile(
-            "coco256",
-            "real COCO: 5,705 training images at 256², 80 classes, ResNet-50 v2 trained from C2 up",
-            "one GPU",
-            _COCO256,
-            (
-                "1a",
-                "1b",
-                "prior",
-                "tuned",
-                "1d",
-                "3",
-                "1c",
-                "grid",
-                "budget",
-                "1e",
-                "normalizer",
-                "data",
-                "plane",
-            ),
-            {
-                # The paper's optimisation: SGD, warm-up, steps, no norm in the heads; 24 epochs of the subset.
-                "paper": _COCO256.replace(
-                    optimizer="sgd",
-                    lr=0.01,
-                    weight_decay=1e-4,
-                    schedule="steps",
-                    head_norm="none",
-                    batch_size=16,
-                    steps=9000,
-                    warmup=500,
-                )
-            },
-            60.0,
-        ),
-    )
-}
+def own_profile(dataset: str) -> Profile:
+    """The profile of a registered dataset: coco-cpu's detector on its images and its own classes."""
+    what = f"your own data, {dataset}: at 256², frozen ImageNet backbone"
+    base = _COCO_CPU.replace(dataset=dataset, classes="all")
+    rates = PROFILES["coco-cpu"].rates
+    return Profile(dataset, what, "two CPU cores", base, tuple(OWN.split()), 250.0, rates=rates, own=True)
 
 
 def get_profile(name: str) -> Profile:
-    """The profile of that name; ValueError lists those there are."""
-    if name not in PROFILES:
-        raise ValueError(f"there is no profile {name!r}; there are {', '.join(PROFILES)}")
-    return PROFILES[name]
+    """The profile of that name, or a registered dataset's; ValueError lists those there are."""
+    if name in PROFILES:
+        return PROFILES[name]
+    own = [dataset for dataset in prepared() if dataset not in COMMANDS]
+    if name in own:
+        return own_profile(name)
+    near = difflib.get_close_matches(name, [*PROFILES, *own], n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise ValueError(f"there is no profile {name!r}; there are {', '.join([*PROFILES, *own])}{hint}")

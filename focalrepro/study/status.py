@@ -39,29 +39,16 @@ def time_left(missing: int, store: Store, profile: Profile) -> str:
     return f"about {seconds * missing / max(1, min(workers, missing)) / 60:.0f} min {where}"
 
 
-def run_command(
-    profile: str, ablations: tuple[str, ...], seeds: int, recipe: str = "fast", dataset: str = ""
-) -> str:
-    """The command that trains exactly the runs that a status is about."""
-    words = ["focalrepro", "run", *ablations, "--profile", profile]
-    words += ["--seeds", str(seeds)] if seeds else []
-    words += ["--recipe", recipe] if recipe != "fast" else []
-    words += ["--dataset", dataset] if dataset else []
-    return shlex.join(words)
-
-
-def print_status(profile_name: str, ablations: tuple[str, ...], seeds: int, recipe: str, dataset: str) -> int:
+def print_status(profile_name: str, ablations: tuple[str, ...], seeds: int) -> int:
     """Prints a line per ablation and the total; always exit status 0."""
     check_count("--seeds", seeds, "the profile's own number")
     profile = get_profile(profile_name)
-    store = Store.local(profile_name, dataset)
-    committed = Store.committed(profile_name, dataset)
-    changes = {"dataset": dataset} if dataset else {}
+    store, committed = Store.local(profile_name), Store.committed(profile_name)
     names = ablations or profile.ablations
-    jobs = with_ids(plan(profile, list(names), seeds, recipe, **changes))
+    jobs = with_ids(plan(profile, list(names), seeds))
     states = {job.run_id: state_of(job, store, committed) for job in jobs}
     own = f"{seeds} seed{'s'[: seeds > 1]}" if seeds else "as many seeds as each table has"
-    print(f"profile {profile.name} ({recipe}): {profile.what}; {own}")
+    print(f"profile {profile.name}: {profile.what}; {own}")
     for name in names:
         mine = [job for job in jobs if any(by == name for by, _ in job.planned.wanted_by)]
         counts = Counter(states[job.run_id] for job in mine)
@@ -75,7 +62,8 @@ def print_status(profile_name: str, ablations: tuple[str, ...], seeds: int, reci
             print(f"  failed: {job.planned.wanted_by[0]}, see {store.error_path(job.run_id)}")
     if missing:
         print(f"{missing} of {len(jobs)} runs are missing: {time_left(missing, store, profile)}")
-        print(f"  {run_command(profile_name, ablations, seeds, recipe, dataset)}")
+        words = ["focalrepro", "run", *ablations, "--profile", profile_name]
+        print("  " + shlex.join([*words, *(["--seeds", str(seeds)] if seeds else [])]))
     else:
         print(f"all {len(jobs)} runs are there")
     return 0

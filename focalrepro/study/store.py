@@ -19,14 +19,14 @@ class Store:
         self.folder = Path(folder)
 
     @classmethod
-    def local(cls, profile: str, dataset: str = "") -> "Store":
-        """The local store of a profile (and of a dataset other than the profile's own)."""
-        return cls(data_root() / "runs" / _name(profile, dataset))
+    def local(cls, profile: str) -> "Store":
+        """The local store of a profile."""
+        return cls(data_root() / "runs" / profile)
 
     @classmethod
-    def committed(cls, profile: str, dataset: str = "") -> "Store":
+    def committed(cls, profile: str) -> "Store":
         """The runs of a profile's results folder."""
-        return cls(results_root(_name(profile, dataset)) / "runs")
+        return cls(results_root(profile) / "runs")
 
     def path(self, run_id: str) -> Path:
         return self.folder / f"{run_id}.json"
@@ -82,7 +82,3 @@ class Store:
 
 def _is_id(name: str) -> bool:
     return bool(re.fullmatch("[0-9a-f]{12}", name))
-
-
-def _name(profile: str, dataset: str) -> str:
-    return f"{profile}@{dataset}" if dataset else profile

@@ -1,5 +1,4 @@
-"""A study: a profile with its records, resolved once, so that nothing else asks for profile, recipe and
-dataset."""
+"""A study: a profile with its records, resolved once, so that nothing else asks for them."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -27,38 +26,33 @@ Rows = dict[str, list[Record]]  # by the row's label, ordered by seed; empty whe
 class Study:
     """A profile with its records; `focalrepro.Study` adds tables, figures and claims to it.
 
-    profile: its name. dataset: a registered dataset in place of the profile's own. recipe: one of the
-    profile's. reuse: a folder of results, such as results/coco-cpu, whose finished runs `run` takes instead
-    of training them. records: in place of those that are kept. Otherwise they are the local store's; where
-    that has none, the committed ones, so that a notebook opens on a clone; and of what a profile leaves to
-    the one that runs the whole paper, that one's committed ones. Errors: ValueError for an unknown profile or
-    recipe.
+    profile: its name, or that of a registered dataset. reuse: a folder of results, such as results/coco-cpu, whose
+    finished runs `run` takes instead of training them. records: in place of those that are kept. Otherwise they are
+    the local store's; where that has none, the committed ones, so that a notebook opens on a clone; and of what a
+    profile leaves to the one that runs the whole paper, that one's committed ones. Errors: ValueError for an
+    unknown profile.
     """
 
     def __init__(
         self,
         profile: str,
-        dataset: str = "",
-        recipe: str = "fast",
         reuse: str | Path | None = None,
         records: Sequence[Record] | None = None,
     ) -> None:
         self.profile: Profile = get_profile(profile)
-        self.dataset, self.recipe, self.reuse = dataset, recipe, reuse
-        base = self.profile.config(recipe)
-        self.base: RunConfig = base.replace(dataset=dataset) if dataset else base
+        self.reuse, self.base = reuse, self.profile.base
         self._records = None if records is None else list(records)
         self._rows: dict[str, Rows] = {}
 
     @classmethod
-    def committed(cls, profile: str, dataset: str = "") -> "Study":
+    def committed(cls, profile: str) -> "Study":
         """The study of the committed results alone."""
-        return cls(profile, dataset, records=_committed(profile, dataset))
+        return cls(profile, records=_committed(profile))
 
     @property
     def name(self) -> str:
-        """The profile's name, as its folder of results has it: with the dataset, if that is another."""
-        return f"{self.profile.name}@{self.dataset}" if self.dataset else self.profile.name
+        """The profile's name, as its folder of results has it."""
+        return self.profile.name
 
     @property
     def folder(self) -> Path:
@@ -69,28 +63,19 @@ class Study:
     def records(self) -> list[Record]:
         """All records, read once."""
         if self._records is None:
-            own = Store.local(self.profile.name, self.dataset).records()
-            own = own or _committed(self.profile.name, self.dataset)
-            self._records = own if self.dataset else own + self._left_to_the_whole()
+            own = Store.local(self.name).records() or _committed(self.name)
+            self._records = own + self._left_to_the_whole()
         return self._records
 
     def _left_to_the_whole(self) -> list[Record]:
         """Committed records of the profile's `whole` that belong to none of this profile's own ablations."""
         if not self.profile.whole:
             return []
-        whole = Study(self.profile.name, records=_committed(self.profile.whole, ""))
+        whole = Study(self.profile.name, records=_committed(self.profile.whole))
         mine = {
             r.run_id for name in self.profile.ablations for rows in whole.rows(name).values() for r in rows
         }
         return [record for record in whole.records if record.run_id not in mine]
-
-    def with_recipe(self, recipe: str) -> "Study":
-        """The same records under another recipe of the profile."""
-        return type(self)(self.profile.name, self.dataset, recipe, self.reuse, self.records)
-
-    @property
-    def recipes(self) -> tuple[str, ...]:
-        return ("fast", *self.profile.recipes)
 
     def rows(self, ablation: str) -> Rows:
         """The records of each row of an ablation, ordered by seed.
@@ -161,11 +146,10 @@ class Study:
         error's place.
         """
         names = list(ablations or self.profile.ablations)
-        changes = {"dataset": self.dataset} if self.dataset else {}
-        return self._run(plan(self.profile, names, seeds, self.recipe, **changes), device, workers)
+        return self._run(plan(self.profile, names, seeds), device, workers)
 
     def _run(self, planned: list[Planned], device: str, workers: int) -> "Study":
-        store = Store.local(self.profile.name, self.dataset)
+        store = Store.local(self.name)
         done = {r.config for r in store.records() if r.training_version == TRAINING_VERSION}
         missing = [p for p in planned if p.config not in done]
         if missing:
@@ -204,9 +188,9 @@ def _same_data(found: list[Record], label: str) -> None:
         )
 
 
-def _committed(profile: str, dataset: str) -> list[Record]:
+def _committed(profile: str) -> list[Record]:
     """The committed records, read once as long as no file of the folder comes or goes."""
-    folder = Store.committed(profile, dataset).folder
+    folder = Store.committed(profile).folder
     return list(_read(folder, folder.stat().st_mtime_ns)) if folder.is_dir() else []
 
 

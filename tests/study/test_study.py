@@ -38,13 +38,15 @@ def test_the_local_store_comes_before_the_committed_results():
     assert level(Study("quick")) == [20] and level(Study.committed("quick")) == [30]
 
 
-def test_the_committed_results_of_another_dataset_are_its_own():
-    put(Store.committed("smoke"), runs(lambda c: 30, seeds=1, seed_sd=0))
-    mine = PROFILES["smoke"].base.replace(dataset="mine", gamma=2.0, alpha=0.25)
-    put(Store.committed("smoke", "mine"), [record(mine, 10.0)])
-    s = Study("smoke", dataset="mine")
-    assert level(s) == [10] and s.name == "smoke@mine" and s.folder.name == "smoke@mine"
-    assert level(Study("smoke", dataset="other")) == []
+def test_a_registered_dataset_is_a_profile_of_its_own(data_root, tmp_path, monkeypatch):
+    (tmp_path / "mine").symlink_to(data_root / "synthetic")
+    monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path))
+    s = Study("mine")
+    assert s.profile.own and s.base.dataset == "mine" == s.folder.name and s.base.classes == "all"
+    put(Store.committed("mine"), [record(s.base.replace(gamma=2.0, alpha=0.25), 10.0)])
+    assert level(Study("mine")) == [10]
+    with pytest.raises(ValueError, match="no profile 'mime'; .* did you mean mine"):
+        Study("mime")
 
 
 def test_what_is_left_to_the_whole_papers_profile_is_added():
@@ -73,7 +75,6 @@ def test_searches_and_judged_runs_are_kept_apart():
 def test_unknown_names_are_told():
     for make, message in (
         (lambda: Study("quik"), "no profile 'quik'"),
-        (lambda: Study("coco256", recipe="slow"), "no recipe 'slow'"),
         (lambda: Study("quick").rows("1z"), "no ablation '1z'"),
     ):
         with pytest.raises(ValueError, match=message):
