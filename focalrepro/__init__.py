@@ -1,6 +1,7 @@
 """focalrepro: the RetinaNet focal-loss ablations as notebooks over a small package (arXiv 1708.02002).
 
-`focalrepro.Study("quick")` is a profile with its runs, tables, figures and claims; `focalrepro.losses` has the loss.
+`focalrepro.Study("quick")` is a profile with its runs, tables, figures and claims; `focalrepro.losses` has
+the loss.
 """
 
 from typing import Any

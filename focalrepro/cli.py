@@ -196,7 +196,9 @@ def doctor(
         str, arg(help="prove that it computes right: cpu, cuda or cuda:N; none: say what is here")
     ] = "",
 ) -> int:
-    """Says what this machine has and which profiles it can run in what time; with --device, proves that device."""
+    """Says what this machine has and which profiles it can run in what time; with --device, proves that
+    device.
+    """
     check_device(device or "auto")
     from focalrepro.bench.doctor import doctor as examine
 

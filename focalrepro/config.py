@@ -119,8 +119,8 @@ class RunConfig:
     def run_id(self, train_digest: str, val_digest: str, version: int | None = None) -> str:
         """12 hex digits from the config, both splits' digests and the training code's version; None: today's.
 
-        Only fields that differ from the first defaults are hashed, so that a new field, whose default means what was
-        done before it existed, leaves old ids as they are.
+        Only fields that differ from the first defaults are hashed, so that a new field, whose default means
+        what was done before it existed, leaves old ids as they are.
         """
         content = self.differences(RunConfig(score_threshold=0.05)) | {
             "_train": train_digest,
@@ -180,7 +180,8 @@ def _check_together(c: RunConfig) -> None:
         c.frozen != "backbone" or not c.flip,
         "flip",
         c.flip,
-        'False where frozen is "backbone": cached features cannot be mirrored exactly; set views to 2 or more',
+        'False where frozen is "backbone": cached features cannot be mirrored exactly; set views '
+        "to 2 or more",
     )
     _require(c.frozen == "backbone" or c.views == 1, "views", c.views, '1 unless frozen is "backbone"')
     _require(

@@ -30,8 +30,8 @@ def cores() -> int:
 def keep_memory() -> bool:
     """Tells glibc's malloc to keep freed memory; False where there is no glibc.
 
-    By default every large tensor is mapped afresh and given back at once, and a training step on the CPU spends
-    much of its time on the page faults of that.
+    By default every large tensor is mapped afresh and given back at once, and a training step on the CPU
+    spends much of its time on the page faults of that.
     """
     m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
     try:

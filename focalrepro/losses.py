@@ -1,11 +1,12 @@
 """The classification losses: cross entropy, α-balanced cross entropy and focal loss (section 3).
 
-One convention throughout: α weighs the object class and 1 - α the background, as in the paper. So α = .25 turns
-the rare objects *down*; that is right only because γ = 2 has turned the easy background down much further.
+One convention throughout: α weighs the object class and 1 - α the background, as in the paper. So α = .25
+turns the rare objects *down*; that is right only because γ = 2 has turned the easy background down much
+further.
 
-For your own training loop: `FocalLoss` or `sigmoid_focal_loss`, and `softmax_focal_loss` where classes exclude each
-other. For a detector, where nearly every target is background: `focal_terms`, which takes integer labels, and the
-fast sum of it in `training/focal_sum.py`. This file needs torch alone.
+For your own training loop: `FocalLoss` or `sigmoid_focal_loss`, and `softmax_focal_loss` where classes
+exclude each other. For a detector, where nearly every target is background: `focal_terms`, which takes
+integer labels, and the fast sum of it in `training/focal_sum.py`. This file needs torch alone.
 """
 
 from collections.abc import Sequence
@@ -32,17 +33,17 @@ def sigmoid_focal_loss(
         alpha: weight of the object class, 1 - alpha of the background; a negative value means no weighting.
         gamma: how much easy examples are turned down; 2 is the paper's choice and torchvision's default.
         reduction: "none", "mean" or "sum"; the mean of no element is 0.
-    Returns the inputs' type with "none". "mean" and "sum" of a two-byte type are in fp32, as torch's autocast has
-    its sums and losses: 200,000 anchors of 8 classes add up to more than fp16 can hold.
-    Errors: ValueError for other shapes, reductions, γ < 0, α > 1 or targets outside [0, 1]. That last one reads
-    the targets once more, and on a GPU waits for them; bool targets need no look, nor does a CUDA graph or
-    torch.compile, inside which nothing can be read, get one.
+    Returns the inputs' type with "none". "mean" and "sum" of a two-byte type are in fp32, as torch's autocast
+    has its sums and losses: 200,000 anchors of 8 classes add up to more than fp16 can hold.
+    Errors: ValueError for other shapes, reductions, γ < 0, α > 1 or targets outside [0, 1]. That last one
+    reads the targets once more, and on a GPU waits for them; bool targets need no look, nor does a CUDA graph
+    or torch.compile, inside which nothing can be read, get one.
     """
     check_focal_parameters(alpha, gamma)
     if inputs.shape != targets.shape:
         raise ValueError(
-            f"targets have the shape {tuple(targets.shape)}, inputs {tuple(inputs.shape)}: they must be the same "
-            "(one 0/1 target per logit; FocalLoss also takes class indices)"
+            f"targets have the shape {tuple(targets.shape)}, inputs {tuple(inputs.shape)}: they must be "
+            "the same (one 0/1 target per logit; FocalLoss also takes class indices)"
         )
     check_targets(targets)
     return reduce(_elementwise(inputs, targets, alpha, gamma), reduction, inputs.dtype)
@@ -55,11 +56,12 @@ def softmax_focal_loss(
     gamma: float = 2.0,
     reduction: str = "none",
 ) -> Tensor:
-    """FL(p_t) = -α_t (1 - p_t)^γ log p_t with p = softmax(inputs): equation 5 for classes that exclude each other.
+    """FL(p_t) = -α_t (1 - p_t)^γ log p_t with p = softmax(inputs): equation 5 for classes that exclude each
+    other.
 
-    The paper's extension "to the multi-class case" (section 3, first footnote). γ = 0 is torch's cross entropy,
-    whose `weight` is alpha. Finite values and gradients for every γ >= 0 at finite logits, and where a class
-    is ruled out by a logit of -inf.
+    The paper's extension "to the multi-class case" (section 3, first footnote). γ = 0 is torch's cross
+    entropy, whose `weight` is alpha. Finite values and gradients for every γ >= 0 at finite logits, and where
+    a class is ruled out by a logit of -inf.
 
     Args:
         inputs: logits [..., C], C >= 2, the classes last: `inputs.movedim(1, -1)` for [N, C, H, W].
@@ -74,15 +76,18 @@ def softmax_focal_loss(
     classes = inputs.shape[-1] if inputs.dim() else 0
     if classes < 2 or targets.shape != inputs.shape[:-1] or targets.is_floating_point():
         raise ValueError(
-            f"targets {tuple(targets.shape)} of {targets.dtype} do not fit logits {tuple(inputs.shape)}: give "
-            "integer class indices in the logits' shape less the last dimension, which holds 2 classes or more"
+            f"targets {tuple(targets.shape)} of {targets.dtype} do not fit logits "
+            f"{tuple(inputs.shape)}: give "
+            "integer class indices in the logits' shape less the last dimension, which holds 2 classes "
+            "or more"
         )
     x = inputs if inputs.dtype == torch.float64 else inputs.float()
     is_class = targets.unsqueeze(-1) == torch.arange(classes, device=inputs.device)
     captured = inputs.is_cuda and torch.cuda.is_current_stream_capturing()
     if not (captured or torch.compiler.is_compiling() or is_class.any(-1).all()):
         raise ValueError(
-            f"class indices reach from {int(targets.min())} to {int(targets.max())}; with {classes} logits they must "
+            f"class indices reach from {int(targets.min())} to {int(targets.max())}; with {classes} "
+            "logits they must "
             f"lie in 0 … {classes - 1}: leave out what is to be ignored"
         )
     log_p = F.log_softmax(x, dim=-1).clamp(min=-1e30)  # -inf · 0 would be NaN
@@ -104,7 +109,8 @@ def _elementwise(inputs: Tensor, targets: Tensor, alpha: float, gamma: float) ->
     x = inputs.double() if inputs.dtype == torch.float64 else inputs.float()
     t = targets.to(x.dtype)
     cross_entropy = F.softplus(-x) * t + F.softplus(x) * (1 - t)
-    # (1 - p_t)^γ as exp(γ log(1 - p_t)): a power has the derivative inf · 0 at p_t = 1 for γ < 1, an exp has none.
+    # (1 - p_t)^γ as exp(γ log(1 - p_t)): a power has the derivative inf · 0 at p_t = 1 for γ < 1, an exp has
+    # none.
     log_miss = torch.logaddexp(F.logsigmoid(x) + (1 - t).log(), F.logsigmoid(-x) + t.log())
     loss = (gamma * log_miss).exp() * cross_entropy
     if alpha >= 0:
@@ -115,9 +121,9 @@ def _elementwise(inputs: Tensor, targets: Tensor, alpha: float, gamma: float) ->
 def reduce(loss: Tensor, reduction: str, dtype: torch.dtype) -> Tensor:
     """Applies a reduction by its name in torch: "none", "mean" or "sum".
 
-    Only "none" is rounded to dtype, the logits': each element fits a two-byte type, their sum may not. The mean
-    of no element is 0 and keeps its graph, where torch's is NaN: a batch without a labelled row teaches nothing
-    and must not end the training.
+    Only "none" is rounded to dtype, the logits': each element fits a two-byte type, their sum may not. The
+    mean of no element is 0 and keeps its graph, where torch's is NaN: a batch without a labelled row teaches
+    nothing and must not end the training.
     """
     if reduction == "none":
         return loss.to(dtype)
@@ -129,7 +135,9 @@ def reduce(loss: Tensor, reduction: str, dtype: torch.dtype) -> Tensor:
 
 
 def check_focal_parameters(alpha: float, gamma: float) -> None:
-    """Raises ValueError unless γ >= 0 and α <= 1 (a negative α means no class weighting, as in torchvision)."""
+    """Raises ValueError unless γ >= 0 and α <= 1 (a negative α means no class weighting, as in
+    torchvision).
+    """
     if not gamma >= 0:
         raise ValueError(f"gamma is {gamma}; it must be 0 (cross entropy) or more")
     if not alpha <= 1:
@@ -144,8 +152,10 @@ def check_targets(targets: Tensor) -> None:
     low, high = torch.stack(torch.aminmax(targets.detach())).tolist()  # one wait for the device, not two
     if not (low >= 0 and high <= 1):  # so that NaN is refused, too
         raise ValueError(
-            f"targets reach from {low:g} to {high:g}; they must lie in [0, 1]. Leave out what is to be ignored (-1 "
-            "or 255, say), divide a mask of 0 and 255 by 255, and give class indices to FocalLoss in the logits' "
+            f"targets reach from {low:g} to {high:g}; they must lie in [0, 1]. Leave out what is to be "
+            "ignored (-1 "
+            "or 255, say), divide a mask of 0 and 255 by 255, and give class indices to FocalLoss in "
+            "the logits' "
             "shape less the last dimension"
         )
 
@@ -156,12 +166,13 @@ class FocalLoss(nn.Module):
     targets are either 0/1 in the shape of the logits, or integer class indices in the shape of the logits
     without their last dimension (K one-against-all sigmoids; -1 is "none of the classes", -2 is left out).
     The default reduction is "mean", as in torch's own criteria. A detector divides the "sum" by its number of
-    positive anchors instead: a mean over 100,000 easy negatives is a very small number. Where all rows are left
-    out the mean is 0.
+    positive anchors instead: a mean over 100,000 easy negatives is a very small number. Where all rows are
+    left out the mean is 0.
 
-    gamma is 1.5 here and 2 in `sigmoid_focal_loss`: a choice of the two interfaces and no finding. The function
-    keeps torchvision's default, which is the paper's; the criterion's interface was set to 1.5. Give γ yourself
-    where it matters. Result types, and the errors for targets outside [0, 1], are those of `sigmoid_focal_loss`.
+    gamma is 1.5 here and 2 in `sigmoid_focal_loss`: a choice of the two interfaces and no finding. The
+    function keeps torchvision's default, which is the paper's; the criterion's interface was set to 1.5. Give
+    γ yourself where it matters. Result types, and the errors for targets outside [0, 1], are those of
+    `sigmoid_focal_loss`.
     """
 
     def __init__(self, gamma: float = 1.5, alpha: float = 0.25, reduction: str = "mean") -> None:
@@ -180,8 +191,10 @@ class FocalLoss(nn.Module):
             return sigmoid_focal_loss(logits, targets, self.alpha, self.gamma, self.reduction)
         if targets.shape != logits.shape[:-1] or targets.is_floating_point():
             raise ValueError(
-                f"targets {tuple(targets.shape)} of {targets.dtype} do not fit logits {tuple(logits.shape)}: give "
-                "0/1 targets in the logits' shape, or integer class indices in their shape less the last dimension"
+                f"targets {tuple(targets.shape)} of {targets.dtype} do not fit logits "
+                f"{tuple(logits.shape)}: give "
+                "0/1 targets in the logits' shape, or integer class indices in their shape less the last "
+                "dimension"
             )
         check_labels(targets, logits.shape[-1])
         kept = targets != IGNORED
@@ -196,12 +209,13 @@ def check_labels(labels: Tensor, classes: int) -> None:
     """Raises ValueError where a label is neither a class 0 … classes-1, BACKGROUND (-1) nor IGNORED (-2)."""
     if labels.numel() and (int(labels.max()) >= classes or int(labels.min()) < IGNORED):
         raise ValueError(
-            f"class indices reach from {int(labels.min())} to {int(labels.max())}; with {classes} logits they must "
+            f"class indices reach from {int(labels.min())} to {int(labels.max())}; with {classes} "
+            "logits they must "
             f"lie in 0 … {classes - 1}, or be {BACKGROUND} (background) or {IGNORED} (ignored)"
         )
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------
 # For detectors: integer labels, summed over all anchors.
 
 

@@ -29,7 +29,9 @@ Report = Callable[[str, int, int], None]
 
 
 def load_splits(config: RunConfig, progress: bool = False) -> tuple[DetectionData, DetectionData]:
-    """The training and the validation split that a config asks for, decoded; kept for the process's next run."""
+    """The training and the validation split that a config asks for, decoded; kept for the process's next
+    run.
+    """
     return _load_splits(
         data_root(),
         config.dataset,
@@ -66,8 +68,9 @@ def run(
 ) -> Record:
     """Trains and evaluates one config; returns its record, whose `as_json()` is what a store keeps.
 
-    report(phase, done, total) is called now and then with phase "train" or "evaluate". Two calls with the same
-    config on the same CPU and number of threads give the same numbers. engines: one for all runs of a campaign.
+    report(phase, done, total) is called now and then with phase "train" or "evaluate". Two calls with the
+    same config on the same CPU and number of threads give the same numbers. engines: one for all runs of a
+    campaign.
     """
     return run_with_model(config, device, report, engines)[0]
 
@@ -135,7 +138,9 @@ def run_with_model(
 
 
 def protocol_digest() -> str:
-    """The first 12 hex digits of the sha256 of results/PROTOCOL.md; "" where there is none (outside a checkout)."""
+    """The first 12 hex digits of the sha256 of results/PROTOCOL.md; "" where there is none (outside a
+    checkout).
+    """
     path = (repo_root() or Path.cwd()) / "results" / "PROTOCOL.md"
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else ""
 

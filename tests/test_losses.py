@@ -1,4 +1,6 @@
-"""The losses against torchvision, float64 finite differences, hand-computed numbers, and at their extremes."""
+"""The losses against torchvision, float64 finite differences, hand-computed numbers, and at their
+extremes.
+"""
 
 import math
 
@@ -62,7 +64,8 @@ def test_each_dtype_is_the_rounded_double(dtype):
             lambda x, g=gamma: sigmoid_focal_loss(x, targets.double(), 0.25, g), logits.double()
         )
         assert value.dtype == gradient.dtype == dtype
-        # One rounding to the dtype (eps / 2), plus fp32's own few ulps inside; fp16 has no numbers below 6e-8.
+        # One rounding to the dtype (eps / 2), plus fp32's own few ulps inside; fp16 has no numbers below
+        # 6e-8.
         rtol = max(torch.finfo(dtype).eps, 1e-5)
         atol = 6e-8 if dtype == torch.float16 else 1e-12
         torch.testing.assert_close(value.double(), exact[0], rtol=rtol, atol=atol)
@@ -154,7 +157,9 @@ def test_swapping_the_classes_swaps_alpha(gamma):
 
 
 def test_the_papers_own_examples():
-    """Section 3.2: at γ = 2, p_t = .9 costs 100 times less than under CE, p_t ≈ .968 about 1000 times less."""
+    """Section 3.2: at γ = 2, p_t = .9 costs 100 times less than under CE, p_t ≈ .968 about 1000
+    times less.
+    """
     p_t = torch.tensor([0.9, 0.968, 0.5], dtype=torch.float64)
     focal = sigmoid_focal_loss(p_t.logit(), torch.ones(3, dtype=torch.float64), alpha=-1, gamma=2.0)
     ratio = (-p_t.log() / focal).tolist()

@@ -1,8 +1,9 @@
 """coco256: 5,705 training and 2,939 validation images of COCO 2017, squashed to 256×256.
 
 The manifest in `data/manifests/` fixes which images these are, so an imported copy and a download hold the
-same images with the same boxes.  A download is about 1.4 GB over the network and 130 MB once squashed; it will
-be interrupted, so each step is done wholly or not at all, and the same command again does what is missing.
+same images with the same boxes.  A download is about 1.4 GB over the network and 130 MB once squashed; it
+will be interrupted, so each step is done wholly or not at all, and the same command again does what is
+missing.
 """
 
 import io

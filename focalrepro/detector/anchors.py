@@ -1,4 +1,6 @@
-"""The anchors of RetinaNet: per pyramid level l one size, times sub-octave scales and aspect ratios (section 4)."""
+"""The anchors of RetinaNet: per pyramid level l one size, times sub-octave scales and aspect ratios (section
+4).
+"""
 
 from dataclasses import dataclass
 
@@ -25,8 +27,8 @@ class AnchorGrid:
 def anchor_shapes(size: float, scales: int, ratios: int) -> Tensor:
     """Widths and heights [scales * ratios, 2] of one location.
 
-    Scales are 2^(k/scales), k = 0 … scales-1, so an octave is divided evenly; an aspect ratio changes the shape
-    at constant area (section 4, "Anchors"; section 5.2 for other numbers of scales).
+    Scales are 2^(k/scales), k = 0 … scales-1, so an octave is divided evenly; an aspect ratio changes the
+    shape at constant area (section 4, "Anchors"; section 5.2 for other numbers of scales).
     """
     if ratios not in RATIOS:
         raise ValueError(f"anchor_ratios is {ratios}; the paper's sets have {sorted(RATIOS)} aspect ratios")

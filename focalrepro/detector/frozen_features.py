@@ -24,8 +24,8 @@ def cached_features(
 ) -> list[Tensor]:
     """The frozen backbone's maps of one view of every image, memory-mapped bf16 [N, H, W, C], fine to coarse.
 
-    model: with its backbone's weights. The maps are keyed by the pixels, the view, the backbone and its weights, so
-    every run that shares these shares them.
+    model: with its backbone's weights. The maps are keyed by the pixels, the view, the backbone and its
+    weights, so every run that shares these shares them.
     """
     weights = state_digest(model.backbone) + (state_digest(model.reduce) if model.reduce is not None else "")
     ids = (
@@ -93,8 +93,8 @@ def _compute(
 
     Errors: DatasetError where the disk has no room for them, before a byte of them is written.
 
-    A folder that is there though nothing is "done" was damaged by hand, and gives way; else of two processes the
-    first wins.
+    A folder that is there though nothing is "done" was damaged by hand, and gives way; else of two processes
+    the first wins.
     """
     damaged = folder.exists() and not (folder / "done").exists()
     was_training = model.training

@@ -1,8 +1,8 @@
 """GroupNorm with the ReLU after it, for maps in channels-last layout: as fast as the device allows.
 
-On a CPU torch's kernels walk each group's few channels one image at a time; here all channels are summed at once,
-which the vector units like, and the few numbers per group are combined afterwards: some three times as fast. On a GPU
-one Triton kernel does both, where there is Triton.
+On a CPU torch's kernels walk each group's few channels one image at a time; here all channels are summed at
+once, which the vector units like, and the few numbers per group are combined afterwards: some three times as
+fast. On a GPU one Triton kernel does both, where there is Triton.
 """
 
 import importlib
@@ -76,7 +76,9 @@ def _rows(x: Tensor) -> Tensor:
 
 
 def _image(rows: Tensor, like: Tensor) -> Tensor:
-    """The way back, to the shape, type and layout of `like`; no view, so that a ReLU may work in place on it."""
+    """The way back, to the shape, type and layout of `like`; no view, so that a ReLU may work in place on
+    it.
+    """
     image = torch.empty_like(like, memory_format=torch.channels_last)
     _rows(image).copy_(rows)
     return image

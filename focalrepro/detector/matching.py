@@ -23,10 +23,10 @@ def match(
 ) -> Tensor:
     """Matches anchors [A, 4] to the boxes [B, M, 4] of B images; valid [B, M] is False on padding.
 
-    As in the authors' code, though not in the paper, an object's best anchors are positive even below pos_iou,
-    unless their IoU is below best_iou (or 0: an object that no anchor touches has none). Such an anchor goes to
-    the object that it is best for; in the authors' code it goes to the object that it overlaps most.
-    Returns: int16 [B, A], an index into M, BACKGROUND or IGNORED.
+    As in the authors' code, though not in the paper, an object's best anchors are positive even below
+    pos_iou, unless their IoU is below best_iou (or 0: an object that no anchor touches has none). Such an
+    anchor goes to the object that it is best for; in the authors' code it goes to the object that it overlaps
+    most. Returns: int16 [B, A], an index into M, BACKGROUND or IGNORED.
     """
     iou = box_ops.pairwise_iou(anchors, boxes).masked_fill(~valid.unsqueeze(-2), -1.0)  # [B, A, M]
     value, index = iou.max(dim=-1)
@@ -48,10 +48,11 @@ def match_dataset(
     mirrored: bool = True,
     **thresholds: float,
 ) -> Tensor:
-    """Matches of a dataset's images as they are ([0]) and, if asked for, mirrored ([1]): int16 [1 or 2, N, A].
+    """Matches of a dataset's images as they are ([0]) and, if asked for, mirrored ([1]): int16 [1 or 2, N,
+    A].
 
-    boxes [N, M, 4] in the frame's pixels, labels [N, M] with -1 for padding. Images with equally many boxes go
-    together, so that padding costs next to nothing.
+    boxes [N, M, 4] in the frame's pixels, labels [N, M] with -1 for padding. Images with equally many boxes
+    go together, so that padding costs next to nothing.
     """
     count = (labels >= 0).sum(1)
     order = np.argsort(count, kind="stable")

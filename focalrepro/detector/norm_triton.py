@@ -1,8 +1,8 @@
 """GroupNorm and ReLU as one Triton kernel each way, on channels-last maps in their own type.
 
-torch's autocast turns the map into fp32 in the other layout and back at every layer of a head: two thirds of the bytes
-that such a layer moves. Here a program has one image's few groups of channels, walks its cells twice (for the sums,
-then for the values), and the ReLU costs nothing.
+torch's autocast turns the map into fp32 in the other layout and back at every layer of a head: two thirds of
+the bytes that such a layer moves. Here a program has one image's few groups of channels, walks its cells
+twice (for the sums, then for the values), and the ReLU costs nothing.
 """
 
 import torch
@@ -22,7 +22,7 @@ def _by_group(x, GROUPS: tl.constexpr, EACH: tl.constexpr):  # noqa: ANN001
 
 
 @triton.jit
-def _forward(x, y, weight, bias, mean, rstd, channels, eps, cells: tl.constexpr, GROUPS: tl.constexpr, EACH: tl.constexpr, CELLS: tl.constexpr):  # noqa: ANN001  # fmt: skip
+def _forward(x, y, weight, bias, mean, rstd, channels, eps, cells: tl.constexpr, GROUPS: tl.constexpr, EACH: tl.constexpr, CELLS: tl.constexpr):  # noqa: ANN001, E501  # fmt: skip
     width: tl.constexpr = GROUPS * EACH
     channel = tl.program_id(1) * width + tl.arange(0, width)
     start = tl.program_id(0).to(tl.int64) * cells * channels
@@ -52,7 +52,7 @@ def _forward(x, y, weight, bias, mean, rstd, channels, eps, cells: tl.constexpr,
 
 
 @triton.jit
-def _backward(x, dy, dx, weight, bias, mean, rstd, along, total, channels, cells: tl.constexpr, GROUPS: tl.constexpr, EACH: tl.constexpr, CELLS: tl.constexpr):  # noqa: ANN001  # fmt: skip
+def _backward(x, dy, dx, weight, bias, mean, rstd, along, total, channels, cells: tl.constexpr, GROUPS: tl.constexpr, EACH: tl.constexpr, CELLS: tl.constexpr):  # noqa: ANN001, E501  # fmt: skip
     width: tl.constexpr = GROUPS * EACH
     channel = tl.program_id(1) * width + tl.arange(0, width)
     start = tl.program_id(0).to(tl.int64) * cells * channels
@@ -86,7 +86,9 @@ def _backward(x, dy, dx, weight, bias, mean, rstd, along, total, channels, cells
 
 
 def fits(channels: int, groups: int) -> bool:
-    """Whether the kernels take a norm of that shape: channels of a group, and of a program, are powers of two."""
+    """Whether the kernels take a norm of that shape: channels of a group, and of a program, are powers of
+    two.
+    """
     each = channels // groups
     return (
         each & (each - 1) == 0
@@ -142,7 +144,9 @@ BLOCK = 1024  # elements of a program
 
 
 class ScaleShiftReLU(torch.autograd.Function):
-    """relu(x · scale + shift) of x [B, C, H, W], channels last, with fixed fp32 [C] numbers; first order only."""
+    """relu(x · scale + shift) of x [B, C, H, W], channels last, with fixed fp32 [C] numbers; first order
+    only.
+    """
 
     @staticmethod
     def forward(ctx, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:  # noqa: ANN001

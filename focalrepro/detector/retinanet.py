@@ -61,14 +61,17 @@ class Head(nn.Module):
                     nn.init.zeros_(layer.bias)
 
     def set_prior(self, prior: float) -> None:
-        """The last layer's bias such that every output begins as the logit of a probability π (section 3.3)."""
+        """The last layer's bias such that every output begins as the logit of a probability π (section
+        3.3).
+        """
         nn.init.constant_(self.layers[-1].bias, -math.log((1 - prior) / prior))
 
     def forward(self, pyramid: list[Tensor]) -> Tensor:
         """[B, A, outputs] over all levels' anchors, in the order of `make_anchors`.
 
-        While training under autocast they are bf16. In evaluation the last convolution is computed in fp32: bf16 has
-        some 250 values between two powers of two, and scores that tie are ranked by their place in the image.
+        While training under autocast they are bf16. In evaluation the last convolution is computed in fp32:
+        bf16 has some 250 values between two powers of two, and scores that tie are ranked by their place in
+        the image.
         """
         maps = [self._last(self.layers[:-1](level)).permute(0, 2, 3, 1) for level in pyramid]
         return torch.cat([m.reshape(len(m), -1, self.outputs) for m in maps], dim=1)

@@ -1,9 +1,9 @@
 """Views: other pictures of a training image, each encoded once where the backbone is frozen.
 
-A frozen backbone's maps cannot be mirrored or cropped as they are: a strided convolution samples one side of each
-cell, so a mirrored map is off the map of the mirrored image by a part of a cell, and boxes learned from it would be,
-too. So the image is changed and encoded again. View 0 is the image, view 1 its mirror image; of the others each is a
-crop of its own, enlarged to the frame, and every odd one is mirrored besides.
+A frozen backbone's maps cannot be mirrored or cropped as they are: a strided convolution samples one side of
+each cell, so a mirrored map is off the map of the mirrored image by a part of a cell, and boxes learned from
+it would be, too. So the image is changed and encoded again. View 0 is the image, view 1 its mirror image; of
+the others each is a crop of its own, enlarged to the frame, and every odd one is mirrored besides.
 """
 
 import numpy as np
@@ -16,11 +16,12 @@ LEAST_VISIBLE = 0.4  # an object of which a crop shows less is not one of its ob
 def view_of(
     image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, view: int, image_id: int, pixels: bool = True
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One view of an image: uint8 [3, S, S], boxes float32 [M, 4] in its pixels, labels int64 [M], padding last.
+    """One view of an image: uint8 [3, S, S], boxes float32 [M, 4] in its pixels, labels int64 [M], padding
+    last.
 
-    image uint8 [3, S, S], boxes [M, 4] and labels [M] (-1 for padding) as in DetectionData. Which crop it is follows
-    from the view's number and image_id alone. pixels: False returns the image as it came, where only the objects are
-    wanted.
+    image uint8 [3, S, S], boxes [M, 4] and labels [M] (-1 for padding) as in DetectionData. Which crop it is
+    follows from the view's number and image_id alone. pixels: False returns the image as it came, where only
+    the objects are wanted.
     """
     size = image.shape[-1]
     boxes, labels = boxes.copy(), labels.copy()

@@ -1,8 +1,9 @@
 """How far scores are probabilities, before and after what maps them to some: read off histograms of scores.
 
 A histogram counts, in narrow bins of the logit, the detections that are right (matched at IoU .5) and wrong
-(`measures.score_histogram`), always over the same number of detections an image and without a threshold: detectors
-compare only so. What maps scores to probabilities is fitted on tune images and judged on test images.
+(`measures.score_histogram`), always over the same number of detections an image and without a threshold:
+detectors compare only so. What maps scores to probabilities is fitted on tune images and judged on test
+images.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,9 @@ Histogram = dict[str, list[int]]
 
 @dataclass(frozen=True)
 class Calibration:
-    """Of one set of probabilities: expected calibration error, Brier score and negative log likelihood, per detection."""
+    """Of one set of probabilities: expected calibration error, Brier score and negative log likelihood, per
+    detection.
+    """
 
     error: float
     brier: float
@@ -56,8 +59,8 @@ def isotonic(tune: Histogram) -> np.ndarray:
 def closed_form(alpha: float, gamma: float) -> np.ndarray:
     """Probabilities [240] by the inverse of the focal loss's own minimiser; needs no data.
 
-    A true probability η is trained to the score p at which η A' = (1 - η) B' for the derivatives of the two terms;
-    solved for η. Charoenphakdee et al. 2021 (arXiv 2011.09172), theorem 11, with α.
+    A true probability η is trained to the score p at which η A' = (1 - η) B' for the derivatives of the two
+    terms; solved for η. Charoenphakdee et al. 2021 (arXiv 2011.09172), theorem 11, with α.
     """
     p = 1 / (1 + np.exp(-CENTRES))
     a = (1 - alpha) * (p**gamma / (1 - p) - gamma * p ** (gamma - 1) * np.log1p(-p))
@@ -66,7 +69,9 @@ def closed_form(alpha: float, gamma: float) -> np.ndarray:
 
 
 def calibration_of(histogram: Histogram, probability: np.ndarray) -> Calibration:
-    """How well probabilities [240], one a bin of the histogram, fit what was right; NaN without detections."""
+    """How well probabilities [240], one a bin of the histogram, fit what was right; NaN without
+    detections.
+    """
     right, wrong = (np.array(histogram[k], float) for k in ("right", "wrong"))
     total = (right + wrong).sum()
     if not total:
@@ -79,7 +84,9 @@ def calibration_of(histogram: Histogram, probability: np.ndarray) -> Calibration
 
 
 def reliability(histogram: Histogram, probability: np.ndarray) -> list[dict[str, Any]]:
-    """For each of ten equal bins of probability with a detection: count, mean score and the share that is right."""
+    """For each of ten equal bins of probability with a detection: count, mean score and the share that is
+    right.
+    """
     right, wrong = (np.array(histogram[k], float) for k in ("right", "wrong"))
     count = right + wrong
     at = np.minimum((probability * BINS).astype(int), BINS - 1)

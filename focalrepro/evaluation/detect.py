@@ -1,4 +1,6 @@
-"""From a trained model to detections (section 4, "Inference"): top-k per level, decode, NMS; no score threshold."""
+"""From a trained model to detections (section 4, "Inference"): top-k per level, decode, NMS; no score
+threshold.
+"""
 
 import math
 import time
@@ -26,7 +28,8 @@ FIRST = 400  # candidates that suppression begins with
 
 
 def candidates(logits: Tensor, offsets: Tensor, anchors: AnchorGrid, config: RunConfig) -> Found:
-    """What one image's suppression chooses from, best first: the topk scores of each level, above the threshold if any.
+    """What one image's suppression chooses from, best first: the topk scores of each level, above the
+    threshold if any.
 
     logits [A, K] and offsets [A, 4]. The threshold is compared with the logits in their own type.
     """
@@ -51,8 +54,8 @@ def candidates(logits: Tensor, offsets: Tensor, anchors: AnchorGrid, config: Run
 def suppress(found: Found, iou: float, most: int) -> Found:
     """Greedy suppression within each class, at most so many: of candidates that are sorted, best first.
 
-    What it keeps of the best candidates does not depend on the others, so it begins with few and takes more only where
-    these do not fill the image.
+    What it keeps of the best candidates does not depend on the others, so it begins with few and takes more
+    only where these do not fill the image.
     """
     boxes, scores, labels = found
     count = FIRST
@@ -66,8 +69,8 @@ def suppress(found: Found, iou: float, most: int) -> Found:
 def select(logits: Tensor, offsets: Tensor, anchors: AnchorGrid, config: RunConfig) -> Found:
     """Detections of one image: boxes [D, 4] in the frame's pixels, scores [D], labels [D], best first.
 
-    logits [A, K] and offsets [A, 4]. At most topk of each level, above the threshold if there is one, NMS per class, at
-    most max_detections in all (section 4, "Inference").
+    logits [A, K] and offsets [A, 4]. At most topk of each level, above the threshold if there is one, NMS per
+    class, at most max_detections in all (section 4, "Inference").
     """
     return suppress(candidates(logits, offsets, anchors, config), config.nms, config.max_detections)
 
@@ -81,7 +84,9 @@ def without_classes(found: Found, config: RunConfig) -> Found:
 def finder(
     model: nn.Module, config: RunConfig, device: torch.device
 ) -> Callable[[list[Tensor]], list[tuple[Found, Found]]]:
-    """What turns the backbone's maps into each image's detections, with and without classes, for either detector."""
+    """What turns the backbone's maps into each image's detections, with and without classes, for either
+    detector.
+    """
     if isinstance(model, TwoStage):
         return lambda maps: [(found, without_classes(found, config)) for found in model.find(maps)]
     grid = config_anchors(config)
@@ -129,7 +134,9 @@ def detect(
     batch: int = 16,
     progress: bool = False,
 ) -> tuple[Detections, Detections]:
-    """Detections on a whole split with classes, and with all classes merged; boxes in the original images' pixels."""
+    """Detections on a whole split with classes, and with all classes merged; boxes in the original images'
+    pixels.
+    """
     model = model.to(device, memory_format=torch.channels_last).eval()
     find = finder(model, config, device)
     cached = None

@@ -24,8 +24,8 @@ def loss_distribution(
     """Figure 4: what share of the loss the easiest share of the windows carries, for several γ.
 
     Windows are pairs of an anchor and a class, as in the paper; those of ignored anchors are left out. For
-    foreground and background each: cumulative normalised loss at the quantiles SHARES of the windows sorted by
-    their loss. The model is one, trained with its own γ; only the loss that is read off it changes.
+    foreground and background each: cumulative normalised loss at the quantiles SHARES of the windows sorted
+    by their loss. The model is one, trained with its own γ; only the loss that is read off it changes.
     """
     model = model.to(device).eval()
     count = min(images, len(data))

@@ -1,8 +1,9 @@
-"""All that a record says of a run's detections: one pass without a score threshold, one matching, many readings.
+"""All that a record says of a run's detections: one pass without a score threshold, one matching, many
+readings.
 
-The validation images are split by id: on `tune` everything is chosen that is chosen at all (learning rates, what maps
-scores to probabilities), on `test` everything is judged. AP is that of the test images without a threshold; AP at the
-paper's .05 and at others stands beside it, and comes from the same detections.
+The validation images are split by id: on `tune` everything is chosen that is chosen at all (learning rates,
+what maps scores to probabilities), on `test` everything is judged. AP is that of the test images without a
+threshold; AP at the paper's .05 and at others stands beside it, and comes from the same detections.
 """
 
 import hashlib
@@ -103,8 +104,8 @@ def _one_class(coco: dict) -> dict:
 def tide(data: DetectionData, rows: np.ndarray, detections: Detections) -> dict[str, float] | None:
     """AP50 in points that mending each kind of error would give (TIDE, Bolya et al. 2020, arXiv 2008.08115).
 
-    Cls: found, named wrongly; Loc: named rightly, IoU .1 to .5; Both; Dupe: found already; Bkg: IoU below .1 with every
-    object; Miss: not found. null without detections.
+    Cls: found, named wrongly; Loc: named rightly, IoU .1 to .5; Both; Dupe: found already; Bkg: IoU below .1
+    with every object; Miss: not found. null without detections.
     """
     chosen = np.isin(detections.image_index, rows)
     if not chosen.any():
@@ -141,7 +142,9 @@ def score_histogram(table: MatchTable) -> dict[str, list[int]]:
 
 
 def examples(data: DetectionData, rows: np.ndarray, detections: Detections) -> list[dict[str, Any]]:
-    """The best detections on the first dozen of the test images by the order of `splits`: boxes x1 y1 x2 y2 in pixels."""
+    """The best detections on the first dozen of the test images by the order of `splits`: boxes x1 y1 x2 y2
+    in pixels.
+    """
     first = sorted(rows, key=lambda i: _hash(int(data.image_ids[i])))[:EXAMPLES]
     kept = []
     for row in first:

@@ -1,9 +1,9 @@
 """What a finished run leaves, as one typed model.
 
 A record is checked where its JSON comes in or a run ends, and only there: whatever reads one has attributes,
-not keys. It comes in two generations. Up to training version 2, detections below the paper's score of .05 were dropped
-before AP was measured, and on all validation images. From version 3 on AP is that of the test images without
-a threshold, AP at .05 stands beside it, and more is kept of the same detections.
+not keys. It comes in two generations. Up to training version 2, detections below the paper's score of .05
+were dropped before AP was measured, and on all validation images. From version 3 on AP is that of the test
+images without a threshold, AP at .05 stands beside it, and more is kept of the same detections.
 """
 
 import hashlib
@@ -107,7 +107,9 @@ class Scores(_Part):
 
 
 class Reliability(_Part):
-    """Ten bins of score, of records up to version 2: count, mean score, share that is right, and the error."""
+    """Ten bins of score, of records up to version 2: count, mean score, share that is right, and
+    the error.
+    """
 
     count: Counts
     score: list[Percent]
@@ -187,8 +189,8 @@ class Record(_Part):
     and of all. agnostic: with all classes merged. thresholds: AP by threshold. tide: TIDE's errors. scores:
     histograms for calibration.
 
-    Raises pydantic's ValidationError for what is no record, one whose id does not follow from its config, data
-    and version, whose AP is not the mean of its classes', or whose content is not that of its digest.
+    Raises pydantic's ValidationError for what is no record, one whose id does not follow from its config,
+    data and version, whose AP is not the mean of its classes', or whose content is not that of its digest.
     """
 
     run_id: Text
@@ -291,7 +293,9 @@ class Record(_Part):
 
 
 def content_digest(values: dict[str, Any]) -> str:
-    """16 hex digits of a record's content, all but the digest itself and how it came to a store ("reused")."""
+    """16 hex digits of a record's content, all but the digest itself and how it came to a store
+    ("reused").
+    """
     content = {k: v for k, v in values.items() if k not in ("digest", "reused")}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 

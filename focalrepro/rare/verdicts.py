@@ -170,8 +170,8 @@ def worth(frame: pd.DataFrame) -> list[str]:
 
     Of the model, network or trees, whose plain loss is the better one here: the best setting of focal loss
     against that loss. Its interval is at 95 % for as many settings as were tried (Bonferroni), and for seeds
-    that share rows: the mean's variance is s² (1/n + rows tested on / rows trained on). Source: Nadeau & Bengio,
-    "Inference for the Generalization Error", Machine Learning 52, 2003.
+    that share rows: the mean's variance is s² (1/n + rows tested on / rows trained on). Source: Nadeau &
+    Bengio, "Inference for the Generalization Error", Machine Learning 52, 2003.
     """
     lines, every = [], differences(frame)
     for (data, rate), found in every[every["method"].isin(FOCAL)].groupby(["dataset", "rate"], sort=False):

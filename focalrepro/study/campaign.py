@@ -141,9 +141,9 @@ def run_missing(
     """Trains what the store lacks; returns the number of runs that failed.
 
     On the CPU every run has one thread and there are as many workers as cores: small convolutions do not fill
-    two cores, and a run's numbers do not depend on the number of cores. On a GPU, one worker unless told. A run
-    whose worker dies (as where memory runs out) is tried once more; then, as one that ends in an error, it is
-    named, its error lies in the store, and the others go on.
+    two cores, and a run's numbers do not depend on the number of cores. On a GPU, one worker unless told. A
+    run whose worker dies (as where memory runs out) is tried once more; then, as one that ends in an error,
+    it is named, its error lies in the store, and the others go on.
     """
     check_count("--workers", workers, "as many as cores on a CPU, one on a GPU")
     missing = [job for job in jobs if store.get(job.run_id) is None]

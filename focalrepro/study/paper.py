@@ -1,8 +1,9 @@
-"""The numbers of *Focal Loss for Dense Object Detection* (Lin, Goyal, Girshick, He, Dollár; arXiv 1708.02002v2).
+"""The numbers of *Focal Loss for Dense Object Detection* (Lin, Goyal, Girshick, He, Dollár; arXiv
+1708.02002v2).
 
-They are data, in `paper.csv`. AP in percent: Tables 1a to 1d and 3 on COCO minival, 1e and 2 on test-dev. Unless a row
-says otherwise the model is ResNet-50-FPN on images with a shorter side of 600 px. The recipe of the paper is
-`RunConfig`'s defaults.
+They are data, in `paper.csv`. AP in percent: Tables 1a to 1d and 3 on COCO minival, 1e and 2 on test-dev.
+Unless a row says otherwise the model is ResNet-50-FPN on images with a shorter side of 600 px. The recipe of
+the paper is `RunConfig`'s defaults.
 """
 
 import csv
@@ -19,8 +20,8 @@ class PaperRow:
     """One row of a table.
 
     label: the row as a reader of the paper would name it. fields: what sets it apart, by the names that
-    configurations use. AP, AP50, AP75 and, by object size, APs, APm, APl: percent. ms: milliseconds per image on an
-    Nvidia M40.
+    configurations use. AP, AP50, AP75 and, by object size, APs, APm, APl: percent. ms: milliseconds per image
+    on an Nvidia M40.
     """
 
     label: str

@@ -1,4 +1,6 @@
-"""Profiles: a dataset, a model and a budget. A profile is its baseline RunConfig; ablations change its fields."""
+"""Profiles: a dataset, a model and a budget. A profile is its baseline RunConfig; ablations change its
+fields.
+"""
 
 import difflib
 from dataclasses import dataclass, field
@@ -30,8 +32,8 @@ _QUICK = RunConfig(
     val_images=300,
 )
 
-# Real COCO on a laptop: the frozen backbone's C3 and C4 of four views of each image are computed once, a light pyramid
-# and head are trained. What was tried: results/coco-cpu/README.md.
+# Real COCO on a laptop: the frozen backbone's C3 and C4 of four views of each image are computed once, a
+# light pyramid and head are trained. What was tried: results/coco-cpu/README.md.
 _COCO_CPU = RunConfig(
     dataset="coco256",
     classes="supercategories",
@@ -89,8 +91,8 @@ _COCO256_PAPER = _COCO256.replace(
 class Profile:
     """A baseline config with what is run over it, and what to tell a reader before it is started.
 
-    seeds: how many a reproduction runs unless told; repeats: of the ablations that have another number. whole: the
-    profile that runs every ablation over the same baseline. rates: the learning rate of each loss
+    seeds: how many a reproduction runs unless told; repeats: of the ablations that have another number.
+    whole: the profile that runs every ablation over the same baseline. rates: the learning rate of each loss
     (`study/rates.py`), as its committed search chose it. own: over a dataset that the user registered.
     """
 
@@ -148,7 +150,8 @@ _PROFILES = (
     ),
     Profile(
         "coco-cpu-first",
-        "the first recipe of coco-cpu, until its new results are whole: one view an image, AP at a score of .05",
+        "the first recipe of coco-cpu, until its new results are whole: one view an image, AP at a "
+        "score of .05",
         "two CPU cores, an evening",
         _COCO_CPU.replace(val_images=1000, score_threshold=0.05, views=1, kept_channels=1.0, steps=3200),
         ("1b", "1a", "prior", "tuned", "1d", "3", "normalizer", "data"),

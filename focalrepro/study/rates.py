@@ -1,7 +1,7 @@
 """A learning rate for each loss: which losses are searched, over which rates, and whose rate a config takes.
 
-One rate for all would favour the loss that it was chosen on. A config takes the rate of the searched loss that it is
-nearest to; results/PROTOCOL.md says the same in words.
+One rate for all would favour the loss that it was chosen on. A config takes the rate of the searched loss
+that it is nearest to; results/PROTOCOL.md says the same in words.
 """
 
 from typing import Any
@@ -33,7 +33,9 @@ RIVALS: dict[str, dict[str, Any]] = {
 
 
 def family_of(config: RunConfig) -> str:
-    """The searched loss whose rate a config takes; "" where none is like it, so that the baseline's rate stays."""
+    """The searched loss whose rate a config takes; "" where none is like it, so that the baseline's rate
+    stays.
+    """
     if config.loss == "focal_star" or config.loss == "hinge":
         return "FL, γ = 2"
     if config.loss == "hard_negatives":

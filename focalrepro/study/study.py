@@ -26,11 +26,11 @@ Rows = dict[str, list[Record]]  # by the row's label, ordered by seed; empty whe
 class Study:
     """A profile with its records; `focalrepro.Study` adds tables, figures and claims to it.
 
-    profile: its name, or that of a registered dataset. reuse: a folder of results, such as results/coco-cpu, whose
-    finished runs `run` takes instead of training them. records: in place of those that are kept. Otherwise they are
-    the local store's; where that has none, the committed ones, so that a notebook opens on a clone; and of what a
-    profile leaves to the one that runs the whole paper, that one's committed ones. Errors: ValueError for an
-    unknown profile.
+    profile: its name, or that of a registered dataset. reuse: a folder of results, such as results/coco-cpu,
+    whose finished runs `run` takes instead of training them. records: in place of those that are kept.
+    Otherwise they are the local store's; where that has none, the committed ones, so that a notebook opens on
+    a clone; and of what a profile leaves to the one that runs the whole paper, that one's committed ones.
+    Errors: ValueError for an unknown profile.
     """
 
     def __init__(

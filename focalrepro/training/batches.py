@@ -1,7 +1,7 @@
 """What a training reads: a split on the device, its matches to the anchors, and the order of the images.
 
-Every image has a number of views. Where the backbone is frozen each is encoded and cached (`detector/views.py`); else
-view 1 is view 0 mirrored on the fly, as in the paper.
+Every image has a number of views. Where the backbone is frozen each is encoded and cached
+(`detector/views.py`); else view 1 is view 0 mirrored on the fly, as in the paper.
 """
 
 import hashlib

@@ -1,7 +1,8 @@
 """What a run minimises: a classification loss by its name, and the box loss.
 
-To add a loss of your own, write a function of (logits [B, A, K], labels [B, A], dials) that returns the sum over all
-anchors as a scalar in fp32, in this file, and put it in LOSSES. Cross entropy and a little of 1 - p_t::
+To add a loss of your own, write a function of (logits [B, A, K], labels [B, A], dials) that returns the sum
+over all anchors as a scalar in fp32, in this file, and put it in LOSSES. Cross entropy and a little of
+1 - p_t::
 
     def with_slope(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
         x_t, weight = signed_logits(logits, labels, dials.alpha)
@@ -12,14 +13,14 @@ anchors as a scalar in fp32, in this file, and put it in LOSSES. Cross entropy a
 
 `RunConfig(loss="with_slope", beta=0.5)` then trains with it. Four things to know:
 
-- A run's id knows the loss by its name and not by its body. Change the body and a stored record comes back as done:
-  give the changed loss a new name, or remove the record.
-- A campaign trains in spawned processes. They import this file and know nothing of a notebook's cells, so a loss
-  that is put in LOSSES there serves `focalrepro.runs.run` alone, in that process.
-- On a GPU the numbers in dials are scalar tensors there, read by a captured CUDA graph: compute with them, and do not
-  ask them (`if dials.gamma > 0`, `float(dials.alpha)`).
-- Such a graph has fixed shapes and never waits. A loss that picks anchors (`x[mask]`, `nonzero`, `int(count)`)
-  belongs in DATA_DEPENDENT, too, and is then run without one.
+- A run's id knows the loss by its name and not by its body. Change the body and a stored record comes back
+  as done: give the changed loss a new name, or remove the record.
+- A campaign trains in spawned processes. They import this file and know nothing of a notebook's cells, so a
+  loss that is put in LOSSES there serves `focalrepro.runs.run` alone, in that process.
+- On a GPU the numbers in dials are scalar tensors there, read by a captured CUDA graph: compute with them,
+  and do not ask them (`if dials.gamma > 0`, `float(dials.alpha)`).
+- Such a graph has fixed shapes and never waits. A loss that picks anchors (`x[mask]`, `nonzero`,
+  `int(count)`) belongs in DATA_DEPENDENT, too, and is then run without one.
 """
 
 from collections.abc import Callable
@@ -57,7 +58,8 @@ def hinge(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
 
 
 def asymmetric(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
-    """-α_t (1 - p_t)^γ_t log p_t with a γ for each kind: gamma_object of an object's terms, gamma of all others.
+    """-α_t (1 - p_t)^γ_t log p_t with a γ for each kind: gamma_object of an object's terms, gamma of all
+    others.
 
     Ridnik et al. 2021 (arXiv 2009.14119), equation 4, with the α of focal loss and without the shift of their
     equation 5.
@@ -85,8 +87,9 @@ GHM_BINS = 30
 def ghm(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
     """GHM-C: the cross entropy of each term divided by how many terms have a gradient like its own.
 
-    Li et al. 2019 (arXiv 1811.05181), equations 8 to 10, with 30 unit regions and no moving average: with g = 1 - p_t,
-    the mean over the regions that are not empty of the mean cross entropy in each. It is a mean by itself (MEANS).
+    Li et al. 2019 (arXiv 1811.05181), equations 8 to 10, with 30 unit regions and no moving average: with g =
+    1 - p_t, the mean over the regions that are not empty of the mean cross entropy in each. It is a mean by
+    itself (MEANS).
     """
     x_t, _ = signed_logits(logits, labels, 0.5)
     kept = (labels != IGNORED).unsqueeze(-1).expand_as(x_t)
@@ -97,7 +100,8 @@ def ghm(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
 
 
 def quality(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
-    """Quality focal loss: |y - p|^γ times the cross entropy with y, the IoU of the predicted box at its object's class.
+    """Quality focal loss: |y - p|^γ times the cross entropy with y, the IoU of the predicted box at its
+    object's class.
 
     Li et al. 2020 (arXiv 2006.04388), equation 3 (their β is γ here); y is 0 everywhere else. No α.
     """
@@ -165,7 +169,9 @@ def smooth_l1(difference: Tensor, beta: float) -> Tensor:
 
 @torch.no_grad()
 def box_quality(offsets: Tensor, anchors: Tensor, targets: Tensor, positive: Tensor) -> Tensor:
-    """IoU [B, A] of each positive anchor's predicted box with its object, 0 elsewhere; arguments as in `box_loss`."""
+    """IoU [B, A] of each positive anchor's predicted box with its object, 0 elsewhere; arguments as in
+    `box_loss`.
+    """
     predicted = box_ops.decode(offsets.float(), anchors)
     overlap = torch.minimum(predicted[..., 2:], targets[..., 2:]) - torch.maximum(
         predicted[..., :2], targets[..., :2]

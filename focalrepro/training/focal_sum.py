@@ -1,7 +1,8 @@
-"""The focal loss summed over all anchors of a batch, value and gradient in one pass: `focal_terms(...).sum()`, faster.
+"""The focal loss summed over all anchors of a batch, value and gradient in one pass:
+`focal_terms(...).sum()`, faster.
 
-A detector's labels are integers and nearly all background, so the sum is made as if all were, then mended at the few
-that are not.
+A detector's labels are integers and nearly all background, so the sum is made as if all were, then mended at
+the few that are not.
 """
 
 import importlib
@@ -22,9 +23,9 @@ def detection_focal_loss(
 ) -> Tensor:
     """Sum of the focal loss over all anchors and classes (section 4, "Focal loss"), a scalar in fp32.
 
-    logits [..., K] of any float type, labels [...] as in `focal_terms`, which this equals. On the CPU value and
-    gradient are made together, in pieces that stay in the cache; on CUDA by the kernels of `focal_triton`,
-    where Triton is there. alpha and gamma may be scalar tensors on the logits' device.
+    logits [..., K] of any float type, labels [...] as in `focal_terms`, which this equals. On the CPU value
+    and gradient are made together, in pieces that stay in the cache; on CUDA by the kernels of
+    `focal_triton`, where Triton is there. alpha and gamma may be scalar tensors on the logits' device.
 
     Both have gradients of the first order only: create_graph=True raises RuntimeError. For a second one, take
     `focal_terms(...).sum()`.
@@ -47,18 +48,20 @@ def _kernels() -> ModuleType | None:
 
 
 def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """For a backward written by hand: RuntimeError under create_graph=True, the only time it runs with gradients on.
+    """For a backward written by hand: RuntimeError under create_graph=True, the only time it runs with
+    gradients on.
 
-    torch's `once_differentiable` would not do. It warns of a second derivative only where the upstream gradient
-    has a graph of its own; under a plain or a divided sum it has none, and a gradient penalty on the weights below
-    would be wrong without a word.
+    torch's `once_differentiable` would not do. It warns of a second derivative only where the upstream
+    gradient has a graph of its own; under a plain or a divided sum it has none, and a gradient penalty on the
+    weights below would be wrong without a word.
     """
 
     @wraps(backward)
     def checked(ctx, *upstream: Tensor) -> Any:  # noqa: ANN001
         if torch.is_grad_enabled():
             raise RuntimeError(
-                "detection_focal_loss can be differentiated once only, and create_graph=True asks for twice: take "
+                "detection_focal_loss can be differentiated once only, and create_graph=True asks for "
+                "twice: take "
                 "focalrepro.losses.focal_terms(logits, labels, alpha, gamma).sum() instead"
             )
         return backward(ctx, *upstream)

@@ -1,9 +1,10 @@
-"""The focal loss of a detector as two Triton kernels: one reads the logits for the value, one for the gradient.
+"""The focal loss of a detector as two Triton kernels: one reads the logits for the value, one for the
+gradient.
 
 No gradient is kept from the forward pass: reading the bf16 logits again and writing their gradient once moves
 less memory than scaling a kept gradient by the 1/N that the loss is divided by. α and γ are read from the
-device, so a CUDA graph captured once serves every α and γ. The gradient has none of its own: create_graph=True is
-refused.
+device, so a CUDA graph captured once serves every α and γ. The gradient has none of its own:
+create_graph=True is refused.
 """
 
 import torch
@@ -27,7 +28,9 @@ def _places(BLOCK: tl.constexpr, WIDE: tl.constexpr):
 
 @triton.jit
 def _terms(x, label, column, alpha, gamma, IGNORED: tl.constexpr):  # noqa: ANN001
-    """Weight × (1 - p_t)^γ, cross entropy, p_t and 1 - p_t of each element, and whether it is the labelled class."""
+    """Weight × (1 - p_t)^γ, cross entropy, p_t and 1 - p_t of each element, and whether it is the labelled
+    class.
+    """
     is_object = label == column
     x_t = tl.where(is_object, x, -x)
     small = tl.exp(-tl.abs(x_t))
@@ -45,7 +48,7 @@ def _terms(x, label, column, alpha, gamma, IGNORED: tl.constexpr):  # noqa: ANN0
 
 
 @triton.jit
-def _value(logits, labels, alpha, gamma, sums, total, classes, IGNORED: tl.constexpr, BLOCK: tl.constexpr, WIDE: tl.constexpr):  # noqa: ANN001  # fmt: skip
+def _value(logits, labels, alpha, gamma, sums, total, classes, IGNORED: tl.constexpr, BLOCK: tl.constexpr, WIDE: tl.constexpr):  # noqa: ANN001, E501  # fmt: skip
     at = _places(BLOCK, WIDE)
     inside = at < total
     x = tl.load(logits + at, mask=inside, other=0.0).to(tl.float32)
@@ -55,7 +58,7 @@ def _value(logits, labels, alpha, gamma, sums, total, classes, IGNORED: tl.const
 
 
 @triton.jit
-def _slope(logits, labels, alpha, gamma, upstream, grad, total, classes, IGNORED: tl.constexpr, BLOCK: tl.constexpr, WIDE: tl.constexpr):  # noqa: ANN001  # fmt: skip
+def _slope(logits, labels, alpha, gamma, upstream, grad, total, classes, IGNORED: tl.constexpr, BLOCK: tl.constexpr, WIDE: tl.constexpr):  # noqa: ANN001, E501  # fmt: skip
     at = _places(BLOCK, WIDE)
     inside = at < total
     x = tl.load(logits + at, mask=inside, other=0.0).to(tl.float32)
@@ -78,7 +81,9 @@ class FocalSum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, logits: Tensor, labels: Tensor, alpha: Tensor, gamma: Tensor) -> Tensor:  # noqa: ANN001
-        """logits [..., K], labels [...] as in `losses.focal_terms`; alpha and gamma fp32 scalars on the device."""
+        """logits [..., K], labels [...] as in `losses.focal_terms`; alpha and gamma fp32 scalars on the
+        device.
+        """
         x, labels = logits.detach().contiguous(), labels.contiguous()
         blocks = triton.cdiv(x.numel(), BLOCK)
         sums = torch.empty(blocks, dtype=torch.float32, device=x.device)

@@ -1,7 +1,7 @@
 """The model as a run begins with it: heads by the seed, the backbone's weights from where the config says.
 
-Finding weights may read a dataset, download or train, so no constructor does it: they are got here, once a process,
-and given to the model.
+Finding weights may read a dataset, download or train, so no constructor does it: they are got here, once a
+process, and given to the model.
 """
 
 import hashlib
@@ -23,7 +23,9 @@ from focalrepro.training.pretrain import pretrained_weights
 def initial_model(
     config: RunConfig, data: DetectionData, kind: type[RetinaNet] = RetinaNet, progress: bool = False
 ) -> RetinaNet:
-    """The untrained model of a config's seed, on the CPU; data: the training split. kind: RetinaNet or a descendant."""
+    """The untrained model of a config's seed, on the CPU; data: the training split. kind: RetinaNet or a
+    descendant.
+    """
     torch.manual_seed(config.seed)
     model = kind(config, len(data.categories))
     state = backbone_weights(config.backbone, config.weights, data, progress)
@@ -41,8 +43,9 @@ def backbone_weights(
 ) -> dict[str, Tensor] | None:
     """The state of a backbone as RunConfig.weights asks for it; None for "none".
 
-    "crops" is learned from the training split at the first call and kept beside the data (`pretrain`); "imagenet" is
-    the dataset's own file for resnet50v2 and torchvision's for the others; anything else is a path.
+    "crops" is learned from the training split at the first call and kept beside the data (`pretrain`);
+    "imagenet" is the dataset's own file for resnet50v2 and torchvision's for the others; anything else is a
+    path.
     """
     if weights == "none":
         return None
@@ -54,7 +57,9 @@ def backbone_weights(
 
 
 def _components(config: RunConfig, model: RetinaNet, data: DetectionData) -> dict[str, Tensor]:
-    """The projection of the frozen maps: computed once for a dataset and a backbone, and kept beside the data."""
+    """The projection of the frozen maps: computed once for a dataset and a backbone, and kept beside the
+    data.
+    """
     key = f"{state_digest(model.backbone)} {data.pixels_digest} {model.used} {config.kept_channels:g}"
     name = f"components-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
     path = data_root() / "cache" / name

@@ -65,7 +65,8 @@ def run_steps(
     config: RunConfig,
     on_step: OnStep = lambda done, total: None,
 ) -> TrainResult:
-    """All steps of a training, whatever its detector: the order of the images, the rates, the watch over finiteness.
+    """All steps of a training, whatever its detector: the order of the images, the rates, the watch over
+    finiteness.
 
     step: called with indices, views and a rate; leaves `losses` [3] and `finite`.
     """
@@ -229,9 +230,9 @@ class Step:
         return total / count
 
 
-# One step that serves run after run: on a GPU, warming up and capturing one takes seconds each time. Runs that differ
-# only in what SWEPT names share their shapes, so the captured graph, the data on the device and the memory can stay;
-# weights, optimizer state, α and γ are set anew in place.
+# One step that serves run after run: on a GPU, warming up and capturing one takes seconds each time. Runs
+# that differ only in what SWEPT names share their shapes, so the captured graph, the data on the device and
+# the memory can stay; weights, optimizer state, α and γ are set anew in place.
 SWEPT = (
     *("alpha", "gamma", "beta", "gamma_object", "epsilon", "prior", "seed", "lr", "steps", "warmup"),
     *("schedule", "train_fraction", "score_threshold", "topk", "nms", "max_detections"),
@@ -241,8 +242,8 @@ SWEPT = (
 class Engines:
     """Gives each run of a process its step; the last one is kept for the next run that fits it.
 
-    The model of an earlier run is overwritten by a later one, so this is for campaigns, which keep records and no
-    models. everywhere: also on the CPU, where it saves nothing; for tests.
+    The model of an earlier run is overwritten by a later one, so this is for campaigns, which keep records
+    and no models. everywhere: also on the CPU, where it saves nothing; for tests.
     """
 
     def __init__(self, everywhere: bool = False) -> None:
@@ -279,7 +280,8 @@ def new_step(config: RunConfig, data: DetectionData, device: torch.device, progr
 
 
 def _with_prior(model: RetinaNet, config: RunConfig, source: TrainData) -> RetinaNet:
-    """Where the config leaves π to the data, it is the share of object among all pairs of an anchor and a class.
+    """Where the config leaves π to the data, it is the share of object among all pairs of an anchor and a
+    class.
 
     Chen et al. 2019 (arXiv 1909.04868), section 4.1.
     """

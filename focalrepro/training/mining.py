@@ -37,9 +37,9 @@ def _anchor_losses(logits: Tensor, labels: Tensor) -> Tensor:
 def ohem(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
     """Each image's ohem_batch anchors of highest loss, after NMS at ohem_nms among the anchors by their loss.
 
-    With ohem_ratio r the batch has at most 1/(1+r) positives, and r negatives for each of them; where none is left
-    it still has r negatives. These positives are the ones that survive NMS, while `step` divides the sum by all
-    positives: the loss is then smaller than one divided by its own. normalizer "picked" mends that.
+    With ohem_ratio r the batch has at most 1/(1+r) positives, and r negatives for each of them; where none is
+    left it still has r negatives. These positives are the ones that survive NMS, while `step` divides the sum
+    by all positives: the loss is then smaller than one divided by its own. normalizer "picked" mends that.
     """
     config = dials.config
     boxes = _anchor_boxes(
@@ -63,8 +63,8 @@ def _over_picked(total: Tensor, labels: Tensor, picked: int) -> Tensor:
 def choose(loss: Tensor, label: Tensor, boxes: Tensor, config: RunConfig) -> Tensor:
     """Indices of one image's chosen anchors, from loss [A], label [A] and boxes [A, 4].
 
-    NMS is greedy, so what it keeps of the hardest candidates does not depend on the easier ones: it begins with
-    few candidates and takes more only where these do not fill the batch.
+    NMS is greedy, so what it keeps of the hardest candidates does not depend on the easier ones: it begins
+    with few candidates and takes more only where these do not fill the batch.
     """
     candidates = CANDIDATES_WITH_RATIO if config.ohem_ratio else CANDIDATES
     most = min(candidates * config.ohem_batch, len(loss))
@@ -95,8 +95,8 @@ def _batch(kept: Tensor, label: Tensor, config: RunConfig) -> tuple[Tensor, bool
 def hard_negatives(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
     """SSD's variant: every positive anchor, and for each of them the ohem_ratio (3 if 0) hardest negatives.
 
-    An image without positives keeps ohem_ratio negatives, as one with a single positive does. Sorted ranks in place of
-    a count for each image: nothing waits for a GPU.
+    An image without positives keeps ohem_ratio negatives, as one with a single positive does. Sorted ranks in
+    place of a count for each image: nothing waits for a GPU.
     """
     ratio = dials.config.ohem_ratio or 3.0
     losses, positive = _anchor_losses(logits, labels), labels >= 0

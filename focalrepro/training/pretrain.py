@@ -1,8 +1,8 @@
 """What ImageNet is to the paper's backbone, crops of the training objects are to the embedded dataset's.
 
-A detector that must learn what a digit looks like and where it is from the same few hundred steps spends nearly
-all of them on the first. So the small backbone learns it beforehand, once for all runs: to name the object (or
-"none") in the middle of a crop. It sees training images only.
+A detector that must learn what a digit looks like and where it is from the same few hundred steps spends
+nearly all of them on the first. So the small backbone learns it beforehand, once for all runs: to name the
+object (or "none") in the middle of a crop. It sees training images only.
 """
 
 import hashlib
@@ -26,7 +26,9 @@ BACKGROUND_SHARE = 0.25
 
 
 class CropClassifier(nn.Module):
-    """A linear classifier on the middle of each of the backbone's maps, so that every level learns the classes."""
+    """A linear classifier on the middle of each of the backbone's maps, so that every level learns the
+    classes.
+    """
 
     def __init__(self, backbone: nn.Module, classes: int) -> None:
         super().__init__()

@@ -1,7 +1,8 @@
 """Does a loss slow training? Steps with the run's own loss and with cross entropy, timed in turn.
 
-A machine is never quite idle, and a run's images a second tell of that as much as of its loss. So every run with focal
-loss also times some steps of its own beside as many of cross entropy, in turn: what disturbs one disturbs the other.
+A machine is never quite idle, and a run's images a second tell of that as much as of its loss. So every run
+with focal loss also times some steps of its own beside as many of cross entropy, in turn: what disturbs one
+disturbs the other.
 """
 
 import statistics
@@ -18,10 +19,11 @@ from focalrepro.training.loop import new_step
 def step_seconds(
     config: RunConfig, data: DetectionData, device: torch.device, pairs: int = 12
 ) -> dict[str, float] | None:
-    """Median seconds of a training step with the config's loss ("own") and with "cross_entropy", timed in turn.
+    """Median seconds of a training step with the config's loss ("own") and with "cross_entropy", timed in
+    turn.
 
-    None where there is nothing to compare: the loss is not focal, γ is 0, or the device is a GPU, where one captured
-    step serves every γ.
+    None where there is nothing to compare: the loss is not focal, γ is 0, or the device is a GPU, where one
+    captured step serves every γ.
     """
     if config.loss != "focal" or config.gamma == 0 or config.detector != "retinanet" or device.type != "cpu":
         return None

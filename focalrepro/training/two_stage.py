@@ -1,8 +1,9 @@
-"""The other side of the paper's comparison (Table 2): Faster R-CNN with FPN, on RetinaNet's backbone and pyramid.
+"""The other side of the paper's comparison (Table 2): Faster R-CNN with FPN, on RetinaNet's backbone and
+pyramid.
 
 First a region proposal network says where something is, then each proposal is pooled and classified: the
-imbalance is met by proposing few regions and by sampling, not by the loss. Both stages are torchvision's, with its
-thresholds; data, flips, optimizer, schedule, steps and batch are those of RetinaNet's run.
+imbalance is met by proposing few regions and by sampling, not by the loss. Both stages are torchvision's,
+with its thresholds; data, flips, optimizer, schedule, steps and batch are those of RetinaNet's run.
 """
 
 from collections import OrderedDict
@@ -25,8 +26,9 @@ from focalrepro.training.loop import OnStep, TrainResult, run_steps
 from focalrepro.training.optimizer import autocast, make_optimizer
 
 POOLED = 7  # cells a side that a region is pooled to
-# Regions an image that the second stage learns from, a quarter of them on objects at most. Faster R-CNN's number:
-# FPN's 512 are for images of 800 px; in one of 128 px with three digits they are nearly all background.
+# Regions an image that the second stage learns from, a quarter of them on objects at most. Faster R-CNN's
+# number: FPN's 512 are for images of 800 px; in one of 128 px with three digits they are nearly all
+# background.
 REGIONS = 128
 FPN_ANCHOR = 8  # strides: FPN's 32² on P2 (stride 4) to 512² on P6
 
@@ -34,8 +36,9 @@ FPN_ANCHOR = 8  # strides: FPN's 32² on P2 (stride 4) to 512² on P6
 def middle_size(config: RunConfig) -> float:
     """The side of the one anchor a level, in strides: the middle of RetinaNet's scales on that level.
 
-    FPN has 8 strides, for objects of COCO's size at 800 px; a profile whose RetinaNet looks for smaller objects
-    needs smaller proposals in the same measure, or the two detectors would not look for the same things.
+    FPN has 8 strides, for objects of COCO's size at 800 px; a profile whose RetinaNet looks for smaller
+    objects needs smaller proposals in the same measure, or the two detectors would not look for the same
+    things.
     """
     return config.anchor_size * 2 ** ((config.anchor_scales - 1) / (2 * config.anchor_scales))
 
@@ -56,7 +59,8 @@ class Anchors(nn.Module):
         return [self.boxes] * len(images.image_sizes)
 
 
-# Under autocast a head's numbers come out as bf16, and boxes made from them would lie on a grid of half pixels.
+# Under autocast a head's numbers come out as bf16, and boxes made from them would lie on a grid of half
+# pixels.
 class ObjectnessHead(RPNHead):
     """torchvision's, with outputs in fp32."""
 
@@ -134,7 +138,9 @@ class TwoStage(RetinaNet):
 
 
 def as_targets(boxes: Tensor, labels: Tensor) -> list[dict[str, Tensor]]:
-    """boxes [B, M, 4] and labels [B, M], -1 for padding, as torchvision takes them: ragged, classes from 1."""
+    """boxes [B, M, 4] and labels [B, M], -1 for padding, as torchvision takes them: ragged, classes
+    from 1.
+    """
     return [
         {"boxes": b[valid], "labels": k[valid] + 1}
         for b, k, valid in zip(boxes, labels, labels >= 0, strict=True)
@@ -151,7 +157,9 @@ class TwoStageStep:
         self.finite = torch.ones((), dtype=torch.bool, device=device)
 
     def __call__(self, index: Tensor, view: Tensor, rate: float) -> None:
-        """Trains on some images, each in its view, at a learning rate; nothing once something was not finite."""
+        """Trains on some images, each in its view, at a learning rate; nothing once something was not
+        finite.
+        """
         if not self.finite:
             return
         for group in self.optimizer.param_groups:

@@ -1,4 +1,6 @@
-"""Boxes, anchors and matching: the paper's numbers, and torchvision's implementation where definitions agree."""
+"""Boxes, anchors and matching: the paper's numbers, and torchvision's implementation where definitions
+agree.
+"""
 
 import math
 

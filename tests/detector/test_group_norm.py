@@ -1,4 +1,6 @@
-"""GroupNorm with its ReLU against torch's own kernels, values and gradients: on the CPU, and in Triton's kernels."""
+"""GroupNorm with its ReLU against torch's own kernels, values and gradients: on the CPU, and in Triton's
+kernels.
+"""
 
 import pytest
 import torch

@@ -161,7 +161,9 @@ def test_detections_equal_torchvisions(models, nms):
 
 
 def test_losses_equal_torchvisions(models):
-    """Image by image, because torchvision averages over images; the paper divides by the batch's positives."""
+    """Image by image, because torchvision averages over images; the paper divides by the batch's
+    positives.
+    """
     ours, twin, images = models
     twin.train()
     twin.head.regression_head._loss_type = "smooth_l1"  # with its beta of 1

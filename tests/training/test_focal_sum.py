@@ -144,7 +144,9 @@ def test_backward_scales_and_repeats():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_second_derivative_is_refused_not_wrong(dtype):
-    """A gradient penalty on a weight below the loss: the plain definition has it, the hand-written one says so."""
+    """A gradient penalty on a weight below the loss: the plain definition has it, the hand-written one says
+    so.
+    """
     weight = torch.ones(5, dtype=dtype).requires_grad_()
     logits, labels = random_anchors(seed=15, dtype=dtype)
     value = detection_focal_loss(logits * weight, labels, 0.25, 2.0) / 7

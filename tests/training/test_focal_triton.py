@@ -1,4 +1,6 @@
-"""The Triton kernels against the plain definition: on a GPU where there is one, else in Triton's interpreter."""
+"""The Triton kernels against the plain definition: on a GPU where there is one, else in Triton's
+interpreter.
+"""
 
 import pytest
 import torch
