@@ -1,25 +1,21 @@
-"""Figures of results: ablations beside the paper's numbers, the plane of two settings, training curves.
+"""Figures of results: rows beside the paper's, planes, sweeps, speed, differences, training curves.
 
-They draw what `evidence.tables` computed, and compute nothing. The other figures are in `figures_loss`
-(the loss alone) and `figures_scenes` (images, anchors, detections).
+They draw what `evidence` computed, and compute nothing.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from focalrepro.evidence.difference import Evidence, Records
-from focalrepro.evidence.tables import best_shares, table
-from focalrepro.evidence.tables import time_to_ap as times
-from focalrepro.show.figures_speed import speed_accuracy
+from focalrepro.evidence.tables import table, ties
 from focalrepro.show.style import (
     BLUE,
     DARK,
@@ -29,13 +25,16 @@ from focalrepro.show.style import (
     ORANGE,
     PURPLE,
     RED,
-    errors,
-    nothing,
-    shades,
+    label_points,
+    lines,
+    panels,
+    points,
+    rows_of,
     styled,
 )
 from focalrepro.study.paper import TABLES
-from focalrepro.study.study import Study
+
+PAPER, OURS = "Paper (COCO minival)", "This reproduction"
 
 
 @styled
@@ -46,148 +45,141 @@ def ablation(frame: pd.DataFrame, title: str) -> Figure:
     without runs says so.
     """
     has_paper = bool(frame["paper_AP"].notna().any())
-    height = 1.5 + 0.36 * len(frame)
-    figure, panels = plt.subplots(
-        1, 2 if has_paper else 1, figsize=(8.6 if has_paper else 6.0, height), sharey=True, squeeze=False
-    )
-    y = np.arange(len(frame))
-    ours = panels[0, 0]
-    _ours(ours, frame, y)
-    ours.set_yticks(y, frame["row"])
-    ours.set_ylim(len(frame) - 0.4, -0.6)
-    ours.set(xlabel="AP, % (filled: the best)", title="This reproduction" if has_paper else title)
-    _room(ours, frame[["AP", "low", "high"]])
-    if has_paper:
-        theirs = panels[0, 1]
-        _dots(theirs, frame["paper_AP"], y, ORANGE)
-        theirs.set(xlabel="AP, %: mind the other scale", title="Paper (COCO minival)")
-        _room(theirs, frame[["paper_AP"]])
+    sides = [{"xlabel": "AP, % (filled: the best)", "title": OURS if has_paper else title}]
+    sides += [{"xlabel": "AP, %: mind the other scale", "title": PAPER}] if has_paper else []
+    size = (8.6 if has_paper else 6.0, 1.5 + 0.36 * len(frame))
+    figure, (ours, *theirs) = panels(*sides, size=size, sharey=True)
+    y = rows_of(ours, list(frame["row"]))
+    diverged = frame["diverged"] > 0
+    _filled(ours, frame["AP"].where(~diverged), y, BLUE, frame["low"], frame["high"])
+    if diverged.any():
+        points(ours, frame["AP"].where(diverged), y, fmt="X", color=RED, label="diverged")
+        ours.legend(loc="best")
+    for at in y[frame["AP"].isna()]:
+        place = {"transform": ours.get_yaxis_transform(), "ha": "center", "va": "center"}
+        ours.text(0.5, at, "not run", color=GREY, **place)
+    for axes in theirs:
+        _filled(axes, frame["paper_AP"], y, ORANGE)
         figure.suptitle(title, fontsize=12)
     return figure
 
 
-def _ours(axes: Axes, frame: pd.DataFrame, y: np.ndarray) -> None:
-    axes.errorbar(frame["AP"], y, xerr=errors(frame), fmt="none", ecolor=BLUE, elinewidth=1.4, capsize=3)
-    diverged = (frame["diverged"] > 0).to_numpy()
-    _dots(axes, frame["AP"].where(~diverged), y, BLUE)
-    axes.plot(
-        frame["AP"][diverged], y[diverged], "X", color=RED, markersize=8, linestyle="none", label="diverged"
-    )
-    for at in y[frame["AP"].isna()]:
-        axes.text(
-            0.5, at, "not run", transform=axes.get_yaxis_transform(), ha="center", va="center", color=GREY
-        )
-    if diverged.any():
-        axes.legend(loc="best")
-
-
-def _dots(axes: Axes, values: pd.Series, y: np.ndarray, colour: str) -> None:
-    """Rings with the value beside them; the best one is filled."""
-    best = (values == values.max()).to_numpy()
-    for chosen, face in ((~best, "white"), (best, colour)):
-        axes.plot(
-            values[chosen], y[chosen], "o", color=colour, markerfacecolor=face, markersize=7, linestyle="none"
-        )
+def _filled(
+    axes: Axes, values: pd.Series, y: np.ndarray, colour: str, low: Any = None, high: Any = None
+) -> None:
+    """Rings with the value above them; the best one is filled."""
+    points(axes, values, y, low, high, color=colour, markerfacecolor="white")
+    points(axes, values.where(values == values.max()), y, color=colour)
     for value, at in zip(values, y, strict=True):
         if not np.isnan(value):
             axes.annotate(
                 f"{value:.1f}", (value, at), (0, 6), textcoords="offset points", ha="center", fontsize=9
             )
-    axes.grid(axis="y", visible=False)
-
-
-def _room(axes: Axes, values: pd.DataFrame) -> None:
-    """Limits that leave space beside the outermost values; AP starts at 0 where a row is near it."""
-    low, high = np.nanmin(values.to_numpy(), initial=np.inf), np.nanmax(values.to_numpy(), initial=-np.inf)
-    if not np.isfinite([low, high]).all():
-        axes.set(xlim=(0, 1), xticks=[])
-        return
-    space = max(0.08 * (high - low), 0.15)
-    axes.set_xlim(low - space, high + space)
+    axes.margins(x=0.1)
 
 
 @styled
-def heatmap(
-    frame: pd.DataFrame,
-    x: str = "gamma",
-    y: str = "alpha",
-    shares: pd.DataFrame | None = None,
-    theirs: Sequence[tuple[float, float]] = (),
-) -> Figure:
-    """AP over the plane of two settings, with the ridge: the best y for each x, as dots on a line.
+def forest(gaps: Mapping[str, pd.DataFrame], title: str = "") -> Figure:
+    """Differences between rows with their 95 % intervals, a panel for each source on an axis of its own.
 
-    frame: of `tables.table` for the ablation "grid" or "plane". The best cell is outlined, a diverged one
-    says so, one without runs is "–". shares: of `tables.best_shares`; then each cell says below its AP in how
-    many resamples it is its column's best. theirs: (x, y) of the paper's choice, drawn as rings. A column in
-    which nothing is detected has no dot.
+    gaps: by the panel's name, frames of the same index (what is less what) with effect, low, high; low and
+    high are NaN for the paper's. Filled where the interval leaves out 0.
     """
-    ap = frame.pivot(index=y, columns=x, values="AP")
-    diverged = frame.pivot(index=y, columns=x, values="diverged").reindex_like(ap) > 0
-    texts = ap.map(lambda v: "–" if np.isnan(v) else f"{v:.1f}").where(~diverged, "div.")
-    if shares is not None:
-        below = shares.reindex_like(ap).map(lambda v: "" if np.isnan(v) else f"\n{v:.0%}")
-        texts = texts + below
-    cell = 0.52 if shares is None else 0.68  # inches
-    figure, axes = plt.subplots(figsize=(2.4 + 0.75 * ap.shape[1], 1.6 + cell * ap.shape[0]))
-    known = frame["AP"].dropna()
-    bottom, top = (known.min(), known.max()) if len(known) else (0.0, 1.0)
-    sns.heatmap(
-        ap,
-        cmap="viridis",
-        ax=axes,
-        linewidths=0.5,
-        cbar_kws={"label": "AP, %"},
-        vmin=bottom,
-        vmax=max(top, 1e-3),
-    )
-    axes.grid(visible=False)
-    axes.set_facecolor("#ececec")
-    for (row, column), value in np.ndenumerate(ap.to_numpy()):
-        dark = not np.isnan(value) and value < bottom + 0.65 * (top - bottom)
-        text = str(texts.iat[row, column])
-        axes.text(
-            column + 0.5,
-            row + 0.62,
-            text,
-            ha="center",
-            va="center",
-            fontsize=9,
-            color="white" if dark else DARK,
-            zorder=4,
-        )
-        if value == top:
-            axes.add_patch(Rectangle((column, row), 1, 1, fill=False, edgecolor=RED, linewidth=2.5))
-    _ridge(axes, ap, theirs)
-    axes.set_xticklabels([f"{v:g}" for v in ap.columns])
-    axes.set_yticklabels([f"{v:g}" for v in ap.index], rotation=0)
-    axes.set(xlabel=GREEK[x], ylabel=GREEK[y], title=f"AP over {GREEK[x]} and {GREEK[y]}")
+    names = list(next(iter(gaps.values())).index)
+    sides = [{"title": name, "xlabel": "AP, difference"} for name in gaps]
+    size = (4.2 + 2.6 * len(gaps), 1.4 + 0.4 * len(names))
+    figure, row = panels(*sides, size=size, sharey=True)
+    y = rows_of(row[0], names)
+    for axes, frame, colour in zip(row, gaps.values(), (DARK, BLUE, ORANGE, GREEN), strict=False):
+        axes.axvline(0, color=GREY, linewidth=1)
+        known = frame["low"].notna()
+        clear = ~known | (frame["low"] > 0) | (frame["high"] < 0)
+        low, high = frame["low"].fillna(frame["effect"]), frame["high"].fillna(frame["effect"])
+        points(axes, frame["effect"], y, low, high, color=colour, markerfacecolor="white")
+        points(axes, frame["effect"].where(clear), y, color=colour)
+        for value, top, at in zip(frame["effect"], high, y, strict=True):
+            if not np.isnan(value):
+                text = f"{value:+.1f}".replace("-", "−")
+                place = {"textcoords": "offset points", "va": "center", "fontsize": 9}
+                axes.annotate(text, (top, at), (7, 0), **place)
+        axes.margins(x=0.22)
+    figure.suptitle(title, fontsize=12)
     return figure
 
 
 GREEK = {"alpha": "α", "beta": "β", "gamma": "γ"}
-RIDGE = 0.2  # of a cell's height below its top, clear of the text
+MARK = 0.2  # of a cell's height below its top, clear of the text
 
 
-def _ridge(axes: Axes, ap: pd.DataFrame, theirs: Sequence[tuple[float, float]]) -> None:
-    """Dots and a line at the best row of each column; rings at the paper's (x, y)."""
-    best = [(i, int(np.nanargmax(c))) for i, c in enumerate(ap.to_numpy().T) if np.nanmax(c, initial=0) > 0]
-    handles = []
-    if best:
-        at = np.array(best) + [0.5, RIDGE]
-        handles += axes.plot(
-            *at.T, "-o", color=RED, linewidth=1.6, markersize=6, markeredgecolor="white", markeredgewidth=0.8,
-            label=f"best {GREEK[ap.index.name]} for each {GREEK[ap.columns.name]}",
-        )  # fmt: skip
-    columns, rows = list(ap.columns), list(ap.index)
-    rings = [(columns.index(a) + 0.5, rows.index(b) + RIDGE) for a, b in theirs if a in columns and b in rows]
-    if rings:
-        handles += axes.plot(
-            *np.array(rings).T, "o", color="white", markerfacecolor="none", markersize=10,
-            markeredgewidth=1.8, linestyle="none", label="the paper's",
-            path_effects=[withStroke(linewidth=3.6, foreground=DARK)],
-        )  # fmt: skip
+def plane(
+    axes: Axes,
+    values: pd.DataFrame,
+    texts: np.ndarray,
+    label: str,
+    theirs: Sequence[tuple[float, float]] = (),
+    best: pd.DataFrame | None = None,
+) -> None:
+    """A plane of two settings as a heat map, with a text in each cell; axes.set has its names.
+
+    theirs: (column, row) of the paper's choice, drawn as rings. best: bool, of cells with a dot: the best of
+    each column, and those that are not clearly worse.
+    """
+    known = values.to_numpy()[~values.isna().to_numpy()]
+    bottom, top = (known.min(), known.max()) if len(known) else (0.0, 1.0)
+    names = (axes.get_xlabel(), axes.get_ylabel())
+    limits = {"vmin": bottom, "vmax": max(top, bottom + 1e-3)}
+    sns.heatmap(values, cmap="viridis", ax=axes, linewidths=0.5, cbar_kws={"label": label}, **limits)
+    axes.grid(visible=False)
+    axes.set_facecolor("#ececec")
+    for (row, column), value in np.ndenumerate(values.to_numpy()):
+        dark = value < bottom + 0.65 * (top - bottom)  # NaN is not
+        look = {"ha": "center", "va": "center", "fontsize": 9, "color": "white" if dark else DARK}
+        axes.text(column + 0.5, row + 0.62, str(texts[row, column]), zorder=4, **look)
+    columns, rows = list(values.columns), list(values.index)
+    marked = [(x, y) for x in columns for y in rows if best is not None and bool(best.loc[y, x])]
+    theirs = [(x, y) for x, y in theirs if x in columns and y in rows]
+    ring = {"markersize": 10, "markerfacecolor": "none", "markeredgewidth": 1.8, "color": "white"}
+    ring["path_effects"] = [withStroke(linewidth=3.6, foreground=DARK)]
+    dot = {"markersize": 6, "color": RED, "markeredgecolor": "white", "markeredgewidth": 0.8}
+    for at, look, text in (
+        (marked, dot, f"best {names[1]} for each {names[0]}, or not clearly worse"),
+        (theirs, ring, "the paper's"),
+    ):
+        if at:
+            where = np.array([(columns.index(x) + 0.5, rows.index(y) + MARK) for x, y in at])
+            axes.plot(*where.T, "o", linestyle="none", label=text, **look)
+    axes.set_xticklabels([f"{v:g}" for v in columns])
+    axes.set_yticklabels([f"{v:g}" for v in rows], rotation=0)
+    axes.set(xlabel=names[0], ylabel=names[1])
+
+
+@styled
+def heatmaps(
+    frame: pd.DataFrame, x: str, y: str, best: pd.DataFrame, theirs: Sequence = (), title: str = ""
+) -> Figure:
+    """AP over the plane of two settings; where AP at .05 is another number, it stands beside AP.
+
+    frame: of `tables.table` for the ablation "grid" or "plane"; best: of `tables.ties`. A diverged cell says
+    so, one without runs is "–".
+    """
+    both = bool(frame["agnostic_AP"].notna().any())  # as from version 3 on
+    columns = (
+        {"AP": "without a threshold", "AP_at_05": "at the paper's threshold, .05"} if both else {"AP": ""}
+    )
+    names = {"xlabel": GREEK[x], "ylabel": GREEK[y]}
+    grids = {column: frame.pivot(index=y, columns=x, values=column) for column in columns}
+    shape = grids["AP"].shape
+    size = ((2.4 + 0.75 * shape[1]) * len(columns), 1.8 + 0.52 * shape[0])
+    figure, row = panels(*({"title": text, **names} for text in columns.values()), size=size)
+    diverged = frame.pivot(index=y, columns=x, values="diverged") > 0
+    for axes, (column, values) in zip(row, grids.items(), strict=True):
+        texts = values.map(lambda v: "–" if np.isnan(v) else f"{v:.1f}").where(~diverged, "div.")
+        plane(axes, values, texts.to_numpy(), "AP, %", theirs, best if column == "AP" else None)
+    handles, labels = row[0].get_legend_handles_labels()
     if handles:
-        axes.figure.legend(handles=handles, loc="outside lower center", ncols=2)
+        figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    figure.suptitle(title, fontsize=12)
+    return figure
 
 
 @styled
@@ -197,85 +189,117 @@ def training_curves(runs: Mapping[str, Records], title: str = "") -> Figure:
     runs: records by label, as `Evidence.rows` gives them; labels without records are left out. The
     classification losses of two labels are different functions, so compare their courses, not their heights.
     """
-    figure, panels = plt.subplots(1, 2, figsize=(9.2, 3.8), sharex=True)
-    shown = {label: found[0] for label, found in runs.items() if found}
-    for i, ((label, record), colour) in enumerate(zip(shown.items(), shades(len(shown)), strict=False)):
-        history = record.history
-        text = label + (" (diverged)" if record.diverged else "")
-        line = {"color": colour, "linestyle": LINES[i % len(LINES)], "label": text}
-        marker = "o" if len(history["step"]) < 10 else None
-        for axes, name in zip(panels, ("class_loss", "box_loss"), strict=True):
-            axes.plot(history["step"], history[name], marker=marker, markersize=4, **line)
-    panels[0].set(title="Classification loss", xlabel="step", ylabel="loss per positive anchor")
+    left = {"title": "Classification loss", "xlabel": "step", "ylabel": "loss per positive anchor"}
+    figure, row = panels(
+        left, {"title": "Box loss (smooth L1)", "xlabel": "step"}, size=(9.2, 3.8), sharex=True
+    )
+    shown = {
+        k + " (diverged)" * records[0].diverged: records[0].history for k, records in runs.items() if records
+    }
+    for axes, name in zip(row, ("class_loss", "box_loss"), strict=True):
+        short = max((len(h["step"]) for h in shown.values()), default=0) < 10
+        look = {"marker": "o", "markersize": 4} if short else {}
+        lines(axes, {label: (h["step"], h[name]) for label, h in shown.items()}, **look)
+    row[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     if len(shown) > 1:  # losses of different size; a single curve reads better on a linear axis
-        panels[0].set_yscale("log")
-    panels[1].set(title="Box loss (smooth L1)", xlabel="step")
-    panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
-    if len(shown) > 1:
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
-    for axes in panels if not shown else ():
-        nothing(axes)
-    if title:
-        figure.suptitle(title, fontsize=12)
+        row[0].set_yscale("log")
+        figure.legend(*row[0].get_legend_handles_labels(), loc="outside right upper")
+    figure.suptitle(title, fontsize=12)
     return figure
 
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
-MARKERS = "osD^"
+MARKERS = "os^v"
 APART = 0.03  # of a factor of e; so that intervals at the same setting lie beside each other
 
 
+def _against(
+    axes: Axes, frame: pd.DataFrame, x: str, by: Sequence[str], apart: float = 0.0, ticks: Sequence = ()
+) -> dict[str, str]:
+    """AP with its interval against the column x on a log axis, a line for each name in `by`; their colours.
+
+    Ticks stand at every value of x, unless they are given.
+    """
+    names = pd.Series(list(by), index=frame.index)
+    colours = {name: COLOURS[i % 4] for i, name in enumerate(names.unique())}
+    known = frame[frame["AP"].notna() & frame[x].notna()]
+    for i, (name, colour) in enumerate(colours.items()):
+        rows = known[names[known.index] == name].sort_values(x)
+        bars = [(rows["AP"] - rows["low"]).clip(lower=0), (rows["high"] - rows["AP"]).clip(lower=0)]
+        at = rows[x].to_numpy(float) * np.exp(apart * (2 * i - len(colours) + 1))
+        look = {"marker": MARKERS[i % 4], "linestyle": LINES[i % 4], "color": colour}
+        axes.errorbar(at, rows["AP"], yerr=bars, markersize=6, capsize=3, elinewidth=1.2, label=name, **look)
+        lost = (rows["diverged"] > 0).to_numpy()
+        axes.plot(at[lost], rows["AP"][lost], "X", color=RED, markersize=11, linestyle="none", zorder=5)
+    if (known["diverged"] > 0).any():
+        axes.plot([], [], "X", color=RED, markersize=10, linestyle="none", label="diverged")
+    axes.set_xscale("log")
+    settings = ticks if len(ticks) else np.unique(frame[x].dropna().to_numpy(float))
+    axes.set_xticks(settings, [f"{v:,.0f}" if v >= 10 else f"{v:g}" for v in settings])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.minorticks_off()
+    if colours:
+        axes.legend(loc="best")
+    return colours
+
+
 @styled
-def sweep(frame: pd.DataFrame, x: str, label: str, title: str = "", ticks: bool = True) -> Figure:
+def sweep(frame: pd.DataFrame, x: str, label: str, title: str = "") -> Figure:
     """AP with its 95 % interval against the column x, which must be positive, on a log axis.
 
     frame: of `tables.table` for an ablation whose row labels begin with the line's name and a comma ("CE,
-    …"). A diverged run is a red cross at its AP of 0; settings without runs are left out, and are named below
-    the axis by the ticks, which stand at every setting of the ablation; without `ticks`, for an x that is
-    measured rather than set, they are the usual ones of a log axis.
+    …"). A diverged run is a red cross at its AP of 0. Ticks stand at every setting of the ablation.
     """
-    figure, axes = plt.subplots(figsize=(6.4, 4.0))
-    names = frame["row"].str.split(",").str[0]
-    diverged = frame["diverged"] > 0
-    for i, name in enumerate(names.unique()):
-        rows = frame[(names == name) & frame["AP"].notna() & frame[x].notna()].sort_values(x)
-        at = rows[x].to_numpy(float) * np.exp(APART * (2 * i - names.nunique() + 1))
-        axes.errorbar(
-            at,
-            rows["AP"],
-            yerr=errors(rows),
-            color=COLOURS[i % len(COLOURS)],
-            linestyle=LINES[i % len(LINES)],
-            marker=MARKERS[i % len(MARKERS)],
-            markersize=6,
-            capsize=3,
-            elinewidth=1.2,
-            label=name,
-        )
-        crossed = diverged.loc[rows.index].to_numpy()
-        axes.plot(at[crossed], rows["AP"][crossed], "X", color=RED, markersize=11, linestyle="none", zorder=5)
-    if diverged.any():
-        axes.plot([], [], "X", color=RED, markersize=10, linestyle="none", label="diverged")
-    if ticks:
-        _axis(axes, frame[x].dropna().to_numpy(float))
-    else:
-        axes.set_xscale("log")
-    axes.set(xlabel=label, ylabel="AP, %", title=title)
-    if frame["AP"].isna().all():
-        nothing(axes)
+    figure, (axes,) = panels({"xlabel": label, "ylabel": "AP, %", "title": title}, size=(6.4, 4.0))
+    _against(axes, frame, x, frame["row"].str.split(",").str[0], APART)
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
-    axes.legend(loc="best")
     return figure
 
 
-def _axis(axes: Axes, values: np.ndarray) -> None:
-    """A log axis whose ticks are the settings themselves."""
-    axes.set_xscale("log")
-    axes.minorticks_off()
-    settings = np.unique(values)
-    if len(settings):
-        axes.set_xticks(settings, [f"{v:,.0f}" if v >= 10 else f"{v:g}" for v in settings])
-        axes.set_xlim(settings[0] / 1.4, settings[-1] * 1.4)
+@styled
+def speed_accuracy(frame: pd.DataFrame, title: str = "") -> Figure:
+    """AP with its 95 % interval against milliseconds an image, a line per detector; beside it Table 1e.
+
+    frame: of `tables.table` for the ablation "1e". A point's text is the size of its images, the shorter side
+    in the paper. Rows that have no time are counted below the axis. Equal steps are equal factors; the panels
+    share no axis: data, resolution and machine differ.
+    """
+    missing = int((frame["AP"].isna() | frame["inference_ms"].isna()).sum())
+    note = f"\n(without a time: {missing} of {len(frame)} rows)" if missing else ""
+    figure, (ours, theirs) = panels(
+        {"xlabel": f"ms an image{note}", "ylabel": "AP, %", "title": OURS},
+        {"xlabel": "ms an image (Nvidia M40)", "ylabel": "AP, %", "title": "Paper (Table 1e, COCO test-dev)"},
+        size=(9.6, 4.4),
+    )
+    paper = pd.DataFrame([{"row": r.label, "AP": r.AP, "ms": r.ms, **r.fields} for r in TABLES["1e"]])
+    paper = paper.assign(low=paper["AP"], high=paper["AP"], diverged=0)
+    one_stage = (frame["detector"] == "retinanet").map({True: "RetinaNet, ", False: "two stages, "})
+    known = frame.dropna(subset=["AP", "inference_ms"])
+    for axes, rows, x, by, size, text in (
+        (ours, known, "inference_ms", (one_stage + frame["backbone"])[known.index], "image_size", "{:.0f}²"),
+        (theirs, paper, "ms", "RetinaNet, ResNet-" + paper["depth"].astype(str), "scale", "{:.0f}"),
+    ):
+        ticks = np.geomspace(rows[x].min(), rows[x].max(), 5).round(1) if len(rows) else []
+        colours = _against(axes, rows, x, by, ticks=ticks)
+        axes.margins(x=0.14, y=0.12)
+        names, at = list(rows[size].map(text.format)), rows[[x, "AP"]].to_numpy(float).T
+        label_points(axes, *at, names, [colours[name] for name in by])
+    figure.suptitle(title, fontsize=12)
+    return figure
+
+
+@styled
+def reach(frame: pd.DataFrame) -> Figure:
+    """The share of the objects that each set of anchors reaches; frame: of
+    `anchor_statistics.reach_of_rows`."""
+    setting = {"xlabel": "training objects with such an anchor, %", "title": "Objects reached"}
+    figure, (axes,) = panels(setting, size=(7.6, 3.6))
+    y = rows_of(axes, list(frame["row"]))
+    axes.hlines(y, frame["reach_50"], frame["reach_40"], color=GREY, linewidth=1.4)
+    for column, iou, face in (("reach_50", ".5", BLUE), ("reach_40", ".4", "white")):
+        points(axes, frame[column], y, markerfacecolor=face, label=f"IoU ≥ {iou}")
+    axes.legend(loc="best")
+    return figure
 
 
 PLANES = {"grid": ("gamma", "alpha"), "plane": ("gamma", "beta")}
@@ -291,15 +315,8 @@ def figure_of(e: Evidence, name: str, title: str = "") -> Figure:
     intervals."""
     frame = table(e, name)
     if name in PLANES:
-        x, y = PLANES[name]
         theirs = [(r.fields["gamma"], r.fields["alpha"]) for r in TABLES["1b"]] if name == "grid" else []
-        return heatmap(frame, x, y, best_shares(e, name, x, y), theirs)
+        return heatmaps(frame, *PLANES[name], ties(e, name, *PLANES[name]), theirs, title)
     if name == "1e":
         return speed_accuracy(frame, title)
     return sweep(frame, *SWEEPS[name], title) if name in SWEEPS else ablation(frame, title)
-
-
-def time_to_ap(study: Study) -> Figure:
-    """AP against the seconds of a training that was planned for so long; a line for each recipe and loss."""
-    frame = times(study)
-    return sweep(frame, "seconds", "seconds of training, start-up excluded", "AP against time", ticks=False)

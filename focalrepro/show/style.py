@@ -2,7 +2,7 @@
 print."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec
 
 import matplotlib.pyplot as plt
@@ -65,9 +65,39 @@ def nothing(axes: Axes, text: str = "no runs yet") -> None:
     axes.set(xticks=[], yticks=[])
 
 
-def errors(rows: Any) -> list[Any]:
-    """The lengths of a table's intervals below and above AP, for `errorbar`; [2, rows]."""
-    return [(rows["AP"] - rows["low"]).clip(lower=0), (rows["high"] - rows["AP"]).clip(lower=0)]
+def panels(*settings: dict[str, Any], size: tuple[float, float], **more: Any) -> tuple[Figure, list[Axes]]:
+    """A figure with axes side by side, one for each dict of what `Axes.set` takes; more: of plt.subplots."""
+    figure, row = plt.subplots(1, len(settings), figsize=size, squeeze=False, **more)
+    for axes, chosen in zip(row[0], settings, strict=True):
+        axes.set(**chosen)
+    return figure, list(row[0])
+
+
+def lines(axes: Axes, curves: Mapping[str, tuple[Any, Any]], **look: Any) -> None:
+    """Curves (x, y) by their names, from dark to light, so that neighbours differ without colour, too."""
+    for i, ((name, (x, y)), colour) in enumerate(zip(curves.items(), shades(len(curves)), strict=False)):
+        axes.plot(x, y, label=name, **({"color": colour, "linestyle": LINES[i % len(LINES)]} | look))
+
+
+def points(axes: Axes, values: Any, y: Any, low: Any = None, high: Any = None, **look: Any) -> None:
+    """Values from left to right at the heights y, with their intervals where there are some; NaN draws
+    nothing."""
+    known = ~np.isnan(np.asarray(values, float))
+    values, y = np.asarray(values, float)[known], np.asarray(y, float)[known]
+    bars = None
+    if low is not None:
+        low, high = (np.asarray(side, float)[known] for side in (low, high))
+        bars = [(values - low).clip(min=0), (high - values).clip(min=0)]
+    look = {"fmt": "o", "color": BLUE, "markersize": 7, "capsize": 3, "elinewidth": 1.4} | look
+    axes.errorbar(values, y, xerr=bars, **look)
+    axes.grid(axis="y", visible=False)
+
+
+def rows_of(axes: Axes, names: Sequence[str]) -> np.ndarray:
+    """Names down the left side, the first one on top; their heights."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    return np.arange(len(names))
 
 
 # ---- names beside points, placed so that they cover neither each other nor the points

@@ -5,7 +5,7 @@ import pytest
 from made_up import changed, record, runs, study
 
 from focalrepro.evaluation.measures import LOGITS
-from focalrepro.evidence.claims import CLAIMS, FAMILY, judge_all
+from focalrepro.evidence.claims import CLAIMS, FAMILY, Claim, judge_all
 from focalrepro.evidence.difference import Evidence
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.profiles import PROFILES
@@ -32,6 +32,24 @@ def test_ids_are_unique_and_every_claim_says_where_it_is_from():
         assert claim.statistic or (claim.a and claim.b and claim.needs), claim.id
         for name in claim.needs:
             assert get_ablation(name)
+        for side in (claim.a, claim.b) if claim.a else ():
+            assert any(side.labels(p.base) for p in PROFILES.values()), (
+                f"{claim.id}: no profile has such a row"
+            )
+
+
+def test_a_claim_that_is_not_whole_is_refused():
+    fields = {"id": "x", "question": "?", "sentence": ".", "source": "s"}
+    with pytest.raises(ValueError, match="either a and b or a statistic"):
+        Claim(**fields, a={"in": "1a"})
+    with pytest.raises(ValueError, match="Input should be"):
+        Claim(**fields, statistic="no_such")
+
+
+def test_the_papers_side_is_picked_by_the_papers_numbers():
+    base, c = PROFILES["quick"].base, CLAIMS["fl-best-alpha"]
+    assert (c.a.paper(base), c.b.paper(base)) == (34.0, 31.1)
+    assert CLAIMS["plateau"].a.paper(base) == 32.2 and np.isnan(CLAIMS["two-stage"].a.paper(base))
 
 
 def test_a_clear_gain_is_confirmed_and_a_clear_loss_refuted():
