@@ -86,7 +86,7 @@ def _best_on_tune(e: Evidence, names: list[str]) -> list[str]:
 class Claim(BaseModel):
     """A sentence with its source and question: a less b is above 0 ("more") or 0 ("equal"), or `statistic`.
 
-    id: a short slug, the same for all time. measure: of `difference.MEASURES`. scale: of a. needs: the
+    id: the same for all time. short: its name in a forest plot. measure: of `difference.MEASURES`. scale: of a. needs: the
     ablations that it reads, derived for a difference.
     """
 
@@ -95,6 +95,7 @@ class Claim(BaseModel):
     question: str
     sentence: str
     source: str
+    short: str = ""
     a: Side | None = None
     b: Side | None = None
     kind: Literal["more", "equal"] = "more"

@@ -67,13 +67,11 @@ def ranges(study: Study) -> dict[str, Range]:
     return expected
 
 
-def read_expected(path: Path, profile: str) -> dict[str, Range] | None:
-    """The ranges per "ablation / row" in a file, as `ranges` makes them; None where there is no such file.
+def read_expected(path: Path, profile: str) -> dict[str, Range]:
+    """The ranges per "ablation / row" in a file, as `ranges` makes them.
 
     Errors: ExpectedFileError names the file, the row, the field and the mend.
     """
-    if not path.exists():
-        return None
     mend = f"take it from git again, or make it anew with focalrepro report --profile {profile} --freeze"
     try:
         return _File.model_validate(json.loads(path.read_text(encoding="utf-8"))).rows
@@ -88,9 +86,10 @@ def compare(study: Study) -> tuple[list[str], int] | None:
 
     None where no results are expected. Errors: as `read_expected`.
     """
-    expected = read_expected(study.folder / "expected.json", study.profile.name)
-    if expected is None:
+    path = study.folder / "expected.json"
+    if not path.exists():
         return None
+    expected = read_expected(path, study.profile.name)
     mine = {key: row.AP for key, row in ranges(study).items() if key in expected}
     off = [
         f"{key}: AP {ap:.2f}, expected {expected[key].low} … {expected[key].high}"

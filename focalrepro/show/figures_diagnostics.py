@@ -3,15 +3,13 @@ class."""
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from focalrepro.evidence.difference import Records
 from focalrepro.evidence.statistics import calibration_error, reliability_bins
 from focalrepro.evidence.tables import mean
-from focalrepro.show.style import BLUE, DARK, GREY, ORANGE, label_points, lines, panels, styled
+from focalrepro.show.style import DARK, ORANGE, label_points, lines, panels, styled
 from focalrepro.study.records import Record
 
 
@@ -59,53 +57,18 @@ def reliability(rows: Mapping[str, Records]) -> Figure:
     return figure
 
 
-ALL_NAMED = 12  # classes; of more, only those of largest and smallest gain are named
-EXTREMES = 4
-
-
 @styled
 def by_frequency(frame: pd.DataFrame, one: str, other: str) -> Figure:
-    """AP of each class for both losses, and the gain of the other over the first, against the training
-    objects; frame: of `per_class.by_class`. Bars span the seeds, where there are several."""
-    both = {"xlabel": "objects of the class in the training split", "xscale": "log"}
-    figure, (left, right) = panels(
-        {"ylabel": "AP of the class, %", "title": "AP by class", **both},
-        {"ylabel": "difference in AP", "title": f"{other} less {one}", **both},
-        size=(10.4, 4.4),
-        sharex=True,
-    )
+    """The gain of one loss over the other for each class against its training objects, with a bar over the
+    seeds; frame: of `per_class.by_class`. Of more than 12 classes the extremes alone have their name."""
+    labels = {"xlabel": "objects of the class in the training split", "ylabel": "difference in AP"}
+    figure, (axes,) = panels({"title": f"{other} less {one}", "xscale": "log", **labels}, size=(7.2, 4.4))
     x = frame["objects"].clip(lower=0.5)  # a class without training objects still has a place on the axis
-    left.vlines(x, frame["one"], frame["other"], color=GREY, linewidth=1)
-    look = {"linestyle": "none", "markersize": 5}
-    left.plot(x, frame["one"], "o", color=BLUE, markerfacecolor="white", label=one, **look)
-    left.plot(x, frame["other"], "s", color=ORANGE, label=other, **look)
-    left.legend(loc="best")
-    right.axhline(0, color=DARK, linewidth=0.9)
-    right.vlines(x, frame["least"], frame["most"], color=ORANGE, linewidth=1.2, alpha=0.6)
-    right.plot(x, frame["gain"], "s", color=ORANGE, **look)
-    right.margins(x=0.12, y=0.15)
-    if len(frame):
-        _ticks(right, x)
-    named = _named(frame["gain"])
-    for axes, y in ((left, frame[["one", "other"]].max(axis=1)), (right, frame["gain"])):
-        names = [name if name in named else "" for name in frame.index]
-        label_points(axes, x.to_numpy(), y.to_numpy(), names)
+    axes.axhline(0, color=DARK, linewidth=0.9)
+    axes.vlines(x, frame["least"], frame["most"], color=ORANGE, linewidth=1.2, alpha=0.6)
+    axes.plot(x, frame["gain"], "s", color=ORANGE, linestyle="none", markersize=5)
+    axes.margins(x=0.12, y=0.15)
+    order = frame["gain"].sort_values().index
+    named = set(order) if len(order) <= 12 else {*order[:4], *order[-4:]}
+    label_points(axes, x, frame["gain"], [name if name in named else "" for name in frame.index])
     return figure
-
-
-def _ticks(axes: Axes, x: pd.Series) -> None:
-    """Five round numbers over the range: a log axis of less than a decade would get none, or powers of
-    ten."""
-    between = np.geomspace(x.min(), x.max(), 5)
-    digits = 10 ** np.floor(np.log10(between) - 1)
-    axes.minorticks_off()
-    axes.set_xticks(np.unique(np.round(between / digits) * digits))
-    axes.xaxis.set_major_formatter(lambda v, _: f"{v:,.0f}" if v >= 1 else f"{v:g}")
-
-
-def _named(gain: pd.Series) -> list[str]:
-    """The classes that get their name."""
-    if len(gain) <= ALL_NAMED:
-        return list(gain.index)
-    order = gain.sort_values().index
-    return [*order[:EXTREMES], *order[-EXTREMES:]]

@@ -4,7 +4,6 @@ They draw what `evidence` computed, and compute nothing.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,93 +17,91 @@ from focalrepro.evidence.difference import Evidence, Records
 from focalrepro.evidence.tables import table, ties
 from focalrepro.show.style import (
     BLUE,
+    COLOURS,
     DARK,
-    GREEN,
     GREY,
     LINES,
+    MARKERS,
     ORANGE,
-    PURPLE,
     RED,
     label_points,
     lines,
     panels,
-    points,
-    rows_of,
     styled,
 )
 from focalrepro.study.paper import TABLES
 
-PAPER, OURS = "Paper (COCO minival)", "This reproduction"
-
 
 @styled
-def ablation(frame: pd.DataFrame, title: str) -> Figure:
-    """AP of each row with its 95 % interval, and beside it the paper's AP on an axis of its own.
+def dots(columns: Mapping[str, pd.DataFrame], xlabel: str, title: str = "", zero: bool = False) -> Figure:
+    """A number for each row with its interval, a panel for each column, every panel with an axis of its own.
 
-    frame: of `tables.table`. The best row of each side is filled, a diverged one is a cross, and a row
-    without runs says so.
+    columns: by the panel's title, frames of the same index, the rows' names, with value, low, high (NaN: no
+    interval), text and filled: whether the mark is a disc or a ring. zero: with a line at 0.
     """
-    has_paper = bool(frame["paper_AP"].notna().any())
-    sides = [{"xlabel": "AP, % (filled: the best)", "title": OURS if has_paper else title}]
-    sides += [{"xlabel": "AP, %: mind the other scale", "title": PAPER}] if has_paper else []
-    size = (8.6 if has_paper else 6.0, 1.5 + 0.36 * len(frame))
-    figure, (ours, *theirs) = panels(*sides, size=size, sharey=True)
-    y = rows_of(ours, list(frame["row"]))
-    diverged = frame["diverged"] > 0
-    _filled(ours, frame["AP"].where(~diverged), y, BLUE, frame["low"], frame["high"])
-    if diverged.any():
-        points(ours, frame["AP"].where(diverged), y, fmt="X", color=RED, label="diverged")
-        ours.legend(loc="best")
-    for at in y[frame["AP"].isna()]:
-        place = {"transform": ours.get_yaxis_transform(), "ha": "center", "va": "center"}
-        ours.text(0.5, at, "not run", color=GREY, **place)
-    for axes in theirs:
-        _filled(axes, frame["paper_AP"], y, ORANGE)
-        figure.suptitle(title, fontsize=12)
-    return figure
-
-
-def _filled(
-    axes: Axes, values: pd.Series, y: np.ndarray, colour: str, low: Any = None, high: Any = None
-) -> None:
-    """Rings with the value above them; the best one is filled."""
-    points(axes, values, y, low, high, color=colour, markerfacecolor="white")
-    points(axes, values.where(values == values.max()), y, color=colour)
-    for value, at in zip(values, y, strict=True):
-        if not np.isnan(value):
-            axes.annotate(
-                f"{value:.1f}", (value, at), (0, 6), textcoords="offset points", ha="center", fontsize=9
-            )
-    axes.margins(x=0.1)
-
-
-@styled
-def forest(gaps: Mapping[str, pd.DataFrame], title: str = "") -> Figure:
-    """Differences between rows with their 95 % intervals, a panel for each source on an axis of its own.
-
-    gaps: by the panel's name, frames of the same index (what is less what) with effect, low, high; low and
-    high are NaN for the paper's. Filled where the interval leaves out 0.
-    """
-    names = list(next(iter(gaps.values())).index)
-    sides = [{"title": name, "xlabel": "AP, difference"} for name in gaps]
-    size = (4.2 + 2.6 * len(gaps), 1.4 + 0.4 * len(names))
-    figure, row = panels(*sides, size=size, sharey=True)
-    y = rows_of(row[0], names)
-    for axes, frame, colour in zip(row, gaps.values(), (DARK, BLUE, ORANGE, GREEN), strict=False):
-        axes.axvline(0, color=GREY, linewidth=1)
-        known = frame["low"].notna()
-        clear = ~known | (frame["low"] > 0) | (frame["high"] < 0)
-        low, high = frame["low"].fillna(frame["effect"]), frame["high"].fillna(frame["effect"])
-        points(axes, frame["effect"], y, low, high, color=colour, markerfacecolor="white")
-        points(axes, frame["effect"].where(clear), y, color=colour)
-        for value, top, at in zip(frame["effect"], high, y, strict=True):
-            if not np.isnan(value):
-                text = f"{value:+.1f}".replace("-", "−")
-                place = {"textcoords": "offset points", "va": "center", "fontsize": 9}
-                axes.annotate(text, (top, at), (7, 0), **place)
-        axes.margins(x=0.22)
+    names = list(next(iter(columns.values())).index)
+    size, y = (3.6 + 2.6 * len(columns), 1.5 + 0.37 * len(names)), np.arange(len(names))
+    figure, row = panels(*({"title": name, "xlabel": xlabel} for name in columns), size=size, sharey=True)
+    row[0].set(yticks=y, yticklabels=names, ylim=(len(names) - 0.4, -0.6))
+    for axes, frame, colour in zip(row, columns.values(), (DARK, BLUE, ORANGE)[-len(columns) :], strict=True):
+        low, high = (frame[side].fillna(frame["value"]) for side in ("low", "high"))
+        bars = [(frame["value"] - low).clip(lower=0), (high - frame["value"]).clip(lower=0)]
+        look = {"color": colour, "capsize": 3 * bool(frame["low"].notna().any()), "elinewidth": 1.4}
+        axes.errorbar(frame["value"], y, xerr=bars, fmt="o", markersize=7, markerfacecolor="white", **look)
+        filled = frame["filled"].to_numpy(bool)
+        axes.plot(frame["value"][filled], y[filled], "o", color=colour, markersize=7, zorder=3)
+        label_points(axes, high, y, list(frame["text"].where(frame["value"].notna(), "")))
+        for at in y[frame["value"].isna() & (axes is row[0]) & (not zero)]:
+            axes.text(0.5, at, "not run", transform=axes.get_yaxis_transform(), va="center", color=GREY)
+        if zero:
+            axes.axvline(0, color=GREY, linewidth=1)
+        axes.grid(axis="y", visible=False)
+        axes.margins(x=0.2)
     figure.suptitle(title, fontsize=12)
     return figure
+
+
+def ablation(frame: pd.DataFrame, title: str) -> Figure:
+    """AP of each row with its 95 % interval, beside it the paper's; frame: of `tables.table`.
+
+    The best row of each side is filled; one that diverged, or that has no runs, says so.
+    """
+    columns = {}
+    for name, ap in {"This reproduction": "AP", "Paper (COCO minival)": "paper_AP"}.items():
+        ours, value = ap == "AP", frame[ap]
+        side = pd.DataFrame({"value": value, "low": frame["low"], "high": frame["high"]})
+        side["text"] = value.map("{:.1f}".format).where(~ours | (frame["diverged"] == 0), "diverged")
+        side = side.assign(filled=value == value.max()).set_axis(frame["row"])
+        if ours or value.notna().any():
+            columns[name] = side if ours else side.assign(low=np.nan, high=np.nan)
+    return dots(columns, "AP, % (filled: the best)", title)
+
+
+def forest(gaps: Mapping[str, pd.DataFrame], title: str = "") -> Figure:
+    """Differences with their 95 % intervals, by panel; gaps: frames of what is less what, with value, low and
+    high (NaN: no interval). Filled where the interval leaves out 0."""
+    columns = {
+        name: gap.assign(
+            filled=gap["low"].isna() | (gap["low"] > 0) | (gap["high"] < 0),
+            text=gap["value"].map(lambda v: f"{v:+.1f}".replace("-", "−")),
+        )
+        for name, gap in gaps.items()
+    }
+    return dots(columns, "AP, difference", title, zero=True)
+
+
+def reach(frame: pd.DataFrame) -> Figure:
+    """The share of the objects that each set of anchors reaches; frame: of
+    `anchor_statistics.reach_of_rows`."""
+    columns = {
+        f"with an anchor of IoU ≥ {iou}": pd.DataFrame(
+            {"value": frame[column], "low": np.nan, "high": np.nan}
+        )
+        .assign(text=frame[column].map("{:.1f}".format), filled=frame[column] == frame[column].max())
+        .set_axis(frame["row"])
+        for column, iou in (("reach_50", ".5"), ("reach_40", ".4"))
+    }
+    return dots(columns, "training objects, %", "Objects reached")
 
 
 GREEK = {"alpha": "α", "beta": "β", "gamma": "γ"}
@@ -112,45 +109,38 @@ MARK = 0.2  # of a cell's height below its top, clear of the text
 
 
 def plane(
-    axes: Axes,
-    values: pd.DataFrame,
-    texts: np.ndarray,
-    label: str,
-    theirs: Sequence[tuple[float, float]] = (),
+    axes: Axes, values: pd.DataFrame, texts: np.ndarray, label: str, theirs: Sequence[tuple[float, float]] = (),
     best: pd.DataFrame | None = None,
-) -> None:
+) -> None:  # fmt: skip
     """A plane of two settings as a heat map, with a text in each cell; axes.set has its names.
 
     theirs: (column, row) of the paper's choice, drawn as rings. best: bool, of cells with a dot: the best of
     each column, and those that are not clearly worse.
     """
-    known = values.to_numpy()[~values.isna().to_numpy()]
-    bottom, top = (known.min(), known.max()) if len(known) else (0.0, 1.0)
-    names = (axes.get_xlabel(), axes.get_ylabel())
-    limits = {"vmin": bottom, "vmax": max(top, bottom + 1e-3)}
-    sns.heatmap(values, cmap="viridis", ax=axes, linewidths=0.5, cbar_kws={"label": label}, **limits)
+    bottom, top = np.nanmin(values.to_numpy(), initial=1e9), np.nanmax(values.to_numpy(), initial=-1e9)
+    names = {"xlabel": axes.get_xlabel(), "ylabel": axes.get_ylabel()}
+    bar = {"cbar_kws": {"label": label}, "vmin": bottom, "vmax": max(top, bottom + 1e-3)}
+    sns.heatmap(values, cmap="viridis", ax=axes, linewidths=0.5, **bar)
     axes.grid(visible=False)
     axes.set_facecolor("#ececec")
     for (row, column), value in np.ndenumerate(values.to_numpy()):
-        dark = value < bottom + 0.65 * (top - bottom)  # NaN is not
-        look = {"ha": "center", "va": "center", "fontsize": 9, "color": "white" if dark else DARK}
-        axes.text(column + 0.5, row + 0.62, str(texts[row, column]), zorder=4, **look)
+        colour = "white" if value < bottom + 0.65 * (top - bottom) else DARK  # NaN: dark
+        look = {"ha": "center", "va": "center", "fontsize": 9, "color": colour}
+        axes.text(column + 0.5, row + 0.62, str(texts[row, column]), **look)
     columns, rows = list(values.columns), list(values.index)
-    marked = [(x, y) for x in columns for y in rows if best is not None and bool(best.loc[y, x])]
-    theirs = [(x, y) for x, y in theirs if x in columns and y in rows]
+    dots_at = [(x, y) for x in columns for y in rows if best is not None and bool(best.loc[y, x])]
+    rings_at = [(x, y) for x, y in theirs if x in columns and y in rows]
+    dot = {"markersize": 6, "color": RED, "markeredgecolor": "white", "markeredgewidth": 0.8}
     ring = {"markersize": 10, "markerfacecolor": "none", "markeredgewidth": 1.8, "color": "white"}
     ring["path_effects"] = [withStroke(linewidth=3.6, foreground=DARK)]
-    dot = {"markersize": 6, "color": RED, "markeredgecolor": "white", "markeredgewidth": 0.8}
-    for at, look, text in (
-        (marked, dot, f"best {names[1]} for each {names[0]}, or not clearly worse"),
-        (theirs, ring, "the paper's"),
-    ):
+    text = f"best {names['ylabel']} for each {names['xlabel']}, or not clearly worse"
+    for at, look, label in ((dots_at, dot, text), (rings_at, ring, "the paper's")):
+        where = np.array([(columns.index(x) + 0.5, rows.index(y) + MARK) for x, y in at])
         if at:
-            where = np.array([(columns.index(x) + 0.5, rows.index(y) + MARK) for x, y in at])
-            axes.plot(*where.T, "o", linestyle="none", label=text, **look)
+            axes.plot(*where.T, "o", linestyle="none", label=label, **look)
     axes.set_xticklabels([f"{v:g}" for v in columns])
     axes.set_yticklabels([f"{v:g}" for v in rows], rotation=0)
-    axes.set(xlabel=names[0], ylabel=names[1])
+    axes.set(**names)
 
 
 @styled
@@ -208,8 +198,6 @@ def training_curves(runs: Mapping[str, Records], title: str = "") -> Figure:
     return figure
 
 
-COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
-MARKERS = "os^v"
 APART = 0.03  # of a factor of e; so that intervals at the same setting lie beside each other
 
 
@@ -261,44 +249,24 @@ def speed_accuracy(frame: pd.DataFrame, title: str = "") -> Figure:
     """AP with its 95 % interval against milliseconds an image, a line per detector; beside it Table 1e.
 
     frame: of `tables.table` for the ablation "1e". A point's text is the size of its images, the shorter side
-    in the paper. Rows that have no time are counted below the axis. Equal steps are equal factors; the panels
-    share no axis: data, resolution and machine differ.
+    in the paper. Equal steps are equal factors; the panels share no axis: data, resolution and machine differ.
     """
-    missing = int((frame["AP"].isna() | frame["inference_ms"].isna()).sum())
-    note = f"\n(without a time: {missing} of {len(frame)} rows)" if missing else ""
-    figure, (ours, theirs) = panels(
-        {"xlabel": f"ms an image{note}", "ylabel": "AP, %", "title": OURS},
-        {"xlabel": "ms an image (Nvidia M40)", "ylabel": "AP, %", "title": "Paper (Table 1e, COCO test-dev)"},
-        size=(9.6, 4.4),
-    )
-    paper = pd.DataFrame([{"row": r.label, "AP": r.AP, "ms": r.ms, **r.fields} for r in TABLES["1e"]])
+    stages = frame["detector"].map({"retinanet": "RetinaNet, ", "faster_rcnn": "two stages, "})
+    ours = frame.assign(by=stages + frame["backbone"], ms=frame["inference_ms"], size=frame["image_size"])
+    rows = [(f"RetinaNet, ResNet-{r.fields['depth']}", r.AP, r.ms, r.fields["scale"]) for r in TABLES["1e"]]
+    paper = pd.DataFrame(rows, columns=["by", "AP", "ms", "size"])
     paper = paper.assign(low=paper["AP"], high=paper["AP"], diverged=0)
-    one_stage = (frame["detector"] == "retinanet").map({True: "RetinaNet, ", False: "two stages, "})
-    known = frame.dropna(subset=["AP", "inference_ms"])
-    for axes, rows, x, by, size, text in (
-        (ours, known, "inference_ms", (one_stage + frame["backbone"])[known.index], "image_size", "{:.0f}²"),
-        (theirs, paper, "ms", "RetinaNet, ResNet-" + paper["depth"].astype(str), "scale", "{:.0f}"),
-    ):
-        ticks = np.geomspace(rows[x].min(), rows[x].max(), 5).round(1) if len(rows) else []
-        colours = _against(axes, rows, x, by, ticks=ticks)
+    sides = {"This reproduction": ours, "Paper (Table 1e, test-dev; Nvidia M40)": paper}
+    settings = ({"title": name, "xlabel": "ms an image", "ylabel": "AP, %"} for name in sides)
+    figure, row = panels(*settings, size=(9.6, 4.4))
+    for axes, side in zip(row, sides.values(), strict=True):
+        known = side.dropna(subset=["AP", "ms"])
+        ticks = np.geomspace(known["ms"].min(), known["ms"].max(), 5).round(1) if len(known) else []
+        colours = _against(axes, known, "ms", known["by"], ticks=ticks)
         axes.margins(x=0.14, y=0.12)
-        names, at = list(rows[size].map(text.format)), rows[[x, "AP"]].to_numpy(float).T
-        label_points(axes, *at, names, [colours[name] for name in by])
+        names = list(known["size"].map("{:.0f}".format))
+        label_points(axes, known["ms"], known["AP"], names, [colours[by] for by in known["by"]])
     figure.suptitle(title, fontsize=12)
-    return figure
-
-
-@styled
-def reach(frame: pd.DataFrame) -> Figure:
-    """The share of the objects that each set of anchors reaches; frame: of
-    `anchor_statistics.reach_of_rows`."""
-    setting = {"xlabel": "training objects with such an anchor, %", "title": "Objects reached"}
-    figure, (axes,) = panels(setting, size=(7.6, 3.6))
-    y = rows_of(axes, list(frame["row"]))
-    axes.hlines(y, frame["reach_50"], frame["reach_40"], color=GREY, linewidth=1.4)
-    for column, iou, face in (("reach_50", ".5", BLUE), ("reach_40", ".4", "white")):
-        points(axes, frame[column], y, markerfacecolor=face, label=f"IoU ≥ {iou}")
-    axes.legend(loc="best")
     return figure
 
 

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from focalrepro import hardware
 from focalrepro.config import RunConfig
 from focalrepro.evaluation.detections import Detections
+from focalrepro.progress import bar
 from focalrepro.runs import run_with_model
 from focalrepro.study.profiles import get_profile
 from focalrepro.study.records import Record
@@ -67,10 +68,7 @@ def progress_bars() -> Callable[[str, int, int], None]:
 
     def report(phase: str, done: int, total: int) -> None:
         if phase not in bars:
-            unit = {"train": "step", "evaluate": "image"}.get(phase, "it")
-            bars[phase] = tqdm(
-                total=total, desc=phase, unit=unit, mininterval=2.0, ascii=True, ncols=88, file=sys.stdout
-            )
+            bars[phase] = bar(total=total, desc=phase, mininterval=2.0, ncols=88, file=sys.stdout)
         bars[phase].update(done - bars[phase].n)
         if done >= total:
             bars[phase].close()

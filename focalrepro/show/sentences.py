@@ -177,13 +177,6 @@ def hardest(record: Record, share: float = 0.2) -> str:
     return f"Here, {'; '.join(parts)}."
 
 
-TRENDS = {
-    "confirmed": "the gain is larger for rare classes",
-    "refuted": "the gain is larger for frequent classes",
-    "undecided": "no trend can be claimed, in either direction",
-}
-
-
 def class_trend(frame: pd.DataFrame) -> str:
     """Whether the gain goes to rare classes, in words; frame: of `per_class.by_class`."""
     v = trend(frame)
@@ -192,7 +185,9 @@ def class_trend(frame: pd.DataFrame) -> str:
             "There is no gain by class to compare: the runs are missing, or the profile's dataset is not "
             "prepared on this machine (`focalrepro data` does it)."
         )
+    which = {"confirmed": "rare classes gain more", "refuted": "frequent classes gain more"}
     return (
         f"Spearman's correlation of the gain with the number of training objects is **{signed(v.value, 2)}** "
-        f"({signed(v.low, 2)} … {signed(v.high, 2)}, 95 %, {v.how}), where {v.remark}: **{TRENDS[v.word]}**."
+        f"({signed(v.low, 2)} … {signed(v.high, 2)}, 95 %, {v.how}), where {v.remark}: "
+        f"**{which.get(v.word, 'no trend can be claimed, in either direction')}**."
     )

@@ -148,18 +148,17 @@ def gains(e: Evidence, name: str, reference: str) -> pd.DataFrame:
 
 
 def beside_paper(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """One row per table with runs of two rows: which row wins on each side, Spearman's correlation."""
-    rows = []
+    """One row per table: how many rows are run, which one wins on each side, Spearman's correlation."""
+    rows = {}
     for name, frame in frames.items():
-        rho, count = tables.rank_correlation(frame)
-        top, paper = frame.loc[frame["AP"].idxmax()], frame["paper_AP"]
-        row = {"table": name, "rows run": f"{int((frame['seeds'] > 0).sum())} of {len(frame)}"}
-        row["best here"] = top["row"] if top["AP"] > 0.05 else NONE
-        row["best in the paper"] = frame["row"][paper.idxmax()] if paper.notna().any() else NONE
-        row["rank correlation"] = NONE if np.isnan(rho) else f"{rho:.2f} ({count} rows)"
-        row["diverged runs"] = int(frame["diverged"].sum())
-        rows.append(row)
-    return pd.DataFrame(rows).set_index("table") if rows else pd.DataFrame()
+        best = {side: frame.loc[frame[ap] == frame[ap].max(), "row"] for side, ap in BOTH.items()}
+        rows[name] = {"rows run": f"{int((frame['seeds'] > 0).sum())} of {len(frame)}"}
+        rows[name] |= {f"best {side}": next(iter(labels), NONE) for side, labels in best.items()}
+        rows[name]["rank correlation"] = number(tables.rank_correlation(frame)[0], 2)
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+BOTH = {"here": "AP", "in the paper": "paper_AP"}
 
 
 def recipe_changes(study: Study) -> pd.DataFrame:
@@ -180,13 +179,18 @@ def recipe_changes(study: Study) -> pd.DataFrame:
 
 def provenance(records: Records) -> pd.DataFrame:
     """Runs by machine and version: how many, and the seconds that they took; empty without records."""
-    keys = ["name", "threads", "torch", "focalrepro", "commit"]
-    rows = [(*(getattr(r.hardware, k) for k in keys), r.seconds.total, r.images_per_second) for r in records]
-    grouped = pd.DataFrame(rows, columns=[*keys, "seconds", "images"]).groupby(keys, dropna=False)
-    frame = grouped.agg(runs=("seconds", "size"), seconds=("seconds", "sum"), images=("images", "median"))
-    names = {"name": "hardware", "seconds": "seconds in all"}
-    names["images"] = "training images per second (median)"
-    return frame.round(1).reset_index().rename(columns=names)
+    keys = ["hardware", "threads", "torch", "commit"]
+    rows = [
+        (r.hardware.name, r.hardware.threads, r.hardware.torch, r.hardware.commit, r.seconds.total)
+        for r in records
+    ]
+    grouped = pd.DataFrame(rows, columns=[*keys, "seconds"]).groupby(keys, dropna=False)["seconds"]
+    return (
+        grouped.agg(["size", "sum", "median"])
+        .round(1)
+        .reset_index()
+        .rename(columns={"size": "runs", "sum": "seconds in all", "median": "median, s"})
+    )
 
 
 def calibration(rows: Mapping[str, Records]) -> pd.DataFrame:
@@ -204,12 +208,3 @@ def calibration(rows: Mapping[str, Records]) -> pd.DataFrame:
                 of = [r for r in records if way != "closed form" or r.config.gamma > 0]
                 shown[label][f"error, {way}"] = number(tables.mean(calibration_error(r, way) for r in of), 4)
     return pd.DataFrame.from_dict(shown, orient="index")
-
-
-def reach(frame: pd.DataFrame) -> pd.DataFrame:
-    """`anchor_statistics.reach_of_rows` for the eye."""
-    names = {"reach_50": "objects reached at IoU ≥ .5, %", "reach_40": "at IoU ≥ .4, %"}
-    names |= {"AP": "AP", "paper_AP": "paper AP"}
-    columns = {"anchors an image": frame["anchors"].map("{:,.0f}".format)}
-    columns |= {name: frame[of].map(number) for of, name in names.items()}
-    return pd.DataFrame(columns).set_axis(pd.Index(frame["row"], name=""), axis=0)

@@ -74,8 +74,8 @@ def test_plane_of_the_variant_has_its_own_axes(tmp_path):
 
 
 def test_forest_fills_what_is_clear(tmp_path):
-    paper = pd.DataFrame({"effect": [3.8, np.nan], "low": np.nan, "high": np.nan}, ["a", "b"])
-    ours = pd.DataFrame({"effect": [0.5, -0.2], "low": [0.1, -0.6], "high": [0.9, 0.2]}, ["a", "b"])
+    paper = pd.DataFrame({"value": [3.8, np.nan], "low": np.nan, "high": np.nan}, ["a", "b"])
+    ours = pd.DataFrame({"value": [0.5, -0.2], "low": [0.1, -0.6], "high": [0.9, 0.2]}, ["a", "b"])
     figure = forest({"paper": paper, "ours": ours}, "title")
     assert [t.get_text() for t in figure.axes[0].texts] == ["+3.8"]
     assert [t.get_text() for t in figure.axes[1].texts] == ["+0.5", "−0.2"]
