@@ -9,8 +9,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from focalrepro.config import RunConfig
-from focalrepro.evidence import statistics
 from focalrepro.evidence.difference import LEVEL, MEASURES, Estimate, Evidence, Records, holm
+from focalrepro.evidence.statistics import STATISTICS
 from focalrepro.evidence.tables import best, mean
 from focalrepro.evidence.verdict import Verdict, equal, more
 from focalrepro.study.ablations import get_ablation
@@ -101,7 +101,7 @@ class Claim(BaseModel):
     kind: Literal["more", "equal"] = "more"
     measure: Literal[*MEASURES] = "AP"
     scale: float = 1.0
-    statistic: Literal["", *statistics.__all__] = ""
+    statistic: Literal["", *STATISTICS] = ""
     of: dict[str, Any] = {}
     needs: tuple[str, ...] = ()
 
@@ -134,7 +134,7 @@ class Claim(BaseModel):
     def judge(self, e: Evidence) -> Verdict | None:
         """Its verdict, before the family's adjustment; None where runs are missing."""
         if self.statistic:
-            return getattr(statistics, self.statistic)(e, **self.of)
+            return STATISTICS[self.statistic](e, **self.of)
         gap = self.difference(e)
         return gap and {"more": more, "equal": equal}[self.kind](gap)
 

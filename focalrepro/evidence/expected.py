@@ -67,29 +67,22 @@ def ranges(study: Study) -> dict[str, Range]:
     return expected
 
 
-def read_expected(path: Path, profile: str) -> dict[str, Range]:
-    """The ranges per "ablation / row" in a file, as `ranges` makes them.
+def compare(study: Study) -> tuple[list[str], int] | None:
+    """Lines for a study's rows outside their expected range, and the number of rows compared.
 
-    Errors: ExpectedFileError names the file, the row, the field and the mend.
+    None where no results are expected. Errors: ExpectedFileError names the file, the row, the field and the
+    mend.
     """
-    mend = f"take it from git again, or make it anew with focalrepro report --profile {profile} --freeze"
+    path, name = study.folder / "expected.json", study.profile.name
+    mend = f"take it from git again, or make it anew with focalrepro report --profile {name} --freeze"
+    if not path.exists():
+        return None
     try:
-        return _File.model_validate(json.loads(path.read_text(encoding="utf-8"))).rows
+        expected = _File.model_validate(json.loads(path.read_text(encoding="utf-8"))).rows
     except ValidationError as error:
         raise ExpectedFileError(f"{path}: {describe_fault(error)}; {mend}") from None
     except (OSError, ValueError) as error:
         raise ExpectedFileError(f"{path}: not readable as JSON ({error}); {mend}") from error
-
-
-def compare(study: Study) -> tuple[list[str], int] | None:
-    """Lines for a study's rows outside their expected range, and the number of rows compared.
-
-    None where no results are expected. Errors: as `read_expected`.
-    """
-    path = study.folder / "expected.json"
-    if not path.exists():
-        return None
-    expected = read_expected(path, study.profile.name)
     mine = {key: row.AP for key, row in ranges(study).items() if key in expected}
     off = [
         f"{key}: AP {ap:.2f}, expected {expected[key].low} … {expected[key].high}"

@@ -70,7 +70,8 @@ def ablation(frame: pd.DataFrame, title: str) -> Figure:
     for name, ap in {"This reproduction": "AP", "Paper (COCO minival)": "paper_AP"}.items():
         ours, value = ap == "AP", frame[ap]
         side = pd.DataFrame({"value": value, "low": frame["low"], "high": frame["high"]})
-        side["text"] = value.map("{:.1f}".format).where(~ours | (frame["diverged"] == 0), "diverged")
+        lost = ours * (frame["diverged"] > 0)
+        side["text"] = value.map("{:.1f}".format).mask(lost, "diverged")
         side = side.assign(filled=value == value.max()).set_axis(frame["row"])
         if ours or value.notna().any():
             columns[name] = side if ours else side.assign(low=np.nan, high=np.nan)

@@ -95,30 +95,26 @@ def page(study: Study) -> tuple[str, Figures]:
 
     Of an ablation fewer than two rows of which have runs there is one line that says how to make them.
     """
-    e, figures = Evidence(study), {}
-    own = study.profile.ablations
+    e, figures, records = Evidence(study), {}, study.records
     names = [name for name in study.shown() if not missing(study, name)]
-    changes = recipe_changes(study).to_dict("index")
-    sections = [_section(e, name, figures) for name in names]
-    anchors, spread = study.typical() and study.typical().anchors, e.spread()
+    changes = recipe_changes(study).to_dict("index").items()
     text = render(
         "profile.md.j2",
-        **{"profile": study.profile, "dataset": study.dataset, "what": sentence_case(study.profile.what)},
-        **{"base": study.base, "anchors": anchors, "borrowed": e.borrowed is not None},
-        at_paper=any(r.at_paper_threshold for r in study.records),
-        ratio=anchors and anchors.per_image / max(anchors.positive_per_image, 1e-9),
+        **{"study": study, "e": e, "records": records, "typical": study.typical()},
+        **{
+            "sections": [_section(e, name, figures) for name in names],
+            "what": sentence_case(study.profile.what),
+        },
         **{
             "ledger": markdown(ledger(e)),
             "not_run": not_run(e),
-            "margin": MARGIN,
-            "unknown": UNKNOWN_SEED_MARGIN,
+            "missing": missing(study, *study.profile.ablations),
         },
-        protocols=", ".join(sorted({r.protocol for r in study.records} - {""})),
-        **{"sections": sections, "missing": missing(study, *own), "data": study.base.dataset},
-        changes=markdown({"field": Md(f"`{field}`")} | row for field, row in changes.items()),
-        luck=np.sqrt(spread.variance) if spread.freedom else None,
-        **{"rates": bool(study.profile.rates), "search": (study.folder / "SEARCH.md").is_file()},
-        **_made(study),
+        **{"margin": MARGIN, "unknown": UNKNOWN_SEED_MARGIN},
+        protocols=", ".join(sorted({r.protocol for r in records} - {""})),
+        changes=markdown({"field": Md(f"`{field}`")} | row for field, row in changes),
+        search=(study.folder / "SEARCH.md").is_file(),
+        **{"made": markdown(provenance(records).to_dict("records")), "again": Md(_again(study))},
     )
     return text, figures
 
@@ -144,19 +140,17 @@ def _section(e: Evidence, name: str, figures: Figures) -> dict[str, Any]:
     }
 
 
-def _made(study: Study) -> dict[str, Any]:
-    """Runs, machines, versions and time; the command that makes it all again."""
-    frame = provenance(study.records)
+def _again(study: Study) -> str:
+    """The command that makes these runs, and how many rows would get more seeds by it."""
     repeated = Counter(r.row for r in study.records if r.seed < SEARCH_SEED)  # a search has seeds of its own
-    count = max(repeated.values(), default=1)
-    own = bool(study.profile.repeats)  # the profile knows how many seeds each ablation gets
-    command = f"make reproduce PROFILE={study.profile.name}" + ("" if own else f" SEEDS={count}")
+    count, name = max(repeated.values(), default=1), study.profile.name
     if study.dataset:
-        command = f"focalrepro run --profile {study.profile.name} --dataset {study.dataset} --seeds {count}"
-    fewer = 0 if own else sum(c < count for c in repeated.values())
-    finished = max(r.finished for r in study.records)
-    made = markdown(frame.to_dict("records"))
-    return {"made": made, "command": Md(command), "fewer": fewer, "finished": finished}
+        return f"`focalrepro run --profile {name} --dataset {study.dataset} --seeds {count}` makes it again."
+    if study.profile.repeats:  # the profile knows how many seeds each ablation gets
+        return f"`make reproduce PROFILE={name}` makes all of this again."
+    fewer = sum(c < count for c in repeated.values())
+    more = f", and more seeds of the {fewer} rows that have fewer here" if fewer else ""
+    return f"`make reproduce PROFILE={name} SEEDS={count}` makes all of this again{more}."
 
 
 def write_index() -> Path:
