@@ -86,8 +86,8 @@ def _best_on_tune(e: Evidence, names: list[str]) -> list[str]:
 class Claim(BaseModel):
     """A sentence with its source and question: a less b is above 0 ("more") or 0 ("equal"), or `statistic`.
 
-    id: the same for all time. short: its name in a forest plot. measure: of `difference.MEASURES`. scale: of a. needs: the
-    ablations that it reads, derived for a difference.
+    id: the same for all time. short: its name in a forest plot. measure: of `difference.MEASURES`. scale: of
+    a. needs: the ablations that it reads, derived for a difference.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

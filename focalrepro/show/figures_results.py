@@ -110,7 +110,7 @@ MARK = 0.2  # of a cell's height below its top, clear of the text
 
 
 def plane(
-    axes: Axes, values: pd.DataFrame, texts: np.ndarray, label: str, theirs: Sequence[tuple[float, float]] = (),
+    axes: Axes, values: pd.DataFrame, texts: np.ndarray, label: str, theirs: Sequence[tuple] = (),
     best: pd.DataFrame | None = None,
 ) -> None:  # fmt: skip
     """A plane of two settings as a heat map, with a text in each cell; axes.set has its names.
@@ -250,7 +250,7 @@ def speed_accuracy(frame: pd.DataFrame, title: str = "") -> Figure:
     """AP with its 95 % interval against milliseconds an image, a line per detector; beside it Table 1e.
 
     frame: of `tables.table` for the ablation "1e". A point's text is the size of its images, the shorter side
-    in the paper. Equal steps are equal factors; the panels share no axis: data, resolution and machine differ.
+    in the paper. Equal steps are equal factors; the panels share no axis: data, size and machine differ.
     """
     stages = frame["detector"].map({"retinanet": "RetinaNet, ", "faster_rcnn": "two stages, "})
     ours = frame.assign(by=stages + frame["backbone"], ms=frame["inference_ms"], size=frame["image_size"])

@@ -112,16 +112,12 @@ def _table(name: str, frames: dict[str, pd.DataFrame]) -> Md:
     paper = [bold(number(ap)) if ap == first["paper_AP"].max() else number(ap) for ap in first["paper_AP"]]
     cells: dict[str, list[str]] = {"row": [*first["row"], "rank correlation"], "paper": [*paper, ""]}
     for study, frame in frames.items():
-        page = f"results/{study}/README.md#table-{name}"
-        links = [f"[{number(ap)}]({page})" for ap in frame["AP"]]
-        column = [
-            Md(
-                f"{bold(Md(link)) if frame['AP'].max() == r.AP else link} ({r.low:.1f} … {r.high:.1f}, {seeds_text(r.seeds)})"
-            )
-            if r.seeds
-            else ""
-            for link, r in zip(links, frame.itertuples(), strict=True)
-        ]
+        page, best = f"results/{study}/README.md#table-{name}", frame["AP"].max()
+        column = []
+        for r in frame.itertuples():
+            link = Md(f"[{number(r.AP)}]({page})")
+            about = f"({r.low:.1f} … {r.high:.1f}, {seeds_text(r.seeds)})"
+            column.append(Md(f"{bold(link) if best == r.AP else link} {about}") if r.seeds else "")
         cells[Md(f"`{study}`")] = [*column, number(rank_correlation(frame)[0], 2)]
     return markdown(pd.DataFrame(cells).to_dict("records"))
 

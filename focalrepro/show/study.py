@@ -67,7 +67,7 @@ class Study(study.Study):
         return figure_of(self.evidence, ablation, sentences.title(ablation) if title is None else title)
 
     def claims(self, *ablations: str) -> pd.DataFrame:
-        """The claims that read one of these ablations (none: all) with their verdicts, in plain words."""
+        """The claims that read one of these ablations (none: all) and have their runs, with verdicts."""
         rows = sentences.ledger(self.evidence, *ablations)
         return pd.DataFrame([{k: str(v).replace("**", "") for k, v in row.items()} for row in rows])
 
