@@ -3,6 +3,7 @@ class."""
 
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -68,6 +69,10 @@ def by_frequency(frame: pd.DataFrame, one: str, other: str) -> Figure:
     axes.vlines(x, frame["least"], frame["most"], color=ORANGE, linewidth=1.2, alpha=0.6)
     axes.plot(x, frame["gain"], "s", color=ORANGE, linestyle="none", markersize=5)
     axes.margins(x=0.12, y=0.15)
+    if len(frame):
+        ticks = np.unique(np.geomspace(x.min(), x.max(), 5).round(-1 if x.min() >= 100 else 0).clip(min=0.5))
+        axes.set_xticks(ticks, [f"{v:,.0f}" if v >= 1 else f"{v:g}" for v in ticks], minor=False)
+        axes.minorticks_off()
     order = frame["gain"].sort_values().index
     named = set(order) if len(order) <= 12 else {*order[:4], *order[-4:]}
     label_points(axes, x, frame["gain"], [name if name in named else "" for name in frame.index])
