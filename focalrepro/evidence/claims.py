@@ -1,211 +1,149 @@
-"""What the paper, its rivals and the common explanations say, each a sentence that runs can judge.
+"""The claims of `claims.toml`, and their verdicts by results/PROTOCOL.md."""
 
-Most claims are "row A less row B": they are declared here, and everything else about them is derived.
-Verdicts follow results/PROTOCOL.md; statistics of another kind are in `statistics.py`.
-"""
-
+import tomllib
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from focalrepro.config import RunConfig
-from focalrepro.evidence import statistics as of
-from focalrepro.evidence.claim import FAMILY, FL, Claim, Side, at, best, plain, row, worst
-from focalrepro.evidence.difference import (
-    AGNOSTIC,
-    BACKGROUND,
-    LEVEL,
-    THRESHOLD,
-    Evidence,
-    holm,
-)
-from focalrepro.evidence.statistics import Verdict
+from focalrepro.evidence.difference import LEVEL, MEASURES, Estimate, Evidence, Records, holm
+from focalrepro.evidence.statistics import STATISTICS
+from focalrepro.evidence.tables import best, mean
+from focalrepro.evidence.verdict import Verdict, equal, more
+from focalrepro.study.ablations import get_ablation
 
-COMMON, ASKED, CONFOUND = "a common explanation", "a common question", "a confound"
-GUIDED, POST_HOC, ASYMMETRIC = "arXiv 1909.04868", "arXiv 2405.20459", "arXiv 2009.14119"
-# By the name of `rates.RIVALS`: id and source.
-SAYS_BETTER = {
-    "GHM-C": ("ghm", "arXiv 1811.05181"),
-    "Quality focal loss": ("quality", "arXiv 2006.04388"),
-    "asymmetric, γ₊ = 0, γ₋ = 2": ("asymmetric-0-2", ASYMMETRIC),
-    "asymmetric, γ₊ = 1, γ₋ = 4": ("asymmetric-1-4", ASYMMETRIC),
-    "Poly-1, ε = −1": ("poly1", "arXiv 2204.12511"),
-    "Sampling-Free, its prior alone": ("sampling-free-prior", GUIDED),
-    "Sampling-Free, its scaling alone": ("sampling-free-scaling", GUIDED),
+FAMILY = ("fl-tuned-ce", "fl-hard-negatives", "fl-sampling-free", "ridge")  # the protocol's primary one
+BASELINE = {"the baseline's": 1, "2 × the baseline's": 2}  # values of a field, as claims.toml has them
+
+
+class Side(BaseModel):
+    """One side of a difference: a row of an ablation, or one picked of those that match.
+
+    What is not declared here are fields of the config, or `label`: a value or a list of such.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", validate_by_name=True)
+    ablation: str = Field(alias="in")
+    pick: Literal["", "last", "best", "worst", "farthest", "tuned"] = ""
+
+    def labels(self, base: RunConfig) -> list[str]:
+        """The rows over a baseline that match."""
+        wanted = {}
+        for key, value in self.model_extra.items():
+            if isinstance(value, str) and value in BASELINE:
+                value = BASELINE[value] * getattr(base, key)
+            wanted[key] = value if isinstance(value, list) else [value]
+        rows = get_ablation(self.ablation).rows_for(base)
+        fields = {row.label: base.replace(**row.changes).as_dict() | {"label": row.label} for row in rows}
+        return [k for k, mine in fields.items() if all(mine[key] in values for key, values in wanted.items())]
+
+    def records(self, e: Evidence, other: Records = ()) -> tuple[Records, str] | None:
+        """The side's records and its row's label; None where a run is missing that it needs.
+
+        other: the other side, of which `farthest` is the farthest.
+        """
+        labels = self.labels(e.study.base)
+        if self.pick == "tuned":
+            labels = _best_on_tune(e, labels)
+        elif self.pick in ("", "last"):
+            labels = labels[-1:] if self.pick else labels[:1]
+        rows = {label: e.rows(self.ablation)[label] for label in labels}
+        if not rows or not all(rows.values()):  # the best of some rows is not the best of all
+            return None
+        if self.pick == "farthest":
+            middle = mean(r.AP for r in other)
+            label = max(rows, key=lambda name: abs(mean(r.AP for r in rows[name]) - middle))
+        else:
+            label = best(rows, -1 if self.pick == "worst" else 1)
+        return rows[label], label
+
+    def paper(self, base: RunConfig) -> float:
+        """The paper's AP of the same side, picked by the paper's numbers; NaN where it has none."""
+        theirs = {r.label: r.paper.AP for r in get_ablation(self.ablation).rows_for(base) if r.paper}
+        aps = [theirs[label] for label in self.labels(base) if label in theirs]
+        if not aps or self.pick in ("farthest", "tuned"):
+            return float("nan")
+        return {"": aps[0], "last": aps[-1], "best": max(aps), "worst": min(aps)}[self.pick]
+
+
+def _best_on_tune(e: Evidence, names: list[str]) -> list[str]:
+    """Of some searched losses the one with the highest mean tune AP at its own rate; none before the search
+    of rates is done."""
+    trials = {
+        name: [
+            mean(r.tune_AP for r in rows) for k, rows in e.rows("lr").items() if k.startswith(f"{name}, rate")
+        ]
+        for name in names
+    }
+    if np.isnan([ap for search in trials.values() for ap in search]).any():
+        return []
+    return [max(trials, key=lambda name: max(trials[name]))]
+
+
+class Claim(BaseModel):
+    """A sentence with its source and question: a less b is above 0 ("more") or 0 ("equal"), or `statistic`.
+
+    id: the same for all time. short: its name in a forest plot. measure: of `difference.MEASURES`. scale: of
+    a. needs: the ablations that it reads, derived for a difference.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    id: str
+    question: str
+    sentence: str
+    source: str
+    short: str = ""
+    a: Side | None = None
+    b: Side | None = None
+    kind: Literal["more", "equal"] = "more"
+    measure: Literal[*MEASURES] = "AP"
+    scale: float = 1.0
+    statistic: Literal["", *STATISTICS] = ""
+    of: dict[str, Any] = {}
+    needs: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole(cls, values: dict[str, Any]) -> dict[str, Any]:
+        sides = [values[side] for side in ("a", "b") if side in values]
+        if len(sides) != (0 if "statistic" in values else 2):
+            raise ValueError("a claim has either a and b or a statistic")
+        search = ["lr"] if any(side.get("pick") == "tuned" for side in sides) else []
+        return {"needs": tuple(dict.fromkeys([*search, *(side["in"] for side in sides)]))} | values
+
+    @property
+    def primary(self) -> bool:
+        """Whether it is one of the protocol's primary family; all others are exploratory."""
+        return self.id in FAMILY
+
+    def difference(self, e: Evidence) -> Estimate | None:
+        """a less b; None where runs or a measure are missing. The remark names a row that was picked."""
+        b = self.b.records(e)
+        a = b and self.a.records(e, b[0])
+        gap = a and e.difference(a[0], b[0], MEASURES[self.measure], self.scale)
+        names = [
+            f"the {'best on tune images' if side.pick == 'tuned' else side.pick} is {picked[1]}"
+            for side, picked in ((self.a, a), (self.b, b))
+            if side.pick not in ("", "last") and picked
+        ]
+        return gap and replace(gap, remark="; ".join(names))
+
+    def judge(self, e: Evidence) -> Verdict | None:
+        """Its verdict, before the family's adjustment; None where runs are missing."""
+        if self.statistic:
+            return STATISTICS[self.statistic](e, **self.of)
+        gap = self.difference(e)
+        return gap and {"more": more, "equal": equal}[self.kind](gap)
+
+
+CLAIMS: dict[str, Claim] = {
+    name: Claim(id=name, question=question, **fields)
+    for question, claims in tomllib.loads(Path(__file__).with_name("claims.toml").read_text("utf-8")).items()
+    for name, fields in claims.items()
 }
-GAMMAS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-LOW_PRIORS = (0.1, 0.01, 0.001)
-
-
-def _twice(base: RunConfig) -> int:
-    return 2 * base.steps
-
-
-# By the question that they answer, in the order in which a reader asks.
-QUESTIONS: dict[str, tuple[Claim, ...]] = {
-    "Does it work?": (
-        Claim("fl-tuned-ce",
-              "Focal loss (γ = 2, α = .25) beats the best-tuned cross entropy, each at its own rate.",
-              ASKED, at("primary", "FL, γ = 2"), Side("primary", {}, "tuned")),
-        Claim("fl-plain-ce",
-              "Focal loss (γ = 2, α = .25) beats plain cross entropy (α = .5).",
-              "Tables 1a, 1b", FL("1b"), plain("1a")),
-        Claim("fl-best-alpha",
-              "Focal loss (γ = 2, α = .25) beats the best α-balanced cross entropy.",
-              "Table 1b", FL("1b"), best("1a")),
-        Claim("fl-alpha-and-prior",
-              "Focal loss (γ = 2, α = .25, π = .01) beats cross entropy whose α and π are both tuned.",
-              ASKED, FL("tuned"), best("tuned", gamma=0.0)),
-        Claim("best-gamma",
-              "Focal loss at the best row of Table 1b beats cross entropy whose α and π are both tuned.",
-              ASKED, best("1b", gamma=GAMMAS), best("tuned", gamma=0.0)),
-        Claim("half-gamma",
-              "γ = .5 is already better than the best α-balanced cross entropy.",
-              "Table 1b", row("1b", gamma=0.5), best("1a")),
-        Claim("plateau",
-              "Any γ from .5 to 5 is better than the best α-balanced cross entropy.",
-              "section 4", worst("1b", gamma=GAMMAS[2:]), best("1a")),
-        Claim("gamma-five",
-              "AP declines from γ = 2 to γ = 5.",
-              "Table 1b", FL("1b"), row("1b", gamma=5.0)),
-    ),
-    "Does a constant weight do?": (
-        Claim("collapse",
-              "Cross entropy with α = .10 collapses: it has less than a tenth of the best α's AP.",
-              "Table 1a", best("1a"), row("1a", alpha=0.1), scale=0.1),
-        Claim("threshold",
-              "Table 1a is mostly a table of the threshold: most of what α = .10 loses to the best α at a "
-              "score of .05 is not lost without it.",
-              CONFOUND, row("1a", alpha=0.1), best("1a"), measure=THRESHOLD),
-        Claim("best-alpha",
-              "The best α for cross entropy lies in [.5, .9].",
-              "Table 1a", statistic=of.best_alpha, needs=("1a",)),
-        Claim("ridge",
-              "The best α is lower at γ = 2 than at γ = 0.",
-              "section 5.1", statistic=of.ridge(2.0), needs=("grid",)),
-        Claim("alpha-falls",
-              "The best α is lower at γ = 5 than at γ = 0.",
-              "section 5.1", statistic=of.ridge(5.0), needs=("grid",)),
-    ),
-    "Why does it work?": (
-        Claim("rarity",
-              "How rare assigned anchors are; the paper's example is 1 in 1000.",
-              "section 3", statistic=of.rarity),
-        Claim("reshaping",
-              "γ moves the background's loss to its hard anchors, and the objects' far less.",
-              "Figure 4", statistic=of.reshaping, needs=("1b",)),
-        Claim("background-fp",
-              "Focal loss has fewer false positives on background: mending them gains less AP50 than with "
-              "plain cross entropy.",
-              COMMON, plain("1a"), FL("1b"), measure=BACKGROUND),
-        Claim("agnostic",
-              "The gain over plain cross entropy remains when all classes are merged.",
-              CONFOUND, FL("1b"), plain("1a"), measure=AGNOSTIC),
-    ),
-    "Can its scores be trusted?": (
-        Claim("calibration-raw",
-              "Focal loss is better calibrated than cross entropy at matched AP.",
-              "arXiv 2002.09437", statistic=of.calibrated("raw"), needs=("1a", "1b")),
-        Claim("calibration-temperature",
-              "It is so after a temperature for each, fitted on tune images.",
-              POST_HOC, statistic=of.calibrated("temperature"), needs=("1a", "1b")),
-        Claim("calibration-isotonic",
-              "It is so after isotonic regression for each, fitted on tune images.",
-              POST_HOC, statistic=of.calibrated("isotonic"), needs=("1a", "1b")),
-        Claim("calibration-closed-form",
-              "A closed form without data maps focal loss's scores to better probabilities.",
-              "arXiv 2011.09172", statistic=of.closed_form, needs=("1b",)),
-    ),
-    "Is cross entropy unable, or late?": (
-        Claim("twice-the-steps",
-              "Twice the steps bring plain cross entropy beyond where focal loss was.",
-              COMMON, plain("budget", steps=_twice),
-              row("budget", gamma=2.0, steps=lambda base: base.steps)),
-        Claim("ahead-after-twice",
-              "After twice the steps focal loss is still ahead of plain cross entropy.",
-              ASKED, row("budget", gamma=2.0, steps=_twice), plain("budget", steps=_twice)),
-        Claim("half-the-images",
-              "Focal loss on half of the images beats plain cross entropy on all of them.",
-              COMMON, row("data", gamma=2.0, train_fraction=0.5), plain("data", train_fraction=1.0)),
-        Claim("half-the-images-best",
-              "Focal loss on half of the images beats the best α-balanced one on all of them.",
-              COMMON, row("data", gamma=2.0, train_fraction=0.5), best("1a")),
-    ),
-    "What does it need beside it?": (
-        Claim("prior-needed",
-              "Cross entropy needs the prior: without it, it diverges or is worse.",
-              "section 5.1", plain("prior", prior=0.01), plain("prior", prior=0.5)),
-        Claim("prior-insensitive",
-              "With focal loss the exact π does not matter.",
-              "section 5.1", best("prior", gamma=2.0, prior=LOW_PRIORS),
-              worst("prior", gamma=2.0, prior=LOW_PRIORS), "equal"),
-        Claim("normalizer",
-              "The loss wants dividing by the assigned anchors, not by all.",
-              "section 4", row("normalizer", normalizer="positives"),
-              row("normalizer", normalizer="anchors")),
-    ),
-    "Does something else do as well?": (
-        Claim("fl-hard-negatives",
-              "Focal loss (γ = 2, α = .25) beats hard negatives 1:3, each at its own rate.",
-              "a public replication found the opposite", at("primary", "FL, γ = 2"),
-              at("primary", "hard negatives 1:3")),
-        Claim("best-gamma-hard-negatives",
-              "Focal loss at the best row of Table 1b beats hard negatives 1:3.",
-              ASKED, best("1b", gamma=GAMMAS), row("1d", loss="hard_negatives")),
-        Claim("fl-sampling-free",
-              "Focal loss (γ = 2, α = .25) beats Sampling-Free (prior and scaling).",
-              GUIDED, at("primary", "FL, γ = 2"), at("primary", "Sampling-Free")),
-        Claim("ohem",
-              "Focal loss (γ = 2, α = .25) beats the best of the paper's nine rows of OHEM.",
-              "Table 1d", FL("1d"), best("1d", loss="ohem", normalizer="positives")),
-        *(
-            Claim(f"rival-{slug}",
-                  f"{name[0].upper()}{name[1:]} beats focal loss (γ = 2, α = .25), each at its own rate.",
-                  source, at("rivals", name), at("rivals", "FL, γ = 2"))
-            for name, (slug, source) in SAYS_BETTER.items()
-        ),
-        Claim("star",
-              "FL* ties with focal loss, at both of the paper's settings.",
-              "Table 3", statistic=of.star, needs=("3",)),
-        Claim("hinge",
-              "The hinge loss on p_t does not train: at its best α it has less than a tenth of focal loss's "
-              "AP.",
-              "section 3", FL("3"), best("3", loss="hinge"), scale=0.1),
-    ),
-    "And the architecture?": (
-        Claim("nine-anchors",
-              "Nine anchors beat one.",
-              "Table 1c", row("1c", anchor_scales=3, anchor_ratios=3),
-              row("1c", anchor_scales=1, anchor_ratios=1)),
-        Claim("more-anchors",
-              "More than nine anchors do not help.",
-              "Table 1c", row("1c", anchor_scales=4, anchor_ratios=3),
-              row("1c", anchor_scales=3, anchor_ratios=3), "equal"),
-        Claim("deeper",
-              "A deeper backbone helps.",
-              "Table 1e", statistic=of.deeper, needs=("1e",)),
-        Claim("larger",
-              "Larger images help.",
-              "Table 1e", statistic=of.larger, needs=("1e",)),
-        Claim("two-stage",
-              "One stage with focal loss beats two stages.",
-              "Table 2",
-              row("1e", detector="retinanet", backbone=lambda b: b.backbone,
-                  image_size=lambda b: b.image_size),
-              row("1e", detector="faster_rcnn")),
-    ),
-    "What does it cost?": (
-        Claim("training-speed",
-              "What a training step with focal loss takes, against cross entropy.",
-              ASKED, statistic=of.training_speed, needs=("1b",)),
-        Claim("inference-speed",
-              "What one image takes, against cross entropy.",
-              ASKED, statistic=of.inference_speed, needs=("1a", "1b")),
-    ),
-}  # fmt: skip
-QUESTIONS = {q: tuple(replace(c, question=q) for c in claims) for q, claims in QUESTIONS.items()}
-CLAIMS: dict[str, Claim] = {claim.id: claim for claims in QUESTIONS.values() for claim in claims}
 
 
 def judge_all(e: Evidence, *ablations: str) -> list[tuple[Claim, Verdict]]:
@@ -217,26 +155,11 @@ def judge_all(e: Evidence, *ablations: str) -> list[tuple[Claim, Verdict]]:
     """
     p = e.study.profile
     claims = [c for c in CLAIMS.values() if not p.whole or set(c.needs) <= set(p.ablations)]
-    found = {c.id: c.statistic(e) if c.statistic else _verdict(c, e) for c in claims}
-    primary = [i for i in FAMILY if found.get(i) and found[i].p is not None]
-    adjusted = dict(zip(primary, holm([found[i].p for i in primary], len(FAMILY)), strict=True))
-    judged = []
-    for c in claims:
-        verdict = found[c.id]
-        if verdict is None:
-            verdict = Verdict("not run", how=f"needs {', '.join(c.needs)}")
-        elif c.id in adjusted:
-            verdict = _in_family(verdict, adjusted[c.id])
-        if not ablations or set(ablations) & set(c.needs):
-            judged.append((c, verdict))
-    return judged
-
-
-def _verdict(c: Claim, e: Evidence) -> Verdict | None:
-    found = c.difference(e)
-    if found is None:
-        return None
-    return of.equal(found) if c.kind == "equal" else of.more(found)
+    verdicts = {c.id: c.judge(e) or Verdict("not run", how=f"needs {', '.join(c.needs)}") for c in claims}
+    primary = [i for i in FAMILY if i in verdicts and verdicts[i].p is not None]
+    for i, p_value in zip(primary, holm([verdicts[i].p for i in primary], len(FAMILY)), strict=True):
+        verdicts[i] = _in_family(verdicts[i], p_value)
+    return [(c, verdicts[c.id]) for c in claims if not ablations or set(ablations) & set(c.needs)]
 
 
 def _in_family(v: Verdict, p: float) -> Verdict:

@@ -2,7 +2,7 @@
 it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -51,15 +51,18 @@ def _beyond(record: Record) -> np.ndarray | None:
 
 
 AP = Measure("AP", lambda r: r.AP, lambda r: r.bootstrap.AP)
-# The worse row less the better one: the gap at .05 less twice the gap without a threshold, above 0 where most
-# of the gap is the threshold's.
-THRESHOLD = Measure("AP", lambda r: 2 * r.AP - r.AP_at_05 if r.at_05 else None, _beyond, least=-np.inf)
-AGNOSTIC = Measure(
-    "class-agnostic AP", lambda r: r.agnostic and r.agnostic.AP, lambda r: r.bootstrap.AP, "AP"
-)
-BACKGROUND = Measure(
-    "AP50 by TIDE's Bkg", lambda r: (r.tide or {}).get("Bkg"), lambda r: r.bootstrap.AP50, "AP50", -np.inf
-)
+MEASURES = {
+    "AP": AP,
+    # The worse row less the better one: the gap at .05 less twice the gap without a threshold, above 0 where
+    # most of the gap is the threshold's.
+    "threshold": Measure("AP", lambda r: 2 * r.AP - r.AP_at_05 if r.at_05 else None, _beyond, least=-np.inf),
+    "agnostic": Measure(
+        "class-agnostic AP", lambda r: r.agnostic and r.agnostic.AP, lambda r: r.bootstrap.AP, "AP"
+    ),
+    "background": Measure(
+        "AP50 by TIDE's Bkg", lambda r: (r.tide or {}).get("Bkg"), lambda r: r.bootstrap.AP50, "AP50", -np.inf
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -107,10 +110,6 @@ class Estimate:
         """Whether the 95 % interval leaves out 0."""
         return self.low > 0 or self.high < 0
 
-    def remarked(self, remark: str) -> "Estimate":
-        """The same with a remark."""
-        return replace(self, remark=remark)
-
 
 class Evidence:
     """What a study's records say; cheap to make, and what is computed is kept."""
@@ -128,10 +127,10 @@ class Evidence:
         """
         if ablation not in self._rows:
             rows = self.study.rows(ablation)
-            sets = [{r.seed for r in found} for found in rows.values() if found]
+            sets = [{r.seed for r in records} for records in rows.values() if records]
             common = set.intersection(*sets) if sets else set()
             if common:
-                rows = {label: [r for r in found if r.seed in common] for label, found in rows.items()}
+                rows = {k: [r for r in records if r.seed in common] for k, records in rows.items()}
             self._rows[ablation] = rows
         return self._rows[ablation]
 
@@ -149,18 +148,15 @@ class Evidence:
         """How far a measure moves with the seed: from all rows; where none has a second seed, see
         `borrowed`."""
         if measure not in self._spreads:
-            found = self._own(measure)
-            if self.borrowed:
-                found = self.borrowed._own(measure)
-            self._spreads[measure] = found
+            self._spreads[measure] = (self.borrowed or self)._own(measure)
         return self._spreads[measure]
 
     def _own(self, measure: Measure) -> seed_spread.SeedSpread:
         rows: dict[tuple[str, ...], list[float]] = {}
         for name in ABLATIONS:
-            for found in self.study.rows(name).values():
-                values = [v for r in found if (v := measure.of(r)) is not None]
-                rows[tuple(r.run_id for r in found)] = values
+            for records in self.study.rows(name).values():
+                values = [v for r in records if (v := measure.of(r)) is not None]
+                rows[tuple(r.run_id for r in records)] = values
         return seed_spread.fit(list(rows.values()), measure.least)
 
     @cached_property
@@ -170,7 +166,7 @@ class Evidence:
 
         None where own rows have a second seed, and on another dataset.
         """
-        if self._own(AP).freedom or self.study.dataset:
+        if self._own(AP).freedom or self.study.profile.own:
             return None
         profile = self.study.profile
         return Evidence(Study.committed(profile.whole or profile.name))
@@ -216,15 +212,10 @@ class Evidence:
         """The effect with the sum of its variances over images and seeds, and Satterthwaite's degrees of
         freedom."""
         images, n, spread = float(np.nanvar(resampled, ddof=1)), len(sides[0]), self.spread(measure)
-        about = {
-            "measure": measure.name,
-            "images_as": measure.borrowed,
-            "borrowed": self.borrowed is not None,
-        }
+        about = {"measure": measure.name, "images_as": measure.borrowed}
         if not spread.freedom:
-            return Estimate(
-                effect, images**0.5, np.inf, n, UNKNOWN_SEED_MARGIN, **(about | {"borrowed": False})
-            )
+            return Estimate(effect, images**0.5, np.inf, n, UNKNOWN_SEED_MARGIN, **about)
+        about["borrowed"] = self.borrowed is not None
         parts = [
             (scale**2 * variance / n, freedom)
             for scale, (variance, freedom) in zip(scales, map(spread.of, sides), strict=True)
@@ -237,11 +228,11 @@ class Evidence:
 def seed_luck(e: Evidence, rows: Sequence[Records], rng: np.random.Generator) -> np.ndarray:
     """AP of each row in resamples of the images, [rows, R], with the luck of its seeds added where it is
     known."""
-    ap = np.array([np.nan_to_num(np.mean([r.bootstrap.AP for r in found], axis=0)) for found in rows])
+    ap = np.array([np.nan_to_num(np.mean([r.bootstrap.AP for r in records], axis=0)) for records in rows])
     spread = e.spread()
     if not spread.freedom:
         return ap
-    variance = [spread.of([r.AP for r in found])[0] / len(found) for found in rows]
+    variance = [spread.of([r.AP for r in records])[0] / len(records) for records in rows]
     return ap + np.sqrt(variance)[:, None] * rng.standard_normal(ap.shape)
 
 

@@ -51,58 +51,45 @@ def ranges(study: Study) -> dict[str, Range]:
     LEAST_HALF_WIDTH. The standard deviation over seeds is pooled over all rows with two seeds or more.
     """
     rows = {
-        (name, label): [r.everywhere for r in found]
+        f"{name} / {label}": [r.everywhere for r in records]
         for name in study.profile.ablations
-        for label, found in study.rows(name).items()
-        if found
+        for label, records in study.rows(name).items()
+        if records
     }
-    once = {tuple(aps): aps for aps in rows.values()}
-    sd, freedom = pooled_sd(list(once.values()))
-    result = {}
-    for (name, label), aps in rows.items():
+    sd, freedom = pooled_sd([list(aps) for aps in dict.fromkeys(map(tuple, rows.values()))])
+    expected = {}
+    for key, aps in rows.items():
         ap, half = float(np.mean(aps)), LEAST_HALF_WIDTH
         if freedom:
             half = max(half, student(0.0, sd * np.sqrt(1 + 1 / len(aps)), freedom, 0.99)[1])
         low, high = round(max(ap - half, 0.0), 2), round(ap + half, 2)
-        result[f"{name} / {label}"] = Range(AP=round(ap, 2), low=low, high=high, seeds=len(aps))
-    return result
-
-
-def read_expected(path: Path, profile: str) -> dict[str, Range] | None:
-    """The ranges per "ablation / row" in a file, as `ranges` makes them; None where there is no such file.
-
-    Errors: ExpectedFileError names the file, the row, the field and the mend.
-    """
-    if not path.exists():
-        return None
-    mend = f"take it from git again, or make it anew with focalrepro report --profile {profile} --freeze"
-    try:
-        return _File.model_validate(json.loads(path.read_text(encoding="utf-8"))).rows
-    except ValidationError as error:
-        raise ExpectedFileError(f"{path}: {describe_fault(error)}; {mend}") from None
-    except (OSError, ValueError) as error:
-        raise ExpectedFileError(f"{path}: not readable as JSON ({error}); {mend}") from error
+        expected[key] = Range(AP=round(ap, 2), low=low, high=high, seeds=len(aps))
+    return expected
 
 
 def compare(study: Study) -> tuple[list[str], int] | None:
     """Lines for a study's rows outside their expected range, and the number of rows compared.
 
-    None where no results are expected. Errors: as `read_expected`.
+    None where no results are expected. Errors: ExpectedFileError names the file, the row, the field and the
+    mend.
     """
-    expected = read_expected(study.folder / "expected.json", study.profile.name)
-    if expected is None:
+    path, name = study.folder / "expected.json", study.profile.name
+    mend = f"take it from git again, or make it anew with focalrepro report --profile {name} --freeze"
+    if not path.exists():
         return None
-    off, compared = [], 0
-    for name in study.profile.ablations:
-        for label, found in study.rows(name).items():
-            want = expected.get(f"{name} / {label}")
-            if want is None or not found:
-                continue
-            compared += 1
-            ap = float(np.mean([r.everywhere for r in found]))
-            if not want.low <= ap <= want.high:
-                off.append(f"{name} / {label}: AP {ap:.2f}, expected {want.low} … {want.high}")
-    return off, compared
+    try:
+        expected = _File.model_validate(json.loads(path.read_text(encoding="utf-8"))).rows
+    except ValidationError as error:
+        raise ExpectedFileError(f"{path}: {describe_fault(error)}; {mend}") from None
+    except (OSError, ValueError) as error:
+        raise ExpectedFileError(f"{path}: not readable as JSON ({error}); {mend}") from error
+    mine = {key: row.AP for key, row in ranges(study).items() if key in expected}
+    off = [
+        f"{key}: AP {ap:.2f}, expected {expected[key].low} … {expected[key].high}"
+        for key, ap in mine.items()
+        if not expected[key].low <= ap <= expected[key].high
+    ]
+    return off, len(mine)
 
 
 def freeze(study: Study) -> Path:

@@ -1,85 +1,74 @@
 """Does focal loss help the rare classes? AP of each class against how often it occurs in training."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from focalrepro.config import RunConfig
-from focalrepro.data import DatasetError, DetectionData
+from focalrepro.data import DatasetError
 from focalrepro.evidence.difference import Records
+from focalrepro.evidence.verdict import Verdict
 from focalrepro.runs import load_splits
 
-RESAMPLES = 2000
 LEAST_CLASSES = 5  # with fewer, resampled classes say nothing about a trend
+EVEN = 1.5  # classes that differ in number by less are called equally frequent
 
 
-@dataclass(frozen=True)
-class Trend:
-    """Spearman's correlation of the gain with the number of training objects, with its 95 % interval.
-
-    The interval is a bootstrap over classes: it says how the correlation would move with other classes. NaN
-    with fewer than LEAST_CLASSES, or where all gains are equal. spread: most frequent class ÷ least frequent.
-    """
-
-    correlation: float
-    low: float
-    high: float
-    classes: int
-    spread: float
-
-
-def objects_by_class(data: DetectionData) -> dict[str, int]:
-    """How many objects of each class a split holds; crowd boxes, which no anchor learns, are not counted."""
+def training_objects(config: RunConfig) -> dict[str, int]:
+    """How many objects of each class the config's training split holds, without crowd boxes, which no anchor
+    learns; empty where its dataset is not prepared here."""
+    try:
+        data = load_splits(config)[0]
+    except DatasetError:
+        return {}
     count = np.bincount(data.labels[data.labels >= 0], minlength=len(data.categories))
     return dict(zip(data.categories, count.tolist(), strict=True))
 
 
-def training_objects(config: RunConfig) -> dict[str, int]:
-    """`objects_by_class` of the config's training split; empty where its dataset is not prepared here.
-
-    Records can be read without the data that they were made from; only this count needs it.
-    """
-    try:
-        return objects_by_class(load_splits(config)[0])
-    except DatasetError:
-        return {}
-
-
-def compare(one: Records, other: Records, objects: Mapping[str, int]) -> pd.DataFrame:
+def by_class(one: Records, other: Records, objects: Mapping[str, int]) -> pd.DataFrame:
     """One row per class, rarest first: objects, AP of both in percent (means over seeds), and other - one.
 
     Over the seeds that both have; least and most are the smallest and the largest gain of one seed. Classes
     without an object in validation have no AP and are left out.
     """
-    seeds = {r.seed: r.per_class for r in one}
-    pairs = [(seeds[r.seed], r.per_class) for r in other if r.seed in seeds]
-    rows = []
-    for name, count in objects.items():
-        both = [(a[name], b[name]) for a, b in pairs if a.get(name) is not None and b.get(name) is not None]
-        if both:
-            gains = [b - a for a, b in both]
-            means = np.mean(both, axis=0)
-            rows.append((name, count, *means, np.mean(gains), min(gains), max(gains), len(both)))
-    columns = ["class", "objects", "one", "other", "gain", "least", "most", "seeds"]
-    return pd.DataFrame(rows, columns=columns).sort_values("objects", kind="stable").set_index("class")
+    a, b = (
+        pd.DataFrame({r.seed: r.per_class for r in side}, dtype=float).reindex(list(objects))
+        for side in (one, other)
+    )
+    seeds = a.columns.intersection(b.columns)
+    gain = b[seeds] - a[seeds]
+    columns = {"objects": pd.Series(dict(objects), dtype=int)}
+    columns |= {
+        "one": a[seeds].where(gain.notna()).mean(axis=1),
+        "other": b[seeds].where(gain.notna()).mean(axis=1),
+    }
+    columns |= {
+        "gain": gain.mean(axis=1),
+        "least": gain.min(axis=1),
+        "most": gain.max(axis=1),
+        "seeds": gain.count(axis=1),
+    }
+    frame = pd.DataFrame(columns).rename_axis("class")
+    return frame[frame["seeds"] > 0].sort_values("objects", kind="stable")
 
 
-def trend(frame: pd.DataFrame, resamples: int = RESAMPLES) -> Trend:
-    """The rank correlation of `compare`'s gain with the number of objects; the resampling is the same every
-    time."""
-    objects, gain = (frame[c].to_numpy(dtype=float) for c in ("objects", "gain"))
-    spread = float(objects.max() / max(objects.min(), 1)) if len(frame) else float("nan")
+def trend(frame: pd.DataFrame) -> Verdict | None:
+    """Whether rare classes gain more: Spearman's correlation of `by_class`'s gain with the number of objects.
+
+    The interval is a bootstrap over classes: it says how the correlation would move with other classes. None
+    with fewer than LEAST_CLASSES, or where all gains are equal; "undecided" where classes are as frequent as
+    each other. Resampling is the same every time.
+    """
+    objects, gain = (frame[column].to_numpy(float) for column in ("objects", "gain"))
     if len(frame) < LEAST_CLASSES or np.ptp(gain) == 0 or np.ptp(objects) == 0:
-        return Trend(float("nan"), float("nan"), float("nan"), len(frame), spread)
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(0, len(frame), (resamples, len(frame)))
-    # Spearman's is Pearson's correlation of the ranks, here of all resamples at once: [R, classes].
-    a, b = (stats.rankdata(v[drawn], axis=1) for v in (objects, gain))
-    a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
-    norm = np.sqrt((a**2).sum(1) * (b**2).sum(1))
-    values = (a * b).sum(1)[norm > 0] / norm[norm > 0]  # without those that drew one class only
-    low, high = np.quantile(values, [0.025, 0.975])
-    return Trend(float(stats.spearmanr(objects, gain).statistic), float(low), float(high), len(frame), spread)
+        return None
+    drawn = np.random.default_rng(0).integers(0, len(frame), (2000, len(frame)))
+    a, b = (stats.zscore(stats.rankdata(v[drawn], axis=1), axis=1) for v in (objects, gain))
+    low, high = np.nanquantile((a * b).mean(1), [0.025, 0.975])  # a resample of one class has none
+    value, spread = float(stats.spearmanr(objects, gain).statistic), objects.max() / max(objects.min(), 1)
+    word = "undecided" if spread < EVEN or low <= 0 <= high else "confirmed" if high < 0 else "refuted"
+    remark = f"the most frequent class has {spread:.2f} times the objects of the least frequent one"
+    how = f"bootstrap over {len(frame)} classes"
+    return Verdict(word, value, float(low), float(high), "Spearman's correlation", remark=remark, how=how)

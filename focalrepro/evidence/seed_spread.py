@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.special import digamma, polygamma
 
 LEAST_AP = 1.0  # a row that finds nothing has the same AP whatever its seed
@@ -35,16 +36,20 @@ class SeedSpread:
         return (self.weight * self.variance + degrees * own) / (self.weight + degrees), self.weight + degrees
 
 
-def pooled_sd(rows: Sequence[Sequence[float]]) -> tuple[float, int]:
-    """Standard deviation over seeds, pooled over rows, with its degrees of freedom (0: no row has two seeds).
+def _pooled(rows: Sequence[Sequence[float]]) -> tuple[float, int]:
+    """Variance over seeds, pooled over rows of two seeds or more, with its degrees of freedom."""
+    freedom = sum(len(row) - 1 for row in rows)
+    return sum((len(row) - 1) * np.var(row, ddof=1) for row in rows) / freedom, freedom
 
-    rows: AP of each row's seeds.
+
+def pooled_sd(rows: Sequence[Sequence[float]]) -> tuple[float, int]:
+    """Standard deviation over seeds, pooled over the rows that find something, with its degrees of freedom.
+
+    rows: AP of each row's seeds. NaN and 0 where no row has two.
     """
     rows = _repeated(rows)
-    freedom = sum(len(row) - 1 for row in rows)
-    if not freedom:
-        return float("nan"), 0
-    return float(np.sqrt(sum((len(row) - 1) * np.var(row, ddof=1) for row in rows) / freedom)), freedom
+    variance, freedom = _pooled(rows) if rows else (np.nan, 0)
+    return float(np.sqrt(variance)), freedom
 
 
 def _repeated(rows: Sequence[Sequence[float]], least: float = LEAST_AP) -> list[Sequence[float]]:
@@ -56,31 +61,14 @@ def fit(rows: Sequence[Sequence[float]], least: float = LEAST_AP) -> SeedSpread:
     """The spread of a study's rows, each once; rows: a number for each seed. least: rows of a lower mean are
     left out."""
     rows = [row for row in _repeated(rows, least) if np.ptp(row)]  # equal to the last digit: no logarithm
-    variance = np.array([np.var(row, ddof=1) for row in rows])
-    degrees = np.array([len(row) - 1.0 for row in rows])
-    freedom = int(degrees.sum())
-    if not freedom:
+    if not rows:
         return SeedSpread(float("nan"), 0.0, 0)
-    pooled = float((degrees * variance).sum() / freedom)
-    if len(rows) < 3:
-        return SeedSpread(pooled, float(freedom), freedom)
-    centred = np.log(variance) - digamma(degrees / 2) + np.log(degrees / 2)
-    excess = float(centred.var(ddof=1) - polygamma(1, degrees / 2).mean())
+    pooled, freedom = _pooled(rows)
+    half = np.array([len(row) - 1.0 for row in rows]) / 2
+    centred = np.log([np.var(row, ddof=1) for row in rows]) - digamma(half) + np.log(half)
+    excess = float(centred.var(ddof=1) - polygamma(1, half).mean()) if len(rows) > 2 else 0.0
     if excess <= 0:  # no more apart than rows of one variance would be
-        return SeedSpread(pooled, float(freedom), freedom)
-    weight = min(2 * _trigamma_inverse(excess), float(freedom))
+        return SeedSpread(float(pooled), float(freedom), freedom)
+    weight = min(2 * brentq(lambda x: polygamma(1, x) - excess, 1e-6, 1e9), float(freedom))
     typical = float(np.exp(centred.mean() + digamma(weight / 2) - np.log(weight / 2)))
     return SeedSpread(typical, weight, freedom)
-
-
-def _trigamma_inverse(value: float) -> float:
-    """x with trigamma(x) = value > 0, by Newton's method on 1 / trigamma, which is nearly straight (Smyth's
-    appendix)."""
-    x = 0.5 + 1 / value
-    for _ in range(50):
-        trigamma = polygamma(1, x)
-        step = trigamma * (1 - trigamma / value) / polygamma(2, x)
-        x += step
-        if abs(step) < 1e-10 * x:
-            break
-    return float(x)

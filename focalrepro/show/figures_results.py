@@ -1,193 +1,176 @@
-"""Figures of results: ablations beside the paper's numbers, the plane of two settings, training curves.
+"""Figures of results: rows beside the paper's, planes, sweeps, speed, differences, training curves.
 
-They draw what `evidence.tables` computed, and compute nothing. The other figures are in `figures_loss`
-(the loss alone) and `figures_scenes` (images, anchors, detections).
+They draw what `evidence` computed, and compute nothing.
 """
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from focalrepro.evidence.difference import Evidence, Records
-from focalrepro.evidence.tables import best_shares, table
-from focalrepro.evidence.tables import time_to_ap as times
-from focalrepro.show.figures_speed import speed_accuracy
+from focalrepro.evidence.tables import table, ties
 from focalrepro.show.style import (
     BLUE,
+    COLOURS,
     DARK,
-    GREEN,
     GREY,
     LINES,
+    MARKERS,
     ORANGE,
-    PURPLE,
     RED,
-    errors,
-    nothing,
-    shades,
+    label_points,
+    lines,
+    panels,
     styled,
 )
 from focalrepro.study.paper import TABLES
-from focalrepro.study.study import Study
 
 
 @styled
+def dots(columns: Mapping[str, pd.DataFrame], xlabel: str, title: str = "", zero: bool = False) -> Figure:
+    """A number for each row with its interval, a panel for each column, every panel with an axis of its own.
+
+    columns: by the panel's title, frames of the same index, the rows' names, with value, low, high (NaN: no
+    interval), text and filled: whether the mark is a disc or a ring. zero: with a line at 0.
+    """
+    names = list(next(iter(columns.values())).index)
+    size, y = (3.6 + 2.6 * len(columns), 1.5 + 0.37 * len(names)), np.arange(len(names))
+    figure, row = panels(*({"title": name, "xlabel": xlabel} for name in columns), size=size, sharey=True)
+    row[0].set(yticks=y, yticklabels=names, ylim=(len(names) - 0.4, -0.6))
+    for axes, frame, colour in zip(row, columns.values(), (DARK, BLUE, ORANGE)[-len(columns) :], strict=True):
+        low, high = (frame[side].fillna(frame["value"]) for side in ("low", "high"))
+        bars = [(frame["value"] - low).clip(lower=0), (high - frame["value"]).clip(lower=0)]
+        look = {"color": colour, "capsize": 3 * bool(frame["low"].notna().any()), "elinewidth": 1.4}
+        axes.errorbar(frame["value"], y, xerr=bars, fmt="o", markersize=7, markerfacecolor="white", **look)
+        filled = frame["filled"].to_numpy(bool)
+        axes.plot(frame["value"][filled], y[filled], "o", color=colour, markersize=7, zorder=3)
+        label_points(axes, high, y, list(frame["text"].where(frame["value"].notna(), "")))
+        for at in y[frame["value"].isna() & (axes is row[0]) & (not zero)]:
+            axes.text(0.5, at, "not run", transform=axes.get_yaxis_transform(), va="center", color=GREY)
+        if zero:
+            axes.axvline(0, color=GREY, linewidth=1)
+        axes.grid(axis="y", visible=False)
+        axes.margins(x=0.2)
+    figure.suptitle(title, fontsize=12)
+    return figure
+
+
 def ablation(frame: pd.DataFrame, title: str) -> Figure:
-    """AP of each row with its 95 % interval, and beside it the paper's AP on an axis of its own.
+    """AP of each row with its 95 % interval, beside it the paper's; frame: of `tables.table`.
 
-    frame: of `tables.table`. The best row of each side is filled, a diverged one is a cross, and a row
-    without runs says so.
+    The best row of each side is filled; one that diverged, or that has no runs, says so.
     """
-    has_paper = bool(frame["paper_AP"].notna().any())
-    height = 1.5 + 0.36 * len(frame)
-    figure, panels = plt.subplots(
-        1, 2 if has_paper else 1, figsize=(8.6 if has_paper else 6.0, height), sharey=True, squeeze=False
-    )
-    y = np.arange(len(frame))
-    ours = panels[0, 0]
-    _ours(ours, frame, y)
-    ours.set_yticks(y, frame["row"])
-    ours.set_ylim(len(frame) - 0.4, -0.6)
-    ours.set(xlabel="AP, % (filled: the best)", title="This reproduction" if has_paper else title)
-    _room(ours, frame[["AP", "low", "high"]])
-    if has_paper:
-        theirs = panels[0, 1]
-        _dots(theirs, frame["paper_AP"], y, ORANGE)
-        theirs.set(xlabel="AP, %: mind the other scale", title="Paper (COCO minival)")
-        _room(theirs, frame[["paper_AP"]])
-        figure.suptitle(title, fontsize=12)
-    return figure
+    columns = {}
+    for name, ap in {"This reproduction": "AP", "Paper (COCO minival)": "paper_AP"}.items():
+        ours, value = ap == "AP", frame[ap]
+        side = pd.DataFrame({"value": value, "low": frame["low"], "high": frame["high"]})
+        lost = ours * (frame["diverged"] > 0)
+        side["text"] = value.map("{:.1f}".format).mask(lost, "diverged")
+        side = side.assign(filled=value == value.max()).set_axis(frame["row"])
+        if ours or value.notna().any():
+            columns[name] = side if ours else side.assign(low=np.nan, high=np.nan)
+    return dots(columns, "AP, % (filled: the best)", title)
 
 
-def _ours(axes: Axes, frame: pd.DataFrame, y: np.ndarray) -> None:
-    axes.errorbar(frame["AP"], y, xerr=errors(frame), fmt="none", ecolor=BLUE, elinewidth=1.4, capsize=3)
-    diverged = (frame["diverged"] > 0).to_numpy()
-    _dots(axes, frame["AP"].where(~diverged), y, BLUE)
-    axes.plot(
-        frame["AP"][diverged], y[diverged], "X", color=RED, markersize=8, linestyle="none", label="diverged"
-    )
-    for at in y[frame["AP"].isna()]:
-        axes.text(
-            0.5, at, "not run", transform=axes.get_yaxis_transform(), ha="center", va="center", color=GREY
+def forest(gaps: Mapping[str, pd.DataFrame], title: str = "") -> Figure:
+    """Differences with their 95 % intervals, by panel; gaps: frames of what is less what, with value, low and
+    high (NaN: no interval). Filled where the interval leaves out 0."""
+    columns = {
+        name: gap.assign(
+            filled=gap["low"].isna() | (gap["low"] > 0) | (gap["high"] < 0),
+            text=gap["value"].map(lambda v: f"{v:+.1f}".replace("-", "−")),
         )
-    if diverged.any():
-        axes.legend(loc="best")
+        for name, gap in gaps.items()
+    }
+    return dots(columns, "AP, difference", title, zero=True)
 
 
-def _dots(axes: Axes, values: pd.Series, y: np.ndarray, colour: str) -> None:
-    """Rings with the value beside them; the best one is filled."""
-    best = (values == values.max()).to_numpy()
-    for chosen, face in ((~best, "white"), (best, colour)):
-        axes.plot(
-            values[chosen], y[chosen], "o", color=colour, markerfacecolor=face, markersize=7, linestyle="none"
+def reach(frame: pd.DataFrame) -> Figure:
+    """The share of the objects that each set of anchors reaches; frame: of
+    `anchor_statistics.reach_of_rows`."""
+    columns = {
+        f"with an anchor of IoU ≥ {iou}": pd.DataFrame(
+            {"value": frame[column], "low": np.nan, "high": np.nan}
         )
-    for value, at in zip(values, y, strict=True):
-        if not np.isnan(value):
-            axes.annotate(
-                f"{value:.1f}", (value, at), (0, 6), textcoords="offset points", ha="center", fontsize=9
-            )
-    axes.grid(axis="y", visible=False)
-
-
-def _room(axes: Axes, values: pd.DataFrame) -> None:
-    """Limits that leave space beside the outermost values; AP starts at 0 where a row is near it."""
-    low, high = np.nanmin(values.to_numpy(), initial=np.inf), np.nanmax(values.to_numpy(), initial=-np.inf)
-    if not np.isfinite([low, high]).all():
-        axes.set(xlim=(0, 1), xticks=[])
-        return
-    space = max(0.08 * (high - low), 0.15)
-    axes.set_xlim(low - space, high + space)
-
-
-@styled
-def heatmap(
-    frame: pd.DataFrame,
-    x: str = "gamma",
-    y: str = "alpha",
-    shares: pd.DataFrame | None = None,
-    theirs: Sequence[tuple[float, float]] = (),
-) -> Figure:
-    """AP over the plane of two settings, with the ridge: the best y for each x, as dots on a line.
-
-    frame: of `tables.table` for the ablation "grid" or "plane". The best cell is outlined, a diverged one
-    says so, one without runs is "–". shares: of `tables.best_shares`; then each cell says below its AP in how
-    many resamples it is its column's best. theirs: (x, y) of the paper's choice, drawn as rings. A column in
-    which nothing is detected has no dot.
-    """
-    ap = frame.pivot(index=y, columns=x, values="AP")
-    diverged = frame.pivot(index=y, columns=x, values="diverged").reindex_like(ap) > 0
-    texts = ap.map(lambda v: "–" if np.isnan(v) else f"{v:.1f}").where(~diverged, "div.")
-    if shares is not None:
-        below = shares.reindex_like(ap).map(lambda v: "" if np.isnan(v) else f"\n{v:.0%}")
-        texts = texts + below
-    cell = 0.52 if shares is None else 0.68  # inches
-    figure, axes = plt.subplots(figsize=(2.4 + 0.75 * ap.shape[1], 1.6 + cell * ap.shape[0]))
-    known = frame["AP"].dropna()
-    bottom, top = (known.min(), known.max()) if len(known) else (0.0, 1.0)
-    sns.heatmap(
-        ap,
-        cmap="viridis",
-        ax=axes,
-        linewidths=0.5,
-        cbar_kws={"label": "AP, %"},
-        vmin=bottom,
-        vmax=max(top, 1e-3),
-    )
-    axes.grid(visible=False)
-    axes.set_facecolor("#ececec")
-    for (row, column), value in np.ndenumerate(ap.to_numpy()):
-        dark = not np.isnan(value) and value < bottom + 0.65 * (top - bottom)
-        text = str(texts.iat[row, column])
-        axes.text(
-            column + 0.5,
-            row + 0.62,
-            text,
-            ha="center",
-            va="center",
-            fontsize=9,
-            color="white" if dark else DARK,
-            zorder=4,
-        )
-        if value == top:
-            axes.add_patch(Rectangle((column, row), 1, 1, fill=False, edgecolor=RED, linewidth=2.5))
-    _ridge(axes, ap, theirs)
-    axes.set_xticklabels([f"{v:g}" for v in ap.columns])
-    axes.set_yticklabels([f"{v:g}" for v in ap.index], rotation=0)
-    axes.set(xlabel=GREEK[x], ylabel=GREEK[y], title=f"AP over {GREEK[x]} and {GREEK[y]}")
-    return figure
+        .assign(text=frame[column].map("{:.1f}".format), filled=frame[column] == frame[column].max())
+        .set_axis(frame["row"])
+        for column, iou in (("reach_50", ".5"), ("reach_40", ".4"))
+    }
+    return dots(columns, "training objects, %", "Objects reached")
 
 
 GREEK = {"alpha": "α", "beta": "β", "gamma": "γ"}
-RIDGE = 0.2  # of a cell's height below its top, clear of the text
+MARK = 0.2  # of a cell's height below its top, clear of the text
 
 
-def _ridge(axes: Axes, ap: pd.DataFrame, theirs: Sequence[tuple[float, float]]) -> None:
-    """Dots and a line at the best row of each column; rings at the paper's (x, y)."""
-    best = [(i, int(np.nanargmax(c))) for i, c in enumerate(ap.to_numpy().T) if np.nanmax(c, initial=0) > 0]
-    handles = []
-    if best:
-        at = np.array(best) + [0.5, RIDGE]
-        handles += axes.plot(
-            *at.T, "-o", color=RED, linewidth=1.6, markersize=6, markeredgecolor="white", markeredgewidth=0.8,
-            label=f"best {GREEK[ap.index.name]} for each {GREEK[ap.columns.name]}",
-        )  # fmt: skip
-    columns, rows = list(ap.columns), list(ap.index)
-    rings = [(columns.index(a) + 0.5, rows.index(b) + RIDGE) for a, b in theirs if a in columns and b in rows]
-    if rings:
-        handles += axes.plot(
-            *np.array(rings).T, "o", color="white", markerfacecolor="none", markersize=10,
-            markeredgewidth=1.8, linestyle="none", label="the paper's",
-            path_effects=[withStroke(linewidth=3.6, foreground=DARK)],
-        )  # fmt: skip
+def plane(
+    axes: Axes, values: pd.DataFrame, texts: np.ndarray, label: str, theirs: Sequence[tuple] = (),
+    best: pd.DataFrame | None = None,
+) -> None:  # fmt: skip
+    """A plane of two settings as a heat map, with a text in each cell; axes.set has its names.
+
+    theirs: (column, row) of the paper's choice, drawn as rings. best: bool, of cells with a dot: the best of
+    each column, and those that are not clearly worse.
+    """
+    bottom, top = np.nanmin(values.to_numpy(), initial=1e9), np.nanmax(values.to_numpy(), initial=-1e9)
+    names = {"xlabel": axes.get_xlabel(), "ylabel": axes.get_ylabel()}
+    bar = {"cbar_kws": {"label": label}, "vmin": bottom, "vmax": max(top, bottom + 1e-3)}
+    sns.heatmap(values, cmap="viridis", ax=axes, linewidths=0.5, **bar)
+    axes.grid(visible=False)
+    axes.set_facecolor("#ececec")
+    for (row, column), value in np.ndenumerate(values.to_numpy()):
+        colour = "white" if value < bottom + 0.65 * (top - bottom) else DARK  # NaN: dark
+        look = {"ha": "center", "va": "center", "fontsize": 9, "color": colour}
+        axes.text(column + 0.5, row + 0.62, str(texts[row, column]), **look)
+    columns, rows = list(values.columns), list(values.index)
+    dots_at = [(x, y) for x in columns for y in rows if best is not None and bool(best.loc[y, x])]
+    rings_at = [(x, y) for x, y in theirs if x in columns and y in rows]
+    dot = {"markersize": 6, "color": RED, "markeredgecolor": "white", "markeredgewidth": 0.8}
+    ring = {"markersize": 10, "markerfacecolor": "none", "markeredgewidth": 1.8, "color": "white"}
+    ring["path_effects"] = [withStroke(linewidth=3.6, foreground=DARK)]
+    text = f"best {names['ylabel']} for each {names['xlabel']}, or not clearly worse"
+    for at, look, label in ((dots_at, dot, text), (rings_at, ring, "the paper's")):
+        where = np.array([(columns.index(x) + 0.5, rows.index(y) + MARK) for x, y in at])
+        if at:
+            axes.plot(*where.T, "o", linestyle="none", label=label, **look)
+    axes.set_xticklabels([f"{v:g}" for v in columns])
+    axes.set_yticklabels([f"{v:g}" for v in rows], rotation=0)
+    axes.set(**names)
+
+
+@styled
+def heatmaps(
+    frame: pd.DataFrame, x: str, y: str, best: pd.DataFrame, theirs: Sequence = (), title: str = ""
+) -> Figure:
+    """AP over the plane of two settings; where AP at .05 is another number, it stands beside AP.
+
+    frame: of `tables.table` for the ablation "grid" or "plane"; best: of `tables.ties`. A diverged cell says
+    so, one without runs is "–".
+    """
+    both = bool(frame["agnostic_AP"].notna().any())  # as from version 3 on
+    columns = (
+        {"AP": "without a threshold", "AP_at_05": "at the paper's threshold, .05"} if both else {"AP": ""}
+    )
+    names = {"xlabel": GREEK[x], "ylabel": GREEK[y]}
+    grids = {column: frame.pivot(index=y, columns=x, values=column) for column in columns}
+    shape = grids["AP"].shape
+    size = ((2.4 + 0.75 * shape[1]) * len(columns), 1.8 + 0.52 * shape[0])
+    figure, row = panels(*({"title": text, **names} for text in columns.values()), size=size)
+    diverged = frame.pivot(index=y, columns=x, values="diverged") > 0
+    for axes, (column, values) in zip(row, grids.items(), strict=True):
+        texts = values.map(lambda v: "–" if np.isnan(v) else f"{v:.1f}").where(~diverged, "div.")
+        plane(axes, values, texts.to_numpy(), "AP, %", theirs, best if column == "AP" else None)
+    handles, labels = row[0].get_legend_handles_labels()
     if handles:
-        axes.figure.legend(handles=handles, loc="outside lower center", ncols=2)
+        figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    figure.suptitle(title, fontsize=12)
+    return figure
 
 
 @styled
@@ -197,85 +180,95 @@ def training_curves(runs: Mapping[str, Records], title: str = "") -> Figure:
     runs: records by label, as `Evidence.rows` gives them; labels without records are left out. The
     classification losses of two labels are different functions, so compare their courses, not their heights.
     """
-    figure, panels = plt.subplots(1, 2, figsize=(9.2, 3.8), sharex=True)
-    shown = {label: found[0] for label, found in runs.items() if found}
-    for i, ((label, record), colour) in enumerate(zip(shown.items(), shades(len(shown)), strict=False)):
-        history = record.history
-        text = label + (" (diverged)" if record.diverged else "")
-        line = {"color": colour, "linestyle": LINES[i % len(LINES)], "label": text}
-        marker = "o" if len(history["step"]) < 10 else None
-        for axes, name in zip(panels, ("class_loss", "box_loss"), strict=True):
-            axes.plot(history["step"], history[name], marker=marker, markersize=4, **line)
-    panels[0].set(title="Classification loss", xlabel="step", ylabel="loss per positive anchor")
+    left = {"title": "Classification loss", "xlabel": "step", "ylabel": "loss per positive anchor"}
+    figure, row = panels(
+        left, {"title": "Box loss (smooth L1)", "xlabel": "step"}, size=(9.2, 3.8), sharex=True
+    )
+    shown = {
+        k + " (diverged)" * records[0].diverged: records[0].history for k, records in runs.items() if records
+    }
+    for axes, name in zip(row, ("class_loss", "box_loss"), strict=True):
+        short = max((len(h["step"]) for h in shown.values()), default=0) < 10
+        look = {"marker": "o", "markersize": 4} if short else {}
+        lines(axes, {label: (h["step"], h[name]) for label, h in shown.items()}, **look)
+    row[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     if len(shown) > 1:  # losses of different size; a single curve reads better on a linear axis
-        panels[0].set_yscale("log")
-    panels[1].set(title="Box loss (smooth L1)", xlabel="step")
-    panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
-    if len(shown) > 1:
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
-    for axes in panels if not shown else ():
-        nothing(axes)
-    if title:
-        figure.suptitle(title, fontsize=12)
+        row[0].set_yscale("log")
+        figure.legend(*row[0].get_legend_handles_labels(), loc="outside right upper")
+    figure.suptitle(title, fontsize=12)
     return figure
 
 
-COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
-MARKERS = "osD^"
 APART = 0.03  # of a factor of e; so that intervals at the same setting lie beside each other
 
 
+def _against(
+    axes: Axes, frame: pd.DataFrame, x: str, by: Sequence[str], apart: float = 0.0, ticks: Sequence = ()
+) -> dict[str, str]:
+    """AP with its interval against the column x on a log axis, a line for each name in `by`; their colours.
+
+    Ticks stand at every value of x, unless they are given.
+    """
+    names = pd.Series(list(by), index=frame.index)
+    colours = {name: COLOURS[i % 4] for i, name in enumerate(names.unique())}
+    known = frame[frame["AP"].notna() & frame[x].notna()]
+    for i, (name, colour) in enumerate(colours.items()):
+        rows = known[names[known.index] == name].sort_values(x)
+        bars = [(rows["AP"] - rows["low"]).clip(lower=0), (rows["high"] - rows["AP"]).clip(lower=0)]
+        at = rows[x].to_numpy(float) * np.exp(apart * (2 * i - len(colours) + 1))
+        look = {"marker": MARKERS[i % 4], "linestyle": LINES[i % 4], "color": colour}
+        axes.errorbar(at, rows["AP"], yerr=bars, markersize=6, capsize=3, elinewidth=1.2, label=name, **look)
+        lost = (rows["diverged"] > 0).to_numpy()
+        axes.plot(at[lost], rows["AP"][lost], "X", color=RED, markersize=11, linestyle="none", zorder=5)
+    if (known["diverged"] > 0).any():
+        axes.plot([], [], "X", color=RED, markersize=10, linestyle="none", label="diverged")
+    axes.set_xscale("log")
+    settings = ticks if len(ticks) else np.unique(frame[x].dropna().to_numpy(float))
+    axes.set_xticks(settings, [f"{v:,.0f}" if v >= 10 else f"{v:g}" for v in settings])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.minorticks_off()
+    if colours:
+        axes.legend(loc="best")
+    return colours
+
+
 @styled
-def sweep(frame: pd.DataFrame, x: str, label: str, title: str = "", ticks: bool = True) -> Figure:
+def sweep(frame: pd.DataFrame, x: str, label: str, title: str = "") -> Figure:
     """AP with its 95 % interval against the column x, which must be positive, on a log axis.
 
     frame: of `tables.table` for an ablation whose row labels begin with the line's name and a comma ("CE,
-    …"). A diverged run is a red cross at its AP of 0; settings without runs are left out, and are named below
-    the axis by the ticks, which stand at every setting of the ablation; without `ticks`, for an x that is
-    measured rather than set, they are the usual ones of a log axis.
+    …"). A diverged run is a red cross at its AP of 0. Ticks stand at every setting of the ablation.
     """
-    figure, axes = plt.subplots(figsize=(6.4, 4.0))
-    names = frame["row"].str.split(",").str[0]
-    diverged = frame["diverged"] > 0
-    for i, name in enumerate(names.unique()):
-        rows = frame[(names == name) & frame["AP"].notna() & frame[x].notna()].sort_values(x)
-        at = rows[x].to_numpy(float) * np.exp(APART * (2 * i - names.nunique() + 1))
-        axes.errorbar(
-            at,
-            rows["AP"],
-            yerr=errors(rows),
-            color=COLOURS[i % len(COLOURS)],
-            linestyle=LINES[i % len(LINES)],
-            marker=MARKERS[i % len(MARKERS)],
-            markersize=6,
-            capsize=3,
-            elinewidth=1.2,
-            label=name,
-        )
-        crossed = diverged.loc[rows.index].to_numpy()
-        axes.plot(at[crossed], rows["AP"][crossed], "X", color=RED, markersize=11, linestyle="none", zorder=5)
-    if diverged.any():
-        axes.plot([], [], "X", color=RED, markersize=10, linestyle="none", label="diverged")
-    if ticks:
-        _axis(axes, frame[x].dropna().to_numpy(float))
-    else:
-        axes.set_xscale("log")
-    axes.set(xlabel=label, ylabel="AP, %", title=title)
-    if frame["AP"].isna().all():
-        nothing(axes)
+    figure, (axes,) = panels({"xlabel": label, "ylabel": "AP, %", "title": title}, size=(6.4, 4.0))
+    _against(axes, frame, x, frame["row"].str.split(",").str[0], APART)
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
-    axes.legend(loc="best")
     return figure
 
 
-def _axis(axes: Axes, values: np.ndarray) -> None:
-    """A log axis whose ticks are the settings themselves."""
-    axes.set_xscale("log")
-    axes.minorticks_off()
-    settings = np.unique(values)
-    if len(settings):
-        axes.set_xticks(settings, [f"{v:,.0f}" if v >= 10 else f"{v:g}" for v in settings])
-        axes.set_xlim(settings[0] / 1.4, settings[-1] * 1.4)
+@styled
+def speed_accuracy(frame: pd.DataFrame, title: str = "") -> Figure:
+    """AP with its 95 % interval against milliseconds an image, a line per detector; beside it Table 1e.
+
+    frame: of `tables.table` for the ablation "1e". A point's text is the size of its images, the shorter side
+    in the paper. Equal steps are equal factors; the panels share no axis: data, size and machine differ.
+    """
+    stages = frame["detector"].map({"retinanet": "RetinaNet, ", "faster_rcnn": "two stages, "})
+    ours = frame.assign(by=stages + frame["backbone"], ms=frame["inference_ms"], size=frame["image_size"])
+    rows = [(f"RetinaNet, ResNet-{r.fields['depth']}", r.AP, r.ms, r.fields["scale"]) for r in TABLES["1e"]]
+    paper = pd.DataFrame(rows, columns=["by", "AP", "ms", "size"])
+    paper = paper.assign(low=paper["AP"], high=paper["AP"], diverged=0)
+    sides = {"This reproduction": ours, "Paper (Table 1e, test-dev; Nvidia M40)": paper}
+    settings = ({"title": name, "xlabel": "ms an image", "ylabel": "AP, %"} for name in sides)
+    figure, row = panels(*settings, size=(9.6, 4.4))
+    for axes, side in zip(row, sides.values(), strict=True):
+        known = side.dropna(subset=["AP", "ms"])
+        ticks = np.geomspace(known["ms"].min(), known["ms"].max(), 5).round(1) if len(known) else []
+        colours = _against(axes, known, "ms", known["by"], ticks=ticks)
+        axes.margins(x=0.14, y=0.12)
+        names = list(known["size"].map("{:.0f}".format))
+        label_points(axes, known["ms"], known["AP"], names, [colours[by] for by in known["by"]])
+    figure.suptitle(title, fontsize=12)
+    return figure
 
 
 PLANES = {"grid": ("gamma", "alpha"), "plane": ("gamma", "beta")}
@@ -291,15 +284,8 @@ def figure_of(e: Evidence, name: str, title: str = "") -> Figure:
     intervals."""
     frame = table(e, name)
     if name in PLANES:
-        x, y = PLANES[name]
         theirs = [(r.fields["gamma"], r.fields["alpha"]) for r in TABLES["1b"]] if name == "grid" else []
-        return heatmap(frame, x, y, best_shares(e, name, x, y), theirs)
+        return heatmaps(frame, *PLANES[name], ties(e, name, *PLANES[name]), theirs, title)
     if name == "1e":
         return speed_accuracy(frame, title)
     return sweep(frame, *SWEEPS[name], title) if name in SWEEPS else ablation(frame, title)
-
-
-def time_to_ap(study: Study) -> Figure:
-    """AP against the seconds of a training that was planned for so long; a line for each recipe and loss."""
-    frame = times(study)
-    return sweep(frame, "seconds", "seconds of training, start-up excluded", "AP against time", ticks=False)

@@ -1,14 +1,15 @@
 """Figures with images in them, and the measured imbalance: scenes, anchors, matches, detections."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import matplotlib.patheffects as effects
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 
 from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData
@@ -18,96 +19,62 @@ from focalrepro.detector.matching import IGNORED, match
 from focalrepro.evaluation.detections import Detections
 from focalrepro.evaluation.precision_recall import Curve
 from focalrepro.evidence.anchor_statistics import Imbalance
-from focalrepro.show.style import BLUE, DARK, GREY, LINES, ORANGE, SKY, shades, styled
+from focalrepro.show.style import BLUE, DARK, GREY, LINES, ORANGE, SKY, lines, panels, styled
 from focalrepro.training.batches import config_anchors
 
 FREE = ("synthetic",)  # datasets whose pixels are the project's own
-OUTLINE = [effects.withStroke(linewidth=3.2, foreground="black")]
 TRUTH, FOUND = ORANGE, SKY
 
 
-def _ground(axes: Axes, data: DetectionData, row: int, show_photos: bool) -> None:
-    """The image, or a plain grey ground in its place; the frame's pixels are the axes' units."""
-    if show_photos or data.name in FREE:
-        picture = np.array(data.images[row]).transpose(1, 2, 0)
-    else:
+Drawn = tuple[Any, str, str]  # a box (x1, y1, x2, y2) in the frame's pixels, its colour, its text
+
+
+@styled
+def pictures(
+    data: DetectionData, cells: Sequence[tuple[int, str, list[Drawn]]], columns: int, show_photos: bool
+) -> Figure:
+    """Images with boxes on them, line by line; cells: the image's row, a title, what is drawn on it.
+
+    Where a photo must not be shown, a plain grey ground stands in its place.
+    """
+    height = -(-len(cells) // columns)
+    figure, grid = plt.subplots(height, columns, figsize=(2.6 * columns, 2.8 * height), squeeze=False)
+    for axes in grid.flat[len(cells) :]:
+        axes.set_visible(False)
+    for axes, (row, title, drawn) in zip(grid.flat, cells, strict=False):
         picture = np.full((data.frame, data.frame, 3), 150, dtype=np.uint8)
-    axes.imshow(picture, extent=(0, data.frame, data.frame, 0), interpolation="nearest")
-    axes.set(xlim=(0, data.frame), ylim=(data.frame, 0), xticks=[], yticks=[])
-    axes.grid(visible=False)
+        if show_photos or data.name in FREE:
+            picture = np.array(data.images[row]).transpose(1, 2, 0)
+        axes.imshow(picture, extent=(0, data.frame, data.frame, 0), interpolation="nearest")
+        axes.set(xlim=(0, data.frame), ylim=(data.frame, 0), xticks=[], yticks=[])
+        axes.grid(visible=False)
+        axes.set_title(title, fontsize=9)
+        for box, colour, text in drawn:
+            _box(axes, box, colour, text, 1.0 if len(drawn) > 15 else 1.6)
+    return figure
 
 
-def _box(
-    axes: Axes, box: Sequence[float], colour: str, text: str = "", width: float = 1.6, line: str = "-"
-) -> None:
+def _box(axes: Axes, box: Sequence[float], colour: str, text: str, width: float) -> None:
     x1, y1, x2, y2 = (float(v) for v in box)
-    patch = Rectangle(
-        (x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=width, linestyle=line
-    )
-    patch.set_path_effects([effects.withStroke(linewidth=width + 1.0, foreground="black")])
+    patch = Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=width)
+    patch.set_path_effects([withStroke(linewidth=width + 1.0, foreground="black")])
     axes.add_patch(patch)
     if text:
         inside = y1 < 0.1 * axes.get_ylim()[0]  # the y axis points down: its lower limit is the frame's side
-        ground = {"facecolor": "black", "edgecolor": "none", "alpha": 0.7, "pad": 0.8}
-        axes.text(
-            x1, y1 + 1 if inside else y1 - 1, text, va="top" if inside else "bottom", color=colour,
-            fontsize=9, bbox=ground, clip_on=True,
-        )  # fmt: skip
+        place = {"va": "top" if inside else "bottom", "clip_on": True, "color": colour, "fontsize": 9}
+        place["bbox"] = {"facecolor": "black", "edgecolor": "none", "alpha": 0.7, "pad": 0.8}
+        axes.text(x1, y1 + 1 if inside else y1 - 1, text, **place)
 
 
-def _truth(axes: Axes, data: DetectionData, row: int) -> None:
-    for box, label in zip(data.boxes[row], data.labels[row], strict=True):
-        if label >= 0:
-            _box(axes, box, TRUTH, data.categories[label])
+def _truth(data: DetectionData, row: int) -> list[Drawn]:
+    objects = zip(data.boxes[row], data.labels[row], strict=True)
+    return [(box, TRUTH, data.categories[label]) for box, label in objects if label >= 0]
 
 
-@styled
 def scenes(data: DetectionData, rows: Sequence[int], show_photos: bool = True) -> Figure:
     """Images of a split, by row, with the boxes and classes of their objects."""
-    columns = min(4, len(rows))
-    lines = -(-len(rows) // columns)
-    figure, panels = plt.subplots(lines, columns, figsize=(2.5 * columns, 2.65 * lines), squeeze=False)
-    for axes in panels.flat[len(rows) :]:
-        axes.set_visible(False)
-    for axes, row in zip(panels.flat, rows, strict=False):
-        _ground(axes, data, row, show_photos)
-        _truth(axes, data, row)
-        axes.set_title(f"image {data.image_ids[row]}", fontsize=9)
-    return figure
-
-
-@styled
-def imbalance(measured: Imbalance) -> Figure:
-    """Anchors per level and their fate, how well the anchors cover the objects, and the objects' sizes."""
-    figure, (fates, cover, sizes) = plt.subplots(1, 3, figsize=(11, 3.7))
-    at = np.arange(len(measured.levels))
-    for i, (name, colour) in enumerate((("background", GREY), ("ignored", SKY), ("positive", ORANGE))):
-        fates.bar(at + 0.27 * (i - 1), measured.levels[name], 0.25, color=colour, label=name)
-    fates.set_xticks(at, [f"{level}\n{row.side:g} px" for level, row in measured.levels.iterrows()])
-    fates.set(
-        yscale="log", ylabel="anchors per image", title="Anchors by level", xlabel="level, smallest anchor"
-    )
-    fates.grid(axis="x", visible=False)
-    fates.set_ylim(top=40 * measured.levels["background"].max())
-    fates.legend(ncols=3, loc="upper center", columnspacing=0.9, handlelength=1.2)
-
-    cover.hist(measured.best_iou, bins=np.linspace(0, 1, 41), color=BLUE)
-    for threshold, line in ((0.4, LINES[2]), (0.5, LINES[1])):
-        cover.axvline(threshold, color=DARK, linestyle=line, label=f"IoU {threshold:g}")
-    cover.set(xlabel="IoU with the object's best anchor", ylabel="objects", title="Reach", xlim=(0, 1))
-    cover.legend(loc="upper left")
-
-    if len(measured.sides):
-        low, high = max(measured.sides.min(), 0.5), measured.sides.max()
-        sizes.hist(measured.sides, bins=np.geomspace(low, high * 1.001, 30), color=BLUE)
-    for i, side in enumerate(measured.anchor_sides):
-        sizes.axvline(side, color=ORANGE, linewidth=1, label="" if i else "anchor sizes")
-    sizes.set_xscale("log", base=2)
-    sizes.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
-    sizes.set(xlabel="side = √area, px in the frame", ylabel="objects", title="Object sizes")
-    sizes.set_ylim(top=1.2 * sizes.get_ylim()[1])  # room for the legend
-    sizes.legend(loc="upper left")
-    return figure
+    cells = [(row, f"image {data.image_ids[row]}", _truth(data, row)) for row in rows]
+    return pictures(data, cells, min(4, len(rows)), show_photos)
 
 
 def example(data: DetectionData) -> int:
@@ -125,37 +92,25 @@ def _largest(data: DetectionData, row: int) -> int | None:
     return int(box_ops.area(torch.from_numpy(data.boxes[row])).argmax())
 
 
-@styled
 def anchors_at(data: DetectionData, row: int, config: RunConfig, show_photos: bool = True) -> Figure:
     """All anchors of one location on each level: the cell nearest to the centre of the image's largest
     object."""
-    figure, panels = plt.subplots(
-        1, len(config.levels), figsize=(2.6 * len(config.levels), 3.0), squeeze=False
-    )
-    number = _largest(data, row)
+    number, cells = _largest(data, row), []
     box = np.array([0, 0, data.frame, data.frame]) if number is None else data.boxes[row, number]
-    centre = (box[:2] + box[2:]) / 2
-    for axes, level in zip(panels[0], config.levels, strict=True):
+    for level in config.levels:
         stride = 2**level
-        cell = (np.floor(centre / stride) + 0.5) * stride
-        _ground(axes, data, row, show_photos)
-        for shape in anchor_shapes(config.anchor_size * stride, config.anchor_scales, config.anchor_ratios):
-            half = shape.numpy() / 2
-            _box(axes, (*(cell - half), *(cell + half)), SKY, width=1.0)
-        axes.plot(*cell, "+", color="white", markersize=7, path_effects=OUTLINE)
-        _box(axes, box, TRUTH)
-        axes.set_title(f"P{level}, stride {stride} px", fontsize=10)
-    return figure
+        centre = (np.floor((box[:2] + box[2:]) / 2 / stride) + 0.5) * stride
+        shapes = anchor_shapes(
+            config.anchor_size * stride, config.anchor_scales, config.anchor_ratios
+        ).numpy()
+        drawn = [((*(centre - shape / 2), *(centre + shape / 2)), SKY, "") for shape in shapes]
+        cells.append((row, f"P{level}, stride {stride} px", [*drawn, (box, TRUTH, "")]))
+    return pictures(data, cells, len(cells), show_photos)
 
 
-@styled
-def matching(
-    data: DetectionData, row: int, config: RunConfig, show_photos: bool = True, most: int = 60
-) -> Figure:
-    """The image's largest object with the anchors that learn it, and those too close to count as background.
-
-    At most `most` anchors are drawn on each side.
-    """
+def matching(data: DetectionData, row: int, config: RunConfig, show_photos: bool = True) -> Figure:
+    """The image's largest object with the anchors that learn it, and those too close to count as background:
+    at most 60 on each side. Errors: ValueError for an image without an object."""
     grid, number = config_anchors(config), _largest(data, row)
     if number is None:
         raise ValueError(f"image {row} of {data.name} has no object; `example` finds one that has")
@@ -164,70 +119,83 @@ def matching(
     thresholds = {"pos_iou": config.pos_iou, "neg_iou": config.neg_iou, "best_iou": config.best_iou}
     fate = match(grid.boxes, boxes, valid, **thresholds)[0]
     near = box_ops.pairwise_iou(grid.boxes, boxes[0, valid[0]]).argmax(1) == number
-    groups = (("learn this object", fate == number), ("ignored", (fate == IGNORED) & near))
-    figure, panels = plt.subplots(1, 2, figsize=(7.2, 4.0))
-    for axes, (name, chosen) in zip(panels, groups, strict=True):
-        _ground(axes, data, row, show_photos)
-        for anchor in grid.boxes[chosen][:most]:
-            _box(axes, anchor, SKY, width=0.9)
-        _box(axes, data.boxes[row, number], TRUTH, data.categories[data.labels[row, number]])
-        axes.set_title(f"{int(chosen.sum())} of {len(grid.boxes):,} anchors: {name}")
-    return figure
+    own, cells = (data.boxes[row, number], TRUTH, data.categories[data.labels[row, number]]), []
+    for name, of in (("learn this object", fate == number), ("are ignored", (fate == IGNORED) & near)):
+        drawn = [(anchor, SKY, "") for anchor in grid.boxes[of][:60]]
+        cells.append((row, f"{int(of.sum())} of {len(grid.boxes):,} anchors {name}", [*drawn, own]))
+    return pictures(data, cells, 2, show_photos)
+
+
+def detections(
+    data: DetectionData, found: Mapping[str, Detections], rows: Sequence[int], show_photos: bool = True
+) -> Figure:
+    """The same images in columns: ground truth above, below it the detections of each detector, by its name.
+
+    Class and score of the best 15 of a score of .3 or more; of boxes in the same place (IoU above .6) only
+    the best one has its text.
+    """
+    cells = [(row, f"image {data.image_ids[row]}: truth", _truth(data, row)) for row in rows]
+    for name, mine in found.items():
+        cells += [(row, f"{name}, score ≥ .3", _detected(data, mine, row)) for row in rows]
+    return pictures(data, cells, len(rows), show_photos)
+
+
+def _detected(data: DetectionData, found: Detections, row: int) -> list[Drawn]:
+    height, width = data.frame / data.sizes[row]
+    mine = np.flatnonzero((found.image_index == row) & (found.scores >= 0.3))
+    best = mine[np.argsort(-found.scores[mine], kind="stable")][:15]
+    boxes = torch.from_numpy(found.boxes[best] * np.array([width, height, width, height], np.float32))
+    overlap = box_ops.pairwise_iou(boxes, boxes).triu(1).amax(0) if len(best) else []
+    texts = [f"{data.categories[found.labels[i]]} {found.scores[i]:.2f}" for i in best]
+    shown = zip(boxes, texts, overlap, strict=True)
+    return [(box, FOUND, "" if hidden > 0.6 else text) for box, text, hidden in shown]
 
 
 @styled
-def detections(
-    data: DetectionData,
-    found: Detections,
-    rows: Sequence[int],
-    show_photos: bool = True,
-    min_score: float = 0.3,
-    most: int = 15,
-) -> Figure:
-    """Ground truth above, detections below: class and score of the best `most` above min_score.
-
-    Of boxes in the same place (IoU above 0.6) only the best one has its text.
-    """
-    figure, panels = plt.subplots(2, len(rows), figsize=(2.5 * len(rows), 5.3), squeeze=False)
-    for column, row in enumerate(rows):
-        truth, ours = panels[:, column]
-        _ground(truth, data, row, show_photos)
-        _truth(truth, data, row)
-        _ground(ours, data, row, show_photos)
-        height, width = data.frame / data.sizes[row]
-        mine = np.flatnonzero((found.image_index == row) & (found.scores >= min_score))
-        best = mine[np.argsort(-found.scores[mine], kind="stable")][:most]
-        boxes = torch.from_numpy(found.boxes[best] * np.array([width, height, width, height], np.float32))
-        overlap = box_ops.pairwise_iou(boxes, boxes).triu(1).amax(0) if len(best) else []
-        for i, box, hidden in zip(best, boxes, overlap, strict=True):
-            text = f"{data.categories[found.labels[i]]} {found.scores[i]:.2f}"
-            _box(ours, box, FOUND, "" if hidden > 0.6 else text)
-        truth.set_title(f"image {data.image_ids[row]}", fontsize=9)
-        if not len(mine):
-            ours.text(0.5, 0.5, f"nothing above {min_score:g}", transform=ours.transAxes, ha="center",
-                      color="white", path_effects=OUTLINE)  # fmt: skip
-    panels[0, 0].set_ylabel("ground truth")
-    panels[1, 0].set_ylabel(f"detections, score ≥ {min_score:g}")
+def imbalance(measured: Imbalance) -> Figure:
+    """Anchors per level and their fate, how well the anchors cover the objects, and the objects' sizes."""
+    levels = {"title": "Anchors by level", "xlabel": "level, smallest anchor", "ylabel": "anchors per image"}
+    figure, (fates, cover, sizes) = panels(
+        levels | {"yscale": "log"},
+        {
+            "title": "Reach",
+            "xlabel": "IoU with the object's best anchor",
+            "ylabel": "objects",
+            "xlim": (0, 1),
+        },
+        {"title": "Object sizes", "xlabel": "side = √area, px in the frame", "ylabel": "objects"},
+        size=(11, 3.7),
+    )
+    at = np.arange(len(measured.levels))
+    for i, (name, colour) in enumerate((("background", GREY), ("ignored", SKY), ("positive", ORANGE))):
+        fates.bar(at + 0.27 * (i - 1), measured.levels[name], 0.25, color=colour, label=name)
+    fates.set_xticks(at, [f"{level}\n{row.side:g} px" for level, row in measured.levels.iterrows()])
+    fates.grid(axis="x", visible=False)
+    fates.set_ylim(top=40 * measured.levels["background"].max())
+    fates.legend(ncols=3, loc="upper center", columnspacing=0.9, handlelength=1.2)
+    cover.hist(measured.best_iou, bins=np.linspace(0, 1, 41), color=BLUE)
+    for threshold, line in ((0.4, LINES[2]), (0.5, LINES[1])):
+        cover.axvline(threshold, color=DARK, linestyle=line, label=f"IoU {threshold:g}")
+    cover.legend(loc="upper left")
+    if len(measured.sides):
+        low, high = max(measured.sides.min(), 0.5), measured.sides.max()
+        sizes.hist(measured.sides, bins=np.geomspace(low, high * 1.001, 30), color=BLUE)
+    for i, side in enumerate(measured.anchor_sides):
+        sizes.axvline(side, color=ORANGE, linewidth=1, label="" if i else "anchor sizes")
+    sizes.set_xscale("log", base=2)
+    sizes.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
+    sizes.set_ylim(top=1.2 * sizes.get_ylim()[1])  # room for the legend
+    sizes.legend(loc="upper left")
     return figure
 
 
 @styled
 def precision_recall(curves: Sequence[Curve]) -> Figure:
     """Precision against recall of one class at several IoU thresholds."""
-    figure, axes = plt.subplots(figsize=(5.2, 3.8))
-    for i, (curve, colour) in enumerate(zip(curves, shades(len(curves)), strict=True)):
-        axes.plot(
-            curve.recall,
-            curve.precision,
-            color=colour,
-            linestyle=LINES[i % len(LINES)],
-            label=f"IoU ≥ {curve.iou:g}",
-        )
-    name, objects = (curves[0].category, curves[0].objects) if curves else ("", 0)
-    axes.set(
-        xlabel="recall: share of the objects that were found", ylabel="precision: share of detections that "
-        "are right",
-        xlim=(0, 1.02), ylim=(0, 1.05), title=f"Class “{name}”, {objects} objects",
-    )  # fmt: skip
+    labels = {"xlabel": "recall: share of the objects that were found", "xlim": (0, 1.02)}
+    labels |= {"ylabel": "precision: share of detections that are right", "ylim": (0, 1.05)}
+    figure, (axes,) = panels(labels, size=(5.2, 3.8))
+    lines(axes, {f"IoU ≥ {curve.iou:g}": (curve.recall, curve.precision) for curve in curves})
+    axes.set_title(f"Class “{curves[0].category}”, {curves[0].objects} objects")
     axes.legend()
     return figure

@@ -17,31 +17,26 @@ def sources() -> list[Path]:
     """The source notebooks in their order; FileNotFoundError where there is no checkout around the
     package."""
     folder = (repo_root() or Path.cwd()) / "notebooks"
-    found = sorted(folder.glob("[0-9]*.ipynb"))
-    if not found:
+    notebooks = sorted(folder.glob("[0-9]*.ipynb"))
+    if not notebooks:
         raise FileNotFoundError(f"{folder}: no notebooks here; run this inside a checkout of the repository")
-    return found
-
-
-def select(notebooks: Sequence[Path], only: Sequence[str]) -> list[Path]:
-    """Those whose name begins with one of `only`, all where it is empty; ValueError for one that none begins
-    with."""
-    for start in only:
-        if not any(path.stem.startswith(start) for path in notebooks):
-            names = ", ".join(path.stem for path in notebooks)
-            raise ValueError(f"no notebook's name begins with {start!r}; there are {names}")
-    return [path for path in notebooks if not only or path.stem.startswith(tuple(only))]
+    return notebooks
 
 
 def execute_all(profile: str, only: Sequence[str] = (), progress: bool = True) -> list[Path]:
-    """Executes all notebooks, or those whose name starts with one of `only`; returns the executed files.
+    """Executes all notebooks, or those whose name begins with one of `only`; returns the executed files.
 
     Errors: ValueError for an unknown profile or a name that no notebook begins with, before anything is made;
     RuntimeError naming the notebook and its last error line; nothing is left of a failed execution but a file
     with "partial" in its name to look into.
     """
     get_profile(profile)
-    chosen = select(sources(), only)
+    notebooks = sources()
+    for start in only:
+        if not any(path.stem.startswith(start) for path in notebooks):
+            names = ", ".join(path.stem for path in notebooks)
+            raise ValueError(f"no notebook's name begins with {start!r}; there are {names}")
+    chosen = [path for path in notebooks if not only or path.stem.startswith(tuple(only))]
     target = results_root(profile) / "notebooks"
     target.mkdir(parents=True, exist_ok=True)
     done = []
@@ -59,15 +54,12 @@ def execute(source: Path, target: Path, profile: str) -> Path:
     if unknown:
         raise RuntimeError(f"{source}: its parameters cell lacks {', '.join(sorted(unknown))}")
     partial = target.with_name(f"{target.stem}.partial.ipynb")
-    os.environ.setdefault(
-        "PYDEVD_DISABLE_FILE_VALIDATION", "1"
-    )  # a warning about frozen modules in every kernel
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # else every kernel warns of frozen modules
     try:
         papermill.execute_notebook(
             str(source),
             str(partial),
-            # Photos of COCO are other people's: an executed notebook, which may be published, shows boxes
-            # only.
+            # Photos of COCO are other people's: an executed notebook, which may be published, has boxes only.
             parameters={"profile": profile, "show_photos": False},
             kernel_name="python3",
             progress_bar=False,

@@ -10,8 +10,8 @@ from focalrepro import hardware
 from focalrepro.config import RunConfig
 from focalrepro.evaluation.detections import Detections
 from focalrepro.evaluation.record import Record
+from focalrepro.progress import bar
 from focalrepro.runs import run_with_model
-from focalrepro.show.tables import interval_text
 from focalrepro.study.profiles import get_profile
 from focalrepro.study.study import Study
 from focalrepro.training.loop import TrainResult
@@ -44,28 +44,20 @@ def train(config: RunConfig) -> tuple[Record, TrainResult, Detections]:
 def verdict(record: Record, study: Study) -> str:
     """What one run in a notebook reached, and how that compares with the kept record of the baseline."""
     steps, half = record.config.steps, 1.96 * float(np.nanstd(record.bootstrap.AP))
+    between = f"{max(record.AP - half, 0.0):.1f} … {record.AP + half:.1f}"
+    text = f"AP **{record.AP:.1f} %** ({between}) after {steps} steps, {record.seconds.total:.0f} seconds."
     if record.diverged:
-        lines = [f"The training **diverged** after {record.history['step'][-1]:.0f} steps."]
-    else:
-        between = interval_text(max(record.AP - half, 0.0), record.AP + half)
-        lines = [
-            f"AP **{record.AP:.1f} %** ({between}) after {steps} steps; {record.seconds.total:.0f} seconds "
-            f"in all."
-        ]
-    if steps < 20:
-        lines.append("So few steps only show that the path works.")
-    kept = next(
-        (r for r in study.records if r.row == study.base.replace(score_threshold=0.0) and r.seed == 0), None
-    )
+        text = f"The training **diverged** after {record.history['step'][-1]:.0f} steps."
+    text += " So few steps only show that the path works." if steps < 20 else ""
+    baseline = study.base.replace(score_threshold=0.0)
+    kept = next((r for r in study.records if r.row == baseline and r.seed == 0), None)
     if kept is None:
         make = f"`focalrepro run 1b --profile {study.profile.name}`"
-        lines.append(f"There is no kept run of this baseline yet ({make} makes it).")
-    elif kept.run_id == record.run_id:
-        lines.append(f"The kept record of the same run, `{kept.run_id}`, has AP {kept.AP:.1f}.")
-    else:
-        at = " (at a score of .05)" if kept.at_paper_threshold else ""
-        lines.append(f"With its full {kept.config.steps} steps the baseline reaches {kept.AP:.1f}{at}.")
-    return " ".join(lines)
+        return f"{text} There is no kept run of this baseline yet ({make} makes it)."
+    if kept.run_id == record.run_id:
+        return f"{text} The kept record of the same run, `{kept.run_id}`, has AP {kept.AP:.1f}."
+    at = " (at a score of .05)" if kept.at_paper_threshold else ""
+    return f"{text} With its full {kept.config.steps} steps the baseline reaches {kept.AP:.1f}{at}."
 
 
 def progress_bars() -> Callable[[str, int, int], None]:
@@ -74,10 +66,7 @@ def progress_bars() -> Callable[[str, int, int], None]:
 
     def report(phase: str, done: int, total: int) -> None:
         if phase not in bars:
-            unit = {"train": "step", "evaluate": "image"}.get(phase, "it")
-            bars[phase] = tqdm(
-                total=total, desc=phase, unit=unit, mininterval=2.0, ascii=True, ncols=88, file=sys.stdout
-            )
+            bars[phase] = bar(total=total, desc=phase, mininterval=2.0, ncols=88, file=sys.stdout)
         bars[phase].update(done - bars[phase].n)
         if done >= total:
             bars[phase].close()

@@ -11,20 +11,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from focalrepro.evidence.difference import MARGIN, UNKNOWN_SEED_MARGIN, Evidence
-from focalrepro.evidence.seed_spread import pooled_sd
-from focalrepro.evidence.tables import (
-    agreement,
-    at_paper_threshold,
-    equal_rows,
-    rank_correlation,
-    runs_frame,
-    table,
-)
+from focalrepro.evidence.tables import at_paper_threshold, rank_correlation, runs_frame, table
 from focalrepro.files import results_root, write_atomic
-from focalrepro.show.figures_results import PLANES, figure_of, time_to_ap
+from focalrepro.show.figures_results import PLANES, figure_of
 from focalrepro.show.pages import render, save
-from focalrepro.show.sentences import ledger, sentence_case
-from focalrepro.show.tables import Md, code, markdown, of_page, recipe_changes, search
+from focalrepro.show.sentences import ledger, missing, not_run, sentence_case
+from focalrepro.show.tables import Md, markdown, of_page, provenance, recipe_changes, search
 from focalrepro.study.ablations import SEARCH_SEED, get_ablation
 from focalrepro.study.profiles import PROFILES
 from focalrepro.study.store import Store
@@ -32,8 +24,7 @@ from focalrepro.study.study import Study
 
 NOTES = {
     "1d": "The paper's rows are of ResNet-101 at 600 px, which is why its focal loss stands at 36.0 here "
-    "and at 34.0 "
-    "in Table 1b. The SSD-style row is not the paper's.",
+    "and at 34.0 in Table 1b. The SSD-style row is not the paper's.",
     "budget": "Each row is a training of its own, whose rate falls to its own end: not one training looked "
     "at early.",
 }
@@ -43,23 +34,20 @@ Figures = dict[str, Callable[[], Figure]]  # by the name of its file
 def export(study: Study) -> Path:
     """Copies the local store's records to the study's folder of results; nothing there is deleted."""
     target = Store(study.folder / "runs")
-    for record in Store.local(study.profile.name, study.dataset).records():
+    for record in Store.local(study.name).records():
         target.put(record)
     return target.folder
 
 
-def write_report(profile: str, dataset: str = "") -> Path:
+def write_report(profile: str) -> Path:
     """Writes tables, figures and results.csv; returns the README's path. ValueError where there are no runs.
 
     The local store's runs are taken, and copied to the results; where it has none, those of the results.
     """
-    local = Store.local(profile, dataset).records()
-    study = Study(profile, dataset, records=local) if local else Study.committed(profile, dataset)
+    local = Store.local(profile).records()
+    study = Study(profile, records=local) if local else Study.committed(profile)
     if not study.records:
-        flag = f" --dataset {dataset}" if dataset else ""
-        raise ValueError(
-            f"profile {study.name} has no runs yet; make them: focalrepro run --profile {profile}{flag}"
-        )
+        raise ValueError(f"profile {profile} has no runs yet; make them: focalrepro run --profile {profile}")
     if local:
         export(study)
     text, figures = page(study)
@@ -71,7 +59,7 @@ def write_report(profile: str, dataset: str = "") -> Path:
     return study.folder / "README.md"
 
 
-def verify(profile: str, dataset: str = "") -> list[str]:
+def verify(profile: str) -> list[str]:
     """What the committed page and results.csv say otherwise than the committed records do; nothing is
     written.
 
@@ -79,7 +67,7 @@ def verify(profile: str, dataset: str = "") -> list[str]:
     should. Errors: FileNotFoundError where there is no page or no record to check; RunFileError for a damaged
     record.
     """
-    study = Study.committed(profile, dataset)
+    study = Study.committed(profile)
     readme = study.folder / "README.md"
     if not readme.is_file() or not study.records:
         raise FileNotFoundError(
@@ -100,44 +88,30 @@ def verify(profile: str, dataset: str = "") -> list[str]:
 
 
 def page(study: Study) -> tuple[str, Figures]:
-    """The text of a study's results page, and the figures that it shows, not drawn yet."""
-    e, figures = Evidence(study), {}
-    sections, recipes = [], []
-    for recipe in study.recipes:
-        one = Evidence(study.with_recipe(recipe))
-        sections += [_section(one, name, figures) for name in one.study.shown()]
-    for recipe in study.profile.recipes:
-        found, timed = agreement(study, recipe), any(study.with_recipe(recipe).rows("budget").values())
-        if found or timed:
-            name = f"time-to-ap-{recipe}"
-            figures |= {name: lambda: time_to_ap(study)} if timed else {}
-            recipes.append({"name": recipe, "agreement": found, "figure": name if timed else ""})
-    spread, anchors = e.spread(), study.typical() and study.typical().anchors
-    changes = [
-        {"field": code(field), "what it is": r.meaning, "here": r.here, "paper": r.paper}
-        for field, r in recipe_changes(study).iterrows()
-    ]
+    """The text of a study's results page, and the figures that it shows, not drawn yet.
+
+    Of an ablation fewer than two rows of which have runs there is one line that says how to make them.
+    """
+    e, figures, records = Evidence(study), {}, study.records
+    names = [name for name in study.shown() if not missing(study, name)]
+    changes = recipe_changes(study).to_dict("index").items()
     text = render(
         "profile.md.j2",
-        **{"profile": study.profile, "dataset": study.dataset, "what": sentence_case(study.profile.what)},
+        **{"study": study, "e": e, "records": records, "typical": study.typical()},
         **{
-            "base": study.base,
-            "anchors": anchors,
-            "at_paper": any(r.at_paper_threshold for r in study.records),
+            "sections": [_section(e, name, figures) for name in names],
+            "what": sentence_case(study.profile.what),
         },
-        ratio=anchors and anchors.per_image / max(anchors.positive_per_image, 1e-9),
-        **{"ledger": markdown(ledger(e)), "margin": f"{MARGIN:g}", "unknown": f"{UNKNOWN_SEED_MARGIN:g}"},
-        protocols=", ".join(sorted({r.protocol for r in study.records} - {""})),
         **{
-            "sections": sections,
-            "recipes": recipes,
-            "changes": markdown(changes),
-            "data": study.base.dataset,
+            "ledger": markdown(ledger(e)),
+            "not_run": not_run(e),
+            "missing": missing(study, *study.profile.ablations),
         },
-        luck=np.sqrt(spread.variance) if spread.freedom else None,
-        **{"borrowed": e.borrowed is not None, "rates": bool(study.profile.rates)},
+        **{"margin": MARGIN, "unknown": UNKNOWN_SEED_MARGIN},
+        protocols=", ".join(sorted({r.protocol for r in records} - {""})),
+        changes=markdown({"field": Md(f"`{field}`")} | row for field, row in changes),
         search=(study.folder / "SEARCH.md").is_file(),
-        **_made(study),
+        **{"made": markdown(provenance(records).to_dict("records")), "again": Md(_again(study))},
     )
     return text, figures
 
@@ -146,59 +120,31 @@ def _section(e: Evidence, name: str, figures: Figures) -> dict[str, Any]:
     """What a page says of one ablation; its figure is added to `figures`."""
     study, ablation, frame = e.study, get_ablation(name), table(e, name)
     title = sentence_case(ablation.title)
-    stem = name if study.recipe == "fast" else f"{name}-{study.recipe}"
     if not ablation.search:
-        figures[stem] = lambda: figure_of(e, name, title)
+        figures[name] = lambda: figure_of(e, name, title)
     rho, count = rank_correlation(frame)
-    sd, freedom = pooled_sd([[r.AP for r in found] for found in e.rows(name).values()])
-    flags = f" --recipe {study.recipe}" if study.recipe != "fast" else ""
-    flags += f" --dataset {study.dataset}" if study.dataset else ""
-    timed, at_paper = name == "1e", at_paper_threshold(e, name)
+    seeds = int(frame["seeds"].max())
     return {
         "heading": ablation.source.split(",")[0] if ablation.source.startswith("Table") else title,
-        **{"title": title, "source": ablation.source, "recipe": study.recipe, "search": ablation.search},
-        "table": search(e, name) if ablation.search else of_page(frame, at_paper, timed),
-        "equal": [] if ablation.search else equal_rows(frame),
-        "note": NOTES.get(name, ""),
+        **{"title": title, "source": ablation.source, "search": ablation.search, "name": name},
+        "table": search(e, name)
+        if ablation.search
+        else of_page(frame, at_paper_threshold(e, name), name == "1e"),
+        **{"note": NOTES.get(name, ""), "plane": name in PLANES},
         "rank": None if np.isnan(rho) else (rho, count),
-        "spread": (sd, freedom) if freedom and not ablation.search else None,
-        **{"figure": "" if ablation.search else stem, "plane": name in PLANES},
-        "command": Md(
-            f"focalrepro run {name} --profile {study.profile.name} --seeds {int(frame['seeds'].max())}{flags}"
-        ),
+        "command": Md(f"focalrepro run {name} --profile {study.name} --seeds {seeds}"),
     }
 
 
-def _made(study: Study) -> dict[str, Any]:
-    """Runs, machines, versions and time; the command that makes it all again."""
-    records = study.records
-    hardware = [r.hardware for r in records]
-    seconds = [r.seconds.total for r in records]
-    speed = np.median([r.images_per_second for r in records if r.images_per_second] or [np.nan])
-
-    def all_of(values: Any) -> str:
-        return "; ".join(sorted({str(v) for v in values if v != ""}))
-
-    seeds = sorted({r.seed for r in records})
-    facts = {
-        "runs": len(records),
-        "seeds": ", ".join(map(str, seeds)),
-        "hardware": all_of(h.name for h in hardware),
-        "cores": all_of(h.cores for h in hardware),
-        "training and evaluation, all runs": f"{sum(seconds) / 60:.1f} min of one worker's time",
-        "median per run": f"{np.median(seconds):.1f} s, {speed:.0f} images/s in training",
-        **{name: all_of(getattr(h, name) for h in hardware) for name in ("torch", "torchvision", "commit")},
-        "finished": max(r.finished for r in records),
-    }
-    repeated = Counter(r.row for r in records if r.seed < SEARCH_SEED)  # a search has seeds of its own
-    count = max(repeated.values(), default=1)
-    own = bool(study.profile.repeats)  # the profile knows how many seeds each ablation gets
-    command = f"make reproduce PROFILE={study.profile.name}" + ("" if own else f" SEEDS={count}")
-    if study.dataset:
-        command = f"focalrepro run --profile {study.profile.name} --dataset {study.dataset} --seeds {count}"
-    fewer = 0 if own else sum(c < count for c in repeated.values())
-    rows = [{"what": key, "value": value} for key, value in facts.items()]
-    return {"made": markdown(rows), "command": Md(command), "fewer": fewer}
+def _again(study: Study) -> str:
+    """The command that makes these runs, and how many rows would get more seeds by it."""
+    repeated = Counter(r.row for r in study.records if r.seed < SEARCH_SEED)  # a search has seeds of its own
+    count, name = max(repeated.values(), default=1), study.profile.name
+    if study.profile.repeats:  # the profile knows how many seeds each ablation gets
+        return f"`make reproduce PROFILE={name}` makes all of this again."
+    fewer = sum(c < count for c in repeated.values())
+    more = f", and more seeds of the {fewer} rows that have fewer here" if fewer else ""
+    return f"`make reproduce PROFILE={name} SEEDS={count}` makes all of this again{more}."
 
 
 def write_index() -> Path:

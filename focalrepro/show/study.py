@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import pandas as pd
+from IPython.display import Markdown
 from matplotlib.figure import Figure
 
 from focalrepro.evidence import tables
 from focalrepro.evidence.difference import Evidence
 from focalrepro.show import sentences
+from focalrepro.show import tables as show
 from focalrepro.show.figures_results import figure_of
 from focalrepro.study import study
 
@@ -46,12 +48,26 @@ class Study(study.Study):
         """One row per row of the ablation; columns as `focalrepro.evidence.tables.table`, AP in percent."""
         return tables.table(self.evidence, ablation)
 
-    def figure(self, ablation: str, title: str | None = None) -> Figure:
-        """The ablation's figure; title: its own, unless one is given."""
+    def comparison(self, ablation: str, timed: bool = False) -> pd.DataFrame | None:
+        """`table` for the eye, beside the paper's numbers; None where fewer than two rows have runs."""
+        return None if sentences.missing(self, ablation) else show.comparison(self.table(ablation), timed)
+
+    def gains(self, ablation: str, reference: str) -> pd.DataFrame | None:
+        """Each row's AP less the reference row's, paired by image and seed, beside the paper's difference;
+        None where fewer than two rows have runs. Errors: ValueError for a reference that is no row."""
+        return None if sentences.missing(self, ablation) else show.gains(self.evidence, ablation, reference)
+
+    def figure(self, ablation: str, title: str | None = None) -> Figure | Markdown:
+        """The ablation's figure, or a line that says how to make it where fewer than two rows have runs.
+
+        title: its own, unless one is given.
+        """
+        if line := sentences.missing(self, ablation):
+            return Markdown(line)
         return figure_of(self.evidence, ablation, sentences.title(ablation) if title is None else title)
 
     def claims(self, *ablations: str) -> pd.DataFrame:
-        """The claims that read one of these ablations (none: all) with their verdicts, in plain words."""
+        """The claims that read one of these ablations (none: all) and have their runs, with verdicts."""
         rows = sentences.ledger(self.evidence, *ablations)
         return pd.DataFrame([{k: str(v).replace("**", "") for k, v in row.items()} for row in rows])
 
@@ -60,6 +76,6 @@ class Study(study.Study):
         missing."""
         cells = self.cells(gammas, alphas, seeds)
         self.__dict__.pop("evidence", None)
-        values = {key: tables.mean(r.AP for r in found) for key, found in cells.items()}
+        values = {key: tables.mean(r.AP for r in records) for key, records in cells.items()}
         frame = pd.Series(values).rename_axis(["gamma", "alpha"]).unstack("gamma")
         return frame.sort_index().sort_index(axis=1)

@@ -2,7 +2,7 @@
 print."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec
 
 import matplotlib.pyplot as plt
@@ -11,12 +11,13 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from matplotlib.transforms import Bbox
 
 P = ParamSpec("P")
 
 BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, PINK, GREY, YELLOW, SKY = sns.color_palette("colorblind").as_hex()
 DARK = "#333333"
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
+MARKERS = "os^v"
 LINES = ("-", "--", "-.", (0, (1, 1.2)))  # so that neighbouring curves differ without colour, too
 
 STYLE: dict[str, Any] = sns.axes_style("whitegrid") | {
@@ -59,57 +60,26 @@ def shades(count: int) -> list[tuple[float, ...]]:
     return [tuple(c) for c in plt.get_cmap("viridis")(np.linspace(0, 0.85, max(count, 1)))]
 
 
-def nothing(axes: Axes, text: str = "no runs yet") -> None:
-    """Says in the middle of axes, without ticks, that there is nothing to draw."""
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY)
-    axes.set(xticks=[], yticks=[])
+def panels(*settings: dict[str, Any], size: tuple[float, float], **more: Any) -> tuple[Figure, list[Axes]]:
+    """A figure with axes side by side, one for each dict of what `Axes.set` takes; more: of plt.subplots."""
+    figure, row = plt.subplots(1, len(settings), figsize=size, squeeze=False, **more)
+    for axes, chosen in zip(row[0], settings, strict=True):
+        axes.set(**chosen)
+    return figure, list(row[0])
 
 
-def errors(rows: Any) -> list[Any]:
-    """The lengths of a table's intervals below and above AP, for `errorbar`; [2, rows]."""
-    return [(rows["AP"] - rows["low"]).clip(lower=0), (rows["high"] - rows["AP"]).clip(lower=0)]
-
-
-# ---- names beside points, placed so that they cover neither each other nor the points
-
-PLACES = (
-    ((5, 3), "left", "bottom"),
-    ((5, -3), "left", "top"),
-    ((-5, 3), "right", "bottom"),
-    ((-5, -3), "right", "top"),
-    ((0, 9), "center", "bottom"),
-    ((0, -9), "center", "top"),
-)  # offset in points and alignment, tried in this order
-HALF = 4  # pixels of a mark to each side
+def lines(axes: Axes, curves: Mapping[str, tuple[Any, Any]], **look: Any) -> None:
+    """Curves (x, y) by their names, from dark to light, so that neighbours differ without colour, too."""
+    for i, ((name, (x, y)), colour) in enumerate(zip(curves.items(), shades(len(curves)), strict=False)):
+        axes.plot(x, y, label=name, **({"color": colour, "linestyle": LINES[i % len(LINES)]} | look))
 
 
 def label_points(
-    axes: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], colours: Sequence[str] | None = None
+    axes: Axes, x: Any, y: Any, names: Sequence[str], colours: Sequence[str] | None = None
 ) -> None:
-    """Writes each name beside its point, in the first of PLACES that is free; "" writes none.
-
-    Call it when limits and scales of the axes stand.
-    """
-    axes.figure.draw_without_rendering()  # the layout, which the places of the texts depend on
-    renderer = axes.figure.canvas.get_renderer()
-    marks = axes.transData.transform(np.column_stack([x, y]))
-    taken = [Bbox.from_extents(*(mark - HALF), *(mark + HALF)) for mark in marks]
-    for i, name in enumerate(names):
-        for offset, across, up in PLACES if name else ():
-            text = axes.annotate(
-                name,
-                (x[i], y[i]),
-                offset,
-                textcoords="offset points",
-                fontsize=9,
-                color=colours[i] if colours else DARK,
-                ha=across,
-                va=up,
-                path_effects=[withStroke(linewidth=3, foreground="white")],
-                zorder=5,
-            )
-            box = text.get_window_extent(renderer)
-            if offset == PLACES[-1][0] or not any(box.overlaps(other) for other in taken):
-                taken.append(box)
-                break
-            text.remove()
+    """Writes each name beside its point; "" writes none."""
+    look = {"textcoords": "offset points", "fontsize": 9, "va": "center", "zorder": 5}
+    look["path_effects"] = [withStroke(linewidth=3, foreground="white")]
+    for i, (name, at) in enumerate(zip(names, zip(x, y, strict=True), strict=True)):
+        if name:
+            axes.annotate(name, at, (7, 0), color=colours[i] if colours else DARK, **look)

@@ -5,10 +5,10 @@ import pytest
 from made_up import changed, record, runs, study
 
 from focalrepro.evaluation.measures import LOGITS
-from focalrepro.evidence.claims import CLAIMS, FAMILY, judge_all
+from focalrepro.evidence.claims import CLAIMS, FAMILY, Claim, judge_all
 from focalrepro.evidence.difference import Evidence
 from focalrepro.study.ablations import get_ablation
-from focalrepro.study.profiles import PROFILES
+from focalrepro.study.profiles import PROFILES, get_profile
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +32,24 @@ def test_ids_are_unique_and_every_claim_says_where_it_is_from():
         assert claim.statistic or (claim.a and claim.b and claim.needs), claim.id
         for name in claim.needs:
             assert get_ablation(name)
+        for side in (claim.a, claim.b) if claim.a else ():
+            assert any(side.labels(p.base) for p in PROFILES.values()), (
+                f"{claim.id}: no profile has such a row"
+            )
+
+
+def test_a_claim_that_is_not_whole_is_refused():
+    fields = {"id": "x", "question": "?", "sentence": ".", "source": "s"}
+    with pytest.raises(ValueError, match="either a and b or a statistic"):
+        Claim(**fields, a={"in": "1a"})
+    with pytest.raises(ValueError, match="Input should be"):
+        Claim(**fields, statistic="no_such")
+
+
+def test_the_papers_side_is_picked_by_the_papers_numbers():
+    base, c = PROFILES["quick"].base, CLAIMS["fl-best-alpha"]
+    assert (c.a.paper(base), c.b.paper(base)) == (34.0, 31.1)
+    assert CLAIMS["plateau"].a.paper(base) == 32.2 and np.isnan(CLAIMS["two-stage"].a.paper(base))
 
 
 def test_a_clear_gain_is_confirmed_and_a_clear_loss_refuted():
@@ -222,13 +240,12 @@ def test_missing_runs_are_said_to_be_missing():
     assert {c.id for c, _ in judge_all(Evidence(study([])), "1e")} == {"deeper", "larger", "two-stage"}
 
 
-def test_claims_on_another_dataset_read_its_runs():
-    def of(dataset):
-        mine = PROFILES["smoke"].base.replace(dataset=dataset)
-        rows = [*get_ablation("1a").configs(mine, range(3)).values()]
-        rows += get_ablation("1b").configs(mine, range(3)).values()
-        return [record(c, 30 + 3 * (c.gamma == 2) + 0.01 * c.seed) for c in dict.fromkeys(rows)]
-
-    assert word(of("mine"), "fl-best-alpha") == "not run"
-    e = Evidence(study(of("mine"), dataset="mine"))
+def test_claims_on_own_data_read_its_runs(monkeypatch):
+    monkeypatch.setattr("focalrepro.study.profiles.prepared", lambda: ["mine"])
+    base = get_profile("mine").base
+    rows = [*get_ablation("1a").configs(base, range(3)).values()]
+    rows += get_ablation("1b").configs(base, range(3)).values()
+    of = [record(c, 30 + 3 * (c.gamma == 2) + 0.01 * c.seed) for c in dict.fromkeys(rows)]
+    assert word(of, "fl-best-alpha") == "not run", "of another profile"
+    e = Evidence(study(of, "mine"))
     assert {c.id: v.word for c, v in judge_all(e)}["fl-best-alpha"] == "confirmed"

@@ -6,7 +6,7 @@ from made_up import changed, runs, study
 from scipy import stats
 
 from focalrepro.evidence import seed_spread
-from focalrepro.evidence.difference import AGNOSTIC, UNKNOWN_SEED_MARGIN, Evidence, holm
+from focalrepro.evidence.difference import MEASURES, UNKNOWN_SEED_MARGIN, Evidence, holm
 from focalrepro.study.study import Study
 
 
@@ -81,9 +81,11 @@ def test_what_was_measured_at_a_threshold_is_not_compared_with_what_was_not():
 
 
 def test_a_measure_without_replicates_takes_those_of_another():
-    found = gain(runs(lambda c: 30, agnostic=lambda c, rng: {"AP": 50.0 + c.gamma}), measure=AGNOSTIC)
+    found = gain(
+        runs(lambda c: 30, agnostic=lambda c, rng: {"AP": 50.0 + c.gamma}), measure=MEASURES["agnostic"]
+    )
     assert found.effect == pytest.approx(2) and found.images_as == "AP" and found.error > 0
-    assert gain(runs(lambda c: 30, agnostic=None), measure=AGNOSTIC) is None
+    assert gain(runs(lambda c: 30, agnostic=None), measure=MEASURES["agnostic"]) is None
 
 
 def test_a_scaled_side():

@@ -6,14 +6,16 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from made_up import changed, runs, study
 
+import focalrepro
 from focalrepro.evidence import cost
 from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.tables import table
-from focalrepro.show import figures_diagnostics, figures_loss, sentences, tables
-from focalrepro.show.figures_results import figure_of, sweep
+from focalrepro.show import figures_diagnostics, figures_loss
+from focalrepro.show.figures_results import figure_of, forest, sweep
 from focalrepro.study.ablations import (
     ABLATIONS,
     GRID_ALPHAS,
@@ -49,16 +51,16 @@ def test_the_ridge_follows_the_best_alpha(tmp_path):
     best = dict(zip(GRID_GAMMAS, (0.9, 0.75, 0.75, 0.5, 0.25, 0.25, None), strict=True))
     e = evidence("grid", lambda c: 0.0 if best[c.gamma] is None else 30.0 - 9 * abs(c.alpha - best[c.gamma]))
     figure = figure_of(e, "grid")
-    x, y = line(figure.axes[0], "best α for each γ").get_data()
-    assert [(GRID_GAMMAS[int(a)], GRID_ALPHAS[int(b)]) for a, b in zip(x, y, strict=True)] == [
-        (gamma, alpha)
-        for gamma, alpha in best.items()
-        if alpha  # nothing is detected at γ = 5
-    ]
+    with_threshold = figure.axes[1]
+    assert with_threshold.get_title() == "at the paper's threshold, .05"
+    x, y = line(figure.axes[0], "best α for each γ, or not clearly worse").get_data()
+    marked = [(GRID_GAMMAS[int(a)], GRID_ALPHAS[int(b)]) for a, b in zip(x, y, strict=True)]
+    assert marked == [(g, a) for g, a in best.items() if a]  # nothing is detected at γ = 5
     assert len(line(figure.axes[0], "the paper's").get_xdata()) == 7
-    shown = {t.get_text() for t in figure.axes[0].texts}
-    assert "30.0\n100%" in shown
+    assert "30.0" in {t.get_text() for t in figure.axes[0].texts}
     draw(figure, tmp_path)
+    old = figure_of(evidence("grid", lambda c: 30.0, version=2), "grid")
+    assert len([a for a in old.axes if a.texts]) == 1, "AP at .05 is all that there is"
 
 
 def test_plane_of_the_variant_has_its_own_axes(tmp_path):
@@ -66,8 +68,19 @@ def test_plane_of_the_variant_has_its_own_axes(tmp_path):
     axes = figure.axes[0]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("γ", "β")
     assert len(axes.texts) == len(STAR_GAMMAS) * len(STAR_BETAS)
-    x, y = line(axes, "best β for each γ").get_data()
+    x, y = line(axes, "best β for each γ, or not clearly worse").get_data()
     assert [int(a) for a in x] == [0, 1] and {STAR_BETAS[int(b)] for b in y} == {2.0}
+    draw(figure, tmp_path)
+
+
+def test_forest_fills_what_is_clear(tmp_path):
+    paper = pd.DataFrame({"value": [3.8, np.nan], "low": np.nan, "high": np.nan}, ["a", "b"])
+    ours = pd.DataFrame({"value": [0.5, -0.2], "low": [0.1, -0.6], "high": [0.9, 0.2]}, ["a", "b"])
+    figure = forest({"paper": paper, "ours": ours}, "title")
+    assert [t.get_text() for t in figure.axes[0].texts] == ["+3.8"]
+    assert [t.get_text() for t in figure.axes[1].texts] == ["+0.5", "−0.2"]
+    *_, filled = [x for x in figure.axes[1].get_lines() if x.get_marker() == "o"]
+    assert list(filled.get_xdata()) == [0.5]
     draw(figure, tmp_path)
 
 
@@ -98,12 +111,15 @@ def test_sweep_of_the_data_counts_images(tmp_path):
 
 
 @pytest.mark.parametrize("name", sorted(ABLATIONS))
-def test_every_ablation_has_a_figure_without_runs(name, tmp_path):
-    draw(figure_of(Evidence(study([], "quick")), name, "title"), tmp_path)
+def test_an_ablation_without_two_rows_is_a_line_that_says_how_to_make_it(name):
+    empty = focalrepro.Study("quick", records=[])
+    assert f"`focalrepro run {name} --profile quick`" in empty.figure(name, "title").data
+    assert empty.comparison(name) is None and empty.gains(name, "any") is None
+    figure_of(Evidence(study([], "quick")), name, "title")
 
 
 def test_variant_curves_are_the_trained_losses(tmp_path):
-    figure = figures_loss.variant_curves()
+    figure = figures_loss.gradient_curves(figures_loss.VARIANTS)
     loss, slope = figure.axes
     x = line(loss, "cross entropy").get_xdata()
     wanted = {
@@ -145,45 +161,39 @@ def timed(focal, plain, seeds=3, **more):
 
 
 def test_cost_compares_like_with_like():
-    found = timed(20.0, 20.0)
-    found[0] = changed(found[0], hardware={"cpu": "another"}, images_per_second=9999.0)
-    found[1] = changed(found[1], status="diverged")
-    frame = cost.speeds(study(found))
-    assert (frame["loss"] == cost.CE).sum() == 19 and (frame["loss"] == cost.FL).sum() == 18
-    training = cost.ratio(frame, cost.TRAINING)
-    assert training.ratio == pytest.approx(0.5, rel=0.01) and 0.48 < training.low <= training.high < 0.52
-    assert training.runs == 37
-    assert "0.50 (" in tables.costs(study(found)).loc[cost.TRAINING].iloc[-1]
+    of = timed(20.0, 20.0)
+    of[0] = changed(of[0], hardware={"cpu": "another"}, images_per_second=9999.0)
+    of[1] = changed(of[1], status="diverged")
+    frame = cost.speeds(study(of))
+    assert frame["loss"].value_counts().to_dict() == {cost.CE: 19, cost.FL: 18}
+    v = cost.training_speed(Evidence(study(of)))
+    assert v.value == pytest.approx(0.5, rel=0.01) and 0.48 < v.low <= v.high < 0.52
+    assert "37 runs" in v.how and "whole runs" in v.how
 
 
 def test_inference_is_compared_among_detectors_that_work():
-    found = [
+    of = [
         changed(r, metrics={"AP": 1.0}, inference_ms=1000.0)
         if r.config.gamma == 0 and r.config.alpha != 0.75
         else r
         for r in timed(10.0, 10.0, 2)
     ]
-    kept = cost.ratio(cost.speeds(study(found)), cost.INFERENCE)
-    assert kept.ratio == pytest.approx(1.0) and kept.runs == 14
+    v = cost.inference_speed(Evidence(study(of)))
+    assert v.value == pytest.approx(1.0) and "14 runs" in v.how
 
 
 def test_steps_timed_in_turn_within_each_run():
-    assert "None of these runs" in sentences.step_time(study(runs(lambda c: 20.0, ("1b",), 1)))
-
     def steps(c, rng):
         noise = 1 + 10 * (c.gamma > 1)  # of the machine: the same for both sides of a run
         if not c.gamma:
             return None
         return {"own": (0.051 + 1e-5 * rng.random()) * noise, "cross_entropy": 0.050 * noise}
 
-    of = study(runs(lambda c: 20.0, ("1b",), 1, step_seconds=steps))
-    ratio = cost.step_ratio(of)
-    assert ratio.ratio == pytest.approx(1.02, abs=2e-3) and ratio.high - ratio.low < 2e-3 and ratio.runs == 6
-    assert "1.02" in sentences.step_time(of)
+    v = cost.training_speed(Evidence(study(runs(lambda c: 20.0, ("1b",), 1, step_seconds=steps))))
+    assert v.value == pytest.approx(1.02, abs=2e-3) and v.high - v.low < 2e-3 and "6 runs" in v.how
 
 
 def test_cost_without_a_record_of_it():
-    of = study(runs(lambda c: 20.0, ("1a",), 1))
-    assert cost.ratio(cost.speeds(of), cost.TRAINING) is None  # no focal loss to compare with
-    assert (tables.costs(of).loc[cost.INFERENCE, [cost.CE, cost.FL]] == "no record").all()
-    assert (tables.costs(study([])).iloc[:, -1] == "–").all()
+    of = Evidence(study(runs(lambda c: 20.0, ("1a",), 1)))
+    assert cost.training_speed(of) is None, "there is no focal loss to compare with"
+    assert cost.inference_speed(of) is None and cost.speeds(study([])).empty

@@ -1,0 +1,68 @@
+"""Verdicts: how an interval becomes a word. The rules are those of results/PROTOCOL.md."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from focalrepro.evidence.difference import LEVEL, MARGIN, Estimate, student
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """confirmed, refuted, undecided, measured or not run; a value with its interval and unit; n and p.
+
+    p: of the test, adjusted in the primary family. direction: above 0 where the value speaks for the claim.
+    remark: which row was picked, and the like; how: what the interval holds.
+    """
+
+    word: str
+    value: float = float("nan")
+    low: float = float("nan")
+    high: float = float("nan")
+    unit: str = "AP"
+    seeds: int = 0
+    p: float | None = None
+    primary: bool = False
+    direction: float = 0.0
+    remark: str = ""
+    how: str = ""
+    estimate: Estimate | None = None
+
+
+def word_of(low: float, high: float) -> str:
+    """The word for "this is above 0" by an interval."""
+    return "confirmed" if low > 0 else "refuted" if high < 0 else "undecided"
+
+
+def _of_estimate(word: str, gap: Estimate, rule: str = "") -> Verdict:
+    how = f"images, and ±{gap.margin:g} for the one seed" if gap.margin else "images and seeds"
+    how += ", the seeds' spread as in the committed results" if gap.borrowed else ""
+    how += f", the images' error as that of {gap.images_as}" if gap.images_as else ""
+    return Verdict(
+        word, gap.effect, gap.low, gap.high, gap.measure, gap.seeds, gap.p, False, gap.effect,
+        gap.remark, f"{how}; {rule}" if rule else how, gap,
+    )  # fmt: skip
+
+
+def more(gap: Estimate) -> Verdict:
+    """A claim that a difference is above 0, by its unadjusted 95 % interval."""
+    return _of_estimate(word_of(gap.low, gap.high), gap)
+
+
+def equal(gap: Estimate) -> Verdict:
+    """A claim that two rows tie: two one-sided tests at 5 % within ±MARGIN; refuted by the 95 % interval."""
+    low, high = gap.interval(1 - 2 * LEVEL)  # both tests hold where it lies within the margin
+    beyond = gap.low > MARGIN or gap.high < -MARGIN
+    word = "confirmed" if low > -MARGIN and high < MARGIN else "refuted" if beyond else "undecided"
+    return _of_estimate(word, gap, f"equal within ±{MARGIN:g}")
+
+
+def over_seeds(values: Sequence[float], unit: str, remark: str, how: str = "") -> Verdict:
+    """The verdict of "these are above 0", a value for each seed, by Student's t; three seeds are needed."""
+    n, value = len(values), float(np.mean(values))
+    how = f"{how}; Student's t over the seeds" if how else "Student's t over the seeds"
+    if n < 3:
+        return Verdict("undecided", value, unit=unit, seeds=n, remark=remark, how=f"{how}; three are needed")
+    low, high = student(value, float(np.std(values, ddof=1)) / n**0.5, n - 1)
+    return Verdict(word_of(low, high), value, low, high, unit, n, remark=remark, how=how)
