@@ -13,7 +13,7 @@ from focalrepro import cli
 from focalrepro.show.notebooks import execute_all
 from focalrepro.study.status import print_status
 
-NOTEBOOKS = [p.stem for p in sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9]*.ipynb"))]
+NOTEBOOKS = [p.stem for p in sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))]
 
 
 def focalrepro(*args, env, check=True):
@@ -146,7 +146,7 @@ def told(monkeypatch, capsys, *args):
         (("bench", "--device", "mps"), "--device is 'mps'"),
         (("status", "--seeds", "100000"), "--seeds is 100000; it must be 1 … 1000"),
         (("status", "--seeds", "-1"), "--seeds is -1; it must be 1 … 1000, or 0 for"),
-        (("notebooks", "77"), "no notebook's name begins with '77'; there are 00_focal_loss, 01"),
+        (("notebooks", "77"), "no notebook's name begins with '77'; there are 00_the_answer, 01"),
         (("notebooks", "00", "x"), "no notebook's name begins with 'x'"),
         (("notebooks", "--profile", "typo"), "there is no profile 'typo'; there are smoke, quick"),
         (("report", "--profile", "typo"), "there is no profile 'typo'; there are smoke, quick"),

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from focalrepro.evaluation.record import Record
+from focalrepro.evaluation.record import PAPER_THRESHOLD, Record
 from focalrepro.evidence.difference import Records
 from focalrepro.evidence.statistics import calibration_error, reliability_bins
 from focalrepro.evidence.tables import mean
-from focalrepro.show.style import DARK, ORANGE, label_points, lines, panels, styled
+from focalrepro.show.style import DARK, ORANGE, label_points, lines, panels, shades, styled
 
 
 @styled
@@ -55,6 +55,63 @@ def reliability(rows: Mapping[str, Records]) -> Figure:
     lines(row[0], {k: (b["score"], b["right"]) for k, b in filled.items()}, **look)  # of fewer: noise
     lines(row[1], {k: (b["score"], b["count"]) for k, b in bins.items()}, **look)
     row[0].legend(loc="upper left", bbox_to_anchor=(0, -0.16))
+    return figure
+
+
+@styled
+def thresholds(rows: Mapping[str, Records]) -> Figure | None:
+    """AP, mean over the seeds, against the score below which detections are dropped; the paper's is dotted.
+
+    None where no record has AP at several thresholds, as up to version 2.
+    """
+    curves = {}
+    for label, records in rows.items():
+        of = [r.thresholds for r in records if r.thresholds]
+        if of:
+            at = sorted(map(float, of[0]))
+            values = [mean(t.get(f"{x:g}", np.nan) for t in of) for x in at]
+            whole = mean(r.AP for r in records if r.thresholds)
+            curves[label] = ([at[0] / 2, *at], [whole, *values])
+    if not curves:
+        return None
+    names = {"xlabel": "detections below this score are dropped (leftmost: none)", "ylabel": "AP, %"}
+    figure, (axes,) = panels({"title": "AP against the threshold", "xscale": "log", **names}, size=(6.8, 4.2))
+    lines(axes, curves, marker="o", markersize=4)
+    axes.axvline(PAPER_THRESHOLD, color=DARK, linewidth=1, linestyle=":")
+    axes.set_ylim(bottom=0)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
+    return figure
+
+
+ERRORS = {
+    "Miss": "objects missed",
+    "Loc": "box not close",
+    "Bkg": "background taken for an object",
+    "Cls": "wrong class",
+    "Both": "wrong class and box",
+    "Dupe": "found twice",
+}
+
+
+@styled
+def errors_by_kind(rows: Mapping[str, Records]) -> Figure | None:
+    """TIDE: the AP50 that mending each kind of error would gain, mean over the seeds, a bar for each row.
+
+    Bolya et al. 2020 (arXiv 2008.08115). None where no record has it.
+    """
+    known = {label: [r.tide for r in records if r.tide] for label, records in rows.items()}
+    known = {label: of for label, of in known.items() if of}
+    if not known:
+        return None
+    axis = {"title": "Kinds of errors (TIDE)", "ylabel": "AP50 that mending it would gain"}
+    figure, (axes,) = panels(axis, size=(8.6, 3.9))
+    width, at = 0.8 / len(known), np.arange(len(ERRORS))
+    for i, ((label, of), colour) in enumerate(zip(known.items(), shades(len(known)), strict=True)):
+        values = [mean(t[name] for t in of) for name in ERRORS]
+        axes.bar(at + width * (i - (len(known) - 1) / 2), values, width, color=colour, label=label)
+    axes.set_xticks(at, [text.replace(" ", "\n", 1) for text in ERRORS.values()])
+    axes.grid(axis="x", visible=False)
+    axes.legend()
     return figure
 
 

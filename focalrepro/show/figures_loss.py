@@ -1,5 +1,6 @@
 """Figures of the loss itself: value, gradient, and how α and γ share the work. No data is needed."""
 
+import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,6 +13,8 @@ from focalrepro.show.figures_results import plane
 from focalrepro.show.style import DARK, lines, panels, styled
 from focalrepro.study import paper
 from focalrepro.training.criteria import LOSSES
+
+HEADLESS = "FOCALREPRO_HEADLESS"  # set where notebooks are executed without a reader
 
 # The losses of the paper's Figure 1, and of its Figures 5 and 6 with the hinge that section 3 tried, as
 # changes of a config; α is left out, as there.
@@ -49,6 +52,27 @@ def loss_curves(losses: Mapping[str, Mapping[str, object]] = GAMMAS) -> Figure:
     lines(axes, {name: (p_t, _as_trained(torch.logit(p_t), loss)[0]) for name, loss in losses.items()})
     axes.legend(loc="upper left", bbox_to_anchor=(0.19, 0.98))
     return figure
+
+
+def slider() -> Figure | None:
+    """Loss and gradient against x_t with sliders for γ and α, where ipywidgets is there and a notebook is
+    watched; else the paper's Figure 1. Dotted: cross entropy.
+    """
+    try:
+        from ipywidgets import FloatSlider, interact  # optional, and of use in JupyterLab alone
+    except ImportError:
+        return loss_curves()
+    if os.environ.get(HEADLESS):
+        return loss_curves()
+    names = {"gamma": (0.0, 5.0, 2.0), "alpha": (0.05, 0.95, 0.25)}
+    dials = {n: FloatSlider(value=v, min=low, max=high, step=0.05) for n, (low, high, v) in names.items()}
+
+    def draw(gamma: float, alpha: float) -> None:
+        chosen = {f"γ = {gamma:g}": {"gamma": gamma}, "cross entropy": {"gamma": 0.0}}
+        gradient_curves(chosen).suptitle(f"objects × {alpha:g}, background × {1 - alpha:g}", fontsize=11)
+
+    interact(draw, **dials)
+    return None
 
 
 @styled

@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
@@ -18,6 +19,7 @@ from focalrepro.detector.anchors import anchor_shapes
 from focalrepro.detector.matching import IGNORED, match
 from focalrepro.evaluation.detections import Detections
 from focalrepro.evaluation.precision_recall import Curve
+from focalrepro.evaluation.record import Record
 from focalrepro.evidence.anchor_statistics import Imbalance
 from focalrepro.show.style import BLUE, DARK, GREY, LINES, ORANGE, SKY, lines, panels, styled
 from focalrepro.training.batches import config_anchors
@@ -138,6 +140,66 @@ def detections(
     for name, mine in found.items():
         cells += [(row, f"{name}, score ≥ .3", _detected(data, mine, row)) for row in rows]
     return pictures(data, cells, len(rows), show_photos)
+
+
+def side_by_side(
+    data: DetectionData, records: Mapping[str, Record], images: int = 4, show_photos: bool = True
+) -> Figure | None:
+    """Truth above, below it what each record's detector found on the same images, of those that records keep.
+
+    The detections whose score is a tenth or more of the detector's best on that image, ten at most: losses
+    put their scores on different scales. None where a record keeps no detections or has other images.
+    """
+    kept = {name: {e["image_id"]: e for e in r.examples} for name, r in records.items()}
+    place = {int(image_id): row for row, image_id in enumerate(data.image_ids)}
+    shared = [i for i in place if kept and all(i in of for of in kept.values())]
+    shared = sorted(shared, key=lambda i: -int((data.labels[place[i]] >= 0).sum()))[:images]
+    if not shared:
+        return None
+    cells = [(place[i], f"image {i}: truth", _truth(data, place[i])) for i in shared]
+    for name, of in kept.items():
+        for image_id in shared:
+            row, found = place[image_id], of[image_id]
+            height, width = data.frame / data.sizes[row]
+            scale = np.array([width, height, width, height])
+            best = max(found["scores"], default=1.0)
+            drawn = [
+                (np.array(box) * scale, FOUND, f"{data.categories[label]} {score:.2f}")
+                for box, label, score in zip(found["boxes"], found["labels"], found["scores"], strict=True)
+                if score >= best / 10
+            ][:10]
+            cells.append((row, name, drawn))
+    return pictures(data, cells, len(shared), show_photos)
+
+
+@styled
+def loss_on_image(data: DetectionData, row: int, maps: Mapping[str, Mapping[int, np.ndarray]]) -> Figure:
+    """Where the classification loss of one image lies, loss by loss (lines) and step by step (columns).
+
+    maps: of `one_run.loss_maps`. Each map shows shares of its own sum; boxes are the objects.
+    """
+    steps = list(next(iter(maps.values())))
+    figure, grid = plt.subplots(
+        len(maps), len(steps), figsize=(2.5 * len(steps), 2.7 * len(maps)), squeeze=False
+    )
+    for line, (name, by_step) in zip(grid, maps.items(), strict=True):
+        for axes, (step, values) in zip(line, by_step.items(), strict=True):
+            share = values / max(values.sum(), 1e-30)
+            scale = PowerNorm(0.4, vmin=0, vmax=share.max())  # else a diffuse loss could not be seen
+            axes.imshow(share, extent=(0, data.frame, data.frame, 0), cmap="magma", norm=scale)
+            for box, _, _ in _truth(data, row):
+                _box(axes, box, SKY, "", 1.0)
+            on = sum(share[_cells(box, values.shape[0], data.frame)].sum() for box, _, _ in _truth(data, row))
+            axes.set(xticks=[], yticks=[])
+            axes.set_title(f"{name}, step {step}\n{min(on, 1):.0%} on objects", fontsize=9)
+            axes.grid(visible=False)
+    return figure
+
+
+def _cells(box: np.ndarray, cells: int, frame: int) -> tuple[slice, slice]:
+    """The cells of a map that lie in a box."""
+    x1, y1, x2, y2 = (np.asarray(box) * cells / frame).round().astype(int)
+    return slice(y1, max(y2, y1 + 1)), slice(x1, max(x2, x1 + 1))
 
 
 def _detected(data: DetectionData, found: Detections, row: int) -> list[Drawn]:

@@ -17,7 +17,7 @@ def sources() -> list[Path]:
     """The source notebooks in their order; FileNotFoundError where there is no checkout around the
     package."""
     folder = (repo_root() or Path.cwd()) / "notebooks"
-    notebooks = sorted(folder.glob("[0-9]*.ipynb"))
+    notebooks = sorted(folder.glob("[0-9A-Z]*.ipynb"))
     if not notebooks:
         raise FileNotFoundError(f"{folder}: no notebooks here; run this inside a checkout of the repository")
     return notebooks
@@ -50,17 +50,20 @@ def execute_all(profile: str, only: Sequence[str] = (), progress: bool = True) -
 def execute(source: Path, target: Path, profile: str) -> Path:
     """Executes one notebook to a partial file and renames it: papermill itself rewrites its output in
     place."""
-    unknown = {"profile", "show_photos"} - set(papermill.inspect_notebook(str(source)))
+    # Photos of COCO are other people's: an executed notebook, which may be published, has boxes only. What it
+    # shows was trained before, or is said to be missing.
+    parameters = {"profile": profile, "show_photos": False, "train": False}
+    unknown = set(parameters) - set(papermill.inspect_notebook(str(source)))
     if unknown:
         raise RuntimeError(f"{source}: its parameters cell lacks {', '.join(sorted(unknown))}")
+    os.environ.setdefault("FOCALREPRO_HEADLESS", "1")
     partial = target.with_name(f"{target.stem}.partial.ipynb")
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # else every kernel warns of frozen modules
     try:
         papermill.execute_notebook(
             str(source),
             str(partial),
-            # Photos of COCO are other people's: an executed notebook, which may be published, has boxes only.
-            parameters={"profile": profile, "show_photos": False},
+            parameters=parameters,
             kernel_name="python3",
             progress_bar=False,
             coalesce_streams=True,

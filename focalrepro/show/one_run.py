@@ -1,20 +1,26 @@
 """One training inside a notebook: a budget that suits a notebook, progress bars, and what came out of it."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from focalrepro import hardware
 from focalrepro.config import RunConfig
+from focalrepro.data import DetectionData
+from focalrepro.detector.anchors import AnchorGrid
 from focalrepro.evaluation.detections import Detections
 from focalrepro.evaluation.record import Record
+from focalrepro.losses import focal_terms
 from focalrepro.progress import bar
 from focalrepro.runs import run_with_model
 from focalrepro.study.profiles import get_profile
 from focalrepro.study.study import Study
-from focalrepro.training.loop import TrainResult
+from focalrepro.training.batches import batches
+from focalrepro.training.loop import TrainResult, new_step
+from focalrepro.training.optimizer import learning_rate
 
 
 def short_config(profile: str, steps: int = 0) -> RunConfig:
@@ -39,6 +45,57 @@ def short_config(profile: str, steps: int = 0) -> RunConfig:
 def train(config: RunConfig) -> tuple[Record, TrainResult, Detections]:
     """One training with progress bars: its record, the model that it left and its detections on val."""
     return run_with_model(config, report=progress_bars())
+
+
+def loss_maps(
+    config: RunConfig,
+    data: DetectionData,
+    row: int,
+    losses: Mapping[str, Mapping[str, object]],
+    at: Sequence[int],
+) -> dict[str, dict[int, np.ndarray]]:
+    """Where one image's classification loss lies while detectors are trained on a split, [S, S] each.
+
+    losses: changes of the config, by a name. at: the steps, ascending, before which a look is taken. S: cells
+    a side of the finest level. The images, their order and the start are the same for all losses. Of focal
+    loss and cross entropy only.
+    """
+    cpu, maps = torch.device("cpu"), {}
+    for name, changes in losses.items():
+        own = config.replace(**changes)
+        step = new_step(own, data, cpu)
+        index, views = batches(len(step.source), own)
+        image, maps[name] = torch.tensor([row]), {}
+        for done in range(max(at) + 1):
+            if done in at:
+                inputs, labels, _, _ = step.source.batch(image, torch.zeros(1, dtype=torch.long))
+                step.model.eval()
+                with torch.inference_mode():
+                    logits, _ = step.model.predict(inputs) if step.source.cached else step.model(inputs[0])
+                step.model.train()
+                terms = focal_terms(logits[0], labels[0], own.alpha, own.gamma).sum(-1)
+                maps[name][done] = _on_finest(terms, step.source.anchors)
+            if done < max(at):
+                step(index[done], views[done], learning_rate(done, own))
+    return maps
+
+
+def _on_finest(terms: torch.Tensor, anchors: AnchorGrid) -> np.ndarray:
+    """A number of each anchor [A], added up over the anchors of a cell and spread over the finest level's
+    cells.
+    """
+    total, start, shapes = None, 0, anchors.shapes
+    for count in anchors.per_level:
+        side = round((count / shapes) ** 0.5)
+        level = terms[start : start + count].view(side, side, shapes).sum(-1)
+        start += count
+        if total is None:
+            total = level
+            continue
+        times = total.shape[0] / side
+        at = (torch.arange(total.shape[0]) / times).long().clamp(max=side - 1)
+        total = total + level[at][:, at] / times**2
+    return total.numpy()
 
 
 def verdict(record: Record, study: Study) -> str:

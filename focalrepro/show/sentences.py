@@ -82,6 +82,23 @@ def verdicts(study: Study, *names: str) -> Md:
     return Md(f"{text}\n\n(As judged for profile `{judge.profile.name}`.)") if left else text
 
 
+def takeaway(study: Study, *ids: str) -> Md:
+    """What these claims came to, each in bold and in one line; a claim without runs says what it waits for.
+
+    Judged for the profile that runs the whole paper, where one's own does not have the claim's runs.
+    """
+    judges = [type(study)(study.profile.whole)] if study.profile.whole else []
+    judged = {c.id: (c, v) for judge in [*judges, study] for c, v in judge_all(Evidence(judge))}
+    lines = []
+    for name in ids:
+        c, v = judged[name]
+        if v.word == "not run":
+            lines.append(f"- Not answered yet: {escape(c.sentence)} It waits for {', '.join(c.needs)}.")
+        else:
+            lines.append(f"- **{v.word.capitalize()}: {escape(c.sentence)}** {escape(effect(v))}.")
+    return Md("\n".join(lines))
+
+
 # ---- where runs are from
 
 

@@ -71,6 +71,10 @@ class Study(study.Study):
         rows = sentences.ledger(self.evidence, *ablations)
         return pd.DataFrame([{k: str(v).replace("**", "") for k, v in row.items()} for row in rows])
 
+    def takeaway(self, *ids: str) -> Markdown:
+        """What these claims came to, in bold, from the records; ids as in evidence/claims.toml."""
+        return Markdown(sentences.takeaway(self, *ids))
+
     def grid(self, gammas: Sequence[float], alphas: Sequence[float], seeds: int = 1) -> pd.DataFrame:
         """Mean AP in percent of the baseline at every γ (columns) and α (index), trained where it is
         missing."""

@@ -150,7 +150,8 @@ class Study:
 
     def _run(self, planned: list[Planned], device: str, workers: int) -> "Study":
         store = Store.local(self.name)
-        done = {r.config for r in store.records() if r.training_version == TRAINING_VERSION}
+        there = [*store.records(), *self._left_to_the_whole()]
+        done = {r.config for r in there if r.training_version == TRAINING_VERSION}
         missing = [p for p in planned if p.config not in done]
         if missing:
             failed = run_planned(missing, store, device, workers, Path(self.reuse) if self.reuse else None)
