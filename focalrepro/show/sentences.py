@@ -153,8 +153,10 @@ def _whose(study: Study, left: set[str]) -> str:
 
 
 def title(name: str) -> str:
-    """A table's heading: where the paper has it, and what it shows."""
-    return f"{ABLATIONS[name].source.split(',')[0]}: {ABLATIONS[name].title}"
+    """A table's heading: the paper's number for it, where it has one, and what it shows."""
+    source = ABLATIONS[name].source.split(",")[0]
+    shows = ABLATIONS[name].title
+    return f"{source}: {shows}" if source.startswith(("Table", "Figure")) else sentence_case(shows)
 
 
 def sentence_case(text: str) -> str:
