@@ -4,11 +4,14 @@ import os
 import re
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, arg
+
+from focalrepro.files import refusal
 
 ProfileName = Annotated[str, arg(help="smoke, quick, full-quick, coco-cpu or coco256")]
 Device = Annotated[str, arg(help="auto, cpu, cuda or cuda:N")]
@@ -242,11 +245,25 @@ COMMANDS = {
 
 
 def main() -> None:
-    """Entry point: exit 2 with one line for input that is wrong, 130 after Ctrl-C."""
+    """Entry point: exit 2 with one line for wrong input and for what disk, memory or permissions refuse, 130
+    after Ctrl-C. --debug or FOCALREPRO_DEBUG=1 shows the traceback above that line."""
+    args = [a for a in sys.argv[1:] if a != "--debug"]
+    debug = len(args) < len(sys.argv) - 1 or os.environ.get("FOCALREPRO_DEBUG", "0") not in ("", "0")
+    about = "Where a command fails, --debug or FOCALREPRO_DEBUG=1 shows the traceback."
     try:
-        sys.exit(tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="focalrepro", config=(OmitArgPrefixes,)))
-    except (ValueError, FileNotFoundError, RuntimeError) as error:
-        print(f"focalrepro: {error}", file=sys.stderr)
+        sys.exit(
+            tyro.extras.subcommand_cli_from_dict(
+                COMMANDS, prog="focalrepro", description=about, args=args, config=(OmitArgPrefixes,)
+            )
+        )
+    except BrokenPipeError:  # whoever read the output has read enough, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except (ValueError, RuntimeError, OSError, MemoryError) as error:
+        if debug:
+            traceback.print_exc()
+        line = refusal(error) if isinstance(error, OSError | MemoryError) else str(error)
+        print(f"focalrepro: {line}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("\nfocalrepro: stopped; finished runs are kept, the same command goes on", file=sys.stderr)

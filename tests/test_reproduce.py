@@ -151,6 +151,9 @@ def told(monkeypatch, capsys, *args):
         (("notebooks", "--profile", "typo"), "there is no profile 'typo'; there are smoke, quick"),
         (("report", "--profile", "typo"), "there is no profile 'typo'; there are smoke, quick"),
         (("verify", "--profile", "qick"), "there is no profile 'qick'; there are smoke, quick"),
+        (("verify", "--profile", "COCO-CPU"), "; did you mean 'coco-cpu'?"),
+        (("run", "1A"), "there is no ablation '1A'; there are lr, rival-lr, "),
+        (("run", "normaliser"), "; did you mean 'normalizer'?"),
         (("verify", "--profile", "quick"), "no committed results; make them with focalrepro report"),
     ],
 )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from focalrepro.config import RunConfig
+from focalrepro.config import RunConfig, did_you_mean
 
 # The detector of the embedded dataset: 128² images, P2 to P4, 12,096 anchors an image. Its AdamW, cosine and
 # GroupNorm make a few hundred steps enough; they were chosen on the baseline row (γ = 2, α = .25) alone.
@@ -239,5 +239,6 @@ PROFILES: dict[str, Profile] = {
 def get_profile(name: str) -> Profile:
     """The profile of that name; ValueError lists those there are."""
     if name not in PROFILES:
-        raise ValueError(f"there is no profile {name!r}; there are {', '.join(PROFILES)}")
+        hint = did_you_mean(name, PROFILES)
+        raise ValueError(f"there is no profile {name!r}; there are {', '.join(PROFILES)}{hint}")
     return PROFILES[name]
