@@ -97,16 +97,12 @@ def report(
 
 
 def verify(profile: ProfileName = "quick", dataset: str = "") -> int:
-    """Makes every table and verdict of results/PROFILE again from its runs; exits 1 with what differs. Writes
-    nothing."""
+    """Makes every table and verdict of results/PROFILE again from its runs; exits 1 with what differs, cell by
+    cell, and with what does not belong to it. Writes nothing."""
     from focalrepro.show.profile_page import verify as differences
 
     off = differences(profile, dataset)
-    print(
-        "\n".join(
-            [*off, f"{profile}: {len(off) or 'no'} lines of the page and results.csv differ from the runs"]
-        )
-    )
+    print(*off, f"{profile}: {len(off) or 'no'} differences between its runs and its pages", sep="\n")
     return 1 if off else 0
 
 
