@@ -19,6 +19,7 @@ from pathlib import Path
 from focalrepro import hardware
 from focalrepro.config import RunConfig
 from focalrepro.data.prepare import ensure
+from focalrepro.evaluation.record import RunFileError
 from focalrepro.progress import bar as progress_bar
 from focalrepro.runs import load_splits
 from focalrepro.study.ablations import Planned, plan
@@ -68,10 +69,17 @@ def with_ids(planned: Iterable[Planned], progress: bool = True) -> list[Job]:
 
 def take_over(jobs: Iterable[Job], source: Store, target: Store) -> int:
     """Copies finished runs from another store (committed results, say) that the target lacks; returns how
-    many."""
+    many.
+
+    Errors: RunFileError names a record that is another run's than its file says.
+    """
     count = 0
     for job in jobs:
         if target.get(job.run_id) is None and (record := source.get(job.run_id)) is not None:
+            if other := record.config.differences(job.config):
+                what = ", ".join(f"{k} is {v!r}, not {getattr(job.config, k)!r}" for k, v in other.items())
+                mend = "delete the file, or take the results from where they were made"
+                raise RunFileError(f"{source.path(job.run_id)}: another run's record: {what}; {mend}")
             target.put(record, reused=True)
             count += 1
     return count
