@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
-import math
+import sys
 import typing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -94,8 +94,9 @@ class RunConfig:
         for field, hint in typing.get_type_hints(type(self)).items():
             _check_type(field, getattr(self, field), hint)
             if hint is float:  # 2 and 2.0 are the same number and must give the same id
-                object.__setattr__(self, field, float(getattr(self, field)))
-                _require(math.isfinite(getattr(self, field)), field, getattr(self, field), "a finite number")
+                value = getattr(self, field)
+                _require(abs(value) <= sys.float_info.max, field, value, "a finite number")  # nor NaN
+                object.__setattr__(self, field, float(value))
         for fields, is_right, wanted in _LIMITS:
             for field in fields.split():
                 _require(is_right(getattr(self, field)), field, getattr(self, field), wanted)

@@ -49,9 +49,9 @@ def _replicates(values: Any) -> np.ndarray:
         raise ValueError("it should be a list, not empty, of numbers or null")
     if not all(v is None or (isinstance(v, int | float) and not isinstance(v, bool)) for v in values):
         raise ValueError("it should hold numbers or null only")
-    found = np.array(values, np.float64)
-    if any(v != v for v in values) or (found < 0).any() or (found > 100).any():
+    if not all(v is None or 0 <= v <= 100 for v in values):  # nor NaN
         raise ValueError("it should hold percentages, 0 to 100, or null only")
+    found = np.array(values, np.float64)
     found.flags.writeable = False
     return found
 
@@ -309,7 +309,7 @@ def read_record(path: Path) -> Record:
     mend = "delete the file and its run is made again"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunFileError(f"{path}: not readable as JSON ({error}); {mend}") from error
     try:
         record = Record.model_validate(values)
