@@ -241,7 +241,7 @@ def test_the_record_of_another_row_is_not_taken_over(tmp_path, monkeypatch):
     monkeypatch.setattr(
         source, "get", lambda run_id: record(other.config, 99.0)
     )  # as where two ids are equal
-    with pytest.raises(RunFileError, match=rf"{job.run_id}\.json: another run's record: seed is 1, not 0; "):
+    with pytest.raises(RunFileError, match=rf"{job.run_id}\.json: another run's record, of {{'seed': 1}}; "):
         take_over([job], source, target)
     assert target.records() == []
 
