@@ -216,7 +216,7 @@ def _check_together(c: RunConfig) -> None:
 
 def _require(ok: bool, field: str, value: object, wanted: str) -> None:
     if not ok:
-        raise ValueError(f"RunConfig.{field} is {value!r}; it must be {wanted}")
+        raise ValueError(f"RunConfig.{field} is {value!r:.200}; it must be {wanted}")
 
 
 def _check_type(field: str, value: object, hint: object) -> None:

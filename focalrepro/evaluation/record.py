@@ -230,14 +230,14 @@ class Record(_Part):
         data, classes = record.data, [ap for ap in record.per_class.values() if ap is not None]
         wanted = record.config.run_id(data.train.digest, data.val.digest, record.training_version)
         if record.run_id != wanted:
-            raise ValueError(f"run_id is {record.run_id!r}; config, data and version make it {wanted!r}")
+            raise ValueError(f"run_id is {record.run_id!r:.99}; config, data and version make it {wanted!r}")
         if classes and not abs(np.mean(classes) - record.AP) <= ROUNDED:
             raise ValueError(f"metrics.AP is {record.AP:g}, the mean of per_class {np.mean(classes):.4f}")
         if isinstance(values, dict):
             record._json = values
             sealed = record.digest == content_digest(values)
             if not sealed and (record.digest or record.training_version >= SEALED):
-                raise ValueError(f"the content is not that of its digest {record.digest!r}")
+                raise ValueError(f"the content is not that of its digest {record.digest!r:.99}")
         return record
 
     def as_json(self) -> dict[str, Any]:

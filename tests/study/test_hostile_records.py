@@ -77,7 +77,12 @@ def test_the_record_itself_is_read(tmp_path):
 
 @settings(MANY, max_examples=300)
 @given(path=st.sampled_from(list(places(GOOD))), new=ANYTHING)
-@example(path=("config", "lr"), new=10**400)
+@example(path=("config", "lr"), new=10**4000)
+@example(path=("config", "steps"), new=-(10**4000))
+@example(path=("metrics", "AP"), new=10**4000)
+@example(path=("run_id",), new="x" * 5000)
+@example(path=("config", "weights"), new="x" * 5000)
+@example(path=("digest",), new="x" * 5000)
 @example(path=("bootstrap", "AP", 0), new=10**400)
 def test_one_value_of_a_record_is_anything(tmp_path, path, new):
     spoiled = put(GOOD, path, new)
