@@ -32,8 +32,9 @@ What happens to campaigns that are killed and to inputs that are spoiled, from a
 |---|---|---|---|
 {rows}
 
-- **Kills** are `kill -9` at random moments of campaigns of {runs} runs by two workers ({killed}), flushing to the
-  disk slowed down so that kills meet writing too. One survives where every file of the store is readable after it
+- **Kills** are `kill -9` at random moments of campaigns of {runs} runs by two workers
+  ({killed}), flushing to the disk slowed down so that
+  kills meet writing too. One survives where every file of the store is readable after it
   and no worker outlives the campaign; a campaign, where in the end it has every run and each equals that of an
   undisturbed one in all but its times.
 - **Inputs** are right ones with random changes of bits, bytes, numbers, values and fields. One survives where the
@@ -41,8 +42,8 @@ What happens to campaigns that are killed and to inputs that are spoiled, from a
   or one line that names the file (the others); a crash, another exception or more than {longest} s is a loss, and so
   is a changed record that is taken for a run's. Half of the records get the digest of their changed content.
 
-Seed {seed}; {minutes:.0f} min at {hardware}; Python {python}, torch {torch}, commit {commit}. {short}Raw:
-[stress.json](stress.json).
+Seed {seed}; {minutes:.0f} min at {hardware}; Python {python}, torch {torch}, commit {commit}.
+{short}Raw: [stress.json](stress.json).
 
 {lost}"""
 
@@ -55,9 +56,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=6, help="of each campaign that is killed")
     parser.add_argument("--inputs", type=int, default=1000, help="of each kind")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--minutes", type=float, default=60, help="about how long at most; half of it for kills"
-    )
+    parser.add_argument("--minutes", type=float, default=60, help="about how long at most")
     parser.add_argument("--out", type=Path, default=Path("results/stress"))
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -76,14 +75,15 @@ def stress(count: int, runs: int, each: int, seed: int, seconds: float, folder: 
     started, cpu = time.monotonic(), hardware.describe("cpu")
     os.environ["FOCALREPRO_DATA"] = str(folder / "data")
     generate(folder / "data", train_images=24, val_images=12, size=128)
+    of_inputs = {}
+    for number, kind in enumerate(inputs.KINDS, 1):
+        last = started + seconds * number / 2 / len(inputs.KINDS)  # kills have what is left, half or more
+        of_inputs[kind] = inputs.read_all(kind, each, seed, folder / kind, last)
     killed, campaigns, what = [], [], Counter()
-    for entry in kills.kills(count, runs, seed, folder / "kills", started + seconds / 2):
+    for entry in kills.kills(count, runs, seed, folder / "kills", started + seconds):
         (killed if "killed" in entry else campaigns).append(entry)
         what[entry.get("killed")] += 1
-    found = {"kills": _tally(killed), "killed campaigns": _tally(campaigns)}
-    for number, kind in enumerate(inputs.KINDS, 1):
-        end = started + seconds * (0.5 + 0.5 * number / len(inputs.KINDS))
-        found[kind] = inputs.read_all(kind, each, seed, folder / kind, end)
+    found = {"kills": _tally(killed), "killed campaigns": _tally(campaigns), **of_inputs}
     asked = {
         "kills": count,
         "runs of each campaign": runs,
@@ -108,8 +108,8 @@ def page(found: dict[str, Any]) -> str:
         f"| {k} | {e['tried']} | {e['tried'] - len(e['lost'])} | {len(e['lost'])} |"
         for k, e in by_kind.items()
     ]
-    fewer = [k for k in inputs.KINDS if by_kind[k]["tried"] < asked["inputs of each kind"]]
-    fewer += ["kills"] * (by_kind["kills"]["tried"] < asked["kills"])
+    wanted = {"kills": asked["kills"], **dict.fromkeys(inputs.KINDS, asked["inputs of each kind"])}
+    fewer = [f"{k} ({n})" for k, n in wanted.items() if by_kind[k]["tried"] < n]
     lost = [f"- {kind}, {reason}" for kind, e in by_kind.items() for reason in e["lost"]]
     return PAGE.format(
         rows="\n".join(rows),
@@ -120,7 +120,7 @@ def page(found: dict[str, Any]) -> str:
         seed=asked["seed"],
         minutes=found["seconds"] / 60,
         hardware=f"{cpu['cpu']}, {cpu['cores']} cores",
-        short=f"Of {', '.join(fewer)} fewer than asked for: the time was up. " if fewer else "",
+        short=f"Fewer than asked for, since the time was up: {', '.join(fewer)}. " if fewer else "",
         lost="\n".join(["## Lost", "", *lost, ""]) if lost else "Nothing was lost.\n",
         **{k: cpu[k] for k in ("python", "torch", "commit")},
     )
