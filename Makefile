@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help reproduce test lab status verify lint clean clean-runs
+.PHONY: help reproduce test lab status verify lint stress clean clean-runs
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -32,6 +32,9 @@ verify: $(READY)  ## every table and verdict of results/PROFILE again from its r
 
 lint: $(READY)  ## ruff
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+stress: $(READY)  ## the long form of the tests of harm: 50 kills, 1,000 spoiled inputs of each kind; writes results/stress
+	@$(BIN)/python tests/stress/stress.py
 
 clean:  ## remove the environment, generated data and caches; finished runs are kept
 	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache data/cache data/synthetic data/downloads

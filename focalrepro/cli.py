@@ -4,11 +4,14 @@ import os
 import re
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, arg
+
+from focalrepro.files import refusal
 
 ProfileName = Annotated[str, arg(help="smoke, quick, full-quick, coco-cpu, coco256, or a registered dataset")]
 Device = Annotated[str, arg(help="auto, cpu, cuda or cuda:N")]
@@ -87,16 +90,13 @@ def report(
 
 
 def verify(profile: ProfileName = "quick") -> int:
-    """Makes every table and verdict of results/PROFILE again from its runs; exits 1 with what differs. Writes
-    nothing."""
+    """Makes every table and verdict of results/PROFILE again from its runs; exits 1 with what differs, cell
+    by cell, and with what does not belong to it. Writes nothing.
+    """
     from focalrepro.show.profile_page import verify as differences
 
     off = differences(profile)
-    print(
-        "\n".join(
-            [*off, f"{profile}: {len(off) or 'no'} lines of the page and results.csv differ from the runs"]
-        )
-    )
+    print(*off, f"{profile}: {len(off) or 'no'} differences between its runs and its pages", sep="\n")
     return 1 if off else 0
 
 
@@ -237,11 +237,25 @@ COMMANDS = {
 
 
 def main() -> None:
-    """Entry point: exit 2 with one line for input that is wrong, 130 after Ctrl-C."""
+    """Entry point: exit 2 with one line for wrong input and for what disk, memory or permissions refuse, 130
+    after Ctrl-C. --debug or FOCALREPRO_DEBUG=1 shows the traceback above that line."""
+    args = [a for a in sys.argv[1:] if a != "--debug"]
+    debug = len(args) < len(sys.argv) - 1 or os.environ.get("FOCALREPRO_DEBUG", "0") not in ("", "0")
+    about = "Where a command fails, --debug or FOCALREPRO_DEBUG=1 shows the traceback."
     try:
-        sys.exit(tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="focalrepro", config=(OmitArgPrefixes,)))
-    except (ValueError, FileNotFoundError, RuntimeError) as error:
-        print(f"focalrepro: {error}", file=sys.stderr)
+        sys.exit(
+            tyro.extras.subcommand_cli_from_dict(
+                COMMANDS, prog="focalrepro", description=about, args=args, config=(OmitArgPrefixes,)
+            )
+        )
+    except BrokenPipeError:  # whoever read the output has read enough, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except (ValueError, RuntimeError, OSError, MemoryError) as error:
+        if debug:
+            traceback.print_exc()
+        line = refusal(error) if isinstance(error, OSError | MemoryError) else str(error)
+        print(f"focalrepro: {line}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("\nfocalrepro: stopped; finished runs are kept, the same command goes on", file=sys.stderr)

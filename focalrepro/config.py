@@ -1,11 +1,12 @@
 """RunConfig: everything that a run depends on, apart from the data itself and the training code's version."""
 
 import dataclasses
+import difflib
 import hashlib
 import json
-import math
+import sys
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -93,8 +94,9 @@ class RunConfig:
         for field, hint in typing.get_type_hints(type(self)).items():
             _check_type(field, getattr(self, field), hint)
             if hint is float:  # 2 and 2.0 are the same number and must give the same id
-                object.__setattr__(self, field, float(getattr(self, field)))
-                _require(math.isfinite(getattr(self, field)), field, getattr(self, field), "a finite number")
+                value = getattr(self, field)
+                _require(abs(value) <= sys.float_info.max, field, value, "a finite number")  # nor NaN
+                object.__setattr__(self, field, float(value))
         for fields, is_right, wanted in _LIMITS:
             for field in fields.split():
                 _require(is_right(getattr(self, field)), field, getattr(self, field), wanted)
@@ -105,7 +107,7 @@ class RunConfig:
         return tuple(range(self.first_level, self.last_level + 1))
 
     def replace(self, **changes: Any) -> "RunConfig":
-        """A copy with some fields changed; an unknown field is an error that lists the close ones."""
+        """A copy with some fields changed; an unknown field is an error that names the nearest."""
         return from_dict({**dataclasses.asdict(self), **changes})
 
     def as_dict(self) -> dict[str, Any]:
@@ -135,12 +137,17 @@ def from_dict(values: dict[str, Any]) -> RunConfig:
     known = {f.name for f in dataclasses.fields(RunConfig)}
     unknown = sorted(set(values) - known)
     if unknown:
-        import difflib
-
-        near = difflib.get_close_matches(unknown[0], known)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise ValueError(f"RunConfig has no field {', '.join(unknown)}{hint}")
+        raise ValueError(f"RunConfig has no field {', '.join(unknown)}{did_you_mean(unknown[0], known)}")
     return RunConfig(**values)
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """What a message on an unknown name ends with: the nearest that there is, or nothing where none
+    is near.
+    """
+    by_lower = {str(k).lower(): k for k in known}
+    near = difflib.get_close_matches(str(name).lower(), by_lower, 1)
+    return f"; did you mean {by_lower[near[0]]!r}?" if near else ""
 
 
 # What each field may be by itself. The fields of the first column share a rule; False is an error.
@@ -212,17 +219,14 @@ def _check_together(c: RunConfig) -> None:
 
 def _require(ok: bool, field: str, value: object, wanted: str) -> None:
     if not ok:
-        raise ValueError(f"RunConfig.{field} is {value!r}; it must be {wanted}")
+        raise ValueError(f"RunConfig.{field} is {value!r:.200}; it must be {wanted}")
 
 
 def _check_type(field: str, value: object, hint: object) -> None:
     if typing.get_origin(hint) is Literal:
-        _require(
-            value in typing.get_args(hint),
-            field,
-            value,
-            f"one of {', '.join(map(str, typing.get_args(hint)))}",
-        )
+        known = typing.get_args(hint)
+        wanted = f"one of {', '.join(known)}{did_you_mean(value, known)}"
+        _require(value in known, field, value, wanted)
         return
     wanted = (int, float) if hint is float else hint
     ok = isinstance(value, wanted) and (hint is bool or not isinstance(value, bool))

@@ -78,6 +78,18 @@ def _is_running(process: str) -> bool:
     return True
 
 
+def refusal(error: OSError | MemoryError) -> str:
+    """What the system refuses (permission, disk, memory) in one line, with the path and the mend."""
+    if isinstance(error, MemoryError):
+        what = f"{data_root()}: too large for this machine's memory ({str(error) or 'no room for an object'})"
+        return f"{what}; take less of it, or end other programs"
+    if error.errno is None:  # one of our own, with its mend
+        return str(error)
+    mend = DISK_FULL if error.errno in FULL else "check the path and its permissions"
+    what = f"{error.filename or data_root()}: {error.strerror or error}"
+    return what if DISK_FULL in what else f"{what}; {mend}"
+
+
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """A JSON object with one line per key, atomically; NaN is refused, since JSON has none."""
     lines = [

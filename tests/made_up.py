@@ -6,6 +6,7 @@ import numpy as np
 
 from focalrepro.config import TRAINING_VERSION, RunConfig
 from focalrepro.evaluation.record import Record, content_digest
+from focalrepro.runs import protocol_digest
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.profiles import get_profile
 from focalrepro.study.study import Study
@@ -36,6 +37,7 @@ def values_of(
         "seconds": {"total": 12.5, "train": 10.0},
     }
     if not old:
+        values["protocol"] = protocol_digest()
         values |= {"at_05": {"AP": ap}, "tune": {"AP": ap}, "agnostic": {"AP": ap}, "tide": {"Bkg": 1.0}}
         values["bootstrap"]["AP_at_05"] = values["bootstrap"]["AP"]
     return sealed(values, more)

@@ -22,7 +22,7 @@ TRAIN, VAL = "a" * 64, "b" * 64
 
 
 def test_unknown_fields_come_with_a_hint():
-    with pytest.raises(ValueError, match=r"no field gama; did you mean gamma\?"):
+    with pytest.raises(ValueError, match=r"no field gama; did you mean 'gamma'\?"):
         from_dict({"gama": 1.0})
     with pytest.raises(ValueError, match="no field learning_rate"):
         RunConfig().replace(learning_rate=0.1)

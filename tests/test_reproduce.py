@@ -98,8 +98,13 @@ def test_verify_passes_and_names_what_was_changed(reproduced):
     text = page.read_text()
     page.write_text(text.replace("| α = 0.75 | ", "| α = 0.76 | ", 1))
     done = focalrepro("verify", "--profile", "smoke", env=env, check=False)
-    assert done.returncode == 1 and "stands there: | α = 0.76 |" in done.stdout
+    assert done.returncode == 1 and "row 'α = 0.75', 'row': page says α = 0.76, records" in done.stdout
     page.write_text(text)
+    stray = results / "runs" / "copy (1).json"
+    stray.write_text("{}")
+    done = focalrepro("verify", "--profile", "smoke", env=env, check=False)
+    assert done.returncode == 1 and "runs/copy (1).json: no run has such a name" in done.stdout
+    stray.unlink()
 
 
 def test_committed_runs_are_taken_only_when_asked(reproduced, tmp_path):
@@ -151,6 +156,9 @@ def told(monkeypatch, capsys, *args):
         (("notebooks", "--profile", "typo"), "there is no profile 'typo'; there are smoke, quick"),
         (("report", "--profile", "typo"), "there is no profile 'typo'; there are smoke, quick"),
         (("verify", "--profile", "qick"), "there is no profile 'qick'; there are smoke, quick"),
+        (("verify", "--profile", "COCO-CPU"), "; did you mean 'coco-cpu'?"),
+        (("run", "1A"), "there is no ablation '1A'; there are lr, rival-lr, "),
+        (("run", "normaliser"), "; did you mean 'normalizer'?"),
         (("verify", "--profile", "quick"), "no committed results; make them with focalrepro report"),
     ],
 )

@@ -4,7 +4,6 @@ The embedded digits, COCO and a user's own data are all such folders, so one fun
 digest is over content: the same on every machine, wherever the files lie, in a folder or a tar file.
 """
 
-import difflib
 import hashlib
 import json
 import re
@@ -14,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from focalrepro.config import did_you_mean
 from focalrepro.data.annotations import Classes, Targets, describe_fault, make_targets, read_annotations
 from focalrepro.data.pixels import load_pixels
 from focalrepro.data.sources import list_files, locate
@@ -70,11 +70,10 @@ def describe(name: str, root: Path | None = None) -> Descriptor:
     if not _is_name(name) or not path.is_file():
         if name in COMMANDS:
             raise DatasetError(f"dataset {name!r} is not in {root} yet; run: {COMMANDS[name]}")
-        near = difflib.get_close_matches(name, {*prepared(root), *COMMANDS}, 1)
-        hint = f"did you mean {near[0]!r}? To" if near else "to"
+        hint = did_you_mean(name, {*prepared(root), *COMMANDS})
         there = ", ".join(prepared(root)) or "none"
         what = f"unknown dataset {name!r}; registered in {root}: {there}"
-        raise DatasetError(f"{what}; {hint} register your own, run: {REGISTER.format(name)}")
+        raise DatasetError(f"{what}{hint}; to register your own, run: {REGISTER.format(name)}")
     try:
         return Descriptor.model_validate_json(path.read_bytes())
     except ValidationError as error:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from focalrepro.files import DISK_FULL, FULL, data_root
+from focalrepro.files import refusal
 
 
 class DatasetError(ValueError):
@@ -22,15 +22,10 @@ def named_errors() -> Iterator[None]:
     """What the system refuses (permission, disk, memory) becomes a DatasetError of one line with its mend."""
     try:
         yield
-    except MemoryError as error:
-        what = f"{data_root()}: too large for this machine's memory ({str(error) or 'no room for an object'})"
-        raise DatasetError(f"{what}; take less of it, or end other programs") from error
-    except OSError as error:
-        if error.errno is None:  # one of our own, with its mend
+    except (OSError, MemoryError) as error:
+        if isinstance(error, OSError) and error.errno is None:  # one of our own, with its mend
             raise
-        mend = DISK_FULL if error.errno in FULL else "check the path and its permissions"
-        what = f"{error.filename or data_root()}: {error.strerror or error}"
-        raise DatasetError(what if DISK_FULL in what else f"{what}; {mend}") from error
+        raise DatasetError(refusal(error)) from error
 
 
 @dataclass(frozen=True, eq=False)

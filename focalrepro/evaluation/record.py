@@ -49,9 +49,9 @@ def _replicates(values: Any) -> np.ndarray:
         raise ValueError("it should be a list, not empty, of numbers or null")
     if not all(v is None or (isinstance(v, int | float) and not isinstance(v, bool)) for v in values):
         raise ValueError("it should hold numbers or null only")
-    found = np.array(values, np.float64)
-    if any(v != v for v in values) or (found < 0).any() or (found > 100).any():
+    if not all(v is None or 0 <= v <= 100 for v in values):  # nor NaN
         raise ValueError("it should hold percentages, 0 to 100, or null only")
+    found = np.array(values, np.float64)
     found.flags.writeable = False
     return found
 
@@ -232,14 +232,14 @@ class Record(_Part):
         data, classes = record.data, [ap for ap in record.per_class.values() if ap is not None]
         wanted = record.config.run_id(data.train.digest, data.val.digest, record.training_version)
         if record.run_id != wanted:
-            raise ValueError(f"run_id is {record.run_id!r}; config, data and version make it {wanted!r}")
+            raise ValueError(f"run_id is {record.run_id!r:.99}; config, data and version make it {wanted!r}")
         if classes and not abs(np.mean(classes) - record.AP) <= ROUNDED:
             raise ValueError(f"metrics.AP is {record.AP:g}, the mean of per_class {np.mean(classes):.4f}")
         if isinstance(values, dict):
             record._json = values
             sealed = record.digest == content_digest(values)
             if not sealed and (record.digest or record.training_version >= SEALED):
-                raise ValueError(f"the content is not that of its digest {record.digest!r}")
+                raise ValueError(f"the content is not that of its digest {record.digest!r:.99}")
         return record
 
     def as_json(self) -> dict[str, Any]:
@@ -313,7 +313,7 @@ def read_record(path: Path) -> Record:
     mend = "delete the file and its run is made again"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunFileError(f"{path}: not readable as JSON ({error}); {mend}") from error
     try:
         record = Record.model_validate(values)

@@ -6,7 +6,6 @@ the *weighted* prevalence the nominal one. Metrics that depend on the prevalence
 with the noise of all positives at hand instead of a few.
 """
 
-import difflib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.impute import MissingIndicator, SimpleImputer
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from focalrepro.config import did_you_mean
 
 MOST_CATEGORIES = 50  # a text column with more different values is a name or a number, not a category
 SHARES = (0.5, 0.2)  # training, validation; the rest is the test part
@@ -210,8 +211,7 @@ def _table(path: Path, target: str) -> pd.DataFrame:
     _refuse(path, times > 1, what)
     what = f"no column {target!r}: its columns are parted by semicolons; save it with commas"
     _refuse(path, absent and frame.shape[1] == 1 and ";" in str(frame.columns[0]), what)
-    near = difflib.get_close_matches(target, frame.columns, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
+    hint = did_you_mean(target, frame.columns) or "."
     listed = ", ".join(frame.columns[:12]) + (", …" if frame.shape[1] > 12 else "")
     _refuse(path, absent, f"no column {target!r}{hint} Give --target one of: {listed}")
     return frame

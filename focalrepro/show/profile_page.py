@@ -1,7 +1,6 @@
 """`results/<profile>/`: README.md with tables and figures, results.csv, figures/, all from the run
 records."""
 
-import difflib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +12,13 @@ from matplotlib.figure import Figure
 from focalrepro.evidence.difference import MARGIN, UNKNOWN_SEED_MARGIN, Evidence
 from focalrepro.evidence.tables import at_paper_threshold, rank_correlation, runs_frame, table
 from focalrepro.files import results_root, write_atomic
+from focalrepro.show.cells import differences
 from focalrepro.show.figures_results import PLANES, figure_of
 from focalrepro.show.pages import render, save
 from focalrepro.show.sentences import ledger, missing, not_run, sentence_case
 from focalrepro.show.tables import Md, markdown, of_page, provenance, recipe_changes, search
 from focalrepro.study.ablations import SEARCH_SEED, get_ablation
+from focalrepro.study.belonging import strangers
 from focalrepro.study.profiles import PROFILES
 from focalrepro.study.store import Store
 from focalrepro.study.study import Study
@@ -63,9 +64,9 @@ def verify(profile: str) -> list[str]:
     """What the committed page and results.csv say otherwise than the committed records do; nothing is
     written.
 
-    Every table, figure's name and verdict is made again. A line that differs is named as it stands and as it
-    should. Errors: FileNotFoundError where there is no page or no record to check; RunFileError for a damaged
-    record.
+    Every table, figure's name and verdict is made again. A cell that differs is named with its table, row and
+    column, and so are files and records that do not belong to the results. Errors: FileNotFoundError where
+    there is no page or no record to check; RunFileError for a damaged record.
     """
     study = Study.committed(profile)
     readme = study.folder / "README.md"
@@ -75,14 +76,10 @@ def verify(profile: str) -> list[str]:
         )
     text, figures = page(study)
     wanted = {readme: text, study.folder / "results.csv": runs_frame(study).to_csv(index=False)}
-    off = []
+    off = strangers(study)
     for path, right in wanted.items():
         there = path.read_text(encoding="utf-8") if path.is_file() else ""
-        changes = difflib.unified_diff(there.splitlines(), right.splitlines(), lineterm="", n=0)
-        marks = {"-": "stands there", "+": "should be"}
-        for line in list(changes)[2:]:
-            if line[0] in marks and line[1:].strip():
-                off.append(f"{path.name}: {marks[line[0]]}: {line[1:]}")
+        off += differences(path.name, there, right)
     missing = [n for n in figures if not (study.folder / "figures" / f"{n}.png").is_file()]
     return off + [f"figures/{name}.png is missing" for name in missing]
 

@@ -7,7 +7,7 @@ from itertools import groupby
 from types import MappingProxyType
 from typing import Any
 
-from focalrepro.config import RunConfig
+from focalrepro.config import RunConfig, did_you_mean
 from focalrepro.study.profiles import Profile
 from focalrepro.study.rates import LOSSES, RIVALS, family_of
 from focalrepro.study.rows import (
@@ -226,7 +226,8 @@ ABLATIONS: dict[str, Ablation] = {
 def get_ablation(name: str) -> Ablation:
     """The ablation of that name; ValueError lists those there are."""
     if name not in ABLATIONS:
-        raise ValueError(f"there is no ablation {name!r}; there are {', '.join(ABLATIONS)}")
+        hint = did_you_mean(name, ABLATIONS)
+        raise ValueError(f"there is no ablation {name!r}; there are {', '.join(ABLATIONS)}{hint}")
     return ABLATIONS[name]
 
 

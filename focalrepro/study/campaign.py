@@ -19,6 +19,7 @@ from pathlib import Path
 from focalrepro import hardware
 from focalrepro.config import RunConfig
 from focalrepro.data.prepare import ensure
+from focalrepro.evaluation.record import RunFileError
 from focalrepro.progress import bar as progress_bar
 from focalrepro.runs import load_splits
 from focalrepro.study.ablations import Planned, plan
@@ -68,10 +69,13 @@ def with_ids(planned: Iterable[Planned], progress: bool = True) -> list[Job]:
 
 def take_over(jobs: Iterable[Job], source: Store, target: Store) -> int:
     """Copies finished runs from another store (committed results, say) that the target lacks; returns how
-    many."""
+    many. RunFileError names a record that is another run's."""
     count = 0
     for job in jobs:
         if target.get(job.run_id) is None and (record := source.get(job.run_id)) is not None:
+            if other := record.config.differences(job.config):
+                what = f"{source.path(job.run_id)}: another run's record, of {other}; delete the file"
+                raise RunFileError(what)
             target.put(record, reused=True)
             count += 1
     return count
@@ -232,7 +236,7 @@ class Worker:
 
 def prepare(jobs: list[Job], device: str) -> None:
     """What runs share and no two workers should do at once: pretrained weights, features of a frozen
-    backbone."""
+    backbone. Where memory runs out at it, the runs themselves will say so, and the others go on."""
     from focalrepro.detector.frozen_features import cached_features
     from focalrepro.training.batches import TrainData
     from focalrepro.training.initial import initial_model
@@ -252,11 +256,12 @@ def prepare(jobs: list[Job], device: str) -> None:
         tuple(getattr(job.config, f) for f in (*fields, "views", "kept_channels")): job.config for job in jobs
     }
     for config in shared.values():
-        train_data, val_data = load_splits(config)
-        model = initial_model(config, train_data, progress=True)
-        if config.frozen == "backbone":
-            TrainData(config, train_data, hardware.pick_device(device), model, progress=True)
-            cached_features(model, val_data, hardware.pick_device(device))
+        with suppress(MemoryError, RuntimeError):  # the second is torch's where memory runs out
+            train_data, val_data = load_splits(config)
+            model = initial_model(config, train_data, progress=True)
+            if config.frozen == "backbone":
+                TrainData(config, train_data, hardware.pick_device(device), model, progress=True)
+                cached_features(model, val_data, hardware.pick_device(device))
 
 
 def _work(pipe: Connection, folder: Path, device: str, parent: int) -> None:

@@ -2,10 +2,9 @@
 fields.
 """
 
-import difflib
 from dataclasses import dataclass, field
 
-from focalrepro.config import RunConfig
+from focalrepro.config import RunConfig, did_you_mean
 from focalrepro.data.registry import COMMANDS, prepared
 
 # The detector of the embedded dataset: 128² images, P2 to P4, 12,096 anchors an image. Its AdamW, cosine and
@@ -202,6 +201,5 @@ def get_profile(name: str) -> Profile:
     own = [dataset for dataset in prepared() if dataset not in COMMANDS]
     if name in own:
         return own_profile(name)
-    near = difflib.get_close_matches(name, [*PROFILES, *own], n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    hint = did_you_mean(name, [*PROFILES, *own])
     raise ValueError(f"there is no profile {name!r}; there are {', '.join([*PROFILES, *own])}{hint}")

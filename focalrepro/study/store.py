@@ -4,7 +4,7 @@ import fcntl
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,9 @@ class Store:
         return self.folder / "errors" / f"{run_id}.txt"
 
     def put_error(self, run_id: str, text: str) -> None:
-        """Keeps the traceback of a run that failed; it will be tried again."""
-        write_atomic(self.error_path(run_id), text)
+        """Keeps the traceback of a run that failed, where there is room for it; it will be tried again."""
+        with suppress(OSError):  # as of a full disk: the run's own error is told, not this one
+            write_atomic(self.error_path(run_id), text)
 
     def records(self) -> list[Record]:
         """All records, by run id; files of other names are named on stderr and left out.

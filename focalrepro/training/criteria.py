@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from focalrepro.config import RunConfig
+from focalrepro.config import RunConfig, did_you_mean
 from focalrepro.detector import boxes as box_ops
 from focalrepro.losses import IGNORED, signed_logits
 from focalrepro.training import mining
@@ -133,7 +133,8 @@ QUALITY = {"quality"}  # these read dials.quality, which a step makes for them
 def get_loss(name: str) -> Callable[[Tensor, Tensor, Dials], Tensor]:
     """The loss of that name; ValueError lists the names that there are."""
     if name not in LOSSES:
-        raise ValueError(f"RunConfig.loss is {name!r}; there are {', '.join(sorted(LOSSES))}")
+        hint = did_you_mean(name, LOSSES)
+        raise ValueError(f"RunConfig.loss is {name!r}; there are {', '.join(sorted(LOSSES))}{hint}")
     return LOSSES[name]
 
 

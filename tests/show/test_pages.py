@@ -132,14 +132,18 @@ def test_verify_makes_everything_again_and_writes_nothing(results):
     text = readme.read_text()
     readme.write_text(text.replace("**confirmed** | Focal loss", "**refuted** | Focal loss", 1))
     off = profile_page.verify("quick")
-    assert (
-        len(off) == 2 and "stands there: | **refuted**" in off[0] and "should be: | **confirmed**" in off[1]
-    )
+    (line,) = off
+    assert line.startswith("README.md: The claims, row 'Focal loss (γ = 2, α = .25) beats")
+    assert line.endswith("'verdict': page says **refuted**, records say **confirmed**")
     readme.write_text(text)
     (results / "quick" / "figures" / "1a.png").unlink()
     assert profile_page.verify("quick") == ["figures/1a.png is missing"]
     commit([record(PROFILES["quick"].base.replace(gamma=0.0, alpha=0.5, seed=0), 77.0, [77.0] * 200)])
-    assert any("77.0" in line for line in profile_page.verify("quick"))
+    off = profile_page.verify("quick")
+    assert any("README.md: Table 1a, row 'α = 0.5', 'AP (95 %)': page says 3" in line for line in off)
+    assert any(
+        "results.csv: row '1a, α = 0.5, 0', 'AP': page says " in line and "77.0" in line for line in off
+    )
     assert {p for p in results.rglob("*") if p.suffix != ".json"} < set(before)
 
 

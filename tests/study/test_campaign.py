@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_up import record
+from made_up import record, sealed
 from safetensors.torch import save_file
 
 from focalrepro.detector import frozen_features as features
 from focalrepro.detector.backbones import BACKBONES
+from focalrepro.evaluation.record import RunFileError
 from focalrepro.runs import load_splits, run
 from focalrepro.study import campaign
 from focalrepro.study.ablations import Planned, plan
@@ -226,6 +227,23 @@ def test_take_over_copies_what_is_wanted_and_lacking(tmp_path):
     assert {r.run_id: r.AP for r in target.records()} == {wanted.run_id: 1.0, there.run_id: 2.0}
     assert target.get(wanted.run_id).reused and not source.get(wanted.run_id).reused
     assert take_over([wanted, there, nowhere], source, target) == 0
+
+
+def test_the_record_of_another_row_is_not_taken_over(tmp_path, monkeypatch):
+    source, target = Store(tmp_path / "committed"), Store(tmp_path / "local")
+    job, other = made_up_jobs(2)
+    theirs = record(other.config, 99.0).as_json()
+    source.put(record(job.config, 1.0))  # its file then holds the other's, with and without this run's id
+    for values in (theirs, sealed(theirs, {"run_id": job.run_id})):
+        source.path(job.run_id).write_text(json.dumps(values))
+        with pytest.raises(RunFileError, match=rf"{job.run_id}\.json: run_id is "):
+            take_over([job], source, target)
+    monkeypatch.setattr(
+        source, "get", lambda run_id: record(other.config, 99.0)
+    )  # as where two ids are equal
+    with pytest.raises(RunFileError, match=rf"{job.run_id}\.json: another run's record, of {{'seed': 1}}; "):
+        take_over([job], source, target)
+    assert target.records() == []
 
 
 def test_a_frozen_backbones_maps_are_computed_once(data_root, tmp_path):

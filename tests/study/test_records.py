@@ -59,7 +59,7 @@ def within(key, **more):
         (without("metrics"), "metrics is missing; add the field"),
         (without("config"), "config is missing"),
         (without("data"), "data is missing"),
-        (within("config", gama=1), "config is .*gama; did you mean gamma"),
+        (within("config", gama=1), "config is .*gama; did you mean 'gamma'"),
         (within("config", gamma="2"), "config is .*RunConfig.gamma is '2'"),
         (lambda r: [r], "valid dictionary"),
         (without("bootstrap"), "bootstrap is missing"),

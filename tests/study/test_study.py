@@ -45,7 +45,7 @@ def test_a_registered_dataset_is_a_profile_of_its_own(data_root, tmp_path, monke
     assert s.profile.own and s.base.dataset == "mine" == s.folder.name and s.base.classes == "all"
     put(Store.committed("mine"), [record(s.base.replace(gamma=2.0, alpha=0.25), 10.0)])
     assert level(Study("mine")) == [10]
-    with pytest.raises(ValueError, match=r"no profile 'mime'; .* did you mean mine"):
+    with pytest.raises(ValueError, match=r"no profile 'mime'; .* did you mean 'mine'"):
         Study("mime")
 
 
