@@ -72,8 +72,8 @@ def report(
     profile: ProfileName = "quick",
     freeze: Annotated[bool, arg(help="make these results the expected ones of a reproduction")] = False,
 ) -> int:
-    """Writes results/PROFILE (tables, figures, results.csv) and the front page from the run JSONs, without
-    training."""
+    """Writes results/PROFILE (tables, figures, results.csv) and the front page from the run JSONs,
+    without training."""
     from focalrepro.evidence.expected import freeze as freeze_expected
     from focalrepro.show.front_page import update_front_page
     from focalrepro.show.profile_page import write_report
@@ -183,8 +183,8 @@ def bench(
         bool, arg(help="little of everything, kept beside the data: proves the path, measures nothing")
     ] = False,
 ) -> int:
-    """Speed against torchvision's RetinaNet and losses and pycocotools, in one run; kept in
-    results/bench/."""
+    """Speed against torchvision's RetinaNet and losses and pycocotools, in one run;
+    kept in results/bench/."""
     check_device(device)
     from focalrepro.bench.run import run_bench
 
@@ -196,8 +196,8 @@ def doctor(
         str, arg(help="prove that it computes right: cpu, cuda or cuda:N; none: say what is here")
     ] = "",
 ) -> int:
-    """Says what this machine has and which profiles it can run in what time; with --device, proves that
-    device.
+    """Says what this machine has and which profiles it can run in what time;
+    with --device, proves that device.
     """
     check_device(device or "auto")
     from focalrepro.bench.doctor import doctor as examine
@@ -215,8 +215,8 @@ def rare(
     steps: Annotated[int, arg(help="training steps; 0: the default")] = 0,
     out: Annotated[Path | None, arg(help="keep the rows in this CSV")] = None,
 ) -> int:
-    """Focal loss on rare events in tables and small images, against cross entropy, weighted and not; trees
-    too."""
+    """Focal loss on rare events in tables and small images, against cross entropy, weighted and not;
+    trees too."""
     from focalrepro.rare.command import command
 
     return command(csv, target, seeds, rates, out, steps)

@@ -142,8 +142,8 @@ def from_dict(values: dict[str, Any]) -> RunConfig:
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """What a message on an unknown name ends with: the nearest that there is, or nothing where none
-    is near.
+    """What a message on an unknown name ends with:
+    the nearest that there is, or nothing where none is near.
     """
     by_lower = {str(k).lower(): k for k in known}
     near = difflib.get_close_matches(str(name).lower(), by_lower, 1)

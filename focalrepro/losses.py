@@ -56,8 +56,8 @@ def softmax_focal_loss(
     gamma: float = 2.0,
     reduction: str = "none",
 ) -> Tensor:
-    """FL(p_t) = -α_t (1 - p_t)^γ log p_t with p = softmax(inputs): equation 5 for classes that exclude each
-    other.
+    """FL(p_t) = -α_t (1 - p_t)^γ log p_t with p = softmax(inputs):
+    equation 5 for classes that exclude each other.
 
     The paper's extension "to the multi-class case" (section 3, first footnote). γ = 0 is torch's cross
     entropy, whose `weight` is alpha. Finite values and gradients for every γ >= 0 at finite logits, and where
@@ -135,8 +135,8 @@ def reduce(loss: Tensor, reduction: str, dtype: torch.dtype) -> Tensor:
 
 
 def check_focal_parameters(alpha: float, gamma: float) -> None:
-    """Raises ValueError unless γ >= 0 and α <= 1 (a negative α means no class weighting, as in
-    torchvision).
+    """Raises ValueError unless γ >= 0 and α <= 1 (a negative α means no class weighting,
+    as in torchvision).
     """
     if not gamma >= 0:
         raise ValueError(f"gamma is {gamma}; it must be 0 (cross entropy) or more")

@@ -29,8 +29,8 @@ Report = Callable[[str, int, int], None]
 
 
 def load_splits(config: RunConfig, progress: bool = False) -> tuple[DetectionData, DetectionData]:
-    """The training and the validation split that a config asks for, decoded; kept for the process's next
-    run.
+    """The training and the validation split that a config asks for, decoded;
+    kept for the process's next run.
     """
     return _load_splits(
         data_root(),
@@ -138,8 +138,8 @@ def run_with_model(
 
 
 def protocol_digest() -> str:
-    """The first 12 hex digits of the sha256 of results/PROTOCOL.md; "" where there is none (outside a
-    checkout).
+    """The first 12 hex digits of the sha256 of results/PROTOCOL.md;
+    "" where there is none (outside a checkout).
     """
     path = (repo_root() or Path.cwd()) / "results" / "PROTOCOL.md"
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else ""

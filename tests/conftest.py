@@ -16,8 +16,8 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory):
-    """FOCALREPRO_DATA points to a temporary folder that holds 24 training and 12 validation scenes
-    of 128².
+    """FOCALREPRO_DATA points to a temporary folder that holds 24
+    training and 12 validation scenes of 128².
     """
     root = tmp_path_factory.mktemp("data")
     generate(root, train_images=24, val_images=12, size=128)

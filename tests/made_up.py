@@ -74,8 +74,8 @@ def runs(
     version=TRAINING_VERSION,
     **more,
 ) -> list[Record]:
-    """A record for every row and seed of some ablations: AP by aps(config), None leaves a row out, "x"
-    diverges.
+    """A record for every row and seed of some ablations:
+    AP by aps(config), None leaves a row out, "x" diverges.
 
     The luck of the images is the same for all rows. more: fields of every record, or functions of config and
     rng.

@@ -1,5 +1,5 @@
-"""What a command says where the system refuses: one line with the path and the mend, never a traceback
-unasked.
+"""What a command says where the system refuses:
+one line with the path and the mend, never a traceback unasked.
 """
 
 import errno

@@ -1,5 +1,5 @@
-"""The house: no import climbs from a room to one above it, and no two modules import each other in a
-circle."""
+"""The house: no import climbs from a room to one above it,
+and no two modules import each other in a circle."""
 
 import ast
 import tomllib
@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[1]
 
 
 def modules():
-    """Every module of the package by its name, with the modules of the package that it imports anywhere in
-    it."""
+    """Every module of the package by its name, with the modules of
+    the package that it imports anywhere in it."""
     files = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
         for path in (ROOT / "focalrepro").rglob("*.py")

@@ -1,5 +1,5 @@
-"""The losses against torchvision, float64 finite differences, hand-computed numbers, and at their
-extremes.
+"""The losses against torchvision, float64 finite differences,
+hand-computed numbers, and at their extremes.
 """
 
 import math
@@ -157,8 +157,8 @@ def test_swapping_the_classes_swaps_alpha(gamma):
 
 
 def test_the_papers_own_examples():
-    """Section 3.2: at γ = 2, p_t = .9 costs 100 times less than under CE, p_t ≈ .968 about 1000
-    times less.
+    """Section 3.2: at γ = 2, p_t = .9 costs 100 times less than under CE,
+    p_t ≈ .968 about 1000 times less.
     """
     p_t = torch.tensor([0.9, 0.968, 0.5], dtype=torch.float64)
     focal = sigmoid_focal_loss(p_t.logit(), torch.ones(3, dtype=torch.float64), alpha=-1, gamma=2.0)

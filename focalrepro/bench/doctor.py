@@ -1,5 +1,5 @@
-"""`focalrepro doctor`: what this machine has and which profiles it can run; and proof that a device computes
-right.
+"""`focalrepro doctor`: what this machine has and which profiles it can run;
+and proof that a device computes right.
 
 Each check compares a fast path with a plain one. All but one run on a CPU as well, where what a GPU alone has
 (a captured step, numbers of a loss as tensors) has a stand-in, so that the checks themselves are tested
@@ -64,8 +64,8 @@ def doctor(device_name: str = "") -> int:
 
 
 def machine() -> Iterator[str]:
-    """Lines: processor, memory, disk, GPU, versions, prepared data, and the time that each profile would
-    take.
+    """Lines: processor, memory, disk, GPU, versions, prepared data,
+    and the time that each profile would take.
     """
     here, root = hardware.describe("cpu"), data_root()
     free = shutil.disk_usage(root if root.exists() else root.parent).free
@@ -90,8 +90,8 @@ def machine() -> Iterator[str]:
 
 
 def loss_is_fp64s(device: torch.device) -> str:
-    """Value and gradient of the fast sum against the plain definition in fp64, for several numbers of
-    classes.
+    """Value and gradient of the fast sum against the plain definition in fp64,
+    for several numbers of classes.
     """
     generator, worst = torch.Generator().manual_seed(0), 0.0
     for classes in CLASSES:
@@ -112,8 +112,8 @@ def loss_is_fp64s(device: torch.device) -> str:
 
 
 def large_loss(device: torch.device) -> str:
-    """More logits than 32 bits can count: all are background at 0, so that the sum and every slope are
-    known.
+    """More logits than 32 bits can count: all are background at 0,
+    so that the sum and every slope are known.
     """
     logits = torch.zeros(BEYOND_32_BITS // 64, 64, dtype=torch.bfloat16, device=device, requires_grad=True)
     labels = torch.full((len(logits),), -1, device=device)

@@ -1,5 +1,5 @@
-"""The anchors of RetinaNet: per pyramid level l one size, times sub-octave scales and aspect ratios (section
-4).
+"""The anchors of RetinaNet: per pyramid level l one size,
+times sub-octave scales and aspect ratios (section 4).
 """
 
 from dataclasses import dataclass

@@ -19,8 +19,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Normalise(nn.Module):
-    """uint8 RGB [B, 3, S, S] to floats with ImageNet's mean and deviation, which all backbones here
-    expect.
+    """uint8 RGB [B, 3, S, S] to floats with ImageNet's mean and deviation,
+    which all backbones here expect.
     """
 
     def __init__(self) -> None:
@@ -84,8 +84,8 @@ class FrozenNorm(nn.Module):
 
 
 def conv_norm(x: Tensor, conv: nn.Conv2d, norm: FrozenNorm) -> Tensor:
-    """A convolution without bias and the frozen norm after it as one convolution: the norm costs no pass of
-    its own.
+    """A convolution without bias and the frozen norm after it as one convolution:
+    the norm costs no pass of its own.
 
     The weights stay the convolution's own, so they train as they would with the norm apart.
     """

@@ -1,5 +1,5 @@
-"""Boxes as (x1, y1, x2, y2) and as offsets from an anchor: the parametrisation of R-CNN, with unit
-weights.
+"""Boxes as (x1, y1, x2, y2) and as offsets from an anchor:
+the parametrisation of R-CNN, with unit weights.
 """
 
 import math

@@ -76,8 +76,8 @@ def _rows(x: Tensor) -> Tensor:
 
 
 def _image(rows: Tensor, like: Tensor) -> Tensor:
-    """The way back, to the shape, type and layout of `like`; no view, so that a ReLU may work in place on
-    it.
+    """The way back, to the shape, type and layout of `like`;
+    no view, so that a ReLU may work in place on it.
     """
     image = torch.empty_like(like, memory_format=torch.channels_last)
     _rows(image).copy_(rows)

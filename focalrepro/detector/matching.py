@@ -48,8 +48,8 @@ def match_dataset(
     mirrored: bool = True,
     **thresholds: float,
 ) -> Tensor:
-    """Matches of a dataset's images as they are ([0]) and, if asked for, mirrored ([1]): int16 [1 or 2, N,
-    A].
+    """Matches of a dataset's images as they are ([0]) and, if asked for, mirrored ([1]):
+    int16 [1 or 2, N, A].
 
     boxes [N, M, 4] in the frame's pixels, labels [N, M] with -1 for padding. Images with equally many boxes
     go together, so that padding costs next to nothing.

@@ -86,8 +86,8 @@ def _backward(x, dy, dx, weight, bias, mean, rstd, along, total, channels, cells
 
 
 def fits(channels: int, groups: int) -> bool:
-    """Whether the kernels take a norm of that shape: channels of a group, and of a program, are powers of
-    two.
+    """Whether the kernels take a norm of that shape:
+    channels of a group, and of a program, are powers of two.
     """
     each = channels // groups
     return (
@@ -144,8 +144,8 @@ BLOCK = 1024  # elements of a program
 
 
 class ScaleShiftReLU(torch.autograd.Function):
-    """relu(x · scale + shift) of x [B, C, H, W], channels last, with fixed fp32 [C] numbers; first order
-    only.
+    """relu(x · scale + shift) of x [B, C, H, W], channels last, with fixed fp32 [C] numbers;
+    first order only.
     """
 
     @staticmethod

@@ -61,8 +61,8 @@ class Head(nn.Module):
                     nn.init.zeros_(layer.bias)
 
     def set_prior(self, prior: float) -> None:
-        """The last layer's bias such that every output begins as the logit of a probability π (section
-        3.3).
+        """The last layer's bias such that every output begins as
+        the logit of a probability π (section 3.3).
         """
         nn.init.constant_(self.layers[-1].bias, -math.log((1 - prior) / prior))
 

@@ -16,8 +16,8 @@ LEAST_VISIBLE = 0.4  # an object of which a crop shows less is not one of its ob
 def view_of(
     image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, view: int, image_id: int, pixels: bool = True
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One view of an image: uint8 [3, S, S], boxes float32 [M, 4] in its pixels, labels int64 [M], padding
-    last.
+    """One view of an image: uint8 [3, S, S], boxes float32 [M, 4] in its pixels,
+    labels int64 [M], padding last.
 
     image uint8 [3, S, S], boxes [M, 4] and labels [M] (-1 for padding) as in DetectionData. Which crop it is
     follows from the view's number and image_id alone. pixels: False returns the image as it came, where only

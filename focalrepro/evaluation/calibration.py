@@ -22,8 +22,8 @@ Histogram = dict[str, list[int]]
 
 @dataclass(frozen=True)
 class Calibration:
-    """Of one set of probabilities: expected calibration error, Brier score and negative log likelihood, per
-    detection.
+    """Of one set of probabilities: expected calibration error,
+    Brier score and negative log likelihood, per detection.
     """
 
     error: float
@@ -69,8 +69,8 @@ def closed_form(alpha: float, gamma: float) -> np.ndarray:
 
 
 def calibration_of(histogram: Histogram, probability: np.ndarray) -> Calibration:
-    """How well probabilities [240], one a bin of the histogram, fit what was right; NaN without
-    detections.
+    """How well probabilities [240], one a bin of the histogram, fit what was right;
+    NaN without detections.
     """
     right, wrong = (np.array(histogram[k], float) for k in ("right", "wrong"))
     total = (right + wrong).sum()
@@ -84,8 +84,8 @@ def calibration_of(histogram: Histogram, probability: np.ndarray) -> Calibration
 
 
 def reliability(histogram: Histogram, probability: np.ndarray) -> list[dict[str, Any]]:
-    """For each of ten equal bins of probability with a detection: count, mean score and the share that is
-    right.
+    """For each of ten equal bins of probability with a detection:
+    count, mean score and the share that is right.
     """
     right, wrong = (np.array(histogram[k], float) for k in ("right", "wrong"))
     count = right + wrong

@@ -31,8 +31,8 @@ class CocoResult:
 
 
 def average_precision(matches: ClassMatches) -> np.ndarray:
-    """AP of one category at each IoU threshold, [10] in 0..1: the mean, over 101 recalls, of the precision
-    there.
+    """AP of one category at each IoU threshold, [10] in 0..1:
+    the mean, over 101 recalls, of the precision there.
 
     The precision at a recall is the best one at that recall or a higher one. nan without an object.
     """
@@ -50,8 +50,8 @@ def average_precision(matches: ClassMatches) -> np.ndarray:
 
 
 def average_recall(matches: ClassMatches, detections: int) -> float:
-    """Share of one category's objects found by so many detections an image, mean over IoU; nan without an
-    object.
+    """Share of one category's objects found by so many detections an image, mean over IoU;
+    nan without an object.
     """
     if not len(matches.gt_image):
         return math.nan
@@ -89,8 +89,8 @@ def category_names(coco: dict) -> list[str]:
 
 
 def evaluate_coco(coco: dict, image_ids: np.ndarray, detections: Detections) -> CocoResult:
-    """Evaluate `detections` on the images `image_ids` of `coco`; arguments and errors as in
-    `match_tables`.
+    """Evaluate `detections` on the images `image_ids` of `coco`;
+    arguments and errors as in `match_tables`.
     """
     return summarise(match_tables(coco, image_ids, detections), category_names(coco))
 

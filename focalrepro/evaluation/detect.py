@@ -1,5 +1,5 @@
-"""From a trained model to detections (section 4, "Inference"): top-k per level, decode, NMS; no score
-threshold.
+"""From a trained model to detections (section 4, "Inference"):
+top-k per level, decode, NMS; no score threshold.
 """
 
 import math
@@ -28,8 +28,8 @@ FIRST = 400  # candidates that suppression begins with
 
 
 def candidates(logits: Tensor, offsets: Tensor, anchors: AnchorGrid, config: RunConfig) -> Found:
-    """What one image's suppression chooses from, best first: the topk scores of each level, above the
-    threshold if any.
+    """What one image's suppression chooses from, best first:
+    the topk scores of each level, above the threshold if any.
 
     logits [A, K] and offsets [A, 4]. The threshold is compared with the logits in their own type.
     """
@@ -84,8 +84,8 @@ def without_classes(found: Found, config: RunConfig) -> Found:
 def finder(
     model: nn.Module, config: RunConfig, device: torch.device
 ) -> Callable[[list[Tensor]], list[tuple[Found, Found]]]:
-    """What turns the backbone's maps into each image's detections, with and without classes, for either
-    detector.
+    """What turns the backbone's maps into each image's detections,
+    with and without classes, for either detector.
     """
     if isinstance(model, TwoStage):
         return lambda maps: [(found, without_classes(found, config)) for found in model.find(maps)]
@@ -134,8 +134,8 @@ def detect(
     batch: int = 16,
     progress: bool = False,
 ) -> tuple[Detections, Detections]:
-    """Detections on a whole split with classes, and with all classes merged; boxes in the original images'
-    pixels.
+    """Detections on a whole split with classes, and with all classes merged;
+    boxes in the original images' pixels.
     """
     model = model.to(device, memory_format=torch.channels_last).eval()
     find = finder(model, config, device)

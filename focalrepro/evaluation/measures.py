@@ -1,5 +1,5 @@
-"""All that a record says of a run's detections: one pass without a score threshold, one matching, many
-readings.
+"""All that a record says of a run's detections:
+one pass without a score threshold, one matching, many readings.
 
 The validation images are split by id: on `tune` everything is chosen that is chosen at all (learning rates,
 what maps scores to probabilities), on `test` everything is judged. AP is that of the test images without a
@@ -142,8 +142,8 @@ def score_histogram(table: MatchTable) -> dict[str, list[int]]:
 
 
 def examples(data: DetectionData, rows: np.ndarray, detections: Detections) -> list[dict[str, Any]]:
-    """The best detections on the first dozen of the test images by the order of `splits`: boxes x1 y1 x2 y2
-    in pixels.
+    """The best detections on the first dozen of the test images by the order of `splits`:
+    boxes x1 y1 x2 y2 in pixels.
     """
     first = sorted(rows, key=lambda i: _hash(int(data.image_ids[i])))[:EXAMPLES]
     kept = []

@@ -107,8 +107,8 @@ class Scores(_Part):
 
 
 class Reliability(_Part):
-    """Ten bins of score, of records up to version 2: count, mean score, share that is right, and
-    the error.
+    """Ten bins of score, of records up to version 2:
+    count, mean score, share that is right, and the error.
     """
 
     count: Counts
@@ -293,8 +293,8 @@ class Record(_Part):
 
 
 def content_digest(values: dict[str, Any]) -> str:
-    """16 hex digits of a record's content, all but the digest itself and how it came to a store
-    ("reused").
+    """16 hex digits of a record's content, all but the digest
+    itself and how it came to a store ("reused").
     """
     content = {k: v for k, v in values.items() if k not in ("digest", "reused")}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

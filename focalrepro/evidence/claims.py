@@ -147,8 +147,8 @@ CLAIMS: dict[str, Claim] = {
 
 
 def judge_all(e: Evidence, *ablations: str) -> list[tuple[Claim, Verdict]]:
-    """Claims with their verdicts, "not run" where runs are missing; ablations: only claims that read one of
-    these.
+    """Claims with their verdicts, "not run" where runs are missing;
+    ablations: only claims that read one of these.
 
     Where another profile runs the whole paper over the same baseline, the claims that only that one can judge
     are left to it.

@@ -12,8 +12,8 @@ TRAINING, INFERENCE = "training, images/s", "one image alone, ms"
 
 
 def speeds(study: Study) -> pd.DataFrame:
-    """One row per run of Tables 1a and 1b that did not diverge: seed, loss (CE or FL), AP, TRAINING,
-    INFERENCE.
+    """One row per run of Tables 1a and 1b that did not diverge:
+    seed, loss (CE or FL), AP, TRAINING, INFERENCE.
 
     The rows of these tables differ in the loss alone. Only runs of one machine and number of threads are
     comparable, so the most frequent such group is taken. What a record did not measure is NaN.

@@ -44,8 +44,8 @@ class ExpectedFileError(ValueError):
 
 
 def ranges(study: Study) -> dict[str, Range]:
-    """Expected AP per "ablation / row": a 99 % prediction interval for one more run, around the mean of the
-    row's n.
+    """Expected AP per "ablation / row": a 99 % prediction interval for one more run,
+    around the mean of the row's n.
 
     Half-width: t · sd · sqrt(1 + 1/n), for the new run's own spread and that of the mean; never below
     LEAST_HALF_WIDTH. The standard deviation over seeds is pooled over all rows with two seeds or more.

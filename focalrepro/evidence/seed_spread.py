@@ -1,5 +1,5 @@
-"""How far AP moves with the seed: a variance for each row from its few seeds and from those of all other
-rows.
+"""How far AP moves with the seed: a variance for each row from
+its few seeds and from those of all other rows.
 
 Three seeds say little about one row's spread, and rows do not spread alike, so neither a row's own variance
 nor the pooled one will do. The remedy is that of Smyth (2004, "Linear models and empirical Bayes methods",
@@ -58,8 +58,8 @@ def _repeated(rows: Sequence[Sequence[float]], least: float = LEAST_AP) -> list[
 
 
 def fit(rows: Sequence[Sequence[float]], least: float = LEAST_AP) -> SeedSpread:
-    """The spread of a study's rows, each once; rows: a number for each seed. least: rows of a lower mean are
-    left out."""
+    """The spread of a study's rows, each once; rows: a number for each seed.
+    least: rows of a lower mean are left out."""
     rows = [row for row in _repeated(rows, least) if np.ptp(row)]  # equal to the last digit: no logarithm
     if not rows:
         return SeedSpread(float("nan"), 0.0, 0)

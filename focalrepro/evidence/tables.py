@@ -53,8 +53,8 @@ def mean(values: Iterable[float | None]) -> float:
 
 
 def at_paper_threshold(e: Evidence, name: str) -> bool:
-    """Whether an ablation's AP is that of detections of a score of .05 or more, as records up to version 2
-    have it."""
+    """Whether an ablation's AP is that of detections of a score of .05 or more,
+    as records up to version 2 have it."""
     return any(r.at_paper_threshold for records in e.rows(name).values() for r in records)
 
 
@@ -97,8 +97,8 @@ def best(rows: Mapping[Any, Records], sign: int = 1) -> Any:
 
 
 def gains(e: Evidence, name: str, reference: str) -> pd.DataFrame:
-    """Each row's AP less the reference row's: row, effect, low, high, clear, paper; NaN where they share no
-    seed.
+    """Each row's AP less the reference row's: row, effect, low, high, clear, paper;
+    NaN where they share no seed.
 
     Errors: ValueError for a reference that is no row.
     """

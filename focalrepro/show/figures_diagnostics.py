@@ -1,5 +1,5 @@
-"""Figures of what runs keep besides AP: where their loss lies (Figure 4), how far to trust their scores, each
-class."""
+"""Figures of what runs keep besides AP: where their loss lies (Figure 4),
+how far to trust their scores, each class."""
 
 from collections.abc import Mapping
 
@@ -16,8 +16,8 @@ from focalrepro.show.style import DARK, ORANGE, label_points, lines, panels, sha
 
 @styled
 def loss_distribution(record: Record) -> Figure:
-    """The paper's Figure 4 from one run: share of the loss carried by the easiest share of the windows, per
-    γ."""
+    """The paper's Figure 4 from one run: share of the loss carried
+    by the easiest share of the windows, per γ."""
     kept, kinds = record.loss_distribution, ("foreground", "background")
     settings = (
         {

@@ -92,8 +92,8 @@ def forest(gaps: Mapping[str, pd.DataFrame], title: str = "") -> Figure:
 
 
 def reach(frame: pd.DataFrame) -> Figure:
-    """The share of the objects that each set of anchors reaches; frame: of
-    `anchor_statistics.reach_of_rows`."""
+    """The share of the objects that each set of anchors reaches; frame:
+    of `anchor_statistics.reach_of_rows`."""
     columns = {
         f"with an anchor of IoU ≥ {iou}": pd.DataFrame(
             {"value": frame[column], "low": np.nan, "high": np.nan}
@@ -280,8 +280,8 @@ SWEEPS = {
 
 
 def figure_of(e: Evidence, name: str, title: str = "") -> Figure:
-    """The figure of an ablation: planes as heat maps, sweeps as lines, speed as points, else rows with
-    intervals."""
+    """The figure of an ablation: planes as heat maps, sweeps as lines,
+    speed as points, else rows with intervals."""
     frame = table(e, name)
     if name in PLANES:
         theirs = [(r.fields["gamma"], r.fields["alpha"]) for r in TABLES["1b"]] if name == "grid" else []

@@ -14,8 +14,8 @@ CELL_TIMEOUT = 3600  # seconds
 
 
 def sources() -> list[Path]:
-    """The source notebooks in their order; FileNotFoundError where there is no checkout around the
-    package."""
+    """The source notebooks in their order; FileNotFoundError
+    where there is no checkout around the package."""
     folder = (repo_root() or Path.cwd()) / "notebooks"
     notebooks = sorted(folder.glob("[0-9A-Z]*.ipynb"))
     if not notebooks:
@@ -48,8 +48,8 @@ def execute_all(profile: str, only: Sequence[str] = (), progress: bool = True) -
 
 
 def execute(source: Path, target: Path, profile: str) -> Path:
-    """Executes one notebook to a partial file and renames it: papermill itself rewrites its output in
-    place."""
+    """Executes one notebook to a partial file and renames it:
+    papermill itself rewrites its output in place."""
     # Photos of COCO are other people's: an executed notebook, which may be published, has boxes only. What it
     # shows was trained before, or is said to be missing.
     parameters = {"profile": profile, "show_photos": False, "train": False}

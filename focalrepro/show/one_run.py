@@ -81,8 +81,8 @@ def loss_maps(
 
 
 def _on_finest(terms: torch.Tensor, anchors: AnchorGrid) -> np.ndarray:
-    """A number of each anchor [A], added up over the anchors of a cell and spread over the finest level's
-    cells.
+    """A number of each anchor [A], added up over the anchors of a
+    cell and spread over the finest level's cells.
     """
     total, start, shapes = None, 0, anchors.shapes
     for count in anchors.per_level:

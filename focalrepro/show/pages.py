@@ -25,8 +25,8 @@ def _environment() -> Environment:
 
 
 def render(template: str, **values: Any) -> str:
-    """The page that a template of show/templates gives; runs of blank lines become one, and it ends with a
-    line's end.
+    """The page that a template of show/templates gives;
+    runs of blank lines become one, and it ends with a line's end.
 
     Errors: jinja2's UndefinedError for a value that the template needs and that is not given.
     """

@@ -1,5 +1,5 @@
-"""`results/<profile>/`: README.md with tables and figures, results.csv, figures/, all from the run
-records."""
+"""`results/<profile>/`: README.md with tables and figures, results.csv,
+figures/, all from the run records."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -61,8 +61,8 @@ def write_report(profile: str) -> Path:
 
 
 def verify(profile: str) -> list[str]:
-    """What the committed page and results.csv say otherwise than the committed records do; nothing is
-    written.
+    """What the committed page and results.csv say otherwise than the committed records do;
+    nothing is written.
 
     Every table, figure's name and verdict is made again. A cell that differs is named with its table, row and
     column, and so are files and records that do not belong to the results. Errors: FileNotFoundError where

@@ -136,8 +136,8 @@ def where_from(study: Study, *names: str) -> Md:
 
 
 def _whose(study: Study, left: set[str]) -> str:
-    """Whose runs these are, in words: one's own, the profile's committed ones, those of the whole paper's
-    profile."""
+    """Whose runs these are, in words: one's own, the profile's committed ones,
+    those of the whole paper's profile."""
     name, parts = study.profile.name, {}
     for text, store in (
         (f"of the local store, data/runs/{name}", Store.local(name)),

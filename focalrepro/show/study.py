@@ -76,8 +76,8 @@ class Study(study.Study):
         return Markdown(sentences.takeaway(self, *ids))
 
     def grid(self, gammas: Sequence[float], alphas: Sequence[float], seeds: int = 1) -> pd.DataFrame:
-        """Mean AP in percent of the baseline at every γ (columns) and α (index), trained where it is
-        missing."""
+        """Mean AP in percent of the baseline at every γ (columns) and α (index),
+        trained where it is missing."""
         cells = self.cells(gammas, alphas, seeds)
         self.__dict__.pop("evidence", None)
         values = {key: tables.mean(r.AP for r in records) for key, records in cells.items()}

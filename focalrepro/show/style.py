@@ -1,5 +1,5 @@
-"""One look for every figure: white ground, light grid, a colour-blind palette, text that is legible in
-print."""
+"""One look for every figure: white ground, light grid, a colour-blind palette,
+text that is legible in print."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence

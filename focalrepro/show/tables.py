@@ -24,8 +24,8 @@ class Md(str):
 
 
 def escape(value: object) -> Md:
-    """A text as it is, in Markdown and within a table's cell: no emphasis, no HTML, no new cell, no new
-    line."""
+    """A text as it is, in Markdown and within a table's cell:
+    no emphasis, no HTML, no new cell, no new line."""
     if isinstance(value, Md):
         return value
     text = re.sub(r"\s*[\r\n]+\s*", " ", str(value)).replace("&", "&amp;").replace("<", "&lt;")
@@ -162,8 +162,8 @@ BOTH = {"here": "AP", "in the paper": "paper_AP"}
 
 
 def recipe_changes(study: Study) -> pd.DataFrame:
-    """Where a study's baseline leaves the paper's recipe, by field: its meaning, its value here and in the
-    paper."""
+    """Where a study's baseline leaves the paper's recipe, by field:
+    its meaning, its value here and in the paper."""
     about = tomllib.loads(Path(__file__).with_name("fields.toml").read_text("utf-8"))
     default, rows = RunConfig().as_dict(), []
     for field, value in study.base.as_dict().items():
@@ -194,8 +194,8 @@ def provenance(records: Records) -> pd.DataFrame:
 
 
 def calibration(rows: Mapping[str, Records]) -> pd.DataFrame:
-    """Expected calibration error of each row, mean over its seeds, with AP beside it: raw, and after what
-    maps scores.
+    """Expected calibration error of each row, mean over its seeds, with AP beside it:
+    raw, and after what maps scores.
 
     A temperature and isotonic regression are fitted on tune images; the closed form needs no data, and is for
     a loss with γ > 0. Compare rows of nearly the same AP only. Rows without records are left out.

@@ -1,2 +1,2 @@
-"""The study: the paper's numbers, profiles, ablations, records and their store, the campaign that makes
-them."""
+"""The study: the paper's numbers, profiles, ablations, records and their store,
+the campaign that makes them."""

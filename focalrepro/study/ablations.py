@@ -1,5 +1,5 @@
-"""The ablations: each a table or figure of the paper, as a baseline and rows that name only what they
-change."""
+"""The ablations: each a table or figure of the paper,
+as a baseline and rows that name only what they change."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -61,8 +61,8 @@ class Ablation:
     def config(
         self, base: RunConfig, row: Row, seed: int, rates: Mapping[str, float] = NO_RATES
     ) -> RunConfig:
-        """A row's config for its seed of that number: with the rate of its loss, unless the row has one of
-        its own."""
+        """A row's config for its seed of that number:
+        with the rate of its loss, unless the row has one of its own."""
         config = base.replace(**row.changes, seed=seed + SEARCH_SEED * self.search)
         rate = None if "lr" in row.changes else rates.get(family_of(config))
         return config.replace(lr=rate) if rate else config

@@ -1,5 +1,5 @@
-"""The numbers of *Focal Loss for Dense Object Detection* (Lin, Goyal, Girshick, He, Dollár; arXiv
-1708.02002v2).
+"""The numbers of *Focal Loss for Dense Object Detection* (Lin, Goyal, Girshick, He, Dollár;
+arXiv 1708.02002v2).
 
 They are data, in `paper.csv`. AP in percent: Tables 1a to 1d and 3 on COCO minival, 1e and 2 on test-dev.
 Unless a row says otherwise the model is ResNet-50-FPN on images with a shorter side of 600 px. The recipe of

@@ -1,5 +1,5 @@
-"""Profiles: a dataset, a model and a budget. A profile is its baseline RunConfig; ablations change its
-fields.
+"""Profiles: a dataset, a model and a budget. A profile is its baseline RunConfig;
+ablations change its fields.
 """
 
 from dataclasses import dataclass, field

@@ -33,8 +33,8 @@ RIVALS: dict[str, dict[str, Any]] = {
 
 
 def family_of(config: RunConfig) -> str:
-    """The searched loss whose rate a config takes; "" where none is like it, so that the baseline's rate
-    stays.
+    """The searched loss whose rate a config takes;
+    "" where none is like it, so that the baseline's rate stays.
     """
     if config.loss == "focal_star" or config.loss == "hinge":
         return "FL, γ = 2"

@@ -1,5 +1,5 @@
-"""The rows of tables that are made rather than listed: from the paper's numbers, or over a profile's
-baseline."""
+"""The rows of tables that are made rather than listed:
+from the paper's numbers, or over a profile's baseline."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -23,8 +23,8 @@ def state_of(job: Job, store: Store, committed: Store) -> str:
 
 
 def time_left(missing: int, store: Store, profile: Profile) -> str:
-    """An estimate for so many runs: from this machine's own runs, else the profile's guess for its
-    hardware."""
+    """An estimate for so many runs: from this machine's own runs,
+    else the profile's guess for its hardware."""
     own = [r.seconds.total for r in store.records() if not r.reused]
     here = "cuda" if hardware.pick_device().type == "cuda" else "cpu"
     if own:

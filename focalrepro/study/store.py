@@ -68,8 +68,8 @@ class Store:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """One process at a time trains into a store; a second one is told so instead of doing it all
-        twice."""
+        """One process at a time trains into a store;
+        a second one is told so instead of doing it all twice."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / ".lock", "w") as file:
             try:

@@ -116,8 +116,8 @@ class Study:
         raise KeyError(f"ablation {ablation} has no row with {changes}")
 
     def shown(self) -> list[str]:
-        """The ablations that a report shows: the profile's own that have any run, and others that are
-        complete.
+        """The ablations that a report shows: the profile's own that have any run,
+        and others that are complete.
 
         Rows are shared, so every run of Table 1b is also a piece of ablations that nobody has asked for.
         """
@@ -129,8 +129,8 @@ class Study:
         ]
 
     def typical(self) -> Record | None:
-        """The first record with the baseline's detector and anchors, else the first: some ablations change
-        these."""
+        """The first record with the baseline's detector and anchors, else the first:
+        some ablations change these."""
         fields = ("detector", "image_size", "first_level", "last_level", "anchor_size")
         fields = (*fields, "anchor_scales", "anchor_ratios")
         for record in self.records:
@@ -163,8 +163,8 @@ class Study:
     def cells(
         self, gammas: Sequence[float], alphas: Sequence[float], seeds: int = 1
     ) -> dict[tuple[float, float], list[Record]]:
-        """Records of the baseline at every (γ, α), trained where they are missing; by (γ, α), ordered by
-        seed."""
+        """Records of the baseline at every (γ, α), trained where they are missing;
+        by (γ, α), ordered by seed."""
         rows = tuple(
             Row(f"γ = {g:g}, α = {a:g}", {"gamma": float(g), "alpha": float(a)})
             for g in gammas
@@ -178,8 +178,8 @@ class Study:
 
 
 def _same_data(found: list[Record], label: str) -> None:
-    """ValueError where runs of a row were made on different data: they cannot be averaged or paired by
-    image."""
+    """ValueError where runs of a row were made on different data:
+    they cannot be averaged or paired by image."""
     digests = {(r.data.train.digest, r.data.val.digest): r.run_id for r in found}
     if len(digests) > 1:
         raise ValueError(

@@ -58,8 +58,8 @@ def hinge(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
 
 
 def asymmetric(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
-    """-α_t (1 - p_t)^γ_t log p_t with a γ for each kind: gamma_object of an object's terms, gamma of all
-    others.
+    """-α_t (1 - p_t)^γ_t log p_t with a γ for each kind:
+    gamma_object of an object's terms, gamma of all others.
 
     Ridnik et al. 2021 (arXiv 2009.14119), equation 4, with the α of focal loss and without the shift of their
     equation 5.
@@ -100,8 +100,8 @@ def ghm(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
 
 
 def quality(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
-    """Quality focal loss: |y - p|^γ times the cross entropy with y, the IoU of the predicted box at its
-    object's class.
+    """Quality focal loss: |y - p|^γ times the cross entropy with y,
+    the IoU of the predicted box at its object's class.
 
     Li et al. 2020 (arXiv 2006.04388), equation 3 (their β is γ here); y is 0 everywhere else. No α.
     """
@@ -170,8 +170,8 @@ def smooth_l1(difference: Tensor, beta: float) -> Tensor:
 
 @torch.no_grad()
 def box_quality(offsets: Tensor, anchors: Tensor, targets: Tensor, positive: Tensor) -> Tensor:
-    """IoU [B, A] of each positive anchor's predicted box with its object, 0 elsewhere; arguments as in
-    `box_loss`.
+    """IoU [B, A] of each positive anchor's predicted box with its object, 0 elsewhere;
+    arguments as in `box_loss`.
     """
     predicted = box_ops.decode(offsets.float(), anchors)
     overlap = torch.minimum(predicted[..., 2:], targets[..., 2:]) - torch.maximum(

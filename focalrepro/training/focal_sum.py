@@ -48,8 +48,8 @@ def _kernels() -> ModuleType | None:
 
 
 def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """For a backward written by hand: RuntimeError under create_graph=True, the only time it runs with
-    gradients on.
+    """For a backward written by hand: RuntimeError under create_graph=True,
+    the only time it runs with gradients on.
 
     torch's `once_differentiable` would not do. It warns of a second derivative only where the upstream
     gradient has a graph of its own; under a plain or a divided sum it has none, and a gradient penalty on the

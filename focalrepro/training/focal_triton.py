@@ -1,5 +1,5 @@
-"""The focal loss of a detector as two Triton kernels: one reads the logits for the value, one for the
-gradient.
+"""The focal loss of a detector as two Triton kernels:
+one reads the logits for the value, one for the gradient.
 
 No gradient is kept from the forward pass: reading the bf16 logits again and writing their gradient once moves
 less memory than scaling a kept gradient by the 1/N that the loss is divided by. α and γ are read from the
@@ -28,8 +28,8 @@ def _places(BLOCK: tl.constexpr, WIDE: tl.constexpr):
 
 @triton.jit
 def _terms(x, label, column, alpha, gamma, IGNORED: tl.constexpr):  # noqa: ANN001
-    """Weight × (1 - p_t)^γ, cross entropy, p_t and 1 - p_t of each element, and whether it is the labelled
-    class.
+    """Weight × (1 - p_t)^γ, cross entropy, p_t and 1 - p_t of each element,
+    and whether it is the labelled class.
     """
     is_object = label == column
     x_t = tl.where(is_object, x, -x)
@@ -81,8 +81,8 @@ class FocalSum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, logits: Tensor, labels: Tensor, alpha: Tensor, gamma: Tensor) -> Tensor:  # noqa: ANN001
-        """logits [..., K], labels [...] as in `losses.focal_terms`; alpha and gamma fp32 scalars on the
-        device.
+        """logits [..., K], labels [...] as in `losses.focal_terms`;
+        alpha and gamma fp32 scalars on the device.
         """
         x, labels = logits.detach().contiguous(), labels.contiguous()
         blocks = triton.cdiv(x.numel(), BLOCK)

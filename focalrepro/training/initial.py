@@ -23,8 +23,8 @@ from focalrepro.training.pretrain import pretrained_weights
 def initial_model(
     config: RunConfig, data: DetectionData, kind: type[RetinaNet] = RetinaNet, progress: bool = False
 ) -> RetinaNet:
-    """The untrained model of a config's seed, on the CPU; data: the training split. kind: RetinaNet or a
-    descendant.
+    """The untrained model of a config's seed, on the CPU; data:
+    the training split. kind: RetinaNet or a descendant.
     """
     torch.manual_seed(config.seed)
     model = kind(config, len(data.categories))
@@ -57,8 +57,8 @@ def backbone_weights(
 
 
 def _components(config: RunConfig, model: RetinaNet, data: DetectionData) -> dict[str, Tensor]:
-    """The projection of the frozen maps: computed once for a dataset and a backbone, and kept beside the
-    data.
+    """The projection of the frozen maps: computed once for a dataset and a backbone,
+    and kept beside the data.
     """
     key = f"{state_digest(model.backbone)} {data.pixels_digest} {model.used} {config.kept_channels:g}"
     name = f"components-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"

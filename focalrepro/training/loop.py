@@ -65,8 +65,8 @@ def run_steps(
     config: RunConfig,
     on_step: OnStep = lambda done, total: None,
 ) -> TrainResult:
-    """All steps of a training, whatever its detector: the order of the images, the rates, the watch over
-    finiteness.
+    """All steps of a training, whatever its detector:
+    the order of the images, the rates, the watch over finiteness.
 
     step: called with indices, views and a rate; leaves `losses` [3] and `finite`.
     """
@@ -280,8 +280,8 @@ def new_step(config: RunConfig, data: DetectionData, device: torch.device, progr
 
 
 def _with_prior(model: RetinaNet, config: RunConfig, source: TrainData) -> RetinaNet:
-    """Where the config leaves π to the data, it is the share of object among all pairs of an anchor and a
-    class.
+    """Where the config leaves π to the data, it is the share of
+    object among all pairs of an anchor and a class.
 
     Chen et al. 2019 (arXiv 1909.04868), section 4.1.
     """

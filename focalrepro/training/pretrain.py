@@ -26,8 +26,8 @@ BACKGROUND_SHARE = 0.25
 
 
 class CropClassifier(nn.Module):
-    """A linear classifier on the middle of each of the backbone's maps, so that every level learns the
-    classes.
+    """A linear classifier on the middle of each of the backbone's maps,
+    so that every level learns the classes.
     """
 
     def __init__(self, backbone: nn.Module, classes: int) -> None:

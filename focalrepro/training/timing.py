@@ -19,8 +19,8 @@ from focalrepro.training.loop import new_step
 def step_seconds(
     config: RunConfig, data: DetectionData, device: torch.device, pairs: int = 12
 ) -> dict[str, float] | None:
-    """Median seconds of a training step with the config's loss ("own") and with "cross_entropy", timed in
-    turn.
+    """Median seconds of a training step with the config's loss ("own") and with "cross_entropy",
+    timed in turn.
 
     None where there is nothing to compare: the loss is not focal, γ is 0, or the device is a GPU, where one
     captured step serves every γ.

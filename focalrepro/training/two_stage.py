@@ -1,5 +1,5 @@
-"""The other side of the paper's comparison (Table 2): Faster R-CNN with FPN, on RetinaNet's backbone and
-pyramid.
+"""The other side of the paper's comparison (Table 2):
+Faster R-CNN with FPN, on RetinaNet's backbone and pyramid.
 
 First a region proposal network says where something is, then each proposal is pooled and classified: the
 imbalance is met by proposing few regions and by sampling, not by the loss. Both stages are torchvision's,
@@ -138,8 +138,8 @@ class TwoStage(RetinaNet):
 
 
 def as_targets(boxes: Tensor, labels: Tensor) -> list[dict[str, Tensor]]:
-    """boxes [B, M, 4] and labels [B, M], -1 for padding, as torchvision takes them: ragged, classes
-    from 1.
+    """boxes [B, M, 4] and labels [B, M], -1 for padding, as torchvision takes them:
+    ragged, classes from 1.
     """
     return [
         {"boxes": b[valid], "labels": k[valid] + 1}
@@ -157,8 +157,8 @@ class TwoStageStep:
         self.finite = torch.ones((), dtype=torch.bool, device=device)
 
     def __call__(self, index: Tensor, view: Tensor, rate: float) -> None:
-        """Trains on some images, each in its view, at a learning rate; nothing once something was not
-        finite.
+        """Trains on some images, each in its view, at a learning rate;
+        nothing once something was not finite.
         """
         if not self.finite:
             return

@@ -1,5 +1,5 @@
-"""Images become one array: modes, squashing, the cache that is made once and again when spoiled, the
-digest.
+"""Images become one array: modes, squashing,
+the cache that is made once and again when spoiled, the digest.
 """
 
 import io

@@ -1,5 +1,5 @@
-"""Boxes, anchors and matching: the paper's numbers, and torchvision's implementation where definitions
-agree.
+"""Boxes, anchors and matching: the paper's numbers,
+and torchvision's implementation where definitions agree.
 """
 
 import math

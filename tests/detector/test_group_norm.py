@@ -1,5 +1,5 @@
-"""GroupNorm with its ReLU against torch's own kernels, values and gradients: on the CPU, and in Triton's
-kernels.
+"""GroupNorm with its ReLU against torch's own kernels, values and gradients:
+on the CPU, and in Triton's kernels.
 """
 
 import pytest

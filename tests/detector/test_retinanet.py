@@ -161,8 +161,8 @@ def test_detections_equal_torchvisions(models, nms):
 
 
 def test_losses_equal_torchvisions(models):
-    """Image by image, because torchvision averages over images; the paper divides by the batch's
-    positives.
+    """Image by image, because torchvision averages over images;
+    the paper divides by the batch's positives.
     """
     ours, twin, images = models
     twin.train()

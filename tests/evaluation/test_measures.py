@@ -1,5 +1,5 @@
-"""What a record says of detections: splits, thresholds and classes merged, against evaluations made the long
-way.
+"""What a record says of detections: splits, thresholds and classes merged,
+against evaluations made the long way.
 """
 
 import dataclasses

@@ -1,5 +1,5 @@
-"""Inputs that are right, spoiled at random from a seed, and read: the answer is a value or one line
-of ours.
+"""Inputs that are right, spoiled at random from a seed, and read:
+the answer is a value or one line of ours.
 """
 
 import json

@@ -96,8 +96,8 @@ def _content(record: Record) -> dict[str, Any]:
 
 
 def kill(folder: Path, runs: int, rng: random.Random, longest: float) -> str:
-    """Kills a campaign, or (one time in three) a worker of it, at a random moment; what was killed, or
-    "nothing".
+    """Kills a campaign, or (one time in three) a worker of it, at a random moment;
+    what was killed, or "nothing".
     """
     pid = start(folder, runs)
     if ended(pid, rng.uniform(0, longest)) is not None:
@@ -130,8 +130,8 @@ def _group_lives(group: int) -> bool:
 
 
 def kills(count: int, runs: int, seed: int, folder: Path, end: float) -> Iterator[dict[str, Any]]:
-    """An entry for each of `count` kills (fewer where time.monotonic() passes `end`), then one for each
-    campaign.
+    """An entry for each of `count` kills (fewer where time.monotonic() passes `end`),
+    then one for each campaign.
 
     A campaign is killed until it is whole, then the next begins in a new folder. Of a kill: "killed", and
     "lost" where the store is not readable after it. Of a campaign: "campaign", and "lost": runs that it lacks

@@ -36,8 +36,8 @@ def test_nothing_is_lost(tmp_path):
 
 
 def test_what_is_lost_is_found(tmp_path, monkeypatch):
-    """The script's own eyes: a crash, another error, a message of two lines, a hang, a record that
-    differs.
+    """The script's own eyes: a crash, another error, a message of two lines,
+    a hang, a record that differs.
     """
 
     def fails(rng, folder):

@@ -161,8 +161,8 @@ for n in itertools.count():
 
 @pytest.fixture
 def other(tmp_path):
-    """other(code, folder): a process of that code, once it has said its first line; it is ended with the
-    test.
+    """other(code, folder): a process of that code, once it has said its first line;
+    it is ended with the test.
     """
     begun = []
 

@@ -1,5 +1,5 @@
-"""A number that is not finite, at any step and wherever it arises, is a result; the same config, the same
-bits.
+"""A number that is not finite, at any step and wherever it arises, is a result;
+the same config, the same bits.
 """
 
 import json

@@ -144,8 +144,8 @@ def test_backward_scales_and_repeats():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_second_derivative_is_refused_not_wrong(dtype):
-    """A gradient penalty on a weight below the loss: the plain definition has it, the hand-written one says
-    so.
+    """A gradient penalty on a weight below the loss:
+    the plain definition has it, the hand-written one says so.
     """
     weight = torch.ones(5, dtype=dtype).requires_grad_()
     logits, labels = random_anchors(seed=15, dtype=dtype)

@@ -1,5 +1,5 @@
-"""The Triton kernels against the plain definition: on a GPU where there is one, else in Triton's
-interpreter.
+"""The Triton kernels against the plain definition:
+on a GPU where there is one, else in Triton's interpreter.
 """
 
 import pytest

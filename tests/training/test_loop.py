@@ -196,8 +196,8 @@ def test_mirrored_images_come_with_mirrored_boxes(tiny):
 
 
 def test_the_digits_are_where_the_boxes_say(tiny):
-    """Pixels of the mirrored batch inside a target box are the original's, mirrored: nothing is off
-    by one.
+    """Pixels of the mirrored batch inside a target box are the original's, mirrored:
+    nothing is off by one.
     """
     data = tiny[0]
     source = TrainData(SMALL, data, CPU)

@@ -1,5 +1,5 @@
-"""The two-stage detector: its targets, its anchors, that it learns, and that a run of it is a run like any
-other.
+"""The two-stage detector: its targets, its anchors, that it learns,
+and that a run of it is a run like any other.
 """
 
 import json
