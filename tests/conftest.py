@@ -1,6 +1,7 @@
 """Shared by all tests: one thread, and a data root of their own with a tiny embedded dataset."""
 
 import os
+import sys
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 if not torch.cuda.is_available():  # Triton reads this when it is first imported, which torchvision does
     os.environ["TRITON_INTERPRET"] = "1"
 
+from focalrepro import cli
 from focalrepro.data import load
 from focalrepro.data.synthetic import generate
 
@@ -24,6 +26,20 @@ def data_root(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FOCALREPRO_DATA", str(root))
         yield root
+
+
+@pytest.fixture
+def told(monkeypatch, capsys):
+    """A function: what the command line says of these arguments where it ends with exit status 2."""
+
+    def of(*args):
+        monkeypatch.setattr(sys, "argv", ["focalrepro", *args])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        assert caught.value.code == 2
+        return capsys.readouterr().err
+
+    return of
 
 
 @pytest.fixture(scope="session")

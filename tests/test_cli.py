@@ -13,18 +13,18 @@ import pytest
 from focalrepro import cli
 
 
-def told(monkeypatch, capsys, error, *args):
-    """What the command line says of a command that ends in this error, with exit status 2."""
+@pytest.fixture
+def ending(told, monkeypatch):
+    """A function: what the command line says of a command that ends in this error."""
 
-    def fails() -> int:
-        raise error
+    def of(error, *args):
+        def fails() -> int:
+            raise error
 
-    monkeypatch.setitem(cli.COMMANDS, "fails", fails)
-    monkeypatch.setattr(sys, "argv", ["focalrepro", *args, "fails"])
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    assert caught.value.code == 2
-    return capsys.readouterr().err
+        monkeypatch.setitem(cli.COMMANDS, "fails", fails)
+        return told(*args, "fails")
+
+    return of
 
 
 @pytest.mark.parametrize(
@@ -51,23 +51,23 @@ def told(monkeypatch, capsys, error, *args):
         (RuntimeError("as it says"), "as it says"),
     ],
 )
-def test_what_the_system_refuses_is_one_line(monkeypatch, capsys, tmp_path, error, line):
+def test_what_the_system_refuses_is_one_line(ending, monkeypatch, tmp_path, error, line):
     monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path))
-    said = told(monkeypatch, capsys, error)
+    said = ending(error)
     assert said.startswith("focalrepro: " + line.format(root=tmp_path)) and len(said.splitlines()) == 1
 
 
-def test_an_array_without_room_says_how_large_it_is(monkeypatch, capsys):
+def test_an_array_without_room_says_how_large_it_is(monkeypatch, ending):
     with pytest.raises(MemoryError) as caught:
         np.zeros(2**60, np.uint8)
-    said = told(monkeypatch, capsys, caught.value)
+    said = ending(caught.value)
     assert "memory (Unable to allocate 1.00 EiB" in said and len(said.splitlines()) == 1
 
 
 @pytest.mark.parametrize("how", ["option", "variable"])
-def test_the_traceback_is_shown_where_it_is_asked_for(monkeypatch, capsys, how):
+def test_the_traceback_is_shown_where_it_is_asked_for(monkeypatch, ending, how):
     monkeypatch.setenv("FOCALREPRO_DEBUG", "1" if how == "variable" else "0")
-    said = told(monkeypatch, capsys, OSError("why"), *(["--debug"] if how == "option" else []))
+    said = ending(OSError("why"), *(["--debug"] if how == "option" else []))
     assert said.startswith("Traceback") and said.endswith("\nfocalrepro: why\n") and "in fails" in said
 
 
@@ -80,12 +80,9 @@ def test_a_reader_that_has_read_enough_ends_it_quietly(tmp_path):
     assert process.returncode == 141
 
 
-def test_a_folder_that_cannot_be_written(monkeypatch, capsys, tmp_path):
+def test_a_folder_that_cannot_be_written(told, monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path / "file" / "data"))
-    monkeypatch.setattr(sys, "argv", ["focalrepro", "run", "1a", "--profile", "smoke"])
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    said = capsys.readouterr().err
-    assert caught.value.code == 2 and len(said.splitlines()) == 1
+    said = told("run", "1a", "--profile", "smoke")
+    assert len(said.splitlines()) == 1
     assert said.startswith(f"focalrepro: {tmp_path / 'file'}") and os.strerror(errno.ENOTDIR) in said

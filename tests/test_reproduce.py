@@ -130,15 +130,6 @@ def nothing_yet(tmp_path, monkeypatch):
     return tmp_path
 
 
-def told(monkeypatch, capsys, *args):
-    """What the command line says of wrong input, with exit status 2."""
-    monkeypatch.setattr(sys, "argv", ["focalrepro", *args])
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    assert caught.value.code == 2
-    return capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -162,8 +153,8 @@ def told(monkeypatch, capsys, *args):
         (("verify", "--profile", "quick"), "no committed results; make them with focalrepro report"),
     ],
 )
-def test_wrong_input_is_named_before_anything_is_made(nothing_yet, monkeypatch, capsys, args, message):
-    assert message in told(monkeypatch, capsys, *args)
+def test_wrong_input_is_named_before_anything_is_made(nothing_yet, told, args, message):
+    assert message in told(*args)
     assert list(nothing_yet.iterdir()) == []
 
 

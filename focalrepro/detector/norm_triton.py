@@ -52,6 +52,17 @@ def _forward(x, y, weight, bias, mean, rstd, channels, eps, cells: tl.constexpr,
 
 
 @triton.jit
+def _normed(x, dy, start, first, channel, channels, m, r, w, b, cells: tl.constexpr, CELLS: tl.constexpr):  # noqa: ANN001
+    """Some cells' places and which of them there are, (x - mean) / std, and the gradient past the ReLU."""
+    cell = first + tl.arange(0, CELLS)
+    at = start + cell[:, None] * channels + channel[None, :]
+    inside = cell[:, None] < cells
+    n = (tl.load(x + at, mask=inside, other=0.0).to(tl.float32) - m[None, :]) * r[None, :]
+    g = tl.load(dy + at, mask=inside, other=0.0).to(tl.float32)
+    return at, inside, n, tl.where(n * w[None, :] + b[None, :] > 0, g, 0.0)
+
+
+@triton.jit
 def _backward(x, dy, dx, weight, bias, mean, rstd, along, total, channels, cells: tl.constexpr, GROUPS: tl.constexpr, EACH: tl.constexpr, CELLS: tl.constexpr):  # noqa: ANN001, E501  # fmt: skip
     width: tl.constexpr = GROUPS * EACH
     channel = tl.program_id(1) * width + tl.arange(0, width)
@@ -61,12 +72,7 @@ def _backward(x, dy, dx, weight, bias, mean, rstd, along, total, channels, cells
     b = tl.load(bias + channel)
     sum_dy, sum_dyn = tl.zeros((width,), tl.float32), tl.zeros((width,), tl.float32)
     for first in range(0, cells, CELLS):
-        cell = first + tl.arange(0, CELLS)
-        at = start + cell[:, None] * channels + channel[None, :]
-        inside = cell[:, None] < cells
-        n = (tl.load(x + at, mask=inside, other=0.0).to(tl.float32) - m[None, :]) * r[None, :]
-        g = tl.load(dy + at, mask=inside, other=0.0).to(tl.float32)
-        g = tl.where(n * w[None, :] + b[None, :] > 0, g, 0.0)  # the ReLU's
+        _, _, n, g = _normed(x, dy, start, first, channel, channels, m, r, w, b, cells, CELLS)
         sum_dy += tl.sum(g, axis=0)
         sum_dyn += tl.sum(g * n, axis=0)
     tl.store(total + row, sum_dy)
@@ -75,12 +81,7 @@ def _backward(x, dy, dx, weight, bias, mean, rstd, along, total, channels, cells
     mean_dy = _by_group(sum_dy * w, GROUPS, EACH) / count
     mean_dyn = _by_group(sum_dyn * w, GROUPS, EACH) / count
     for first in range(0, cells, CELLS):
-        cell = first + tl.arange(0, CELLS)
-        at = start + cell[:, None] * channels + channel[None, :]
-        inside = cell[:, None] < cells
-        n = (tl.load(x + at, mask=inside, other=0.0).to(tl.float32) - m[None, :]) * r[None, :]
-        g = tl.load(dy + at, mask=inside, other=0.0).to(tl.float32)
-        g = tl.where(n * w[None, :] + b[None, :] > 0, g, 0.0)
+        at, inside, n, g = _normed(x, dy, start, first, channel, channels, m, r, w, b, cells, CELLS)
         v = r[None, :] * (g * w[None, :] - mean_dy[None, :] - n * mean_dyn[None, :])
         tl.store(dx + at, v.to(tl.float32).to(dx.dtype.element_ty), mask=inside)
 

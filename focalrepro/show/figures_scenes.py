@@ -21,6 +21,7 @@ from focalrepro.evaluation.detections import Detections
 from focalrepro.evaluation.precision_recall import Curve
 from focalrepro.evaluation.record import Record
 from focalrepro.evidence.anchor_statistics import Imbalance
+from focalrepro.show.one_run import share_on_objects
 from focalrepro.show.style import BLUE, DARK, GREY, LINES, ORANGE, SKY, lines, panels, styled
 from focalrepro.training.batches import config_anchors
 
@@ -189,17 +190,11 @@ def loss_on_image(data: DetectionData, row: int, maps: Mapping[str, Mapping[int,
             axes.imshow(share, extent=(0, data.frame, data.frame, 0), cmap="magma", norm=scale)
             for box, _, _ in _truth(data, row):
                 _box(axes, box, SKY, "", 1.0)
-            on = sum(share[_cells(box, values.shape[0], data.frame)].sum() for box, _, _ in _truth(data, row))
+            on = share_on_objects(values, data, row)
             axes.set(xticks=[], yticks=[])
-            axes.set_title(f"{name}, step {step}\n{min(on, 1):.0%} on objects", fontsize=9)
+            axes.set_title(f"{name}, step {step}\n{on:.0%} on objects", fontsize=9)
             axes.grid(visible=False)
     return figure
-
-
-def _cells(box: np.ndarray, cells: int, frame: int) -> tuple[slice, slice]:
-    """The cells of a map that lie in a box."""
-    x1, y1, x2, y2 = (np.asarray(box) * cells / frame).round().astype(int)
-    return slice(y1, max(y2, y1 + 1)), slice(x1, max(x2, x1 + 1))
 
 
 def _detected(data: DetectionData, found: Detections, row: int) -> list[Drawn]:

@@ -102,7 +102,7 @@ def _verdicts(judged: Judged) -> Md:
                 rows.append({"claim": bold(claim.question)} | dict.fromkeys(cells, ""))
             questions.add(claim.question)
             texts = {k: Md(f"{bold(v.word)}: {effect(v)}") if v else "" for k, v in cells.items()}
-            rows.append({"claim": sentence(claim)} | texts)
+            rows.append({"claim": sentence(claim, *map(Study.committed, judged))} | texts)
     return markdown(rows)
 
 

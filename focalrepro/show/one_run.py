@@ -80,6 +80,16 @@ def loss_maps(
     return maps
 
 
+def share_on_objects(values: np.ndarray, data: DetectionData, row: int) -> float:
+    """The share of a map [S, S] over an image that lies in the boxes of its objects."""
+    inside = np.zeros(values.shape, bool)
+    for box, label in zip(data.boxes[row], data.labels[row], strict=True):
+        if label >= 0:
+            x1, y1, x2, y2 = (box * len(values) / data.frame).round().astype(int)
+            inside[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)] = True
+    return float(values[inside].sum() / max(values.sum(), 1e-30))
+
+
 def _on_finest(terms: torch.Tensor, anchors: AnchorGrid) -> np.ndarray:
     """A number of each anchor [A], added up over the anchors of a
     cell and spread over the finest level's cells.

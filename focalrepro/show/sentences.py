@@ -47,9 +47,18 @@ def how(v: Verdict) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def sentence(c: Claim) -> Md:
+def said(c: Claim, *studies: Study) -> Md:
+    """A claim's sentence as it holds for some studies: one that speaks of a rate for each loss says otherwise
+    where all losses of a profile share one."""
+    own = {bool(study.profile.rates) for study in studies}
+    rates = {True: "each at its own rate", False: "all at one rate"}
+    text = rates[own.pop()] if len(own) == 1 else "at the rates that each page names"
+    return escape(c.sentence.replace(rates[True], text))
+
+
+def sentence(c: Claim, *studies: Study) -> Md:
     """A claim with its source; those of the primary family say so."""
-    return Md(f"{escape(c.sentence)} ({escape(c.source)}{', **primary**' if c.primary else ''})")
+    return Md(f"{said(c, *studies)} ({escape(c.source)}{', **primary**' if c.primary else ''})")
 
 
 def ledger(e: Evidence, *names: str) -> list[dict[str, object]]:
@@ -60,7 +69,12 @@ def ledger(e: Evidence, *names: str) -> list[dict[str, object]]:
         if c.question != question and not names:
             rows.append({"verdict": "", "claim": bold(c.question), "effect (95 %)": "", "by": ""})
         question = c.question
-        row = {"verdict": bold(v.word), "claim": sentence(c), "effect (95 %)": effect(v), "by": how(v)}
+        row = {
+            "verdict": bold(v.word),
+            "claim": sentence(c, e.study),
+            "effect (95 %)": effect(v),
+            "by": how(v),
+        }
         rows.append(row)
     return rows
 
@@ -87,15 +101,15 @@ def takeaway(study: Study, *ids: str) -> Md:
 
     Judged for the profile that runs the whole paper, where one's own does not have the claim's runs.
     """
-    judges = [type(study)(study.profile.whole)] if study.profile.whole else []
-    judged = {c.id: (c, v) for judge in [*judges, study] for c, v in judge_all(Evidence(judge))}
+    judges = [*([type(study)(study.profile.whole)] if study.profile.whole else []), study]
+    judged = {c.id: (c, v, judge) for judge in judges for c, v in judge_all(Evidence(judge))}
     lines = []
     for name in ids:
-        c, v = judged[name]
+        c, v, judge = judged[name]
         if v.word == "not run":
-            lines.append(f"- Not answered yet: {escape(c.sentence)} It waits for {', '.join(c.needs)}.")
+            lines.append(f"- Not answered yet: {said(c, judge)} It waits for {', '.join(c.needs)}.")
         else:
-            lines.append(f"- **{v.word.capitalize()}: {escape(c.sentence)}** {escape(effect(v))}.")
+            lines.append(f"- **{v.word.capitalize()}: {said(c, judge)}** {escape(effect(v))}.")
     return Md("\n".join(lines))
 
 
@@ -130,6 +144,11 @@ def where_from(study: Study, *names: str) -> Md:
         )
         if any(r.at_paper_threshold for r in records.values()):
             lines.append("Their AP is that of detections with a score of .05 or more, as in the paper.")
+        if not p.rates and len({r.config.lr for r in records.values()}) == 1:
+            lines.append(
+                "All losses are trained at one learning rate, chosen on focal loss (γ = 2, α = .25), which "
+                "favours it."
+            )
         if max(r.config.steps for r in records.values()) < 20:
             lines.append("*They are a few steps long: the path works, and their AP means nothing.*")
     return Md("\n".join([*lines, missing(study, *names)]))
