@@ -38,9 +38,17 @@ def run(
     trial: Annotated[
         bool, arg(help="3 steps on 16 images, kept apart: proves the path, gives no results")
     ] = False,
+    loss: Annotated[
+        str, arg(help="FILE.py:FUNCTION, a loss of your own: its rate is searched, then it is compared")
+    ] = "",
+    own: Annotated[str, arg(name="ablation", help="FILE.py:NAME, an Ablation of your own")] = "",
 ) -> int:
     """Computes the missing runs of ablations (all of the profile's, unless named). Needs no Jupyter."""
     check_device(device)
+    if loss or own:
+        if limit or trial or ablation or (loss and own):
+            raise ValueError("--loss or --ablation stands alone: no ablation, --limit or --trial beside it")
+        return _run_own(loss, own, profile, seeds, device, workers, reuse)
     from focalrepro.study.campaign import run_ablations
 
     failed = run_ablations(
@@ -54,6 +62,23 @@ def run(
         trial=trial,
     )
     return 1 if failed else 0
+
+
+def _run_own(
+    loss: str, own: str, profile: str, seeds: int, device: str, workers: int, reuse: Path | None
+) -> int:
+    """Trains and prints what a file of the user's holds, a loss or an ablation."""
+    from focalrepro.show.study import Study
+    from focalrepro.show.tables import of_page
+    from focalrepro.study.own import ablation_of
+
+    study, how = Study(profile, reuse), {"seeds": seeds, "device": device, "workers": workers}
+    if loss:
+        print(study.run_loss(loss, **how).data)
+        return 0
+    mine = ablation_of(own)
+    print(of_page(study.run(mine, **how).table(mine.name), at_paper=False))
+    return 0
 
 
 def status(
