@@ -31,7 +31,8 @@ class Study:
     """A profile with its records; `focalrepro.Study` adds tables, figures and claims to it.
 
     profile: its name, or that of a registered dataset. reuse: a folder of results, such as results/coco-cpu,
-    whose finished runs `run` takes instead of training them. records: in place of those that are kept.
+    whose finished runs `run` takes instead of training them. keep_weights: beside the records of what is
+    trained. records: in place of those that are kept.
     Otherwise they are the local store's; where that has none, the committed ones, so that a notebook opens on
     a clone; and of what a profile leaves to the one that runs the whole paper, that one's committed ones.
     Errors: ValueError for an unknown profile.
@@ -42,9 +43,10 @@ class Study:
         profile: str,
         reuse: str | Path | None = None,
         records: Sequence[Record] | None = None,
+        keep_weights: bool = False,
     ) -> None:
         self.profile: Profile = get_profile(profile)
-        self.reuse, self.base = reuse, self.profile.base
+        self.reuse, self.base, self.keep_weights = reuse, self.profile.base, keep_weights
         self._records = None if records is None else list(records)
         self._rows: dict[str, Rows] = {}
         self._given: dict[str, Ablation] = {}
@@ -191,9 +193,10 @@ class Study:
         store = Store.local(self.name)
         there = [*store.records(), *self._left_to_the_whole()]
         done = {r.config for r in there if r.training_version == TRAINING_VERSION}
-        missing = [p for p in planned if p.config not in done]
+        keep, reuse = self.keep_weights, Path(self.reuse) if self.reuse else None
+        missing = [p for p in planned if keep or p.config not in done]
         if missing:
-            failed = run_planned(missing, store, device, workers, Path(self.reuse) if self.reuse else None)
+            failed = run_planned(missing, store, device, workers, reuse, 0, keep)
             if failed:
                 raise RuntimeError(f"{failed} runs failed; their errors are in {store.folder / 'errors'}")
             self._records, self._rows = None, {}
