@@ -38,9 +38,20 @@ def run(
     trial: Annotated[
         bool, arg(help="3 steps on 16 images, kept apart: proves the path, gives no results")
     ] = False,
+    loss: Annotated[
+        str, arg(help="FILE.py:FUNCTION, a loss of your own: its rate is searched, then it is compared")
+    ] = "",
+    own: Annotated[str, arg(name="ablation", help="FILE.py:NAME, an Ablation of your own")] = "",
+    keep_weights: Annotated[
+        bool, arg(help="keep each model beside its record, for detect and export")
+    ] = False,
 ) -> int:
     """Computes the missing runs of ablations (all of the profile's, unless named). Needs no Jupyter."""
     check_device(device)
+    if loss or own:
+        if limit or trial or ablation or (loss and own):
+            raise ValueError("--loss or --ablation stands alone: no ablation, --limit or --trial beside it")
+        return _run_own(loss, own, profile, seeds, device, workers, reuse, keep_weights)
     from focalrepro.study.campaign import run_ablations
 
     failed = run_ablations(
@@ -52,8 +63,29 @@ def run(
         reuse=reuse,
         limit=limit,
         trial=trial,
+        weights=keep_weights,
     )
     return 1 if failed else 0
+
+
+def _run_own(
+    loss: str, own: str, profile: str, seeds: int, device: str, workers: int, reuse: Path | None, keep: bool
+) -> int:
+    """Trains and prints what a file of the user's holds, a loss or an ablation."""
+    from focalrepro.show.study import Study
+    from focalrepro.show.tables import of_page
+    from focalrepro.study.own import ablation_of
+
+    study, how = (
+        Study(profile, reuse, keep_weights=keep),
+        {"seeds": seeds, "device": device, "workers": workers},
+    )
+    if loss:
+        print(study.run_loss(loss, **how).data)
+        return 0
+    mine = ablation_of(own)
+    print(of_page(study.run(mine, **how).table(mine.name), at_paper=False))
+    return 0
 
 
 def status(
@@ -156,6 +188,35 @@ def notebooks(profile: ProfileName = "quick", only: Positional[tuple[str, ...]] 
     return 0
 
 
+def detect(
+    run: Annotated[Positional[str], arg(help="a run's id, its beginning, or the path of its record")],
+    images: Positional[tuple[Path, ...]],
+    /,
+    score: Annotated[float, arg(help="what scores less is neither printed nor drawn")] = 0.3,
+    json: Annotated[Path | None, arg(help="write every detection to this file")] = None,
+    out: Annotated[Path, arg(help="the folder for the pictures")] = Path(),
+    device: Device = "auto",
+) -> int:
+    """Finds objects in images with a run's model, which `run --keep-weights` has kept."""
+    check_device(device)
+    from focalrepro.show.detect import detect_images
+
+    print(*detect_images(run, images, score, json, out, device), sep="\n")
+    return 0
+
+
+def export(
+    run: Annotated[Positional[str], arg(help="a run's id, its beginning, or the path of its record")],
+    file: Annotated[Positional[Path], arg(help="ending in .safetensors")],
+    /,
+) -> int:
+    """Writes a run's kept model for torchvision's own RetinaNet, and beside it the Python that loads it."""
+    from focalrepro.study.export import export as write
+
+    print(*(f"wrote {_shown(path)}" for path in write(run, file)), sep="\n")
+    return 0
+
+
 def data(
     dataset: Positional[Literal["synthetic", "coco256", "register", "list"]],
     /,
@@ -229,6 +290,8 @@ COMMANDS = {
     "verify": verify,
     "reproduce": reproduce,
     "notebooks": notebooks,
+    "detect": detect,
+    "export": export,
     "data": data,
     "bench": bench,
     "doctor": doctor,

@@ -10,7 +10,6 @@ from scipy import stats
 
 from focalrepro.evaluation.record import Record
 from focalrepro.evidence import seed_spread
-from focalrepro.study.ablations import ABLATIONS
 from focalrepro.study.study import Rows, Study
 
 Records = Sequence[Record]
@@ -153,7 +152,7 @@ class Evidence:
 
     def _own(self, measure: Measure) -> seed_spread.SeedSpread:
         rows: dict[tuple[str, ...], list[float]] = {}
-        for name in ABLATIONS:
+        for name in self.study.ablations:
             for records in self.study.rows(name).values():
                 values = [v for r in records if (v := measure.of(r)) is not None]
                 rows[tuple(r.run_id for r in records)] = values

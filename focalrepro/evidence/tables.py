@@ -9,7 +9,6 @@ from scipy import stats
 
 from focalrepro.evaluation.record import Record
 from focalrepro.evidence.difference import Evidence, Records
-from focalrepro.study.ablations import get_ablation
 from focalrepro.study.study import Study
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -24,7 +23,7 @@ def table(e: Evidence, name: str) -> pd.DataFrame:
     the rows that both sides have. Rows without runs have NaN.
     """
     rows = []
-    for row in get_ablation(name).rows_for(e.study.base):
+    for row in e.study.ablation(name).rows_for(e.study.base):
         records, paper = e.rows(name)[row.label], row.paper
         entry: dict[str, Any] = {"row": row.label, **row.changes, "seeds": len(records)}
         entry |= {metric: mean(getattr(r.metrics, metric) for r in records) for metric in METRICS}
@@ -78,7 +77,7 @@ def ties(e: Evidence, name: str, x: str, y: str) -> pd.DataFrame:
 
     A column with fewer than two cells that have runs has no best, nor one in which nothing is detected.
     """
-    rows = get_ablation(name).rows_for(e.study.base)
+    rows = e.study.ablation(name).rows_for(e.study.base)
     cells = {(row.changes[y], row.changes[x]): e.rows(name)[row.label] for row in rows}
     marks = dict.fromkeys(cells, False)
     for column in {at[1] for at in cells}:
@@ -105,7 +104,7 @@ def gains(e: Evidence, name: str, reference: str) -> pd.DataFrame:
     ours = e.rows(name)
     if reference not in ours:
         raise ValueError(f"{name} has no row {reference!r}; it has {', '.join(ours)}")
-    theirs = {r.label: r.paper.AP for r in get_ablation(name).rows_for(e.study.base) if r.paper}
+    theirs = {r.label: r.paper.AP for r in e.study.ablation(name).rows_for(e.study.base) if r.paper}
     rows = []
     for label in ours:
         if label != reference:

@@ -12,12 +12,13 @@ from matplotlib.figure import Figure
 from focalrepro.evidence.difference import MARGIN, UNKNOWN_SEED_MARGIN, Evidence
 from focalrepro.evidence.tables import at_paper_threshold, rank_correlation, runs_frame, table
 from focalrepro.files import results_root, write_atomic
+from focalrepro.show import own_loss
 from focalrepro.show.cells import differences
 from focalrepro.show.figures_results import PLANES, figure_of
 from focalrepro.show.pages import render, save
 from focalrepro.show.sentences import ledger, missing, not_run, sentence_case
 from focalrepro.show.tables import Md, markdown, of_page, provenance, recipe_changes, search
-from focalrepro.study.ablations import SEARCH_SEED, get_ablation
+from focalrepro.study.ablations import SEARCH_SEED
 from focalrepro.study.belonging import strangers
 from focalrepro.study.profiles import PROFILES
 from focalrepro.study.store import Store
@@ -115,7 +116,7 @@ def page(study: Study) -> tuple[str, Figures]:
 
 def _section(e: Evidence, name: str, figures: Figures) -> dict[str, Any]:
     """What a page says of one ablation; its figure is added to `figures`."""
-    study, ablation, frame = e.study, get_ablation(name), table(e, name)
+    study, ablation, frame = e.study, e.study.ablation(name), table(e, name)
     title = sentence_case(ablation.title)
     if not ablation.search:
         figures[name] = lambda: figure_of(e, name, title)
@@ -127,9 +128,9 @@ def _section(e: Evidence, name: str, figures: Figures) -> dict[str, Any]:
         "table": search(e, name)
         if ablation.search
         else of_page(frame, at_paper_threshold(e, name), name == "1e"),
-        **{"note": NOTES.get(name, ""), "plane": name in PLANES},
+        **{"note": own_loss.verdict(e, name) or NOTES.get(name, ""), "plane": name in PLANES},
         "rank": None if np.isnan(rho) else (rho, count),
-        "command": Md(f"focalrepro run {name} --profile {study.name} --seeds {seeds}"),
+        "command": Md(f"focalrepro run {ablation.given or name} --profile {study.name} --seeds {seeds}"),
     }
 
 

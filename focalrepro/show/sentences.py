@@ -122,8 +122,9 @@ def missing(study: Study, *names: str) -> Md:
     if not lacking:
         return Md("")
     command = f"focalrepro run {' '.join(lacking)} --profile {study.name}"
-    titles = "; ".join(map(title, lacking)) if len(lacking) <= 3 else f"{len(lacking)} ablations"
-    return Md(f"Left out, as fewer than two rows have runs: {escape(titles)}. To make them: `{command}`.")
+    few = [title(name, study) for name in lacking] if len(lacking) <= 3 else [f"{len(lacking)} ablations"]
+    left = escape("; ".join(few))
+    return Md(f"Left out, as fewer than two rows have runs: {left}. To make them: `{command}`.")
 
 
 def where_from(study: Study, *names: str) -> Md:
@@ -171,10 +172,13 @@ def _whose(study: Study, left: set[str]) -> str:
 # ---- tables in words
 
 
-def title(name: str) -> str:
-    """A table's heading: the paper's number for it, where it has one, and what it shows."""
-    source = ABLATIONS[name].source.split(",")[0]
-    shows = ABLATIONS[name].title
+def title(name: str, study: Study | None = None) -> str:
+    """A table's heading: the paper's number for it, where it has one, and what it shows.
+
+    study: one that knows it, where it is not built in.
+    """
+    ablation = study.ablation(name) if study else ABLATIONS[name]
+    source, shows = ablation.source.split(",")[0], ablation.title
     return f"{source}: {shows}" if source.startswith(("Table", "Figure")) else sentence_case(shows)
 
 

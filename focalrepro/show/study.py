@@ -9,10 +9,11 @@ from matplotlib.figure import Figure
 
 from focalrepro.evidence import tables
 from focalrepro.evidence.difference import Evidence
-from focalrepro.show import sentences
+from focalrepro.show import own_loss, sentences
 from focalrepro.show import tables as show
 from focalrepro.show.figures_results import figure_of
 from focalrepro.study import study
+from focalrepro.study.ablations import Ablation
 
 
 class Study(study.Study):
@@ -33,16 +34,22 @@ class Study(study.Study):
         """Rows, intervals and differences of these records."""
         return Evidence(self)
 
-    def run(self, *ablations: str, seeds: int = 0, device: str = "auto", workers: int = 0) -> "Study":
-        """Trains what these ablations (none: all of the profile's) lack, with progress; the study itself.
-
-        seeds: of every row; 0: as many as the profile has. Where nothing is missing it returns at once.
-        Errors: ValueError for an unknown ablation or option; RuntimeError where a run failed, with its
-        error's place.
-        """
+    def run(
+        self, *ablations: str | Ablation, seeds: int = 0, device: str = "auto", workers: int = 0
+    ) -> "Study":
+        """As `focalrepro.study.study.Study.run`: trains what is missing; the study itself."""
         super().run(*ablations, seeds=seeds, device=device, workers=workers)
         self.__dict__.pop("evidence", None)
         return self
+
+    def run_loss(self, spec: str, seeds: int = 0, device: str = "auto", workers: int = 0) -> Markdown:
+        """A loss of one's own, FILE.py:FUNCTION, searched and trained beside cross entropy and focal loss:
+        its table and a verdict. What there is already is not trained again.
+
+        Errors: as `focalrepro.study.study.Study.train_loss`.
+        """
+        name = self.train_loss(spec, seeds, device, workers)
+        return Markdown(own_loss.summary(self.evidence, name))
 
     def table(self, ablation: str) -> pd.DataFrame:
         """One row per row of the ablation; columns as `focalrepro.evidence.tables.table`, AP in percent."""
@@ -64,7 +71,7 @@ class Study(study.Study):
         """
         if line := sentences.missing(self, ablation):
             return Markdown(line)
-        return figure_of(self.evidence, ablation, sentences.title(ablation) if title is None else title)
+        return figure_of(self.evidence, ablation, sentences.title(ablation, self) if title is None else title)
 
     def claims(self, *ablations: str) -> pd.DataFrame:
         """The claims that read one of these ablations (none: all) and have their runs, with verdicts."""

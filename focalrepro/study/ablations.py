@@ -1,7 +1,7 @@
 """The ablations: each a table or figure of the paper,
 as a baseline and rows that name only what they change."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from types import MappingProxyType
@@ -32,6 +32,7 @@ NO_RATES: Mapping[str, float] = MappingProxyType({})
 class Ablation:
     """name as given to `focalrepro run`; what it shows; the paper's table; rows in the paper's order.
 
+    given: what `focalrepro run` is given for one that is not built in.
     search: its runs choose a rate, on tune images and with seeds of their own (SEARCH_SEED and on), so that
     what it chose is judged on other images with other seeds. fitted: instead of rows, where these depend on
     what the baseline has (its backbone, its image size).
@@ -43,6 +44,7 @@ class Ablation:
     rows: tuple[Row, ...] = field(repr=False)
     search: bool = False
     fitted: Callable[[RunConfig], tuple[Row, ...]] | None = field(default=None, repr=False)
+    given: str = ""
 
     def rows_for(self, base: RunConfig) -> tuple[Row, ...]:
         """The rows over a baseline."""
@@ -223,12 +225,12 @@ ABLATIONS: dict[str, Ablation] = {
 }
 
 
-def get_ablation(name: str) -> Ablation:
+def get_ablation(name: str, known: Mapping[str, Ablation] = ABLATIONS) -> Ablation:
     """The ablation of that name; ValueError lists those there are."""
-    if name not in ABLATIONS:
-        hint = did_you_mean(name, ABLATIONS)
-        raise ValueError(f"there is no ablation {name!r}; there are {', '.join(ABLATIONS)}{hint}")
-    return ABLATIONS[name]
+    if name not in known:
+        hint = did_you_mean(name, known)
+        raise ValueError(f"there is no ablation {name!r}; there are {', '.join(known)}{hint}")
+    return known[name]
 
 
 @dataclass(frozen=True)
@@ -239,7 +241,9 @@ class Planned:
     wanted_by: tuple[tuple[str, str], ...]  # (ablation, row label)
 
 
-def plan(profile: Profile, names: list[str], seeds: int = 0, **overrides: Any) -> list[Planned]:
+def plan(
+    profile: Profile, names: Sequence[str | Ablation], seeds: int = 0, **overrides: Any
+) -> list[Planned]:
     """All runs of some ablations, each config once, first seed first: a table is whole before it is repeated.
 
     seeds: of every row; 0: as many as the profile has for each ablation. A search of rates is finished before
@@ -252,15 +256,16 @@ def plan(profile: Profile, names: list[str], seeds: int = 0, **overrides: Any) -
 
     base = profile.base.replace(**overrides)
     wanted: dict[RunConfig, list[tuple[str, str]]] = {}
-    numbers = {name: seeds or profile.seeds_of(name) for name in names}
-    for _, block in groupby(names, lambda name: get_ablation(name).search):
+    asked = [get_ablation(a) if isinstance(a, str) else a for a in names]
+    numbers = {a.name: seeds or profile.seeds_of(a.name) for a in asked}
+    for _, block in groupby(asked, lambda a: a.search):
         mine = list(block)
-        for seed in range(max(numbers[name] for name in mine)):
-            for name in mine:
-                if seed < numbers[name]:
-                    for row in get_ablation(name).rows_for(base):
-                        config = get_ablation(name).config(base, row, seed, profile.rates)
-                        wanted.setdefault(config, []).append((name, row.label))
+        for seed in range(max(numbers[a.name] for a in mine)):
+            for a in mine:
+                if seed < numbers[a.name]:
+                    for row in a.rows_for(base):
+                        config = a.config(base, row, seed, profile.rates)
+                        wanted.setdefault(config, []).append((a.name, row.label))
     for loss in sorted({config.loss for config in wanted}):
         get_loss(loss)
     return [Planned(config, tuple(by)) for config, by in wanted.items()]

@@ -3,7 +3,6 @@
 from focalrepro.config import TRAINING_VERSION, RunConfig
 from focalrepro.evaluation.record import SEALED, Record
 from focalrepro.runs import protocol_digest
-from focalrepro.study.ablations import ABLATIONS
 from focalrepro.study.store import Store
 from focalrepro.study.study import Study
 
@@ -19,9 +18,9 @@ def strangers(study: Study) -> list[str]:
         f"runs/{p.name}: no run has such a name; remove it" for p in Store(study.folder / "runs").strays()
     ]
     counted, rows = set[str](), set[RunConfig]()
-    for name, ablation in ABLATIONS.items():
+    for name, ablation in study.ablations.items():
         counted |= {r.run_id for records in study.rows(name).values() for r in records}
-        configs = ablation.configs(study.base, [0], study.profile.rates).values()
+        configs = ablation.configs(study.base, [0], study.rates).values()
         rows |= {config.replace(seed=0, score_threshold=0.0) for config in configs}
     protocol, off = protocol_digest(), []
     for record in study.records:

@@ -93,18 +93,20 @@ def run_ablations(
     reuse: Path | None = None,
     limit: int = 0,
     trial: bool = False,
+    weights: bool = False,
 ) -> int:
     """Trains the missing runs of a profile's ablations (none: all of its own); returns how many failed.
 
     seeds, workers, limit: 0 as the command line says; trial: a few steps on a few images, in a store of their
-    own. Errors: ValueError or RuntimeError that names an option which is wrong, before anything is made.
+    own; weights: kept beside the records, and runs without them made again. Errors: ValueError or
+    RuntimeError that names an option which is wrong, before anything is made.
     """
     check_count("--seeds", seeds, "the profile's own number")
     check_count("--limit", limit, "all")
     profile = get_profile(profile_name)
     planned = plan(profile, list(ablations or profile.ablations), seeds, **(TRIAL if trial else {}))
     store = Store.local(f"{profile_name}-trial" if trial else profile_name)
-    failed = run_planned(planned, store, device, workers, reuse, limit)
+    failed = run_planned(planned, store, device, workers, reuse, limit, weights)
     if failed:
         print(f"{failed} runs failed; their errors are in {store.folder / 'errors'}")
     return failed
@@ -117,6 +119,7 @@ def run_planned(
     workers: int = 0,
     reuse: Path | None = None,
     limit: int = 0,
+    weights: bool = False,
 ) -> int:
     """Trains what a store lacks of some runs, at most `limit` of them (0: all); returns how many failed.
 
@@ -134,13 +137,18 @@ def run_planned(
             if not runs.is_dir():
                 raise FileNotFoundError(f"{reuse}: no such folder of results to reuse")
             print(f"{take_over(jobs, Store(runs), store)} finished runs taken from {runs}")
-        missing = [job for job in jobs if store.get(job.run_id) is None]
+        missing = [job for job in jobs if store.lacks(job.run_id, weights)]
         print(f"{store.folder.name}: {len(jobs)} runs, {len(jobs) - len(missing)} done already")
-        return run_missing(missing[:limit] if limit else missing, store, device, workers)
+        return run_missing(missing[:limit] if limit else missing, store, device, workers, weights=weights)
 
 
 def run_missing(
-    jobs: list[Job], store: Store, device: str = "auto", workers: int = 0, quiet: bool = False
+    jobs: list[Job],
+    store: Store,
+    device: str = "auto",
+    workers: int = 0,
+    quiet: bool = False,
+    weights: bool = False,
 ) -> int:
     """Trains what the store lacks; returns the number of runs that failed.
 
@@ -150,7 +158,7 @@ def run_missing(
     it is named, its error lies in the store, and the others go on.
     """
     check_count("--workers", workers, "as many as cores on a CPU, one on a GPU")
-    missing = [job for job in jobs if store.get(job.run_id) is None]
+    missing = [job for job in jobs if store.lacks(job.run_id, weights)]
     if not missing:
         return 0
     on_cpu = hardware.pick_device(device).type == "cpu"
@@ -160,7 +168,7 @@ def run_missing(
     with Progress(missing, quiet) as progress, ExitStack() as stack:
 
         def hire() -> Worker:
-            worker = Worker(store, device)
+            worker = Worker(store, device, weights)
             stack.callback(worker.end)
             worker.take(waiting.popleft())
             return worker
@@ -171,7 +179,7 @@ def run_missing(
                 worker = next(w for w in staff if w.pipe is worker)
                 job, (phase, done, text) = worker.job, worker.news()
                 if phase == "died":
-                    if store.get(job.run_id) is not None:  # after its record was whole
+                    if not store.lacks(job.run_id, weights):  # after its record was whole
                         phase, text = "done", "its worker died after it"
                     elif tries[job.run_id] < RETRIES:
                         tries[job.run_id] += 1
@@ -202,10 +210,10 @@ MEMORY = "give --workers fewer where memory runs out; the same command tries it 
 class Worker:
     """A process that trains one run after another; what it says comes through a pipe, and its end, too."""
 
-    def __init__(self, store: Store, device: str) -> None:
+    def __init__(self, store: Store, device: str, weights: bool = False) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        arguments = (theirs, store.folder, device, os.getpid())
+        arguments = (theirs, store.folder, device, os.getpid(), weights)
         self.process = context.Process(target=_work, args=arguments, daemon=True)
         self.process.start()
         theirs.close()  # else its end would not end the pipe
@@ -242,19 +250,8 @@ def prepare(jobs: list[Job], device: str) -> None:
     from focalrepro.training.initial import initial_model
 
     hardware.keep_memory()
-    fields = (
-        "dataset",
-        "classes",
-        "image_size",
-        "train_images",
-        "val_images",
-        "backbone",
-        "weights",
-        "frozen",
-    )
-    shared = {
-        tuple(getattr(job.config, f) for f in (*fields, "views", "kept_channels")): job.config for job in jobs
-    }
+    fields = "dataset classes image_size train_images val_images backbone weights frozen views kept_channels"
+    shared = {tuple(getattr(job.config, f) for f in fields.split()): job.config for job in jobs}
     for config in shared.values():
         with suppress(MemoryError, RuntimeError):  # the second is torch's where memory runs out
             train_data, val_data = load_splits(config)
@@ -264,14 +261,15 @@ def prepare(jobs: list[Job], device: str) -> None:
                 cached_features(model, val_data, hardware.pick_device(device))
 
 
-def _work(pipe: Connection, folder: Path, device: str, parent: int) -> None:
-    """A worker process: takes runs until it is ended, or one of them fails."""
+def _work(pipe: Connection, folder: Path, device: str, parent: int, weights: bool) -> None:
+    """A worker process: takes runs until it is ended, or one of them fails; weights: keeps these, too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     _die_with(parent)
     import torch  # here and below: the parent of a campaign that has nothing to do needs none of it
 
-    from focalrepro.runs import run
+    from focalrepro.runs import run_with_model
     from focalrepro.training.loop import Engines
+    from focalrepro.training.weights import save_model
 
     if hardware.pick_device(device).type == "cpu":
         torch.set_num_threads(1)
@@ -280,7 +278,10 @@ def _work(pipe: Connection, folder: Path, device: str, parent: int) -> None:
         job = pipe.recv()
         try:
             report = lambda phase, done, total: pipe.send((phase, done / total, ""))  # noqa: E731
-            record = run(job.config, device, report, engines)
+            record, result, _ = run_with_model(job.config, device, report, engines)
+            if weights and not record.diverged:  # first: a record says that all is there
+                names = load_splits(job.config)[0].categories
+                save_model(store.weights_path(record.run_id), result.model, names)
             store.put(record)
             text = "no objects in val" if isnan(record.AP) else f"AP {record.AP:.1f}"
             pipe.send((record.status, 1.0, text))

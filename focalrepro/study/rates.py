@@ -42,6 +42,8 @@ def family_of(config: RunConfig) -> str:
         return "hard negatives 1:3"
     if config.loss == "ohem":
         return "OHEM"
+    if "@" in config.loss:  # one of the user's own, whose search is named as it is
+        return config.loss
     if config.loss != "focal":
         return next((n for n, fields in RIVALS.items() if _has(config, fields)), "")
     if config.guided:

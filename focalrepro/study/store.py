@@ -45,6 +45,18 @@ class Store:
         write_json(self.path(record.run_id), values | more)
         self.error_path(record.run_id).unlink(missing_ok=True)
 
+    def weights_path(self, run_id: str) -> Path:
+        """Where the weights of a run lie, if they are kept."""
+        return self.folder / f"{run_id}.safetensors"
+
+    def lacks(self, run_id: str, weights: bool = False) -> bool:
+        """Whether a run is to be trained; weights: also where only these are missing.
+
+        A diverged run has none to keep."""
+        record = self.get(run_id)
+        missing = weights and not (record and record.diverged) and not self.weights_path(run_id).is_file()
+        return record is None or missing
+
     def error_path(self, run_id: str) -> Path:
         return self.folder / "errors" / f"{run_id}.txt"
 

@@ -1,12 +1,14 @@
 """A study: a profile with its records, resolved once, so that nothing else asks for them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from focalrepro.config import TRAINING_VERSION, RunConfig
 from focalrepro.evaluation.record import Record
 from focalrepro.files import results_root
+from focalrepro.study import own
 from focalrepro.study.ablations import (
     ABLATIONS,
     SEARCH_SEED,
@@ -19,6 +21,8 @@ from focalrepro.study.ablations import (
 from focalrepro.study.campaign import run_planned
 from focalrepro.study.profiles import Profile, get_profile
 from focalrepro.study.store import Store
+from focalrepro.training.dials import Dials
+from focalrepro.training.own_loss import adopt, check
 
 Rows = dict[str, list[Record]]  # by the row's label, ordered by seed; empty where a row has no run
 
@@ -27,7 +31,8 @@ class Study:
     """A profile with its records; `focalrepro.Study` adds tables, figures and claims to it.
 
     profile: its name, or that of a registered dataset. reuse: a folder of results, such as results/coco-cpu,
-    whose finished runs `run` takes instead of training them. records: in place of those that are kept.
+    whose finished runs `run` takes instead of training them. keep_weights: beside the records of what is
+    trained. records: in place of those that are kept.
     Otherwise they are the local store's; where that has none, the committed ones, so that a notebook opens on
     a clone; and of what a profile leaves to the one that runs the whole paper, that one's committed ones.
     Errors: ValueError for an unknown profile.
@@ -38,11 +43,13 @@ class Study:
         profile: str,
         reuse: str | Path | None = None,
         records: Sequence[Record] | None = None,
+        keep_weights: bool = False,
     ) -> None:
         self.profile: Profile = get_profile(profile)
-        self.reuse, self.base = reuse, self.profile.base
+        self.reuse, self.base, self.keep_weights = reuse, self.profile.base, keep_weights
         self._records = None if records is None else list(records)
         self._rows: dict[str, Rows] = {}
+        self._given: dict[str, Ablation] = {}
 
     @classmethod
     def committed(cls, profile: str) -> "Study":
@@ -77,6 +84,20 @@ class Study:
         }
         return [record for record in whole.records if record.run_id not in mine]
 
+    @property
+    def ablations(self) -> dict[str, Ablation]:
+        """Every ablation by its name: built in, of own losses that have records, or given to `run`."""
+        return ABLATIONS | own.of_records(self.records) | self._given
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """The learning rate of each loss, the user's own with them."""
+        return self.profile.rates | own.rates_of(self.records)
+
+    def ablation(self, name: str) -> Ablation:
+        """The ablation of that name; ValueError lists those there are."""
+        return ABLATIONS[name] if name in ABLATIONS else get_ablation(name, self.ablations)
+
     def rows(self, ablation: str) -> Rows:
         """The records of each row of an ablation, ordered by seed.
 
@@ -85,7 +106,7 @@ class Study:
         Errors: ValueError for an unknown ablation, and where runs of a row were made on different data.
         """
         if ablation not in self._rows:
-            found = self._select(get_ablation(ablation))
+            found = self._select(self.ablation(ablation))
             newest = max((r.terms for rows in found.values() for r in rows), default=None)
             self._rows[ablation] = {k: [r for r in rows if r.terms == newest] for k, rows in found.items()}
         return self._rows[ablation]
@@ -94,9 +115,9 @@ class Study:
         by_config: dict[RunConfig, list[Record]] = {}
         for record in self.records:
             by_config.setdefault(record.row, []).append(record)
-        found = {}
+        found, rates = {}, self.rates
         for row in ablation.rows_for(self.base):
-            config = ablation.config(self.base, row, 0, self.profile.rates)
+            config = ablation.config(self.base, row, 0, rates)
             config = config.replace(seed=0, score_threshold=0.0)
             same = sorted(by_config.get(config, ()), key=lambda r: r.training_version)
             seeds = {r.seed: r for r in same if (r.seed >= SEARCH_SEED) == ablation.search}
@@ -110,7 +131,7 @@ class Study:
 
     def label(self, ablation: str, **changes: object) -> str:
         """The label of the ablation's first row with these changes; KeyError where there is no such row."""
-        for row in get_ablation(ablation).rows_for(self.base):
+        for row in self.ablation(ablation).rows_for(self.base):
             if all(row.changes.get(k) == v for k, v in changes.items()):
                 return row.label
         raise KeyError(f"ablation {ablation} has no row with {changes}")
@@ -121,11 +142,11 @@ class Study:
 
         Rows are shared, so every run of Table 1b is also a piece of ablations that nobody has asked for.
         """
-        own = self.profile.ablations
+        mine = self.profile.ablations
         return [
             name
-            for name in (*own, *(n for n in ABLATIONS if n not in own))
-            if (any if name in own else all)(self.rows(name).values())
+            for name in (*mine, *(n for n in self.ablations if n not in mine))
+            if (any if name in mine else all)(self.rows(name).values())
         ]
 
     def typical(self) -> Record | None:
@@ -138,23 +159,44 @@ class Study:
                 return record
         return self.records[0] if self.records else None
 
-    def run(self, *ablations: str, seeds: int = 0, device: str = "auto", workers: int = 0) -> "Study":
+    def run(
+        self, *ablations: str | Ablation, seeds: int = 0, device: str = "auto", workers: int = 0
+    ) -> "Study":
         """Trains what these ablations (none: all of the profile's) lack, with progress; the study itself.
 
-        seeds: of every row; 0: as many as the profile has. Where nothing is missing it returns at once.
+        ablations: names, or Ablations of one's own, which the study then knows by theirs. seeds: of every
+        row; 0: as many as the profile has. Where nothing is missing it returns at once.
         Errors: ValueError for an unknown ablation or option; RuntimeError where a run failed, with its
         error's place.
         """
-        names = list(ablations or self.profile.ablations)
-        return self._run(plan(self.profile, names, seeds), device, workers)
+        self._given |= {a.name: a for a in ablations if isinstance(a, Ablation)}
+        profile = replace(self.profile, rates=self.rates)
+        asked = [a if isinstance(a, Ablation) else self.ablation(a) for a in ablations or profile.ablations]
+        return self._run(plan(profile, asked, seeds), device, workers)
+
+    def train_loss(self, spec: str, seeds: int = 0, device: str = "auto", workers: int = 0) -> str:
+        """Searches the rate of a loss of one's own, FILE.py:FUNCTION, and trains it at its best beside cross
+        entropy and focal loss; the name of the ablation that has them.
+
+        Errors: as `own_loss.adopt`, `own_loss.check` and `run`.
+        """
+        loss = adopt(spec)
+        config = self.base.replace(loss=loss.name, **loss.numbers)
+        dials = Dials.of(config)
+        print(check(loss, {name: getattr(dials, name) for name in loss.parameters}))
+        search, compare = own.ablations_of(config)
+        self.run(search, seeds=own.SEEDS, device=device, workers=workers)
+        self.run(compare, seeds=seeds, device=device, workers=workers)
+        return compare.name
 
     def _run(self, planned: list[Planned], device: str, workers: int) -> "Study":
         store = Store.local(self.name)
         there = [*store.records(), *self._left_to_the_whole()]
         done = {r.config for r in there if r.training_version == TRAINING_VERSION}
-        missing = [p for p in planned if p.config not in done]
+        keep, reuse = self.keep_weights, Path(self.reuse) if self.reuse else None
+        missing = [p for p in planned if keep or p.config not in done]
         if missing:
-            failed = run_planned(missing, store, device, workers, Path(self.reuse) if self.reuse else None)
+            failed = run_planned(missing, store, device, workers, reuse, 0, keep)
             if failed:
                 raise RuntimeError(f"{failed} runs failed; their errors are in {store.folder / 'errors'}")
             self._records, self._rows = None, {}
@@ -171,7 +213,7 @@ class Study:
             for a in alphas
         )
         asked = Ablation("cells", "a plane of γ and α", "", rows)
-        configs = asked.configs(self.base, range(seeds), self.profile.rates)
+        configs = asked.configs(self.base, range(seeds), self.rates)
         self._run([Planned(c, (("cells", label),)) for (label, _), c in configs.items()], "auto", 0)
         found = self._select(asked)
         return {(row.changes["gamma"], row.changes["alpha"]): found[row.label] for row in rows}

@@ -1,8 +1,8 @@
 """What a run minimises: a classification loss by its name, and the box loss.
 
-To add a loss of your own, write a function of (logits [B, A, K], labels [B, A], dials) that returns the sum
-over all anchors as a scalar in fp32, in this file, and put it in LOSSES. Cross entropy and a little of
-1 - p_t::
+A loss in a file of your own needs nothing of this: `own_loss.py`. To build one in, write a function of
+(logits [B, A, K], labels [B, A], dials) that returns the sum over all anchors as a scalar in fp32, in this
+file, and put it in LOSSES. Cross entropy and a little of 1 - p_t::
 
     def with_slope(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
         x_t, weight = signed_logits(logits, labels, dials.alpha)
@@ -11,12 +11,9 @@ over all anchors as a scalar in fp32, in this file, and put it in LOSSES. Cross 
 
     LOSSES["with_slope"] = with_slope
 
-`RunConfig(loss="with_slope", beta=0.5)` then trains with it. Four things to know:
+`RunConfig(loss="with_slope", beta=0.5)` then trains with it. Three things to know:
 
-- A run's id knows the loss by its name and not by its body. Change the body and a stored record comes back
-  as done: give the changed loss a new name, or remove the record.
-- A campaign trains in spawned processes. They import this file and know nothing of a notebook's cells, so a
-  loss that is put in LOSSES there serves `focalrepro.runs.run` alone, in that process.
+- A run's id knows such a loss by its name and not by its body: a changed body wants a new name.
 - On a GPU the numbers in dials are scalar tensors there, read by a captured CUDA graph: compute with them,
   and do not ask them (`if dials.gamma > 0`, `float(dials.alpha)`).
 - Such a graph has fixed shapes and never waits. A loss that picks anchors (`x[mask]`, `nonzero`,
@@ -32,7 +29,7 @@ from torch import Tensor
 from focalrepro.config import RunConfig, did_you_mean
 from focalrepro.detector import boxes as box_ops
 from focalrepro.losses import IGNORED, signed_logits
-from focalrepro.training import mining
+from focalrepro.training import mining, own_loss
 from focalrepro.training.dials import Dials
 from focalrepro.training.focal_sum import detection_focal_loss
 
@@ -131,7 +128,10 @@ QUALITY = {"quality"}  # these read dials.quality, which a step makes for them
 
 
 def get_loss(name: str) -> Callable[[Tensor, Tensor, Dials], Tensor]:
-    """The loss of that name; ValueError lists the names that there are."""
+    """The loss of that name, one of the user's own as `own_loss` names them;
+    ValueError lists the names that there are."""
+    if own_loss.OWN.fullmatch(name):
+        return own_loss.load(name)
     if name not in LOSSES:
         hint = did_you_mean(name, LOSSES)
         raise ValueError(f"RunConfig.loss is {name!r}; there are {', '.join(sorted(LOSSES))}{hint}")

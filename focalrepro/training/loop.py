@@ -17,6 +17,7 @@ from focalrepro.training.criteria import DATA_DEPENDENT, MEANS, QUALITY, box_los
 from focalrepro.training.dials import Dials
 from focalrepro.training.initial import initial_model
 from focalrepro.training.optimizer import learning_rate, make_optimizer
+from focalrepro.training.own_loss import OwnLoss
 
 FIRST_AVERAGE = 100.0  # positives a batch, as detectron2 begins; normalizer "moving" alone uses it
 EAGER = "FOCALREPRO_EAGER"  # set in the environment: no step is captured as a CUDA graph
@@ -135,7 +136,8 @@ class Step:
         self.config = config
         self.dials = Dials.of(config).on(device) if self.on_gpu else Dials.of(config)
         self.graph: torch.cuda.CUDAGraph | None = None
-        self.captures = self.on_gpu and config.loss not in DATA_DEPENDENT and not os.environ.get(EAGER)
+        varies = config.loss in DATA_DEPENDENT or isinstance(self.loss_function, OwnLoss)
+        self.captures = self.on_gpu and not varies and not os.environ.get(EAGER)
         # One side stream for all steps and the capture: the allocator keeps what each stream has used.
         self.side = torch.cuda.Stream(device) if self.on_gpu else None
         self.calls = 0

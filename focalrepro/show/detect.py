@@ -1,0 +1,96 @@
+"""What a kept model finds in images of one's own: a table, pictures with boxes, a JSON file."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import nn
+
+from focalrepro import hardware
+from focalrepro.config import RunConfig
+from focalrepro.data.pixels import decode, to_rgb
+from focalrepro.evaluation.detect import finder
+from focalrepro.files import write_atomic, write_json
+from focalrepro.show.style import COLOURS
+from focalrepro.study import kept
+from focalrepro.training.optimizer import autocast
+
+
+@torch.inference_mode()
+def boxes_in(
+    model: nn.Module, config: RunConfig, pixels: np.ndarray, device: torch.device
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes [D, 4] in the frame's pixels, scores [D] and labels [D], best first, of uint8 [3, S, S]."""
+    image = torch.from_numpy(pixels[None].copy()).to(device)
+    if config.frozen == "backbone":  # as the cached features were made
+        with torch.autocast(device.type, torch.bfloat16):
+            maps = [m.bfloat16() for m in model.features(image)]
+    else:
+        with autocast(config, device):
+            maps = model.features(image)
+    (found, _), *_ = finder(model, config, device)(maps)
+    return tuple(part.float().cpu().numpy() for part in found)
+
+
+def detect_images(
+    run: str, images: Sequence[Path], score: float, json_file: Path | None, out: Path, device: str
+) -> list[str]:
+    """Detects with a run's kept model; returns the lines of a table of what scores `score` or more.
+
+    Writes a picture of these for each image, OUT/<name>-<run>.png, and to the JSON file every detection.
+    Errors: as `kept.find` and `kept.load`; ValueError that names an option, or an image which cannot be read,
+    before anything is written.
+    """
+    if len({path.stem for path in images}) < max(1, len(images)):
+        raise ValueError("give images, at least one, whose names differ: their pictures take them")
+    if not 0 <= score <= 1:
+        raise ValueError(f"--score is {score}; it must lie in 0 … 1")
+    store, record = kept.find(run)
+    (model, names), config = kept.load(store, record), record.config
+    contents = [path.read_bytes() for path in images]
+    decoded = [decode(data, config.image_size, str(p)) for p, data in zip(images, contents, strict=True)]
+    on = hardware.pick_device(device)
+    model = model.to(on, memory_format=torch.channels_last)
+    lines, every = [f"{'image':24} {'class':16} score  x1 y1 x2 y2"], []
+    for path, data, (pixels, height, width, _) in zip(images, contents, decoded, strict=True):
+        boxes, scores, labels = boxes_in(model, config, pixels, on)
+        boxes = boxes * np.array([width, height, width, height], np.float32) / config.image_size
+        found = [
+            {"image": str(path), "class": names[int(label)], "score": round(float(p), 4)}
+            | {"box": [round(float(v), 1) for v in box]}
+            for box, p, label in zip(boxes, scores, labels, strict=True)
+        ]
+        shown = [d for d in found if d["score"] >= score]
+        for d in shown:
+            corners = " ".join(f"{v:.0f}" for v in d["box"])
+            lines.append(f"{path.name:24} {d['class']:16} {d['score']:.3f}  {corners}")
+        every += found
+        target = out / f"{path.stem}-{record.run_id}.png"
+        write_atomic(target, drawn(data, shown, names))
+        best = f", the best {found[0]['score']:.3f}" if found else ""
+        lines.append(f"{target}: {len(shown)} of {len(found)} detections score {score:g} or more{best}")
+    if json_file:
+        write_json(json_file, {"run": record.run_id, "classes": names, "detections": every})
+        lines.append(f"{json_file}: all {len(every)} detections, boxes as x1 y1 x2 y2 in pixels")
+    return lines
+
+
+def drawn(data: bytes, found: Sequence[dict], names: Sequence[str]) -> bytes:
+    """An encoded image with boxes, as PNG: a colour for each class, and the class and score above its box."""
+    with Image.open(io.BytesIO(data)) as image:
+        picture = to_rgb(image).copy()
+    pen, size = ImageDraw.Draw(picture), max(10, max(picture.size) // 50)
+    for d in reversed(found):  # the best on top
+        colour = COLOURS[names.index(d["class"]) % len(COLOURS)]
+        x1, y1, *_ = d["box"]
+        pen.rectangle(d["box"], outline=colour, width=max(1, size // 8))
+        text, font = f"{d['class']} {d['score']:.2f}", ImageFont.load_default(size)
+        at = (x1, max(0, y1 - size - 2))
+        pen.rectangle(pen.textbbox(at, text, font), fill=colour)
+        pen.text(at, text, "white", font)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,74 @@
+"""A loss of one's own beside cross entropy and focal loss, and ablations in files of the user's.
+
+The loss is searched over the four rates of `rates.py`, on tune images with the search's seeds, and is then
+judged at the best beside three losses at the profile's rates. Both ablations can be told from the records
+alone, so that a page shows them where the loss's file is not.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from focalrepro.config import RunConfig
+from focalrepro.evaluation.record import Record
+from focalrepro.study.ablations import ABLATIONS, SEARCH_SEED, Ablation
+from focalrepro.study.rates import LOSSES, RATES
+from focalrepro.study.rows import Row
+from focalrepro.training.dials import NUMBERS
+from focalrepro.training.own_loss import OWN, member, module_of, split_spec
+
+BESIDE = ("CE, α = .5", "CE, α = .75", "FL, γ = 2")
+SEEDS = 2  # of the search, as results/PROTOCOL.md has it
+
+
+def is_comparison(name: str) -> bool:
+    """Whether an ablation of this name is that of a loss of one's own, judged beside others."""
+    return bool(OWN.fullmatch(name.removeprefix("own-")))
+
+
+def ablations_of(config: RunConfig) -> tuple[Ablation, Ablation]:
+    """The search of rates and the comparison of a config's loss, which is one of the user's own."""
+    changes = {"loss": config.loss} | {name: getattr(config, name) for name in NUMBERS}
+    label, given = config.loss.partition("@")[0], f"--loss FILE.py:{config.loss.partition('@')[0]}"
+    name, source = f"own-{config.loss}", "a loss of one's own"
+    rates = tuple(Row(f"{label}, rate {rate:g}", {**changes, "lr": rate}) for rate in RATES)
+    rows = (*(Row(name, LOSSES[name]) for name in BESIDE), Row(label, changes))
+    searched = f"the learning rate of {label}, chosen on tune images"
+    return (
+        Ablation(f"{name}-lr", searched, source, rates, search=True, given=given),
+        Ablation(name, f"{label} beside cross entropy and focal loss", source, rows, given=given),
+    )
+
+
+def of_records(records: Iterable[Record]) -> dict[str, Ablation]:
+    """The ablations of every own loss that was searched, by name."""
+    configs = {r.config.loss: r.config for r in _searches(records)}
+    return {a.name: a for config in configs.values() for a in ablations_of(config)}
+
+
+def rates_of(records: Iterable[Record]) -> dict[str, float]:
+    """The rate of every own loss that was searched: of the highest mean tune AP, and of equals the lowest."""
+    found: dict[str, dict[float, list[float]]] = {}
+    searched = _searches(records)
+    newest = max((r.training_version for r in searched), default=0)
+    for r in searched:
+        if r.training_version == newest:
+            found.setdefault(r.config.loss, {}).setdefault(r.config.lr, []).append(np.nan_to_num(r.tune_AP))
+    return {loss: min(rates, key=lambda rate: (-np.mean(rates[rate]), rate)) for loss, rates in found.items()}
+
+
+def _searches(records: Iterable[Record]) -> list[Record]:
+    return [r for r in records if r.seed >= SEARCH_SEED and OWN.fullmatch(r.config.loss)]
+
+
+def ablation_of(spec: str) -> Ablation:
+    """The Ablation that a user's file has by that name, FILE.py:NAME.
+
+    Errors: FileNotFoundError or ValueError that names the file, its line, or the name that it takes.
+    """
+    path, name = split_spec(spec, "--ablation")
+    module = module_of(path.read_bytes(), path)
+    found = member(module, name, path, lambda value: isinstance(value, Ablation), "Ablation")
+    if found.name in ABLATIONS:
+        raise ValueError(f"{path}: its Ablation's name is {found.name!r}, which is built in; give it another")
+    return found

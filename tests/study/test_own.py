@@ -1,0 +1,146 @@
+"""A loss of one's own in a study: searched, judged at its best rate beside others, and shown by a page."""
+
+import sys
+from dataclasses import replace
+
+import pytest
+from made_up import record
+
+from focalrepro import cli
+from focalrepro.show.profile_page import page
+from focalrepro.show.study import Study
+from focalrepro.study import study as module
+from focalrepro.study.ablations import Ablation, Planned
+from focalrepro.study.campaign import run_missing, with_ids
+from focalrepro.study.own import ablation_of, ablations_of, rates_of
+from focalrepro.study.profiles import PROFILES
+from focalrepro.study.store import Store
+from focalrepro.training.own_loss import adopt
+
+BASE = PROFILES["smoke"].base
+LOSS = """
+from focalrepro.losses import focal_terms
+
+def mine(logits, labels, gamma=1.5):
+    return focal_terms(logits, labels, 0.5, gamma)
+"""
+ABLATION = """
+from focalrepro.study.ablations import Ablation
+from focalrepro.study.rows import Row
+mine = Ablation("mine", "two γ", "a question", (Row("a", {"gamma": 0.5}), Row("b", {"gamma": 1.5})))
+taken = Ablation("1a", "a name that is built in", "", mine.rows)
+"""
+TUNED = {0.001: 4.0, 0.002: 9.0, 0.004: 9.0, 0.008: 1.0}  # tune AP; of equals the lowest rate
+
+
+@pytest.fixture
+def spec(tmp_path, monkeypatch):
+    monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("FOCALREPRO_RESULTS", str(tmp_path / "results"))
+    (tmp_path / "own.py").write_text(LOSS)
+    return f"{tmp_path / 'own.py'}:mine"
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The configs that a campaign was asked for; their records are made up."""
+    found = []
+
+    def train(missing, store, *more):
+        found.append([p.config for p in missing])
+        for config in found[-1]:
+            ap = 20.0 + 5 * ("@" in config.loss)
+            store.put(record(config, ap, [ap - 1, ap + 1], tune={"AP": TUNED.get(config.lr, 0.0)}))
+        return 0
+
+    base = BASE.replace(score_threshold=0.0)
+    monkeypatch.setattr(module, "run_planned", train)
+    monkeypatch.setattr(module, "get_profile", lambda name: replace(PROFILES[name], base=base))
+    return found
+
+
+def test_it_is_searched_and_judged_at_its_best_rate(spec, asked, capsys):
+    text = Study("smoke").run_loss(spec, seeds=2).data
+    search, judged = asked
+    name = search[0].loss
+    assert [(c.lr, c.seed) for c in search] == [(r, s) for s in (1000, 1001) for r in TUNED]
+    assert {(c.loss, c.gamma) for c in search} == {(name, 1.5)}
+    others = [("focal", 0.0, 0.5, 0.006), ("focal", 0.0, 0.75, 0.006), ("focal", 2.0, 0.25, 0.006)]
+    assert [(c.loss, c.gamma, c.alpha, c.lr) for c in judged[:4]] == [*others, (name, 1.5, 0.25, 0.002)]
+    assert [c.seed for c in judged] == [0] * 4 + [1] * 4
+    assert "at γ = 0 it is cross entropy × 0.5 for objects" in capsys.readouterr().out
+    assert "| mine | 0.002 | 25.0 (" in text and "+5.0 AP" in text
+    assert (
+        "mine is clearly better than CE, α = .5 (" in text and "one rate, 0.006, which was chosen on" in text
+    )
+
+    before = len(asked)
+    assert Study("smoke").run_loss(spec, seeds=2).data == text and len(asked) == before, "nothing is missing"
+    text, _ = page(Study("smoke"))
+    assert f"own-{name}.png" in text and "**mine is clearly better than" in text
+    assert "focalrepro run --loss FILE.py:mine --profile smoke --seeds 2" in text
+
+
+def test_a_changed_body_is_trained_anew(spec, asked, tmp_path):
+    Study("smoke").run_loss(spec)
+    (tmp_path / "own.py").write_text(LOSS.replace("0.5", "0.6"))
+    Study("smoke").run_loss(spec)
+    assert [len(configs) for configs in asked] == [8, 4, 8, 1], "the others are there"
+    assert len({c.loss for configs in asked for c in configs}) == 3
+
+
+def test_the_newest_search_chooses():
+    search, _ = ablations_of(BASE.replace(loss="mine@0123456789ab"))
+    configs = search.configs(BASE, [0]).values()
+    old = [record(c, version=3, tune={"AP": c.lr}) for c in configs]
+    assert rates_of(old) == {"mine@0123456789ab": 0.008}
+    assert (
+        rates_of([*old, record(search.config(BASE, search.rows[0], 0), version=4)])["mine@0123456789ab"]
+        == 0.001
+    )
+
+
+def test_worker_processes_train_with_it(data_root, tmp_path):
+    (tmp_path / "own.py").write_text(LOSS)
+    loss = adopt(f"{tmp_path / 'own.py'}:mine")
+    (tmp_path / "own.py").unlink()
+    config, store = BASE.replace(loss=loss.name, steps=2, fpn_channels=8), Store(tmp_path / "runs")
+    jobs = with_ids([Planned(config, (("own", "mine"),))], progress=False)
+    assert run_missing(jobs, store, "cpu", workers=1, quiet=True) == 0
+    (found,) = store.records()
+    assert found.config.loss == loss.name and min(found.history["class_loss"]) > 0
+
+
+def test_an_ablation_of_ones_own(tmp_path, asked, spec):
+    (tmp_path / "table.py").write_text(ABLATION)
+    mine = ablation_of(f"{tmp_path / 'table.py'}:mine")
+    study = Study("smoke").run(mine)
+    assert isinstance(mine, Ablation) and list(study.table("mine")["row"]) == ["a", "b"]
+    assert [c.gamma for c in asked[0]] == [0.5, 1.5]
+    for name, why in (
+        ("taken", "name is '1a', which is built in"),
+        ("Row", "no Ablation 'Row'; there is mine"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            ablation_of(f"{tmp_path / 'table.py'}:{name}")
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--loss", "none.py:f"), "none.py: no such file; --loss must be FILE.py:NAME"),
+        (("--loss", "none.py"), "--loss is 'none.py'; it must be FILE.py:NAME, as my_loss.py:poly"),
+        (("--ablation", "none.py:f"), "none.py: no such file; --ablation must be"),
+        (("1a", "--loss", "none.py:f"), "--loss or --ablation stands alone"),
+    ],
+)
+def test_wrong_input_is_one_line(told, args, said):
+    line = told("run", *args, "--profile", "smoke")
+    assert line.startswith(f"focalrepro: {said}") and len(line.splitlines()) == 1
+
+
+def test_the_command_prints_the_comparison(spec, asked, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["focalrepro", "run", "--loss", spec, "--profile", "smoke"])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 0 and "**mine is clearly better than" in capsys.readouterr().out
