@@ -1,0 +1,65 @@
+"""`make site-check`: every page of the site in headless Chromium, from file://, at the width of a desk and of a
+phone, light and dark. Says which page complains, lacks a file or an image, or is wider than its screen; exits 1.
+With a folder as argument, leaves pictures of the pages there."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+SITE = Path(__file__).parents[1] / "build" / "site"
+BROWSER = os.environ.get("CHROMIUM") or next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+# Images that did not load, and what sticks out of the screen without scrolling in itself.
+LOOK = """() => ({
+  broken: [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src),
+  wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+  theme: document.documentElement.dataset.theme,
+})"""
+
+
+def main() -> None:
+    pages = [p for p in sorted(SITE.rglob("*.html")) if "_static" not in p.parts]
+    if not pages:
+        sys.exit(f"site-check: no page in {SITE}; run `make site` first")
+    if BROWSER is None:
+        sys.exit("site-check: no Chromium on the PATH; install one, or name it: make site-check CHROMIUM=/path/to/it")
+    pictures = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    wrong: set[str] = set()
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        for width, height, scheme in ((1280, 900, "light"), (1280, 900, "dark"), (390, 844, "light"), (390, 844, "dark")):
+            context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+            for path in pages:
+                name, page = f"{path.relative_to(SITE)} ({width} px, {scheme})", context.new_page()
+                said = lambda text, name=name: wrong.add(f"{name}: {text}")  # noqa: E731
+                page.on("console", lambda m, said=said: m.type in ("error", "warning") and said(m.text))
+                page.on("pageerror", lambda error, said=said: said(str(error)))
+                page.on("request", lambda r, said=said: r.url.startswith("http") and said(f"asks for {r.url}"))
+                page.on("requestfailed", lambda r, said=said: said(f"did not get {r.url}"))
+                page.goto(path.as_uri(), wait_until="load")
+                look = page.evaluate(LOOK)
+                wrong |= {f"{name}: broken image {image}" for image in look["broken"]}
+                if look["wide"] > 0:
+                    said(f"{look['wide']} px wider than the screen")
+                if look["theme"] != scheme:
+                    said(f"the theme is {look['theme']}")
+                if pictures:
+                    pictures.mkdir(parents=True, exist_ok=True)
+                    file = "-".join(path.relative_to(SITE).with_suffix("").parts)
+                    page.screenshot(path=pictures / f"{file}-{width}-{scheme}.png", full_page=True)
+                page.close()
+        page = browser.new_page()
+        page.goto((SITE / "search.html").as_uri() + "?q=anchors")
+        page.wait_for_selector("#search-results li a", timeout=20_000)
+        browser.close()
+    if wrong:
+        sys.exit("\n".join(["site-check:", *sorted(wrong)]))
+    print(f"site-check: {len(pages)} pages, two widths, light and dark, and a search: nothing to complain of")
+
+
+if __name__ == "__main__":
+    main()
