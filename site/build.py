@@ -1,188 +1,154 @@
 """`make site`: the result pages and the executed notebooks as a static site that needs no network.
 
 Pages are staged under the paths they have here (README.md as index.md), from the front page and results/ along
-every link; Sphinx renders them; then each link and each image of the HTML is followed. Whatever leads nowhere
-ends the build with its page and its target. Nothing is executed.
+every link; Sphinx renders them; then each link and each image of the HTML is followed. What leads nowhere ends
+the build, with its page and its target. Nothing is executed.
 """
 
 import argparse
+import html
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
-from html.parser import HTMLParser
+from os.path import normpath, relpath
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 HERE = Path(__file__).parent
 CODE = re.compile(r"(^```.*?^```|`[^`\n]+`)", re.M | re.S)
 LINK = re.compile(r"(!\[[^\]]*)?\]\(([^)\s#]+)(#[^)\s]*)?\)")
-LISTINGS = {".py": "python", ".toml": "toml", ".cff": "yaml", ".yml": "yaml", "": "text"}
+LISTINGS = {".py": "python", ".toml": "toml", ".cff": "yaml", "": "text"}  # shown as pages
 
 
 class Stage:
-    """Pages on their way to Sphinx: `pages` maps a file of the repository to its page, `files` are copied as
-    they are, `broken` says which links lead nowhere."""
+    """`pages`: file of the repository -> text of its page; `files` are copied; `broken`: links to nothing."""
 
     def __init__(self, root: Path):
         self.root, self.pages, self.files, self.broken = root, {}, set(), []
-        # Links to a notebook's source lead to its executed copy in the profile that has most runs.
-        folders = [p for p in root.glob("results/*/notebooks") if any(p.glob("*.ipynb"))]
-        folders.sort(key=lambda p: (-len(list(p.parent.glob("runs/*.json"))), p))
-        self.notebooks = {p.parent.name: sorted(p.glob("*.ipynb")) for p in folders}
-        self.shown = {p.name: p for p in next(iter(self.notebooks.values()), [])}
-        self.results = sorted(p for p in root.glob("results/**/*.md") if ".partial" not in str(p))
-        self.queue = [root / "README.md", *self.results, *sum(self.notebooks.values(), [])]
-        while self.queue:
-            if (path := self.queue.pop(0)) not in self.pages:
-                self.pages[path] = self.page(path)
+        books = [sorted(folder.glob("*.ipynb")) for folder in root.glob("results/*/notebooks")]
+        # The profile with most runs first: links to a notebook's source lead to its executed copy there.
+        self.books = sorted(filter(None, books), key=lambda b: (-len([*b[0].parents[1].glob("runs/*")]), b))
+        self.shown = {path.name: path for path in sum(self.books[:1], [])}
+        results = [path for path in root.glob("results/**/*.md") if ".partial" not in str(path)]
+        front = [root / "README.md", root / "results" / "README.md"]  # then profiles, then the rest
+        results.sort(key=lambda p: (p not in front, not (p.parent / "runs").is_dir(), p))
+        self.trees = {front[0]: {"Notebooks": [*self.shown.values()], "Results": results}}
+        self.trees |= {b[0].parents[1] / "README.md": {"Notebooks": b} for b in self.books[1:]}
+        self.queue = [front[0], *results, *sum(self.books, [])]
+        listed = set(self.queue)
+        for path in self.queue:  # which grows by what the pages link to
+            if path not in self.pages:
+                text = path.read_text(encoding="utf-8")
+                orphan = "" if path in listed or path.suffix == ".ipynb" else "---\norphan: true\n---\n"
+                self.pages[path] = orphan + self.page(path, text)
 
-    def target(self, page: Path, link: str) -> Path | None:
-        """The file behind a relative link; of a folder its README or its first notebook."""
-        path = Path(os.path.normpath(page.parent / unquote(link)))
-        if path.parent == self.root / "notebooks":
-            path = self.shown.get(path.name, path)
-        if path.is_dir():
-            path = next((p for p in [path / "README.md", *sorted(path.glob("*.ipynb"))] if p.exists()), path)
-        return path if path.is_file() and path.is_relative_to(self.root) else None
+    def name(self, path: Path) -> Path:
+        """A file's path in the site's source."""
+        name = path.relative_to(self.root)
+        suffix = ".md" if path.suffix in LISTINGS else ""
+        return name.with_name("index.md" if name.name == "README.md" else name.name + suffix)
 
-    def rewritten(self, page: Path, text: str) -> str:
-        """Markdown whose links lead to pages of the site, or to files copied beside them."""
+    def page(self, path: Path, text: str) -> str:
+        if path.suffix == ".ipynb":
+            return json.dumps(self.notebook(path, json.loads(text)), ensure_ascii=False)
+        if path.suffix in LISTINGS:
+            return f"# {path.relative_to(self.root)}\n\n````{LISTINGS[path.suffix]}\n{text}\n````\n"
+        for caption, paths in self.trees.get(path, {}).items():
+            names = "\n".join(f"/{self.name(p)}" for p in paths)
+            text += f"\n\n```{{toctree}}\n:hidden:\n:caption: {caption}\n{names}\n```\n"
+        return self.linked(path, text)
+
+    def linked(self, page: Path, text: str) -> str:
+        """Markdown whose relative links lead to pages of the site, or to files copied beside them."""
 
         def link(found: re.Match) -> str:
             image, to, anchor = found.groups(default="")
+            path = Path(normpath(page.parent / unquote(to)))
             if urlsplit(to).scheme:
                 return found[0]
-            if (path := self.target(page, to)) is None:
+            if path.parent == self.root / "notebooks":
+                path = self.shown.get(path.name, path)
+            if path.is_dir():
+                path = next((p for p in [path / "README.md", *sorted(path.glob("*.ipynb"))] if p.exists()), path)
+            if not (path.is_file() and path.is_relative_to(self.root)):
                 self.broken.append(f"{page.relative_to(self.root)}: no file behind the link {to}")
                 return found[0]
-            readable = path.suffix in (".md", ".ipynb", *LISTINGS)
-            if readable and not image:
-                self.queue.append(path)
-            else:
-                self.files.add(path)
-            near = os.path.relpath(self.name(path), page.parent.relative_to(self.root))
-            return f"{image}]({'' if readable or image else 'copy:'}{near}{anchor})"
+            shown = not image and (path.suffix in LISTINGS or path.suffix in (".md", ".ipynb"))
+            self.queue.append(path) if shown else self.files.add(path)
+            scheme = "" if image or shown else "copy:"  # see conf.py
+            return f"{image}]({scheme}{relpath(self.name(path), page.parent.relative_to(self.root))}{anchor})"
 
         parts = CODE.split(text)
         return "".join(part if i % 2 else LINK.sub(link, part) for i, part in enumerate(parts))
 
-    def name(self, path: Path) -> Path:
-        """A file's path within the site's source."""
-        name = path.relative_to(self.root)
-        if name.name == "README.md":
-            return name.with_name("index.md")
-        return name.with_name(f"{name.name}.md") if path.suffix in LISTINGS else name
-
-    def page(self, path: Path) -> str:
-        text = path.read_text(encoding="utf-8")
-        if path.suffix == ".ipynb":
-            return json.dumps(self.notebook(path, json.loads(text)), ensure_ascii=False)
-        if path.suffix in LISTINGS:
-            title = path.relative_to(self.root)
-            return f"---\norphan: true\n---\n# {title}\n\n````{LISTINGS[path.suffix]}\n{text}\n````\n"
-        head = "" if path in self.results or path == self.root / "README.md" else "---\norphan: true\n---\n"
-        return head + self.rewritten(path, text) + self.contents(path)
-
     def notebook(self, path: Path, notebook: dict) -> dict:
-        """Its links rewritten, its defaults left out where papermill put others, and code that only loads or
-        draws folded: what defines something or prints stays open."""
-        tags = [set(cell["metadata"].get("tags", [])) for cell in notebook["cells"]]
-        for cell, own in zip(notebook["cells"], tags, strict=True):
-            source, outputs = "".join(cell["source"]), cell.get("outputs", [])
+        """Says its profile; parameters are left out, and code that only loads or draws is folded: what defines
+        something or prints stays open."""
+        cells = notebook["cells"]
+        executed = any("injected-parameters" in cell["metadata"].get("tags", []) for cell in cells)
+        for cell in cells:
+            tags, outputs = cell["metadata"].setdefault("tags", []), cell.get("outputs", [])
+            cell["source"] = "".join(cell["source"])
             if cell["cell_type"] == "markdown":
-                cell["source"] = self.rewritten(path, source)
-            elif "parameters" in own and any("injected-parameters" in t for t in tags):
-                own.add("remove-cell")
-            elif "def " not in source and (any("data" in o for o in outputs) or not outputs):
-                own.add("hide-input")
+                cell["source"] = self.linked(path, cell["source"])
+            elif executed and any("parameters" in tag for tag in tags):
+                tags.append("remove-cell")
+            elif "def " not in cell["source"] and (any("data" in o for o in outputs) or not outputs):
+                tags.append("hide-input")
             for data in (o["data"] for o in outputs if "text/markdown" in o.get("data", {})):
-                data["text/markdown"] = self.rewritten(path, "".join(data["text/markdown"]))
-            cell["metadata"]["tags"] = sorted(own)
+                data["text/markdown"] = self.linked(path, "".join(data["text/markdown"]))
+        profile = path.parents[1].name
+        same = [p for book in self.books for p in book if p.name == path.name and p != path]
+        others = [f", [`{p.parents[1].name}`]({relpath(p, path.parent)})" for p in same]
+        title, _, rest = cells[0]["source"].partition("\n")
+        title += "" if path in self.shown.values() else f" (`{profile}`)"
+        cells[0]["source"] = f"{title}\n\nOf profile: **`{profile}`**{''.join(others)}.\n{rest}"
         return notebook
 
-    def contents(self, path: Path) -> str:
-        """The table of contents that a page adds to the side bar."""
-        folder, trees = path.parent, {}
-        if path == self.root / "README.md":
-            trees = {f"Notebooks, {name}": books for name, books in list(self.notebooks.items())[:1]}
-            trees["Results"] = self.results
-        elif path.name == "README.md" and folder.name in list(self.notebooks)[1:]:
-            trees = {"Notebooks": self.notebooks[folder.name]}
-        return "".join(
-            f"\n\n```{{toctree}}\n:hidden:\n:caption: {caption}\n"
-            + "\n".join(str(self.name(p).relative_to(folder.relative_to(self.root))) for p in paths)
-            + "\n```\n"
-            for caption, paths in trees.items()
-        )
-
-    def write(self, folder: Path) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-        for path, text in self.pages.items():
-            (folder / self.name(path)).parent.mkdir(parents=True, exist_ok=True)
-            (folder / self.name(path)).write_text(text, encoding="utf-8")
-        self.copy(folder)
-
-    def copy(self, folder: Path) -> None:
-        for path in self.files:
-            (folder / self.name(path)).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, folder / self.name(path))
-
-
-class Page(HTMLParser):
-    """The links, the parts (images, styles, scripts) and the anchors of a built page."""
-
-    def __init__(self, path: Path):
-        super().__init__()
-        self.links, self.parts, self.anchors = set(), set(), set()
-        self.feed(path.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, tag: str, attrs: list) -> None:
-        values = dict(attrs)
-        self.anchors |= {values[key] for key in ("id", "name") if values.get(key)}
-        if values.get("href"):
-            (self.parts if tag == "link" else self.links).add(values["href"])
-        if values.get("src"):
-            self.parts.add(values["src"])
+    def copy(self, folder: Path, text: bool) -> None:
+        for path in {*self.files, *(self.pages if text else [])}:
+            (target := folder / self.name(path)).parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(self.pages[path], "utf-8") if path in self.pages else shutil.copyfile(path, target)
 
 
 def dead_ends(site: Path) -> list[str]:
     """What the built pages link to and is not there, and what they would load from the network."""
-    built = [path.resolve() for path in sorted(site.rglob("*.html")) if "_static" not in path.parts]
-    pages, wrong = {path: Page(path) for path in built}, []
-    for path, page in pages.items():
-        for to in sorted(page.links | page.parts):
-            url = urlsplit(to)
-            target = (path.parent / unquote(url.path)).resolve() if url.path else path
-            if url.scheme == "data" or (url.scheme and to not in page.parts):
-                continue
+    texts = {p: p.read_text("utf-8") for p in sorted(site.rglob("*.html")) if "_static" not in p.parts}
+    places = {p: {*re.findall(r'\s(?:id|name)="([^"]+)"', text)} for p, text in texts.items()}
+    wrong = []
+    for page, text in texts.items():
+        for tag, to in sorted({*re.findall(r'<(\w+)\b[^>]*?\s(?:href|src)="([^"]+)"', text)}):
+            url = urlsplit(html.unescape(to))
+            target = Path(normpath(page.parent / unquote(url.path))) if url.path else page
             if url.scheme or url.netloc:
-                wrong.append(f"{path.relative_to(site.resolve())}: loads {to} from the network")
-            elif not target.is_file():
-                wrong.append(f"{path.relative_to(site.resolve())}: no file behind {to}")
-            elif url.fragment and target in pages and unquote(url.fragment) not in pages[target].anchors:
-                wrong.append(f"{path.relative_to(site.resolve())}: no such place: {to}")
+                why = "" if tag == "a" or url.scheme == "data" else "loads from the network"
+            else:
+                place = not url.fragment or unquote(url.fragment) in places.get(target, [unquote(url.fragment)])
+                why = ("" if place else "no such place on the page") if target.is_file() else "no file behind"
+            wrong += [f"{page.relative_to(site)}: {why} {to}"] if why else []
     return wrong
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Build the site from a checkout's pages and notebooks.")
+    parser = argparse.ArgumentParser(description="Build the site of a checkout's pages and notebooks.")
     parser.add_argument("--root", type=Path, default=HERE.parent)
     parser.add_argument("--out", type=Path, default=HERE.parent / "build" / "site")
     options = parser.parse_args()
     root, out = options.root.resolve(), options.out.resolve()
-    source = out.with_name(f"{out.name}-pages")
-    stage = Stage(root)
-    if stage.broken:
+    pages = out.with_name(f"{out.name}-pages")
+    if (stage := Stage(root)).broken:
         sys.exit("\n".join(["site: links that lead nowhere:", *stage.broken]))
-    stage.write(source)
-    shutil.rmtree(out, ignore_errors=True)
-    sphinx = [sys.executable, "-m", "sphinx", "-b", "html", "-q", "-W", "--keep-going", "-c", str(HERE)]
-    if subprocess.run([*sphinx, "-d", f"{source}-cache", str(source), str(out)], check=False).returncode:
-        sys.exit("site: Sphinx warns of the pages above; names are those of the pages in " + str(source))
-    stage.copy(out)
+    for folder in (pages, out):
+        shutil.rmtree(folder, ignore_errors=True)
+    stage.copy(pages, text=True)
+    sphinx = [sys.executable, "-m", "sphinx", "-qWE", "--keep-going", "-c", HERE, "-d", f"{pages}-cache", pages, out]
+    if subprocess.run(sphinx, check=False).returncode:
+        sys.exit(f"site: Sphinx warns, above; what it read is in {pages}")
+    stage.copy(out, text=False)
+    for path in stage.pages:  # the download button gives the notebook as it was executed
+        shutil.copyfile(path, out / "_sources" / stage.name(path))
     if wrong := dead_ends(out):
         sys.exit("\n".join(["site: built, with dead ends:", *wrong]))
     print(f"site: {len(stage.pages)} pages, {len(stage.files)} files; open {out / 'index.html'}")

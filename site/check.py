@@ -13,11 +13,9 @@ SITE = Path(__file__).parents[1] / "build" / "site"
 BROWSER = os.environ.get("CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-# Images that did not load, and what sticks out of the screen without scrolling in itself.
 LOOK = """() => ({
   broken: [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src),
   wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
-  theme: document.documentElement.dataset.theme,
 })"""
 
 
@@ -31,27 +29,26 @@ def main() -> None:
     wrong: set[str] = set()
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        for width, height, scheme in ((1280, 900, "light"), (1280, 900, "dark"), (390, 844, "light"), (390, 844, "dark")):
-            context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-            for path in pages:
-                name, page = f"{path.relative_to(SITE)} ({width} px, {scheme})", context.new_page()
-                said = lambda text, name=name: wrong.add(f"{name}: {text}")  # noqa: E731
-                page.on("console", lambda m, said=said: m.type in ("error", "warning") and said(m.text))
-                page.on("pageerror", lambda error, said=said: said(str(error)))
-                page.on("request", lambda r, said=said: r.url.startswith("http") and said(f"asks for {r.url}"))
-                page.on("requestfailed", lambda r, said=said: said(f"did not get {r.url}"))
-                page.goto(path.as_uri(), wait_until="load")
+        for path in pages:
+            name, page = path.relative_to(SITE), browser.new_page()
+            said = lambda text, name=name: wrong.add(f"{name}: {text}")  # noqa: E731
+            page.on("console", lambda m, said=said: m.type in ("error", "warning") and said(m.text))
+            page.on("pageerror", lambda error, said=said: said(str(error)))
+            page.on("request", lambda r, said=said: r.url.startswith("http") and said(f"asks for {r.url}"))
+            page.on("requestfailed", lambda r, said=said: said(f"did not get {r.url}"))
+            page.goto(path.as_uri(), wait_until="load")
+            for width, scheme in ((1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")):
+                page.set_viewport_size({"width": width, "height": 850})
+                page.emulate_media(color_scheme=scheme)
+                page.wait_for_function("s => document.documentElement.dataset.theme === s", arg=scheme)
                 look = page.evaluate(LOOK)
                 wrong |= {f"{name}: broken image {image}" for image in look["broken"]}
                 if look["wide"] > 0:
-                    said(f"{look['wide']} px wider than the screen")
-                if look["theme"] != scheme:
-                    said(f"the theme is {look['theme']}")
+                    said(f"at {width} px it is {look['wide']} px wider than the screen")
                 if pictures:
-                    pictures.mkdir(parents=True, exist_ok=True)
-                    file = "-".join(path.relative_to(SITE).with_suffix("").parts)
-                    page.screenshot(path=pictures / f"{file}-{width}-{scheme}.png", full_page=True)
-                page.close()
+                    file = f"{'-'.join(name.with_suffix('').parts)}-{width}-{scheme}.png"
+                    page.screenshot(path=pictures / file, full_page=True)
+            page.close()
         page = browser.new_page()
         page.goto((SITE / "search.html").as_uri() + "?q=anchors")
         page.wait_for_selector("#search-results li a", timeout=20_000)

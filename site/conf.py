@@ -2,7 +2,7 @@
 
 from docutils.utils.math.latex2mathml import tex2mathml
 
-project, author, html_title = "focalrepro", "focalrepro", "focalrepro"
+project = html_title = "focalrepro"
 extensions = ["myst_nb", "sphinx.ext.githubpages"]  # the latter writes .nojekyll
 exclude_patterns = ["**/.ipynb_checkpoints"]
 suppress_warnings = [
@@ -14,6 +14,7 @@ suppress_warnings = [
 nb_execution_mode = "off"
 nb_output_stderr = "remove"  # progress bars
 nb_merge_streams = True
+nb_code_prompt_show, nb_code_prompt_hide = "Code", "Hide the code"
 nb_ipywidgets_js = {}  # the default loads require.js from a CDN
 nb_mime_priority_overrides = [("html", "text/html", 0), ("html", "image/png", 1)]
 myst_heading_anchors = 4
@@ -21,7 +22,12 @@ myst_heading_anchors = 4
 myst_url_schemes = {"http": None, "https": None, "mailto": None, "copy": "{{path}}"}
 
 html_theme = "sphinx_book_theme"
-html_theme_options = {"home_page_in_toc": True, "use_fullscreen_button": False, "show_toc_level": 2}
+html_theme_options = {
+    "home_page_in_toc": True,
+    "use_fullscreen_button": False,
+    "show_toc_level": 2,
+    "footer_content_items": [],
+}
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_favicon = "static/icon.svg"
