@@ -1,8 +1,8 @@
 """`make site`: the result pages and the executed notebooks as a static site that needs no network.
 
-Pages are staged under the paths they have here (README.md as index.md), from the front page and results/ along
-every link; Sphinx renders them; then each link and each image of the HTML is followed. What leads nowhere ends
-the build, with its page and its target. Nothing is executed.
+Pages are staged under the paths they have here (README.md as index.md), from the front page and results/
+along every link; Sphinx renders them; then each link and each image of the HTML is followed. What leads
+nowhere ends the build, with its page and its target. Nothing is executed.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import chain
 from os.path import normpath, relpath
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -30,13 +31,13 @@ class Stage:
         books = [sorted(folder.glob("*.ipynb")) for folder in root.glob("results/*/notebooks")]
         # The profile with most runs first: links to a notebook's source lead to its executed copy there.
         self.books = sorted(filter(None, books), key=lambda b: (-len([*b[0].parents[1].glob("runs/*")]), b))
-        self.shown = {path.name: path for path in sum(self.books[:1], [])}
+        self.shown = {path.name: path for book in self.books[:1] for path in book}
         results = [path for path in root.glob("results/**/*.md") if ".partial" not in str(path)]
         front = [root / "README.md", root / "results" / "README.md"]  # then profiles, then the rest
         results.sort(key=lambda p: (p not in front, not (p.parent / "runs").is_dir(), p))
         self.trees = {front[0]: {"Notebooks": [*self.shown.values()], "Results": results}}
         self.trees |= {b[0].parents[1] / "README.md": {"Notebooks": b} for b in self.books[1:]}
-        self.queue = [front[0], *results, *sum(self.books, [])]
+        self.queue = [front[0], *results, *chain(*self.books)]
         listed = set(self.queue)
         for path in self.queue:  # which grows by what the pages link to
             if path not in self.pages:
@@ -71,7 +72,8 @@ class Stage:
             if path.parent == self.root / "notebooks":
                 path = self.shown.get(path.name, path)
             if path.is_dir():
-                path = next((p for p in [path / "README.md", *sorted(path.glob("*.ipynb"))] if p.exists()), path)
+                within = [path / "README.md", *sorted(path.glob("*.ipynb"))]
+                path = next((p for p in within if p.exists()), path)
             if not (path.is_file() and path.is_relative_to(self.root)):
                 self.broken.append(f"{page.relative_to(self.root)}: no file behind the link {to}")
                 return found[0]
@@ -84,8 +86,8 @@ class Stage:
         return "".join(part if i % 2 else LINK.sub(link, part) for i, part in enumerate(parts))
 
     def notebook(self, path: Path, notebook: dict) -> dict:
-        """Says its profile; parameters are left out, and code that only loads or draws is folded: what defines
-        something or prints stays open."""
+        """Says its profile; parameters are left out, and code that only loads or draws is folded: what
+        defines something or prints stays open."""
         cells = notebook["cells"]
         executed = any("injected-parameters" in cell["metadata"].get("tags", []) for cell in cells)
         for cell in cells:
@@ -110,7 +112,10 @@ class Stage:
     def copy(self, folder: Path, text: bool) -> None:
         for path in {*self.files, *(self.pages if text else [])}:
             (target := folder / self.name(path)).parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(self.pages[path], "utf-8") if path in self.pages else shutil.copyfile(path, target)
+            if path in self.pages:
+                target.write_text(self.pages[path], encoding="utf-8")
+            else:
+                shutil.copyfile(path, target)
 
 
 def dead_ends(site: Path) -> list[str]:
@@ -120,12 +125,12 @@ def dead_ends(site: Path) -> list[str]:
     wrong = []
     for page, text in texts.items():
         for tag, to in sorted({*re.findall(r'<(\w+)\b[^>]*?\s(?:href|src)="([^"]+)"', text)}):
-            url = urlsplit(html.unescape(to))
-            target = Path(normpath(page.parent / unquote(url.path))) if url.path else page
+            url = urlsplit(unquote(html.unescape(to)))
+            target = Path(normpath(page.parent / url.path)) if url.path else page
             if url.scheme or url.netloc:
                 why = "" if tag == "a" or url.scheme == "data" else "loads from the network"
             else:
-                place = not url.fragment or unquote(url.fragment) in places.get(target, [unquote(url.fragment)])
+                place = not url.fragment or url.fragment in places.get(target, [url.fragment])
                 why = ("" if place else "no such place on the page") if target.is_file() else "no file behind"
             wrong += [f"{page.relative_to(site)}: {why} {to}"] if why else []
     return wrong
@@ -143,8 +148,8 @@ def main() -> None:
     for folder in (pages, out):
         shutil.rmtree(folder, ignore_errors=True)
     stage.copy(pages, text=True)
-    sphinx = [sys.executable, "-m", "sphinx", "-qWE", "--keep-going", "-c", HERE, "-d", f"{pages}-cache", pages, out]
-    if subprocess.run(sphinx, check=False).returncode:
+    sphinx = [sys.executable, "-m", "sphinx", "-qWE", "--keep-going", "-c", HERE, "-d", f"{pages}-cache"]
+    if subprocess.run([*sphinx, pages, out], check=False).returncode:
         sys.exit(f"site: Sphinx warns, above; what it read is in {pages}")
     stage.copy(out, text=False)
     for path in stage.pages:  # the download button gives the notebook as it was executed

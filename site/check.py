@@ -1,13 +1,13 @@
-"""`make site-check`: every page of the site in headless Chromium, from file://, at the width of a desk and of a
-phone, light and dark. Says which page complains, lacks a file or an image, or is wider than its screen; exits 1.
-With a folder as argument, leaves pictures of the pages there."""
+"""`make site-check`: every page of the site in headless Chromium, from file://, at the width of a desk and of
+a phone, light and dark, all folds open. Says which page complains, lacks a file or an image, or is wider than
+its screen, and exits 1. With a folder as argument, leaves pictures of the pages there."""
 
 import os
 import shutil
 import sys
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 SITE = Path(__file__).parents[1] / "build" / "site"
 BROWSER = os.environ.get("CHROMIUM") or next(
@@ -15,8 +15,17 @@ BROWSER = os.environ.get("CHROMIUM") or next(
 )
 LOOK = """() => ({
   broken: [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src),
-  wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+  wide: [...document.querySelectorAll("details")].forEach(d => d.open = true) ||
+    document.documentElement.scrollWidth - document.documentElement.clientWidth,
 })"""
+
+
+def listen(page: Page, said: list[str]) -> None:
+    """What the browser complains of on a page, and what it does not get, is added to `said`."""
+    page.on("console", lambda m: m.type in ("error", "warning") and said.append(m.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda r: r.url.startswith("http") and said.append(f"asks for {r.url}"))
+    page.on("requestfailed", lambda r: said.append(f"did not get {r.url}"))
 
 
 def main() -> None:
@@ -24,31 +33,28 @@ def main() -> None:
     if not pages:
         sys.exit(f"site-check: no page in {SITE}; run `make site` first")
     if BROWSER is None:
-        sys.exit("site-check: no Chromium on the PATH; install one, or name it: make site-check CHROMIUM=/path/to/it")
+        sys.exit("site-check: no Chromium on the PATH; install one, or say where: make site-check CHROMIUM=…")
     pictures = Path(sys.argv[1]) if len(sys.argv) > 1 else None
     wrong: set[str] = set()
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
         for path in pages:
             name, page = path.relative_to(SITE), browser.new_page()
-            said = lambda text, name=name: wrong.add(f"{name}: {text}")  # noqa: E731
-            page.on("console", lambda m, said=said: m.type in ("error", "warning") and said(m.text))
-            page.on("pageerror", lambda error, said=said: said(str(error)))
-            page.on("request", lambda r, said=said: r.url.startswith("http") and said(f"asks for {r.url}"))
-            page.on("requestfailed", lambda r, said=said: said(f"did not get {r.url}"))
+            listen(page, said := [])
             page.goto(path.as_uri(), wait_until="load")
             for width, scheme in ((1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")):
                 page.set_viewport_size({"width": width, "height": 850})
                 page.emulate_media(color_scheme=scheme)
                 page.wait_for_function("s => document.documentElement.dataset.theme === s", arg=scheme)
                 look = page.evaluate(LOOK)
-                wrong |= {f"{name}: broken image {image}" for image in look["broken"]}
+                said += [f"broken image {image}" for image in look["broken"]]
                 if look["wide"] > 0:
-                    said(f"at {width} px it is {look['wide']} px wider than the screen")
+                    said.append(f"at {width} px it is {look['wide']} px wider than the screen")
                 if pictures:
                     file = f"{'-'.join(name.with_suffix('').parts)}-{width}-{scheme}.png"
                     page.screenshot(path=pictures / file, full_page=True)
             page.close()
+            wrong |= {f"{name}: {text}" for text in said}
         page = browser.new_page()
         page.goto((SITE / "search.html").as_uri() + "?q=anchors")
         page.wait_for_selector("#search-results li a", timeout=20_000)

@@ -1,5 +1,6 @@
 """Sphinx, as `site/build.py` calls it: no notebook is executed, nothing is loaded from the network."""
 
+from docutils.nodes import SkipNode
 from docutils.utils.math.latex2mathml import tex2mathml
 
 project = html_title = "focalrepro"
@@ -37,13 +38,10 @@ html_math_renderer = "mathml"  # browsers draw MathML by themselves: no script, 
 
 
 def setup(app: object) -> None:
-    def math(as_block: bool):  # noqa: ANN202
-        def visit(writer: object, node: object) -> None:
-            from docutils.nodes import SkipNode
+    """Registers the renderer of formulas."""
 
-            writer.body.append(tex2mathml(node.astext(), as_block=as_block))
-            raise SkipNode
+    def draw(writer: object, node: object, as_block: bool = False) -> None:
+        writer.body.append(tex2mathml(node.astext(), as_block=as_block))
+        raise SkipNode
 
-        return visit, None
-
-    app.add_html_math_renderer("mathml", math(False), math(True))
+    app.add_html_math_renderer("mathml", (draw, None), (lambda w, n: draw(w, n, True), None))
