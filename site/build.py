@@ -103,10 +103,12 @@ class Stage:
                 data["text/markdown"] = self.linked(path, "".join(data["text/markdown"]))
         profile = path.parents[1].name
         same = [p for book in self.books for p in book if p.name == path.name and p != path]
-        others = [f", [`{p.parents[1].name}`]({relpath(p, path.parent)})" for p in same]
+        others = ", ".join(f"[`{p.parents[1].name}`]({relpath(p, path.parent)})" for p in same)
         title, _, rest = cells[0]["source"].partition("\n")
         title += "" if path in self.shown.values() else f" (`{profile}`)"
-        cells[0]["source"] = f"{title}\n\nOf profile: **`{profile}`**{''.join(others)}.\n{rest}"
+        cells[0]["source"] = (
+            f"{title}\n\nOf profile `{profile}`{others and '; the same of ' + others}.\n{rest}"
+        )
         return notebook
 
     def copy(self, folder: Path, text: bool) -> None:
