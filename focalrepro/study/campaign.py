@@ -233,7 +233,7 @@ class Worker:
         try:
             return self.pipe.recv()
         except (EOFError, OSError):
-            self.process.join(timeout=10)
+            self.process.join(timeout=60)  # a loaded machine takes its time over a kill
             return "died", 0.0, f"its worker process died (exit code {self.process.exitcode}; -9 is a kill)"
 
     def end(self) -> None:
