@@ -1,9 +1,13 @@
 """The embedded dataset: handwritten digits hidden in cluttered scenes, in COCO format, made in seconds.
 
-It has the imbalance that focal loss is about: a scene holds one to five digits of 10–40 px among textures,
-strokes and pieces of digits, so nearly every anchor is background and some background is hard.  The digits
-are scikit-learn's copy of the UCI handwritten digits.  The bytes on disk follow from the seed alone: all is
-float64 or integers, and the PNGs are uncompressed, because compressors differ between versions.
+It asks focal loss's question, object or background: half of the scenes are empty, the others hold one to
+three digits of 10–40 px among textures, strokes, pieces of digits and digits with a flaw, so that about one
+anchor in a thousand is assigned to a digit. Detectors of the profiles learn one class, the supercategory; the
+ten digits stay the categories, for who wants them. RARER holds the same scenes with more and with fewer
+digits.
+
+The digits are scikit-learn's copy of the UCI handwritten digits.  The bytes on disk follow from the seed
+alone: all is float64 or integers, and the PNGs are uncompressed, because compressors differ between versions.
 """
 
 import hashlib
@@ -14,6 +18,7 @@ import tarfile
 import zlib
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,53 +29,70 @@ from focalrepro.files import new_folder, write_json
 
 NAME = "synthetic"
 # Raise it when the same parameters give other bytes.
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 # Share of the handwritten samples that only validation scenes may show.
 VAL_SHARE = 0.2
 CATEGORIES = [{"id": k + 1, "name": str(k), "supercategory": "digit"} for k in range(10)]
 PARTS = {s: Part(annotations=f"annotations/instances_{s}.json", images=[f"{s}.tar"]) for s in SPLITS}
+# Datasets that differ from NAME in how many digits the training scenes hold, and in nothing else: the name
+# says that about one anchor in so many is assigned to one. They are judged on NAME's validation scenes.
+RARER: dict[str, dict[str, Any]] = {
+    f"{NAME}-100": {"empty": 0.0, "digits": (7, 13)},
+    f"{NAME}-300": {"empty": 0.17, "digits": (2, 6)},
+    f"{NAME}-3000": {"empty": 0.78, "digits": (1, 2)},
+    f"{NAME}-10000": {"empty": 0.9, "digits": (1, 1)},
+}
 
 
 def generate(
     root: Path,
+    name: str = NAME,
     *,
-    train_images: int = 1500,
-    val_images: int = 300,
+    train_images: int = 600,
+    val_images: int = 600,
     size: int = 128,
     seed: int = 0,
     scene: SceneConfig | None = None,
 ) -> Path:
-    """Write `root/synthetic/`: annotations/, one tar of PNGs per split, dataset.json.  Returns that folder.
+    """Write `root/<name>/`: annotations/, one tar of PNGs per split, dataset.json.  Returns that folder.
 
-    Scenes are size×size pixels.  If the folder was made with the same parameters, nothing is done; if with
-    others, it is replaced.  No digit sample and no scene is in both splits.
+    name: NAME, or one of RARER, which makes NAME first and keeps its validation split. Scenes are size×size
+    pixels. If the folder was made with the same parameters, nothing is done; if with others, it is replaced.
+    No digit sample and no scene is in both splits.
     """
-    scene = scene or SceneConfig()
+    scene = scene or SceneConfig(**RARER.get(name, {}))
     least = {"train_images": 1, "val_images": 1, "size": 2 * scene.largest, "seed": 0}
     given = {"train_images": train_images, "val_images": val_images, "size": size, "seed": seed}
     for key, value in given.items():
         if value < least[key]:
             raise DatasetError(f"{key} is {value}: give a number from {least[key]} up")
+    parts = PARTS
+    if name in RARER:
+        beside = generate(root, **given).name
+        val = PARTS["val"]
+        there = Part(annotations=f"../{beside}/{val.annotations}", images=[f"../{beside}/{val.images[0]}"])
+        parts = {"train": PARTS["train"], "val": there}
     parameters = {"generator": GENERATOR_VERSION, **given, "scene": asdict(scene)}
-    final = Path(root) / NAME
-    if _is_made(final, parameters):
+    final = Path(root) / name
+    if _is_made(final, parameters, parts):
         return final
     glyphs = {split: Glyphs(*samples) for split, samples in split_digits().items()}
     with new_folder(final) as folder:
         for number, (split, count) in enumerate(zip(SPLITS, (train_images, val_images), strict=True)):
-            _write_split(folder, split, count, size, [seed, number], glyphs[split], scene)
-        Descriptor(name=NAME, **PARTS, made_by=f"focalrepro data {NAME}", parameters=parameters).write(folder)
+            if parts[split] is PARTS[split]:
+                _write_split(folder, split, count, size, [seed, number], glyphs[split], scene)
+        Descriptor(name=name, **parts, made_by=f"focalrepro data {name}", parameters=parameters).write(folder)
     return final
 
 
-def _is_made(folder: Path, parameters: dict) -> bool:
+def _is_made(folder: Path, parameters: dict, parts: dict[str, Part]) -> bool:
     try:
         made = describe(folder.name, folder.parent).parameters
     except DatasetError:
         return False
     same = made == json.loads(json.dumps(parameters))  # through JSON, because tuples come back as lists
     return same and all(
-        (folder / p).is_file() for part in PARTS.values() for p in (part.annotations, *part.images)
+        (folder / p).is_file() for part in parts.values() for p in (part.annotations, *part.images)
     )
 
 
