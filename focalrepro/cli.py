@@ -157,10 +157,18 @@ def notebooks(profile: ProfileName = "quick", only: Positional[tuple[str, ...]] 
 
 
 def data(
-    dataset: Positional[Literal[
-            "synthetic", "coco256", "register", "list",
-            "synthetic-100", "synthetic-300", "synthetic-3000", "synthetic-10000",
-        ]],
+    dataset: Positional[
+        Literal[
+            "synthetic",
+            "coco256",
+            "register",
+            "list",
+            "synthetic-100",
+            "synthetic-300",
+            "synthetic-3000",
+            "synthetic-10000",
+        ]
+    ],
     /,
     from_: Annotated[
         Path | None, arg(name="from", help="coco256: a folder to import instead of downloading")

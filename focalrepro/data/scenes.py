@@ -13,15 +13,15 @@ _MASK = 64
 class SceneConfig:
     """How hard the scenes are: lengths in pixels, contrasts and noise in grey levels; pairs are ranges."""
 
-    empty: float = 0.5  # share of the scenes without any digit
-    digits: tuple[int, int] = (1, 3)  # in every other scene
+    empty: float = 0.6  # share of the scenes without any digit
+    digits: tuple[int, int] = (1, 2)  # in every other scene
     smallest: int = 14  # least height of a glyph before rotation
-    largest: int = 44  # most; sizes are log-uniform in between, so small ones are common
+    largest: int = 40  # most; sizes are log-uniform in between, so small ones are common
     rotation: float = 15.0  # digits turn by at most this many degrees either way
     stretch: float = 0.2  # width over height varies by this share
     contrast: tuple[float, float] = (60.0, 160.0)  # between a glyph and what lies under it, darker or lighter
     tint: float = 40.0  # most deviation of a glyph's colour channels from its brightness
-    distractors: tuple[int, int] = (3, 8)  # things that look like pieces of writing and are no digits
+    distractors: tuple[int, int] = (2, 6)  # things that look like pieces of writing and are no digits
     near: float = 0.5  # share of those that are digits with a flaw: crossed out or cut in two
     strokes: tuple[int, int] = (2, 7)  # lines and arcs across the background
     texture: float = 35.0  # amplitude of the smooth background variation
@@ -84,7 +84,11 @@ def draw_scene(
         _paint(rng, canvas, alpha, x, y, config)
     canvas += rng.integers(-config.noise, config.noise + 1, canvas.shape)
     pixels = np.rint(np.clip(canvas, 0, 255)).astype(np.uint8)
-    return pixels, np.array(boxes, np.int64).reshape(-1, 4), np.array([digit for *_, digit in placed], np.int64)
+    return (
+        pixels,
+        np.array(boxes, np.int64).reshape(-1, 4),
+        np.array([digit for *_, digit in placed], np.int64),
+    )
 
 
 def _shape(rng: np.random.Generator, mask: Image.Image, config: SceneConfig, rotation: float) -> np.ndarray:
