@@ -146,6 +146,7 @@ _PROFILES = (
         tuple(ALL.split()),
         35.0,
         seeds=3,
+        repeats={"lr": 2},
     ),
     Profile(
         "coco-cpu-first",
