@@ -165,6 +165,7 @@ def data(
             "list",
             "synthetic-100",
             "synthetic-300",
+            "synthetic-1000",
             "synthetic-3000",
             "synthetic-10000",
         ]

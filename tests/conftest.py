@@ -11,7 +11,6 @@ if not torch.cuda.is_available():  # Triton reads this when it is first imported
 
 from focalrepro import cli
 from focalrepro.data import load
-from focalrepro.data.scenes import SceneConfig
 from focalrepro.data.synthetic import generate
 
 torch.set_num_threads(1)
@@ -20,10 +19,10 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory):
     """FOCALREPRO_DATA points to a temporary folder that holds 24
-    training and 12 validation scenes of 128², each with digits, so that few scenes hold enough of them.
+    training and 12 validation scenes of 128².
     """
     root = tmp_path_factory.mktemp("data")
-    generate(root, train_images=24, val_images=12, size=128, scene=SceneConfig(empty=0.0, digits=(1, 5)))
+    generate(root, train_images=24, val_images=12, size=128)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FOCALREPRO_DATA", str(root))
         yield root

@@ -13,16 +13,16 @@ _MASK = 64
 class SceneConfig:
     """How hard the scenes are: lengths in pixels, contrasts and noise in grey levels; pairs are ranges."""
 
-    empty: float = 0.6  # share of the scenes without any digit
-    digits: tuple[int, int] = (1, 2)  # in every other scene
+    empty: float = 0.0  # share of the scenes without any digit
+    digits: tuple[int, int] = (1, 5)  # in every other scene
     smallest: int = 14  # least height of a glyph before rotation
-    largest: int = 40  # most; sizes are log-uniform in between, so small ones are common
+    largest: int = 44  # most; sizes are log-uniform in between, so small ones are common
     rotation: float = 15.0  # digits turn by at most this many degrees either way
     stretch: float = 0.2  # width over height varies by this share
     contrast: tuple[float, float] = (60.0, 160.0)  # between a glyph and what lies under it, darker or lighter
     tint: float = 40.0  # most deviation of a glyph's colour channels from its brightness
     distractors: tuple[int, int] = (2, 6)  # things that look like pieces of writing and are no digits
-    near: float = 0.5  # share of those that are digits with a flaw: crossed out or cut in two
+    near: float = 0.0  # share of those that are digits with a flaw: crossed out or cut in two
     strokes: tuple[int, int] = (2, 7)  # lines and arcs across the background
     texture: float = 35.0  # amplitude of the smooth background variation
     noise: int = 8  # pixel noise, uniform within ± this
@@ -62,7 +62,9 @@ def draw_scene(
     # Places are chosen first and distractors painted first: nothing covers a digit but another digit's edge.
     placed: list[tuple[np.ndarray, int, int, int]] = []
     boxes: list[list[int]] = []
-    wanted = 0 if rng.uniform() < config.empty else rng.integers(*config.digits, endpoint=True)
+    # What a config does not ask for draws no number, so that older datasets keep their bytes.
+    empty = config.empty > 0 and rng.uniform() < config.empty
+    wanted = 0 if empty else rng.integers(*config.digits, endpoint=True)
     # The first digit always finds a place; later ones give up when the scene is full.
     for _ in range(20 * wanted):
         if len(placed) == wanted:
@@ -74,7 +76,7 @@ def draw_scene(
             boxes.append(place[2])
     taken = list(boxes)
     for _ in range(rng.integers(*config.distractors, endpoint=True)):
-        near = rng.uniform() < config.near
+        near = config.near > 0 and rng.uniform() < config.near
         mask = _flawed(rng, glyphs.draw(rng)[0]) if near else _distractor(rng, glyphs)
         alpha = _shape(rng, mask, config, config.rotation if near else 180.0)
         if place := _place(rng, alpha, size, taken, config):
@@ -84,11 +86,7 @@ def draw_scene(
         _paint(rng, canvas, alpha, x, y, config)
     canvas += rng.integers(-config.noise, config.noise + 1, canvas.shape)
     pixels = np.rint(np.clip(canvas, 0, 255)).astype(np.uint8)
-    return (
-        pixels,
-        np.array(boxes, np.int64).reshape(-1, 4),
-        np.array([digit for *_, digit in placed], np.int64),
-    )
+    return pixels, np.array(boxes, np.int64).reshape(-1, 4), np.array([d for *_, d in placed], np.int64)
 
 
 def _shape(rng: np.random.Generator, mask: Image.Image, config: SceneConfig, rotation: float) -> np.ndarray:

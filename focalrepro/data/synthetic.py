@@ -1,10 +1,10 @@
 """The embedded dataset: handwritten digits hidden in cluttered scenes, in COCO format, made in seconds.
 
-It asks focal loss's question, object or background: most scenes are empty, the others hold one or
-two digits of 10–40 px among textures, strokes, pieces of digits and digits with a flaw, so that about one
-anchor in a thousand is assigned to a digit. Detectors of the profiles learn one class, the supercategory; the
-ten digits stay the categories, for who wants them. RARER holds the same scenes with more and with fewer
-digits.
+It has the imbalance that focal loss is about: a scene holds one to five digits of 10–40 px among textures,
+strokes and pieces of digits, so nearly every anchor is background and some background is hard.
+RARE holds datasets of another kind, for one class, object or background: most scenes hold few digits or none,
+and among what is none are digits with a flaw. Their names say how rare assigned anchors are; in nothing else
+do their training scenes differ, and all are judged on the same validation scenes.
 
 The digits are scikit-learn's copy of the UCI handwritten digits.  The bytes on disk follow from the seed
 alone: all is float64 or integers, and the PNGs are uncompressed, because compressors differ between versions.
@@ -29,58 +29,57 @@ from focalrepro.files import new_folder, write_json
 
 NAME = "synthetic"
 # Raise it when the same parameters give other bytes.
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 1
 # Share of the handwritten samples that only validation scenes may show.
 VAL_SHARE = 0.2
 CATEGORIES = [{"id": k + 1, "name": str(k), "supercategory": "digit"} for k in range(10)]
 PARTS = {s: Part(annotations=f"annotations/instances_{s}.json", images=[f"{s}.tar"]) for s in SPLITS}
-# Datasets that differ from NAME in how many digits the training scenes hold, and in nothing else: the name
-# says that about one anchor in so many is assigned to one. They are judged on NAME's validation scenes.
-RARER: dict[str, dict[str, Any]] = {
+
+
+SIZES = {"train_images": 1500, "val_images": 300, "size": 128}
+RARE_SIZES = {"train_images": 1000, "val_images": 800, "size": 96}
+JUDGE = f"{NAME}-1000"  # whose validation scenes serve all of RARE
+RARE: dict[str, dict[str, Any]] = {  # one anchor in so many is assigned to a digit
     f"{NAME}-100": {"empty": 0.0, "digits": (4, 8)},
     f"{NAME}-300": {"empty": 0.2, "digits": (1, 4)},
+    JUDGE: {"empty": 0.6, "digits": (1, 2)},
     f"{NAME}-3000": {"empty": 0.867, "digits": (1, 2)},
     f"{NAME}-10000": {"empty": 0.94, "digits": (1, 1)},
 }
 
 
 def generate(
-    root: Path,
-    name: str = NAME,
-    *,
-    train_images: int = 1000,
-    val_images: int = 800,
-    size: int = 96,
-    seed: int = 0,
-    scene: SceneConfig | None = None,
+    root: Path, name: str = NAME, *, seed: int = 0, scene: SceneConfig | None = None, **sizes: int
 ) -> Path:
     """Write `root/<name>/`: annotations/, one tar of PNGs per split, dataset.json.  Returns that folder.
 
-    name: NAME, or one of RARER, which makes NAME first and keeps its validation split. Scenes are size×size
-    pixels. If the folder was made with the same parameters, nothing is done; if with others, it is replaced.
-    No digit sample and no scene is in both splits.
+    name: NAME, or one of RARE. sizes: train_images, val_images and size, the side of the scenes in pixels,
+    where they are to be others than SIZES or RARE_SIZES. If the folder was made with the same parameters,
+    nothing is done; if with others, it is replaced. No digit sample and no scene is in both splits.
+    Errors: DatasetError for a number that is too small.
     """
-    scene = scene or SceneConfig(**RARER.get(name, {}))
+    scene = scene or (SceneConfig(largest=40, near=0.5, **RARE[name]) if name in RARE else SceneConfig())
     least = {"train_images": 1, "val_images": 1, "size": 2 * scene.largest, "seed": 0}
-    given = {"train_images": train_images, "val_images": val_images, "size": size, "seed": seed}
+    given = (RARE_SIZES if name in RARE else SIZES) | sizes | {"seed": seed}
     for key, value in given.items():
         if value < least[key]:
             raise DatasetError(f"{key} is {value}: give a number from {least[key]} up")
     parts = PARTS
-    if name in RARER:
-        beside = generate(root, **given).name
+    if name in RARE and name != JUDGE:
+        there = generate(root, JUDGE, **given)
         val = PARTS["val"]
-        there = Part(annotations=f"../{beside}/{val.annotations}", images=[f"../{beside}/{val.images[0]}"])
-        parts = {"train": PARTS["train"], "val": there}
+        paths = [f"../{there.name}/{path}" for path in (val.annotations, *val.images)]
+        parts = PARTS | {"val": Part(annotations=paths[0], images=paths[1:])}
     parameters = {"generator": GENERATOR_VERSION, **given, "scene": asdict(scene)}
     final = Path(root) / name
     if _is_made(final, parameters, parts):
         return final
     glyphs = {split: Glyphs(*samples) for split, samples in split_digits().items()}
     with new_folder(final) as folder:
-        for number, (split, count) in enumerate(zip(SPLITS, (train_images, val_images), strict=True)):
+        for number, split in enumerate(SPLITS):
             if parts[split] is PARTS[split]:
-                _write_split(folder, split, count, size, [seed, number], glyphs[split], scene)
+                count = given[f"{split}_images"]
+                _write_split(folder, split, count, given["size"], [seed, number], glyphs[split], scene)
         Descriptor(name=name, **parts, made_by=f"focalrepro data {name}", parameters=parameters).write(folder)
     return final
 

@@ -76,8 +76,8 @@ def star_rows() -> tuple[Row, ...]:
 
 # The deeper network of the same kind; of the others only one depth is at hand.
 DEEPER = {"small": "small_deep", "resnet18": "resnet34", "resnet50": "resnet101"}
-# Image sides for Table 1e. The embedded scenes are drawn at 96 px, COCO's images are kept at 256 px.
-SIDES = {"small": (64, 96, 128)}
+# Image sides for Table 1e. The embedded scenes are drawn at 128 px, COCO's images are kept at 256 px.
+SIDES = {"small": (96, 128, 160)}
 
 
 def depth_scale_rows(base: RunConfig) -> tuple[Row, ...]:
@@ -97,10 +97,7 @@ def depth_scale_rows(base: RunConfig) -> tuple[Row, ...]:
     return (*rows, Row(f"Faster R-CNN FPN (two-stage), {base.backbone}, {whole}²", two_stage))
 
 
-RARITIES = {
-    "synthetic-100": 100, "synthetic-300": 300, "synthetic": 1000, "synthetic-3000": 3000,
-    "synthetic-10000": 10000,
-}  # fmt: skip
+RARITIES = {f"synthetic-{n}": n for n in (100, 300, 1000, 3000, 10000)}
 RARITY_LOSSES = ("CE, α = .5", "CE, α = .5, π = .001", "hard negatives 1:3", "FL, γ = 2")
 AMONG = ", 1 in "  # between the loss and the rarity in a label
 
@@ -112,7 +109,7 @@ def imbalance_rows(base: RunConfig) -> tuple[Row, ...]:
     Rarer objects are fewer objects, too. The last two rows tell the two apart: they have as many objects as
     1 in 1000 has, at 1 in 100.
     """
-    if base.dataset != "synthetic":
+    if base.dataset not in RARITIES:
         return ()
     rows = [
         Row(f"{name}{AMONG}{n}", {**LOSSES[name], "dataset": dataset})

@@ -32,7 +32,7 @@ def glyphs():
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("data")
-    generate(root, train_images=30, val_images=12, size=128)
+    generate(root, train_images=30, val_images=12)
     return root
 
 
@@ -41,7 +41,7 @@ def test_it_loads_like_any_coco_dataset(root):
     assert train.images.shape == (30, 3, 128, 128) and val.images.shape == (12, 3, 128, 128)
     assert train.categories == val.categories == tuple("0123456789")
     counts = (train.labels >= 0).sum(axis=1)
-    assert set(counts.tolist()) == {0, 1, 2}
+    assert counts.min() >= 1 and 3 <= counts.max() <= 5
     real = train.boxes[train.labels >= 0]
     sides = real[:, 2:] - real[:, :2]
     assert sides.min() >= 2 and sides.max() <= 41 and real.min() >= 0 and real.max() <= 128
@@ -52,9 +52,9 @@ def test_it_loads_like_any_coco_dataset(root):
 
 
 def test_the_seed_gives_the_bytes(root, tmp_path):
-    again = generate(tmp_path / "again", train_images=30, val_images=12, size=128)
+    again = generate(tmp_path / "again", train_images=30, val_images=12)
     assert contents(again) == contents(root / "synthetic")
-    other = generate(tmp_path / "other", train_images=30, val_images=12, size=128, seed=1)
+    other = generate(tmp_path / "other", train_images=30, val_images=12, seed=1)
     assert contents(other)["train.tar"] != contents(again)["train.tar"]
 
 
@@ -63,33 +63,35 @@ def test_pixels_are_what_they_were_when_the_committed_results_were_made(glyphs):
     pixels, boxes, digits = draw_scene(np.random.default_rng(3), glyphs, 128, SceneConfig())
     assert (
         hashlib.sha256(pixels.tobytes() + boxes.tobytes() + digits.tobytes()).hexdigest()[:16]
-        == "3907e4b0ed870b52"
+        == "c516af22fd696a8c"
     )
 
 
 def test_more_scenes_keep_the_first_ones(root, tmp_path):
-    fewer = generate(tmp_path, train_images=5, val_images=2, size=128)
+    fewer = generate(tmp_path, train_images=5, val_images=2)
     with tarfile.open(fewer / "train.tar") as a, tarfile.open(root / "synthetic" / "train.tar") as b:
         assert len(a.getnames()) == 5
         for name in a.getnames():
             assert a.extractfile(name).read() == b.extractfile(name).read()
 
 
-@pytest.mark.parametrize("name", ["synthetic", *synthetic.RARER])
+@pytest.mark.parametrize("name", synthetic.RARE)
 def test_the_name_says_how_rare_assigned_anchors_are(tmp_path, name):
     generate(tmp_path, name, train_images=400, val_images=1)
-    config = PROFILES["quick"].base.replace(dataset=name)
+    config = PROFILES["rarity"].base.replace(dataset=name)
     data = load(name, "train", 96, classes=config.classes, root=tmp_path, progress=False)
     assert data.categories == ("digit",)
-    wanted = int(name.partition("-")[2] or 1000)
-    assert 0.75 < measure(data, config, limit=400).background_per_positive / wanted < 1.35
+    rarity = measure(data, config, limit=400).background_per_positive
+    assert 0.75 < rarity / int(name.partition("-")[2]) < 1.35
 
 
-def test_rarer_datasets_are_judged_on_the_same_scenes(tmp_path):
+def test_rare_datasets_are_judged_on_the_same_scenes(tmp_path):
     first = generate(tmp_path, "synthetic-100", train_images=3, val_images=2)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["synthetic", "synthetic-100"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["synthetic-100", "synthetic-1000"]
     assert not (first / "val.tar").exists()
-    one, other = (load(n, "val", 96, root=tmp_path, progress=False) for n in ("synthetic", "synthetic-100"))
+    one, other = (
+        load(n, "val", 96, root=tmp_path, progress=False) for n in ("synthetic-100", synthetic.JUDGE)
+    )
     assert one.digest == other.digest
     stamp = (first / "train.tar").stat().st_mtime_ns
     assert generate(tmp_path, "synthetic-100", train_images=3, val_images=2) == first
@@ -112,14 +114,7 @@ def test_splits_share_no_digit_and_no_scene(root):
 def test_boxes_are_tight_around_the_ink(glyphs):
     # On a plain background every pixel that differs belongs to the digit.
     plain = SceneConfig(
-        empty=0,
-        digits=(1, 1),
-        distractors=(0, 0),
-        strokes=(0, 0),
-        texture=0,
-        noise=0,
-        tint=0,
-        contrast=(100, 100),
+        digits=(1, 1), distractors=(0, 0), strokes=(0, 0), texture=0, noise=0, tint=0, contrast=(100, 100)
     )
     for seed in range(20):
         rng = np.random.default_rng(seed)
@@ -144,7 +139,7 @@ def _slope(first, last):
 
 
 def test_digits_hardly_overlap_and_the_classes_are_balanced(glyphs):
-    config = SceneConfig(empty=0, digits=(5, 5))
+    config = SceneConfig(digits=(5, 5))
     seen = []
     for seed in range(60):
         _, boxes, digits = draw_scene(np.random.default_rng(seed), glyphs, 128, config)
@@ -158,7 +153,7 @@ def test_digits_hardly_overlap_and_the_classes_are_balanced(glyphs):
 
 
 def test_digits_are_small_and_large_dark_and_light(glyphs):
-    config = SceneConfig(empty=0, digits=(1, 1))
+    config = SceneConfig(digits=(1, 1))
     heights, lighter = [], []
     for seed in range(80):
         pixels, boxes, _ = draw_scene(np.random.default_rng(seed), glyphs, 128, config)

@@ -33,9 +33,9 @@ def labels(profile):
 
 def test_rows_fit_the_profile():
     assert labels("quick") == labels("smoke")
-    assert labels("quick")[:3] == ["small, 64²", "small, 96²", "small, 128²"]
-    assert labels("quick")[3:6] == ["small_deep, 64²", "small_deep, 96²", "small_deep, 128²"]
-    assert labels("quick")[6:] == ["Faster R-CNN FPN (two-stage), small, 96²"]
+    assert labels("quick")[:3] == ["small, 96²", "small, 128²", "small, 160²"]
+    assert labels("quick")[3:6] == ["small_deep, 96²", "small_deep, 128²", "small_deep, 160²"]
+    assert labels("quick")[6:] == ["Faster R-CNN FPN (two-stage), small, 128²"]
     for profile in ("coco-cpu", "coco256"):
         assert labels(profile) == [
             *(f"resnet50v2, {side}²" for side in (128, 192, 256)),
