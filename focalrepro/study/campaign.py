@@ -129,7 +129,8 @@ def run_planned(
     """
     check_count("--workers", workers, "as many as cores on a CPU, one on a GPU")
     hardware.pick_device(device)
-    ensure(planned[0].config.dataset)
+    for dataset in sorted({run.config.dataset for run in planned}):
+        ensure(dataset)
     with store.lock():
         jobs = with_ids(planned)
         if reuse:
