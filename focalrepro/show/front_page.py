@@ -27,7 +27,7 @@ END = "<!-- results:end -->"
 # The profiles that may speak for each dataset, the first whole one first.
 COCO, EMBEDDED = ("coco-cpu", "coco-cpu-first"), ("full-quick", "quick")
 RARITY = "rarity"  # the profile that asks from where on it matters, and its claims
-RARE_CLAIMS = ("rare-tie", "rare-default", "rare-rarest")
+RARE_CLAIMS = ("rare-tie", "rare-default", "rare-rarest", "rare-or-few")
 PLACES = {"synthetic": "the embedded data", "coco256": "real COCO"}
 # What a reader wants to know first: of each line the first claim that was judged, and its baseline in words.
 ANSWERS = (
