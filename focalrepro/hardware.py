@@ -27,6 +27,18 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def has_bf16(device: torch.device | str = "cpu") -> bool:
+    """Whether the device computes in bf16: on a CPU without its instructions (an x86 one without AVX-512,
+    say) torch's convolutions only emulate it, several times slower than fp32's.
+    """
+    return torch.device(device).type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def autocast(device: torch.device, wanted: bool = True) -> torch.autocast:
+    """bf16 for the convolutions, where the device has it; weights, losses and the optimizer stay in fp32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted and has_bf16(device))
+
+
 def keep_memory() -> bool:
     """Tells glibc's malloc to keep freed memory; False where there is no glibc.
 
@@ -59,6 +71,8 @@ def describe(device: str) -> dict[str, Any]:
         "focalrepro": __version__,
         "commit": commit(),
     }
+    if not has_bf16(device):
+        info["precision"] = "fp32"  # whatever the config says
     if device.startswith("cuda"):
         info["gpu"] = torch.cuda.get_device_name(torch.device(device))
     return info

@@ -14,6 +14,7 @@ from focalrepro.data.split import named_errors
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.detector.views import view_of
 from focalrepro.files import new_array, new_folder
+from focalrepro.hardware import autocast
 from focalrepro.progress import bar as progress_bar
 
 FEATURES_VERSION = 3
@@ -61,7 +62,7 @@ def principal_components(
     gram: dict[int, Tensor] = {}
     for start in range(0, len(rows), 32):
         batch = torch.from_numpy(np.array(data.images[rows[start : start + 32]]))
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        with torch.inference_mode(), autocast(torch.device("cpu")):
             maps = model.backbone(model.normalise(batch).contiguous(memory_format=torch.channels_last))
         for level in model.used:
             x = maps[level].float().permute(0, 2, 3, 1).flatten(0, 2)
@@ -105,7 +106,7 @@ def _compute(
     with (
         new_folder(folder, replace=damaged) as partial,
         torch.inference_mode(),
-        torch.autocast(device.type, torch.bfloat16),
+        autocast(device),
         progress_bar(total=total, desc=what, unit="image", disable=not progress) as bar,
     ):
         for start in range(0, total, batch):

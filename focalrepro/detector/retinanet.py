@@ -129,11 +129,14 @@ class RetinaNet(nn.Module):
         return self
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """The backbone's maps, fine to coarse, from uint8 images [B, 3, S, S]."""
+        """The backbone's maps, fine to coarse, from uint8 images [B, 3, S, S].
+
+        A frozen backbone's are rounded to bf16, as they are kept, also where the device computes in fp32.
+        """
         maps = self.backbone(self.normalise(images).contiguous(memory_format=torch.channels_last))
         maps = [maps[level] for level in self.used]
         if self.reduce is None:
-            return maps
+            return [m.bfloat16() for m in maps] if self.backbone_frozen else maps
         with torch.autocast(images.device.type, enabled=False):
             return [reduce(m.float()).bfloat16() for reduce, m in zip(self.reduce, maps, strict=True)]
 

@@ -17,9 +17,9 @@ from focalrepro.detector import boxes as box_ops
 from focalrepro.detector.anchors import AnchorGrid
 from focalrepro.detector.frozen_features import cached_features
 from focalrepro.evaluation.detections import Detections
+from focalrepro.hardware import autocast
 from focalrepro.training.batches import config_anchors
 from focalrepro.training.loop import OnStep
-from focalrepro.training.optimizer import autocast
 from focalrepro.training.two_stage import TwoStage
 
 # boxes [D, 4] in the frame's pixels, scores [D], labels [D], best first
@@ -93,7 +93,7 @@ def finder(
     grid = AnchorGrid(grid.boxes.to(device), grid.per_level, grid.levels, grid.shapes)
 
     def find(maps: list[Tensor]) -> list[tuple[Found, Found]]:
-        with autocast(config, device):
+        with autocast(device, config.precision == "bf16"):
             logits, offsets = model.predict(maps)
         images = [candidates(x, box, grid, config) for x, box in zip(logits, offsets, strict=True)]
         return [(suppress(c, config.nms, config.max_detections), without_classes(c, config)) for c in images]
@@ -117,7 +117,7 @@ def milliseconds_per_image(
     for i in range(count):
         image = torch.from_numpy(np.array(data.images[i : i + 1])).to(device)
         start = time.perf_counter()
-        with autocast(config, device):
+        with autocast(device, config.precision == "bf16"):
             maps = model.features(image)
         find(maps)[0][0][1].cpu()  # to the host: waits for the device
         times.append(1000 * (time.perf_counter() - start))
@@ -148,7 +148,7 @@ def detect(
         if cached:
             maps = [f[rows].to(device).permute(0, 3, 1, 2) for f in cached]
         else:
-            with autocast(config, device):
+            with autocast(device, config.precision == "bf16"):
                 maps = model.features(torch.from_numpy(np.array(data.images[rows])).to(device))
         for i, both in enumerate(find(maps), start=start):
             height, width = data.sizes[i] / config.image_size

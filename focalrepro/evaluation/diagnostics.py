@@ -9,9 +9,9 @@ import torch
 from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData
 from focalrepro.detector.retinanet import RetinaNet
+from focalrepro.hardware import autocast
 from focalrepro.losses import BACKGROUND, signed_logits
 from focalrepro.training.batches import TrainData
-from focalrepro.training.optimizer import autocast
 
 GAMMAS = (0.0, 0.5, 1.0, 2.0)  # Figure 4's
 SHARES = tuple(np.linspace(0, 1, 101).round(2).tolist())
@@ -34,7 +34,7 @@ def loss_distribution(
     for start in range(0, count, 16):
         index = torch.arange(start, min(start + 16, count), device=device)
         inputs, labels, _, _ = source.batch(index, torch.zeros_like(index))
-        with autocast(config, device):
+        with autocast(device, config.precision == "bf16"):
             logits, _ = model.predict(inputs) if source.cached else model(inputs[0])
         x_t, weight = signed_logits(logits, labels, 1.0)  # 1 on the labelled class, 0 elsewhere
         kinds["foreground"].append(x_t[weight == 1])

@@ -152,6 +152,7 @@ class Hardware(_Part):
     device: Text
     cpu: Text
     gpu: Text | None = None
+    precision: Literal["fp32"] | None = None  # a CPU without bf16, whatever the config says
     cores: int = 1
     threads: int | None = None
     torch: str = ""
@@ -161,8 +162,8 @@ class Hardware(_Part):
 
     @property
     def name(self) -> str:
-        """The GPU's name, where one was used, else the CPU's."""
-        return self.gpu or self.cpu
+        """The GPU's name, where one was used, else the CPU's, with the precision that it lacks."""
+        return self.gpu or self.cpu + " without bf16" * (self.precision == "fp32")
 
 
 class Seconds(_Part):

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData
 from focalrepro.detector.retinanet import RetinaNet
+from focalrepro.hardware import autocast
 from focalrepro.training.batches import TrainData, batches
 from focalrepro.training.criteria import DATA_DEPENDENT, MEANS, QUALITY, box_loss, box_quality, get_loss
 from focalrepro.training.dials import Dials
 from focalrepro.training.initial import initial_model
-from focalrepro.training.optimizer import autocast, learning_rate, make_optimizer
+from focalrepro.training.optimizer import learning_rate, make_optimizer
 from focalrepro.training.own_loss import OwnLoss
 
 FIRST_AVERAGE = 100.0  # positives a batch, as detectron2 begins; normalizer "moving" alone uses it
@@ -189,7 +190,7 @@ class Step:
     def _step(self) -> None:
         config = self.config
         inputs, labels, boxes, positive = self.source.batch(self.index, self.view)
-        with autocast(config, self.device):
+        with autocast(self.device, config.precision == "bf16"):
             logits, offsets = self.model.predict(inputs) if self.source.cached else self.model(inputs[0])
         count = positive.sum().clamp(min=1)
         if config.loss in QUALITY:

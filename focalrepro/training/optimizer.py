@@ -1,7 +1,6 @@
-"""How the weights move: the optimizer, the rate of each step, and the precision of the convolutions."""
+"""How the weights move: the optimizer and the rate of each step."""
 
 import math
-from contextlib import AbstractContextManager
 
 import torch
 from torch import nn
@@ -27,11 +26,6 @@ def make_optimizer(model: nn.Module, config: RunConfig, captured: bool = False) 
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=lr, fused=True, capturable=captured)
-
-
-def autocast(config: RunConfig, device: torch.device) -> AbstractContextManager:
-    """bf16 for the convolutions; weights, losses and the optimizer stay in fp32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
 
 
 def learning_rate(step: int, config: RunConfig) -> float:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from focalrepro.data import DetectionData, data_root
 from focalrepro.detector.backbones import Normalise, make_backbone
 from focalrepro.files import write_atomic
+from focalrepro.hardware import autocast
 from focalrepro.progress import bar as progress_bar
 
 PRETRAIN_VERSION = 1
@@ -103,7 +104,7 @@ def _pretrain(name: str, data: DetectionData, progress: bool) -> dict[str, Tenso
     for _ in progress_bar(range(STEPS), desc="backbone on crops", unit="step", disable=not progress):
         crops, classes = sample_crops(data, BATCH, rng)
         x = normalise(torch.from_numpy(crops)).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(torch.device("cpu")):
             logits = model(x)
         target = torch.from_numpy(classes)
         loss = sum(F.cross_entropy(level.float(), target) for level in logits)

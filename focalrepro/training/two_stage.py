@@ -20,10 +20,11 @@ from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData
 from focalrepro.detector.anchors import AnchorGrid, make_anchors
 from focalrepro.detector.retinanet import RetinaNet
+from focalrepro.hardware import autocast
 from focalrepro.training.batches import SplitData
 from focalrepro.training.initial import initial_model
 from focalrepro.training.loop import OnStep, TrainResult, run_steps
-from focalrepro.training.optimizer import autocast, make_optimizer
+from focalrepro.training.optimizer import make_optimizer
 
 POOLED = 7  # cells a side that a region is pooled to
 # Regions an image that the second stage learns from, a quarter of them on objects at most. Faster R-CNN's
@@ -132,7 +133,7 @@ class TwoStage(RetinaNet):
 
     def find(self, features: list[Tensor]) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Boxes [D, 4] in the frame's pixels, scores [D] and labels [D] of each image, best first."""
-        with autocast(self.config, features[0].device):
+        with autocast(features[0].device, self.config.precision == "bf16"):
             found = self.stages(features, None)[0]
         return [(f["boxes"], f["scores"], f["labels"] - 1) for f in found]
 
@@ -165,7 +166,7 @@ class TwoStageStep:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         inputs, boxes, labels = self.source.read(index, view)
-        with autocast(self.config, self.device):
+        with autocast(self.device, self.config.precision == "bf16"):
             features = inputs if self.source.cached else self.model.features(inputs[0])
             losses = self.model(features, as_targets(boxes, labels))
         of_classes = losses["loss_objectness"] + losses["loss_classifier"]

@@ -1,0 +1,29 @@
+"""What the machine offers decides the precision, and the record says so."""
+
+import pytest
+import torch
+
+from focalrepro import hardware
+from focalrepro.runs import run
+from focalrepro.study.profiles import PROFILES
+
+
+@pytest.mark.parametrize(("has", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_convolutions_are_in_bf16_where_the_cpu_has_it(monkeypatch, has, dtype):
+    monkeypatch.setattr(hardware, "has_bf16", lambda device="cpu": has)
+    x, conv = torch.zeros(1, 3, 8, 8), torch.nn.Conv2d(3, 4, 3)
+    with hardware.autocast(torch.device("cpu")):
+        assert conv(x).dtype == dtype
+    with hardware.autocast(torch.device("cpu"), wanted=False):
+        assert conv(x).dtype == torch.float32
+
+
+def test_a_record_says_that_its_cpu_lacks_bf16(monkeypatch, data_root):
+    monkeypatch.setattr(hardware, "has_bf16", lambda device="cpu": False)
+    hardware.describe.cache_clear()
+    try:
+        record = run(PROFILES["smoke"].base)
+    finally:
+        hardware.describe.cache_clear()
+    assert record.config.precision == "bf16" and record.hardware.precision == "fp32"
+    assert record.hardware.name == record.hardware.cpu + " without bf16"
