@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help reproduce test lab status verify lint stress clean clean-runs
+.PHONY: help reproduce test lab status verify lint stress site site-check clean clean-runs
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -36,8 +36,15 @@ lint: $(READY)  ## ruff
 stress: $(READY)  ## the long form of the tests of harm: 50 kills, 1,000 spoiled inputs of each kind; writes results/stress
 	@$(BIN)/python tests/stress/stress.py
 
+# The site has a lock and an environment of its own (250 MB, no torch), so that `make test` installs none of it.
+site: .venv-site/.ready  ## pages and executed notebooks as a static site, build/site/index.html; no network needed
+	@.venv-site/bin/python site/build.py
+
+site-check: .venv-site/.ready  ## every page of the site in headless Chromium: console, requests, images, widths
+	@CHROMIUM=$(CHROMIUM) .venv-site/bin/python site/check.py $(PICTURES)
+
 clean:  ## remove the environment, generated data and caches; finished runs are kept
-	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache data/cache data/synthetic data/downloads
+	rm -rf .venv .venv-site build *.egg-info .pytest_cache .ruff_cache data/cache data/synthetic data/downloads
 
 clean-runs:  ## remove this machine's finished runs too (data/runs)
 	rm -rf data/runs
@@ -49,4 +56,9 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv-site/.ready: requirements-site.lock
+	@$(PYTHON) -m venv .venv-site
+	@.venv-site/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-site.lock
 	@touch $@

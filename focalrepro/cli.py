@@ -218,7 +218,19 @@ def export(
 
 
 def data(
-    dataset: Positional[Literal["synthetic", "coco256", "register", "list"]],
+    dataset: Positional[
+        Literal[
+            "synthetic",
+            "coco256",
+            "register",
+            "list",
+            "synthetic-100",
+            "synthetic-300",
+            "synthetic-1000",
+            "synthetic-3000",
+            "synthetic-10000",
+        ]
+    ],
     /,
     from_: Annotated[
         Path | None, arg(name="from", help="coco256: a folder to import instead of downloading")

@@ -12,7 +12,7 @@ from focalrepro.data.coco256 import add_weights, download_coco256, import_coco25
 from focalrepro.data.registry import describe, prepared, register, weights_path
 from focalrepro.data.split import DatasetError, named_errors
 from focalrepro.data.synthetic import NAME as EMBEDDED
-from focalrepro.data.synthetic import generate
+from focalrepro.data.synthetic import RARE, generate
 from focalrepro.data.weights import BACKBONE, ONNX_BYTES, WEIGHTS, check_weights, fetch_weights
 from focalrepro.files import data_root
 
@@ -24,8 +24,8 @@ MEGABYTES = {"images": 1400, "annotations": 253, "weights": ONNX_BYTES // 10**6}
 def ensure(dataset: str) -> None:
     """Makes the embedded dataset or coco256 ready; DatasetError says how to get any other."""
     root = data_root()
-    if dataset == EMBEDDED:
-        generate(root)
+    if dataset in (EMBEDDED, *RARE):
+        generate(root, dataset)
     elif dataset == COCO:
         get_coco256(root)
     describe(dataset, root)
@@ -90,8 +90,8 @@ def prepare_dataset(
     if dataset == "list":
         print("\n".join(prepared(root)) or f"no dataset is prepared in {root}")
         return 0
-    if dataset == EMBEDDED:
-        folder = generate(root)
+    if dataset in (EMBEDDED, *RARE):
+        folder = generate(root, dataset)
     elif dataset == COCO:
         folder = import_coco256(source, root, weights) if source else get_coco256(root, weights)
     else:

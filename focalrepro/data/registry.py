@@ -24,7 +24,10 @@ from focalrepro.files import data_root, write_json
 DESCRIPTOR = "dataset.json"
 SPLITS = ("train", "val")
 COMMANDS = {
-    "synthetic": "focalrepro data synthetic",
+    **{
+        name: f"focalrepro data {name}"
+        for name in ("synthetic", *(f"synthetic-{n}" for n in (100, 300, 1000, 3000, 10000)))
+    },
     "coco256": "focalrepro data coco256 --from PATH (or without --from, to download the images from COCO)",
 }
 REGISTER = (

@@ -13,7 +13,8 @@ _MASK = 64
 class SceneConfig:
     """How hard the scenes are: lengths in pixels, contrasts and noise in grey levels; pairs are ranges."""
 
-    digits: tuple[int, int] = (1, 5)
+    empty: float = 0.0  # share of the scenes without any digit
+    digits: tuple[int, int] = (1, 5)  # in every other scene
     smallest: int = 14  # least height of a glyph before rotation
     largest: int = 44  # most; sizes are log-uniform in between, so small ones are common
     rotation: float = 15.0  # digits turn by at most this many degrees either way
@@ -21,6 +22,7 @@ class SceneConfig:
     contrast: tuple[float, float] = (60.0, 160.0)  # between a glyph and what lies under it, darker or lighter
     tint: float = 40.0  # most deviation of a glyph's colour channels from its brightness
     distractors: tuple[int, int] = (2, 6)  # things that look like pieces of writing and are no digits
+    near: float = 0.0  # share of those that are digits with a flaw: crossed out or cut in two
     strokes: tuple[int, int] = (2, 7)  # lines and arcs across the background
     texture: float = 35.0  # amplitude of the smooth background variation
     noise: int = 8  # pixel noise, uniform within ± this
@@ -55,12 +57,14 @@ def _enlarge(sample: np.ndarray) -> Image.Image:
 def draw_scene(
     rng: np.random.Generator, glyphs: Glyphs, size: int, config: SceneConfig
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(uint8 [size,size,3], boxes int64 [n,4] as x1,y1,x2,y2, digits int64 [n]); n >= 1."""
+    """(uint8 [size,size,3], boxes int64 [n,4] as x1,y1,x2,y2, digits int64 [n]); n is 0 in an empty scene."""
     canvas = _background(rng, size, config)
     # Places are chosen first and distractors painted first: nothing covers a digit but another digit's edge.
     placed: list[tuple[np.ndarray, int, int, int]] = []
     boxes: list[list[int]] = []
-    wanted = rng.integers(*config.digits, endpoint=True)
+    # What a config does not ask for draws no number, so that older datasets keep their bytes.
+    empty = config.empty > 0 and rng.uniform() < config.empty
+    wanted = 0 if empty else rng.integers(*config.digits, endpoint=True)
     # The first digit always finds a place; later ones give up when the scene is full.
     for _ in range(20 * wanted):
         if len(placed) == wanted:
@@ -72,7 +76,9 @@ def draw_scene(
             boxes.append(place[2])
     taken = list(boxes)
     for _ in range(rng.integers(*config.distractors, endpoint=True)):
-        alpha = _shape(rng, _distractor(rng, glyphs), config, 180.0)
+        near = config.near > 0 and rng.uniform() < config.near
+        mask = _flawed(rng, glyphs.draw(rng)[0]) if near else _distractor(rng, glyphs)
+        alpha = _shape(rng, mask, config, config.rotation if near else 180.0)
         if place := _place(rng, alpha, size, taken, config):
             taken.append(place[2])
             _paint(rng, canvas, alpha, *place[:2], config)
@@ -80,7 +86,7 @@ def draw_scene(
         _paint(rng, canvas, alpha, x, y, config)
     canvas += rng.integers(-config.noise, config.noise + 1, canvas.shape)
     pixels = np.rint(np.clip(canvas, 0, 255)).astype(np.uint8)
-    return pixels, np.array(boxes, np.int64), np.array([digit for *_, digit in placed], np.int64)
+    return pixels, np.array(boxes, np.int64).reshape(-1, 4), np.array([d for *_, d in placed], np.int64)
 
 
 def _shape(rng: np.random.Generator, mask: Image.Image, config: SceneConfig, rotation: float) -> np.ndarray:
@@ -168,6 +174,18 @@ def _stroke(rng: np.random.Generator, size: int) -> tuple[np.ndarray, int, int]:
     small = layer.reduce(2)
     left, top, right, bottom = small.getbbox() or (0, 0, 1, 1)
     return np.asarray(small.crop((left, top, right, bottom))).astype(np.float64) / 255, left, top
+
+
+def _flawed(rng: np.random.Generator, mask: Image.Image) -> Image.Image:
+    """A whole digit that is crossed out or cut in two from side to side: no digit has such a line or gap."""
+    out = mask.copy()
+    left, top, right, bottom = mask.getbbox() or (0, 0, _MASK, _MASK)
+    rise = (bottom - top) * rng.uniform(0.25, 0.5) * (1 if rng.uniform() < 0.5 else -1)
+    middle = (top + bottom) / 2
+    ends = (left - 3, middle - rise, right + 3, middle + rise)
+    crossed = rng.uniform() < 0.5
+    ImageDraw.Draw(out).line(ends, fill=255 if crossed else 0, width=7 if crossed else 10)
+    return out
 
 
 def _distractor(rng: np.random.Generator, glyphs: Glyphs) -> Image.Image:

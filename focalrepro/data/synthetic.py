@@ -1,9 +1,13 @@
 """The embedded dataset: handwritten digits hidden in cluttered scenes, in COCO format, made in seconds.
 
 It has the imbalance that focal loss is about: a scene holds one to five digits of 10–40 px among textures,
-strokes and pieces of digits, so nearly every anchor is background and some background is hard.  The digits
-are scikit-learn's copy of the UCI handwritten digits.  The bytes on disk follow from the seed alone: all is
-float64 or integers, and the PNGs are uncompressed, because compressors differ between versions.
+strokes and pieces of digits, so nearly every anchor is background and some background is hard.
+RARE holds datasets of another kind, for one class, object or background: most scenes hold few digits or none,
+and among what is none are digits with a flaw. Their names say how rare assigned anchors are; in nothing else
+do their training scenes differ, and all are judged on the same validation scenes.
+
+The digits are scikit-learn's copy of the UCI handwritten digits.  The bytes on disk follow from the seed
+alone: all is float64 or integers, and the PNGs are uncompressed, because compressors differ between versions.
 """
 
 import hashlib
@@ -14,6 +18,7 @@ import tarfile
 import zlib
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,46 +36,62 @@ CATEGORIES = [{"id": k + 1, "name": str(k), "supercategory": "digit"} for k in r
 PARTS = {s: Part(annotations=f"annotations/instances_{s}.json", images=[f"{s}.tar"]) for s in SPLITS}
 
 
-def generate(
-    root: Path,
-    *,
-    train_images: int = 1500,
-    val_images: int = 300,
-    size: int = 128,
-    seed: int = 0,
-    scene: SceneConfig | None = None,
-) -> Path:
-    """Write `root/synthetic/`: annotations/, one tar of PNGs per split, dataset.json.  Returns that folder.
+SIZES = {"train_images": 1500, "val_images": 300, "size": 128}
+RARE_SIZES = {"train_images": 1000, "val_images": 800, "size": 96}
+JUDGE = f"{NAME}-1000"  # whose validation scenes serve all of RARE
+RARE: dict[str, dict[str, Any]] = {  # one anchor in so many is assigned to a digit
+    f"{NAME}-100": {"empty": 0.0, "digits": (4, 8)},
+    f"{NAME}-300": {"empty": 0.2, "digits": (1, 4)},
+    JUDGE: {"empty": 0.6, "digits": (1, 2)},
+    f"{NAME}-3000": {"empty": 0.867, "digits": (1, 2)},
+    f"{NAME}-10000": {"empty": 0.94, "digits": (1, 1)},
+}
 
-    Scenes are size×size pixels.  If the folder was made with the same parameters, nothing is done; if with
-    others, it is replaced.  No digit sample and no scene is in both splits.
+
+def generate(
+    root: Path, name: str = NAME, *, seed: int = 0, scene: SceneConfig | None = None, **sizes: int
+) -> Path:
+    """Write `root/<name>/`: annotations/, one tar of PNGs per split, dataset.json.  Returns that folder.
+
+    name: NAME, or one of RARE. sizes: train_images, val_images and size, the side of the scenes in pixels,
+    where they are to be others than SIZES or RARE_SIZES. If the folder was made with the same parameters,
+    nothing is done; if with others, it is replaced. No digit sample and no scene is in both splits.
+    Errors: DatasetError for a number that is too small.
     """
-    scene = scene or SceneConfig()
+    scene = scene or (SceneConfig(largest=40, near=0.5, **RARE[name]) if name in RARE else SceneConfig())
     least = {"train_images": 1, "val_images": 1, "size": 2 * scene.largest, "seed": 0}
-    given = {"train_images": train_images, "val_images": val_images, "size": size, "seed": seed}
+    given = (RARE_SIZES if name in RARE else SIZES) | sizes | {"seed": seed}
     for key, value in given.items():
         if value < least[key]:
             raise DatasetError(f"{key} is {value}: give a number from {least[key]} up")
+    parts = PARTS
+    if name in RARE and name != JUDGE:
+        there = generate(root, JUDGE, **given)
+        val = PARTS["val"]
+        paths = [f"../{there.name}/{path}" for path in (val.annotations, *val.images)]
+        parts = PARTS | {"val": Part(annotations=paths[0], images=paths[1:])}
     parameters = {"generator": GENERATOR_VERSION, **given, "scene": asdict(scene)}
-    final = Path(root) / NAME
-    if _is_made(final, parameters):
+    final = Path(root) / name
+    if _is_made(final, parameters, parts):
         return final
     glyphs = {split: Glyphs(*samples) for split, samples in split_digits().items()}
     with new_folder(final) as folder:
-        for number, (split, count) in enumerate(zip(SPLITS, (train_images, val_images), strict=True)):
-            _write_split(folder, split, count, size, [seed, number], glyphs[split], scene)
-        Descriptor(name=NAME, **PARTS, made_by=f"focalrepro data {NAME}", parameters=parameters).write(folder)
+        for number, split in enumerate(SPLITS):
+            if parts[split] is PARTS[split]:
+                count = given[f"{split}_images"]
+                _write_split(folder, split, count, given["size"], [seed, number], glyphs[split], scene)
+        Descriptor(name=name, **parts, made_by=f"focalrepro data {name}", parameters=parameters).write(folder)
     return final
 
 
-def _is_made(folder: Path, parameters: dict) -> bool:
+def _is_made(folder: Path, parameters: dict, parts: dict[str, Part]) -> bool:
     try:
         made = describe(folder.name, folder.parent).parameters
     except DatasetError:
         return False
     same = made == json.loads(json.dumps(parameters))  # through JSON, because tuples come back as lists
     return same and all(
-        (folder / p).is_file() for part in PARTS.values() for p in (part.annotations, *part.images)
+        (folder / p).is_file() for part in parts.values() for p in (part.annotations, *part.images)
     )
 
 

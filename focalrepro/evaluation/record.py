@@ -278,6 +278,11 @@ class Record(_Part):
         return _float(self.tune.AP) if self.tune else float("nan")
 
     @property
+    def agnostic_AP(self) -> float | None:
+        """AP in percent with all classes merged; None where it was not measured, and of a single class."""
+        return self.agnostic.AP if self.agnostic and len(self.per_class) != 1 else None
+
+    @property
     def at_paper_threshold(self) -> bool:
         """Whether `AP` is that of detections of a score of .05 or more, as up to version 2."""
         return self.config.score_threshold == PAPER_THRESHOLD

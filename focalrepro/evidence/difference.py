@@ -55,9 +55,7 @@ MEASURES = {
     # The worse row less the better one: the gap at .05 less twice the gap without a threshold, above 0 where
     # most of the gap is the threshold's.
     "threshold": Measure("AP", lambda r: 2 * r.AP - r.AP_at_05 if r.at_05 else None, _beyond, least=-np.inf),
-    "agnostic": Measure(
-        "class-agnostic AP", lambda r: r.agnostic and r.agnostic.AP, lambda r: r.bootstrap.AP, "AP"
-    ),
+    "agnostic": Measure("class-agnostic AP", lambda r: r.agnostic_AP, lambda r: r.bootstrap.AP, "AP"),
     "background": Measure(
         "AP50 by TIDE's Bkg", lambda r: (r.tide or {}).get("Bkg"), lambda r: r.bootstrap.AP50, "AP50", -np.inf
     ),

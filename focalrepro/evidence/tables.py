@@ -28,7 +28,7 @@ def table(e: Evidence, name: str) -> pd.DataFrame:
         entry: dict[str, Any] = {"row": row.label, **row.changes, "seeds": len(records)}
         entry |= {metric: mean(getattr(r.metrics, metric) for r in records) for metric in METRICS}
         entry["AP_at_05"] = mean(r.AP_at_05 for r in records)
-        entry["agnostic_AP"] = mean(r.agnostic and r.agnostic.AP for r in records)
+        entry["agnostic_AP"] = mean(r.agnostic_AP for r in records)
         entry["low"], entry["high"] = e.interval(records)
         entry["diverged"] = sum(r.diverged for r in records)
         entry["inference_ms"] = mean(r.inference_ms or None for r in records if not r.diverged)
@@ -143,7 +143,7 @@ def runs_frame(study: Study) -> pd.DataFrame:
 
 def _run_row(r: Record, name: str, label: str) -> dict[str, Any]:
     half = float(stats.norm.ppf(0.975)) * float(np.nanstd(r.bootstrap.AP))
-    values = {"ablation": name, "row": label, "agnostic_AP": r.agnostic and r.agnostic.AP}
+    values = {"ablation": name, "row": label, "agnostic_AP": r.agnostic_AP}
     values |= {"seconds": r.seconds.total, "device": r.hardware.device, "hardware": r.hardware.name}
     values |= {"AP_low": round(max(r.AP - half, 0.0), 4), "AP_high": round(r.AP + half, 4)}
     values |= {metric: getattr(r.metrics, metric) for metric in METRICS} | {"commit": r.hardware.commit}

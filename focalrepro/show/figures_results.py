@@ -30,6 +30,7 @@ from focalrepro.show.style import (
     styled,
 )
 from focalrepro.study.paper import TABLES
+from focalrepro.study.rows import AMONG
 
 
 @styled
@@ -233,14 +234,15 @@ def _against(
 
 
 @styled
-def sweep(frame: pd.DataFrame, x: str, label: str, title: str = "") -> Figure:
+def sweep(frame: pd.DataFrame, x: str, label: str, title: str = "", by: str = "") -> Figure:
     """AP with its 95 % interval against the column x, which must be positive, on a log axis.
 
-    frame: of `tables.table` for an ablation whose row labels begin with the line's name and a comma ("CE,
-    …"). A diverged run is a red cross at its AP of 0. Ticks stand at every setting of the ablation.
+    frame: of `tables.table`. by: the column with the lines' names; without it row labels begin with the
+    line's name and a comma ("CE, …"). A diverged run is a red cross at its AP of 0. Ticks stand at every
+    setting of the ablation.
     """
     figure, (axes,) = panels({"xlabel": label, "ylabel": "AP, %", "title": title}, size=(6.4, 4.0))
-    _against(axes, frame, x, frame["row"].str.split(",").str[0], APART)
+    _against(axes, frame, x, frame[by] if by else frame["row"].str.split(",").str[0], APART)
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     return figure
 
@@ -288,4 +290,11 @@ def figure_of(e: Evidence, name: str, title: str = "") -> Figure:
         return heatmaps(frame, *PLANES[name], ties(e, name, *PLANES[name]), theirs, title)
     if name == "1e":
         return speed_accuracy(frame, title)
+    if name == "imbalance":
+        frame[["loss", "rarity"]] = frame["row"].str.split(AMONG, expand=True)
+        frame["rarity"] = pd.to_numeric(
+            frame["rarity"], errors="coerce"
+        )  # not those of a tenth of the images
+        frame = frame.dropna(subset="rarity")
+        return sweep(frame, "rarity", "anchors for each one that is assigned to an object", title, "loss")
     return sweep(frame, *SWEEPS[name], title) if name in SWEEPS else ablation(frame, title)

@@ -25,7 +25,7 @@ from focalrepro.show.one_run import share_on_objects
 from focalrepro.show.style import BLUE, DARK, GREY, LINES, ORANGE, SKY, lines, panels, styled
 from focalrepro.training.batches import config_anchors
 
-FREE = ("synthetic",)  # datasets whose pixels are the project's own
+FREE = "synthetic"  # how the names begin of datasets whose pixels are the project's own
 TRUTH, FOUND = ORANGE, SKY
 
 
@@ -46,7 +46,7 @@ def pictures(
         axes.set_visible(False)
     for axes, (row, title, drawn) in zip(grid.flat, cells, strict=False):
         picture = np.full((data.frame, data.frame, 3), 150, dtype=np.uint8)
-        if show_photos or data.name in FREE:
+        if show_photos or data.name.startswith(FREE):
             picture = np.array(data.images[row]).transpose(1, 2, 0)
         axes.imshow(picture, extent=(0, data.frame, data.frame, 0), interpolation="nearest")
         axes.set(xlim=(0, data.frame), ylim=(data.frame, 0), xticks=[], yticks=[])

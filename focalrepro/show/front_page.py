@@ -26,6 +26,8 @@ END = "<!-- results:end -->"
 
 # The profiles that may speak for each dataset, the first whole one first.
 COCO, EMBEDDED = ("coco-cpu", "coco-cpu-first"), ("full-quick", "quick")
+RARITY = "rarity"  # the profile that asks from where on it matters, and its claims
+RARE_CLAIMS = ("rare-tie", "rare-default", "rare-rarest")
 PLACES = {"synthetic": "the embedded data", "coco256": "real COCO"}
 # What a reader wants to know first: of each line the first claim that was judged, and its baseline in words.
 ANSWERS = (
@@ -64,6 +66,10 @@ def front_page() -> tuple[str, dict[str, Any]]:
     if heat:
         title = f"AP over γ and α, {places[heat.study.name]}"
         figures["heat"] = lambda: figure_of(heat, "grid", title)
+    rare = Evidence(Study.committed(RARITY))
+    told = [(CLAIMS[c].sentence, v) for c in RARE_CLAIMS if (v := CLAIMS[c].judge(rare))]
+    if told:
+        figures["rarity"] = lambda: figure_of(rare, "imbalance", "AP by how rare objects are")
     frames = {name: {n: f for n, e in sides.items() if enough(f := table(e, name))} for name in ("1a", "1b")}
     text = render(
         "front.md.j2",
@@ -73,6 +79,7 @@ def front_page() -> tuple[str, dict[str, Any]]:
         **{"places": {Md(name): place for name, place in places.items()}, "verdicts": _verdicts(judged)},
         **{"coco": [Md(n) for n in sides if n in COCO], "newer": len(Study.committed(COCO[0]).records)},
         heat=heat and (Md(heat.study.name), seeds_text(min(map(len, heat.rows("grid").values())))),
+        rarity=[Md(f"{t} {bold(v.word)}: {effect(v)}, {seeds_text(v.seeds)}.") for t, v in told],
         tables=[(get_ablation(name), _table(name, of)) for name, of in frames.items() if of],
         at_paper=any(at_paper_threshold(e, "1b") for e in sides.values()),
     )

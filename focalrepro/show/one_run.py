@@ -31,7 +31,7 @@ def short_config(profile: str, steps: int = 0) -> RunConfig:
     run on photos also takes fewer of them.
     """
     config = get_profile(profile).base
-    slow = config.dataset != "synthetic" and hardware.pick_device("auto").type == "cpu"
+    slow = not config.dataset.startswith("synthetic") and hardware.pick_device("auto").type == "cpu"
     steps = steps or ((60 if config.frozen == "backbone" else 10) if slow else config.steps)
     if steps >= config.steps:
         return config

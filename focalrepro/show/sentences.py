@@ -121,6 +121,8 @@ def missing(study: Study, *names: str) -> Md:
     lacking = [name for name in names if sum(map(bool, study.rows(name).values())) < 2]
     if not lacking:
         return Md("")
+    if without := [title(name) for name in lacking if not study.rows(name)]:
+        return Md(f"Left out, as this profile's data has no such rows: {escape('; '.join(without))}.")
     command = f"focalrepro run {' '.join(lacking)} --profile {study.name}"
     few = [title(name, study) for name in lacking] if len(lacking) <= 3 else [f"{len(lacking)} ablations"]
     left = escape("; ".join(few))

@@ -18,6 +18,7 @@ from focalrepro.study.rows import (
     anchor_rows,
     budget_rows,
     depth_scale_rows,
+    imbalance_rows,
     ohem_rows,
     searched,
     sgd_rows,
@@ -213,6 +214,13 @@ ABLATIONS: dict[str, Ablation] = {
                 for name, loss in NAMED
                 for fraction in (0.12, 0.25, 0.5, 1.0)
             ),
+        ),
+        Ablation(
+            "imbalance",
+            "how rare objects have to be until the loss matters",
+            "section 3",
+            (),
+            fitted=imbalance_rows,
         ),
         Ablation(
             "budget",

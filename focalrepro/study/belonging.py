@@ -23,23 +23,24 @@ def strangers(study: Study) -> list[str]:
         configs = ablation.configs(study.base, [0], study.rates).values()
         rows |= {config.replace(seed=0, score_threshold=0.0) for config in configs}
     protocol, off = protocol_digest(), []
+    datasets = {study.base.dataset, *(row.dataset for row in rows)}
     for record in study.records:
         replaced = record.row in rows and record.run_id not in counted
-        for why in _reasons(record, study.base, protocol, replaced):
+        for why in _reasons(record, datasets, protocol, replaced):
             off.append(f"runs/{record.run_id}.json: {why}")
     return stray + off
 
 
-def _reasons(record: Record, base: RunConfig, protocol: str, replaced: bool) -> list[str]:
-    """Why a record does not belong to a study of this baseline and protocol."""
+def _reasons(record: Record, datasets: set[str], protocol: str, replaced: bool) -> list[str]:
+    """Why a record does not belong to a study of these datasets and this protocol."""
     version, dataset, reasons = record.training_version, record.config.dataset, []
     if version > TRAINING_VERSION:
         reasons.append(f"made by version {version} of the training code, which here is {TRAINING_VERSION}")
     if version >= SEALED and record.protocol != protocol:
         named = record.protocol or "none"
         reasons.append(f"made under protocol {named}, results/PROTOCOL.md is {protocol or 'absent'}")
-    if dataset != base.dataset:
-        reasons.append(f"made on dataset {dataset}, this profile is of {base.dataset}")
+    if dataset not in datasets:
+        reasons.append(f"made on dataset {dataset}, this profile is of {', '.join(sorted(datasets))}")
     if replaced:
         reasons.append(f"of version {version}; the tables take another record of its row in its place")
     return reasons

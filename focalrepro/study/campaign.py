@@ -128,7 +128,8 @@ def run_planned(
     """
     check_count("--workers", workers, "as many as cores on a CPU, one on a GPU")
     hardware.pick_device(device)
-    ensure(planned[0].config.dataset)
+    for dataset in sorted({run.config.dataset for run in planned}):
+        ensure(dataset)
     with store.lock():
         jobs = with_ids(planned)
         if reuse:
@@ -227,7 +228,7 @@ class Worker:
         try:
             return self.pipe.recv()
         except (EOFError, OSError):
-            self.process.join(timeout=10)
+            self.process.join(timeout=60)  # a loaded machine takes its time over a kill
             return "died", 0.0, f"its worker process died (exit code {self.process.exitcode}; -9 is a kill)"
 
     def end(self) -> None:

@@ -97,6 +97,33 @@ def depth_scale_rows(base: RunConfig) -> tuple[Row, ...]:
     return (*rows, Row(f"Faster R-CNN FPN (two-stage), {base.backbone}, {whole}²", two_stage))
 
 
+RARITIES = {f"synthetic-{n}": n for n in (100, 300, 1000, 3000, 10000)}
+RARITY_LOSSES = ("CE, α = .5", "CE, α = .5, π = .001", "hard negatives 1:3", "FL, γ = 2")
+AMONG = ", 1 in "  # between the loss and the rarity in a label
+
+
+def imbalance_rows(base: RunConfig) -> tuple[Row, ...]:
+    """Four losses where one anchor in 100 … 10,000 is assigned, all judged on the same validation scenes;
+    none on data that has no such knob.
+
+    Rarer objects are fewer objects, too. The last two rows tell the two apart: they have as many objects as
+    1 in 1000 has, at 1 in 100.
+    """
+    if base.dataset not in RARITIES:
+        return ()
+    rows = [
+        Row(f"{name}{AMONG}{n}", {**LOSSES[name], "dataset": dataset})
+        for dataset, n in RARITIES.items()
+        for name in RARITY_LOSSES
+    ]
+    fewer = {"dataset": "synthetic-100", "train_fraction": 0.1}
+    few = [
+        Row(f"{name}{AMONG}100, a tenth of the images", {**LOSSES[name], **fewer})
+        for name in ("CE, α = .5", "FL, γ = 2")
+    ]
+    return (*rows, *few)
+
+
 CE, FOCAL = (
     LOSSES["CE, α = .5"],
     LOSSES["FL, γ = 2"],

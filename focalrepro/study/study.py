@@ -152,7 +152,7 @@ class Study:
     def typical(self) -> Record | None:
         """The first record with the baseline's detector and anchors, else the first:
         some ablations change these."""
-        fields = ("detector", "image_size", "first_level", "last_level", "anchor_size")
+        fields = ("dataset", "detector", "image_size", "first_level", "last_level", "anchor_size")
         fields = (*fields, "anchor_scales", "anchor_ratios")
         for record in self.records:
             if all(getattr(record.config, f) == getattr(self.base, f) for f in fields):

@@ -12,6 +12,8 @@ from PIL import Image
 from focalrepro.data import DatasetError, load, synthetic
 from focalrepro.data.scenes import Glyphs, SceneConfig, draw_scene
 from focalrepro.data.synthetic import generate, split_digits, stored_png
+from focalrepro.evidence.anchor_statistics import measure
+from focalrepro.study.profiles import PROFILES
 
 
 def contents(folder):
@@ -71,6 +73,29 @@ def test_more_scenes_keep_the_first_ones(root, tmp_path):
         assert len(a.getnames()) == 5
         for name in a.getnames():
             assert a.extractfile(name).read() == b.extractfile(name).read()
+
+
+@pytest.mark.parametrize("name", synthetic.RARE)
+def test_the_name_says_how_rare_assigned_anchors_are(tmp_path, name):
+    generate(tmp_path, name, train_images=400, val_images=1)
+    config = PROFILES["rarity"].base.replace(dataset=name)
+    data = load(name, "train", 96, classes=config.classes, root=tmp_path, progress=False)
+    assert data.categories == ("digit",)
+    rarity = measure(data, config, limit=400).background_per_positive
+    assert 0.75 < rarity / int(name.partition("-")[2]) < 1.35
+
+
+def test_rare_datasets_are_judged_on_the_same_scenes(tmp_path):
+    first = generate(tmp_path, "synthetic-100", train_images=3, val_images=2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["synthetic-100", "synthetic-1000"]
+    assert not (first / "val.tar").exists()
+    one, other = (
+        load(n, "val", 96, root=tmp_path, progress=False) for n in ("synthetic-100", synthetic.JUDGE)
+    )
+    assert one.digest == other.digest
+    stamp = (first / "train.tar").stat().st_mtime_ns
+    assert generate(tmp_path, "synthetic-100", train_images=3, val_images=2) == first
+    assert (first / "train.tar").stat().st_mtime_ns == stamp
 
 
 def test_splits_share_no_digit_and_no_scene(root):

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from made_up import changed, runs, study
+from made_up import changed, record, runs, study
 from scipy import stats
 
+from focalrepro.config import RunConfig
 from focalrepro.evidence import seed_spread
 from focalrepro.evidence.difference import MEASURES, UNKNOWN_SEED_MARGIN, Evidence, holm
 from focalrepro.study.study import Study
@@ -117,3 +118,9 @@ def test_intervals_cover_where_rows_spread_unlike():
 def test_rows_that_spread_alike_are_pooled():
     found = seed_spread.fit(30 + np.random.default_rng(2).standard_normal((200, 3)))
     assert found.weight > 20 and found.variance == pytest.approx(1.0, abs=0.15)
+
+
+def test_merging_a_single_class_is_no_measure():
+    one = record(RunConfig(seed=0), 30.0, per_class={"digit": 30.0}, agnostic={"AP": 30.0})
+    two = record(RunConfig(seed=0), 30.0, per_class={"a": 20.0, "b": 40.0}, agnostic={"AP": 30.0})
+    assert one.agnostic_AP is None and two.agnostic_AP == 30
