@@ -14,9 +14,9 @@ from focalrepro.config import RunConfig
 from focalrepro.data.pixels import decode, to_rgb
 from focalrepro.evaluation.detect import finder
 from focalrepro.files import write_atomic, write_json
+from focalrepro.hardware import autocast
 from focalrepro.show.style import COLOURS
 from focalrepro.study import kept
-from focalrepro.training.optimizer import autocast
 
 
 @torch.inference_mode()
@@ -25,12 +25,10 @@ def boxes_in(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Boxes [D, 4] in the frame's pixels, scores [D] and labels [D], best first, of uint8 [3, S, S]."""
     image = torch.from_numpy(pixels[None].copy()).to(device)
-    if config.frozen == "backbone":  # as the cached features were made
-        with torch.autocast(device.type, torch.bfloat16):
-            maps = [m.bfloat16() for m in model.features(image)]
-    else:
-        with autocast(config, device):
-            maps = model.features(image)
+    frozen = config.frozen == "backbone"  # whose maps are computed and kept in bf16
+    with autocast(device, frozen or config.precision == "bf16"):
+        maps = model.features(image)
+    maps = [m.bfloat16() for m in maps] if frozen else maps
     (found, _), *_ = finder(model, config, device)(maps)
     return tuple(part.float().cpu().numpy() for part in found)
 

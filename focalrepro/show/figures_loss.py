@@ -12,7 +12,8 @@ from focalrepro.config import RunConfig
 from focalrepro.show.figures_results import plane
 from focalrepro.show.style import DARK, lines, panels, styled
 from focalrepro.study import paper
-from focalrepro.training.criteria import LOSSES
+from focalrepro.training.criteria import get_loss
+from focalrepro.training.dials import Dials
 
 HEADLESS = "FOCALREPRO_HEADLESS"  # set where notebooks are executed without a reader
 
@@ -34,8 +35,9 @@ VARIANTS: dict[str, dict[str, object]] = {
 def _as_trained(x_t: torch.Tensor, changes: Mapping[str, object]) -> tuple[np.ndarray, np.ndarray]:
     """A criterion's value and derivative at each x_t [N], by the function that a training calls."""
     x, config = x_t.clone().requires_grad_(), RunConfig().replace(alpha=1.0, **changes)
+    loss, dials = get_loss(config.loss), Dials.of(config)
     label = torch.zeros(1, 1, dtype=torch.long)  # one anchor of class 0, so x_t is its logit
-    losses = torch.stack([LOSSES[config.loss](v.view(1, 1, 1), label, config) for v in x])
+    losses = torch.stack([loss(v.view(1, 1, 1), label, dials) for v in x])
     (slope,) = torch.autograd.grad(losses.sum(), x)
     return losses.detach().numpy(), slope.numpy()
 

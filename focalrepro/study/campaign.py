@@ -105,8 +105,8 @@ def run_ablations(
     check_count("--limit", limit, "all")
     profile = get_profile(profile_name)
     planned = plan(profile, list(ablations or profile.ablations), seeds, **(TRIAL if trial else {}))
-    store = Store.local(f"{profile_name}-trial" if trial else profile_name)
-    failed = run_planned(planned, store, device, workers, reuse, limit, weights)
+    store = Store.local(f"{profile_name}-trial" if trial else profile_name, weights)
+    failed = run_planned(planned, store, device, workers, reuse, limit)
     if failed:
         print(f"{failed} runs failed; their errors are in {store.folder / 'errors'}")
     return failed
@@ -119,7 +119,6 @@ def run_planned(
     workers: int = 0,
     reuse: Path | None = None,
     limit: int = 0,
-    weights: bool = False,
 ) -> int:
     """Trains what a store lacks of some runs, at most `limit` of them (0: all); returns how many failed.
 
@@ -138,18 +137,13 @@ def run_planned(
             if not runs.is_dir():
                 raise FileNotFoundError(f"{reuse}: no such folder of results to reuse")
             print(f"{take_over(jobs, Store(runs), store)} finished runs taken from {runs}")
-        missing = [job for job in jobs if store.lacks(job.run_id, weights)]
+        missing = [job for job in jobs if store.lacks(job.run_id)]
         print(f"{store.folder.name}: {len(jobs)} runs, {len(jobs) - len(missing)} done already")
-        return run_missing(missing[:limit] if limit else missing, store, device, workers, weights=weights)
+        return run_missing(missing[:limit] if limit else missing, store, device, workers)
 
 
 def run_missing(
-    jobs: list[Job],
-    store: Store,
-    device: str = "auto",
-    workers: int = 0,
-    quiet: bool = False,
-    weights: bool = False,
+    jobs: list[Job], store: Store, device: str = "auto", workers: int = 0, quiet: bool = False
 ) -> int:
     """Trains what the store lacks; returns the number of runs that failed.
 
@@ -159,7 +153,7 @@ def run_missing(
     it is named, its error lies in the store, and the others go on.
     """
     check_count("--workers", workers, "as many as cores on a CPU, one on a GPU")
-    missing = [job for job in jobs if store.lacks(job.run_id, weights)]
+    missing = [job for job in jobs if store.lacks(job.run_id)]
     if not missing:
         return 0
     on_cpu = hardware.pick_device(device).type == "cpu"
@@ -169,7 +163,7 @@ def run_missing(
     with Progress(missing, quiet) as progress, ExitStack() as stack:
 
         def hire() -> Worker:
-            worker = Worker(store, device, weights)
+            worker = Worker(store, device)
             stack.callback(worker.end)
             worker.take(waiting.popleft())
             return worker
@@ -180,7 +174,7 @@ def run_missing(
                 worker = next(w for w in staff if w.pipe is worker)
                 job, (phase, done, text) = worker.job, worker.news()
                 if phase == "died":
-                    if not store.lacks(job.run_id, weights):  # after its record was whole
+                    if not store.lacks(job.run_id):  # after its record was whole
                         phase, text = "done", "its worker died after it"
                     elif tries[job.run_id] < RETRIES:
                         tries[job.run_id] += 1
@@ -211,10 +205,10 @@ MEMORY = "give --workers fewer where memory runs out; the same command tries it 
 class Worker:
     """A process that trains one run after another; what it says comes through a pipe, and its end, too."""
 
-    def __init__(self, store: Store, device: str, weights: bool = False) -> None:
+    def __init__(self, store: Store, device: str) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        arguments = (theirs, store.folder, device, os.getpid(), weights)
+        arguments = (theirs, store, device, os.getpid())
         self.process = context.Process(target=_work, args=arguments, daemon=True)
         self.process.start()
         theirs.close()  # else its end would not end the pipe
@@ -262,8 +256,8 @@ def prepare(jobs: list[Job], device: str) -> None:
                 cached_features(model, val_data, hardware.pick_device(device))
 
 
-def _work(pipe: Connection, folder: Path, device: str, parent: int, weights: bool) -> None:
-    """A worker process: takes runs until it is ended, or one of them fails; weights: keeps these, too."""
+def _work(pipe: Connection, store: Store, device: str, parent: int) -> None:
+    """A worker process: takes runs until it is ended, or one of them fails."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     _die_with(parent)
     import torch  # here and below: the parent of a campaign that has nothing to do needs none of it
@@ -274,13 +268,13 @@ def _work(pipe: Connection, folder: Path, device: str, parent: int, weights: boo
 
     if hardware.pick_device(device).type == "cpu":
         torch.set_num_threads(1)
-    store, engines = Store(folder), Engines()
+    engines = Engines()
     while True:
         job = pipe.recv()
         try:
             report = lambda phase, done, total: pipe.send((phase, done / total, ""))  # noqa: E731
             record, result, _ = run_with_model(job.config, device, report, engines)
-            if weights and not record.diverged:  # first: a record says that all is there
+            if store.weights and not record.diverged:  # first: a record says that all is there
                 names = load_splits(job.config)[0].categories
                 save_model(store.weights_path(record.run_id), result.model, names)
             store.put(record)

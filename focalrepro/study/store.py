@@ -13,15 +13,18 @@ from focalrepro.files import data_root, results_root, write_atomic, write_json
 
 
 class Store:
-    """A folder with one JSON per run, named by its id. A run is done when its whole record is there."""
+    """A folder with one JSON per run, named by its id. A run is done when its whole record is there.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = Path(folder)
+    weights: the trained models are kept beside the records, and asked for.
+    """
+
+    def __init__(self, folder: Path, weights: bool = False) -> None:
+        self.folder, self.weights = Path(folder), weights
 
     @classmethod
-    def local(cls, profile: str) -> "Store":
+    def local(cls, profile: str, weights: bool = False) -> "Store":
         """The local store of a profile."""
-        return cls(data_root() / "runs" / profile)
+        return cls(data_root() / "runs" / profile, weights)
 
     @classmethod
     def committed(cls, profile: str) -> "Store":
@@ -49,13 +52,11 @@ class Store:
         """Where the weights of a run lie, if they are kept."""
         return self.folder / f"{run_id}.safetensors"
 
-    def lacks(self, run_id: str, weights: bool = False) -> bool:
-        """Whether a run is to be trained; weights: also where only these are missing.
-
-        A diverged run has none to keep."""
+    def lacks(self, run_id: str) -> bool:
+        """Whether a run is to be trained, for its record or for its weights; a diverged one has none."""
         record = self.get(run_id)
-        missing = weights and not (record and record.diverged) and not self.weights_path(run_id).is_file()
-        return record is None or missing
+        kept = not self.weights or self.weights_path(run_id).is_file()
+        return record is None or not (kept or record.diverged)
 
     def error_path(self, run_id: str) -> Path:
         return self.folder / "errors" / f"{run_id}.txt"

@@ -190,13 +190,12 @@ class Study:
         return compare.name
 
     def _run(self, planned: list[Planned], device: str, workers: int) -> "Study":
-        store = Store.local(self.name)
+        store, reuse = Store.local(self.name, self.keep_weights), Path(self.reuse) if self.reuse else None
         there = [*store.records(), *self._left_to_the_whole()]
         done = {r.config for r in there if r.training_version == TRAINING_VERSION}
-        keep, reuse = self.keep_weights, Path(self.reuse) if self.reuse else None
-        missing = [p for p in planned if keep or p.config not in done]
+        missing = [p for p in planned if self.keep_weights or p.config not in done]
         if missing:
-            failed = run_planned(missing, store, device, workers, reuse, 0, keep)
+            failed = run_planned(missing, store, device, workers, reuse)
             if failed:
                 raise RuntimeError(f"{failed} runs failed; their errors are in {store.folder / 'errors'}")
             self._records, self._rows = None, {}

@@ -75,21 +75,24 @@ def scene(tiny, tmp_path):
 
 
 def test_a_run_keeps_what_it_was_asked_to(data_root, tiny, tmp_path):
-    store, config = Store(tmp_path / "runs"), SMOKE.replace(weights="none", steps=2, fpn_channels=8)
+    store, config = (
+        Store(tmp_path / "runs", weights=True),
+        SMOKE.replace(weights="none", steps=2, fpn_channels=8),
+    )
     (job,) = with_ids([Planned(config, (("made", "row"),))], progress=False)
-    assert run_missing([job], store, "cpu", workers=1, quiet=True, weights=True) == 0
+    assert run_missing([job], store, "cpu", workers=1, quiet=True) == 0
     (found,) = store.records()
     model, names = kept.load(store, found)
-    assert names == list(tiny[1].categories) and not store.lacks(job.run_id, weights=True)
+    assert names == list(tiny[1].categories) and not store.lacks(job.run_id)
     assert len(detect(model, config, tiny[1], CPU)[0]) == found.detections.tune + found.detections.test
     store.weights_path(job.run_id).unlink()
-    assert store.lacks(job.run_id, weights=True) and not store.lacks(job.run_id)
+    assert store.lacks(job.run_id) and not Store(store.folder).lacks(job.run_id)
 
 
 def test_a_diverged_run_has_none(store):
     made = record(SMOKE, 0.0, status="diverged")
     store.put(made)
-    assert not store.lacks(made.run_id, weights=True)
+    assert not Store(store.folder, weights=True).lacks(made.run_id)
     with pytest.raises(ValueError, match="no weights are kept of this run; it diverged"):
         kept.load(store, made)
 
