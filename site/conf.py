@@ -18,6 +18,7 @@ nb_merge_streams = True
 nb_code_prompt_show, nb_code_prompt_hide = "Code", "Hide the code"
 nb_ipywidgets_js = {}  # the default loads require.js from a CDN
 nb_mime_priority_overrides = [("html", "text/html", 0), ("html", "image/png", 1)]
+myst_enable_extensions = ["amsmath", "dollarmath"]
 myst_heading_anchors = 4
 # `copy:` marks links to files that are copied beside the pages, such as records.
 myst_url_schemes = {"http": None, "https": None, "mailto": None, "copy": "{{path}}"}
