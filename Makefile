@@ -36,7 +36,7 @@ lint: $(READY)  ## ruff
 stress: $(READY)  ## the long form of the tests of harm: 50 kills, 1,000 spoiled inputs of each kind; writes results/stress
 	@$(BIN)/python tests/stress/stress.py
 
-# The site has a lock and an environment of its own (250 MB, no torch), so that `make test` installs none of it.
+# The site has a lock and an environment of its own (400 MB, no torch), so that `make test` installs none of it.
 site: .venv-site/.ready  ## pages and executed notebooks as a static site, build/site/index.html; no network needed
 	@.venv-site/bin/python site/build.py
 

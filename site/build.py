@@ -146,7 +146,7 @@ def main() -> None:
     root, out = options.root.resolve(), options.out.resolve()
     pages = out.with_name(f"{out.name}-pages")
     if (stage := Stage(root)).broken:
-        sys.exit("\n".join(["site: links that lead nowhere:", *stage.broken]))
+        sys.exit("\n".join(["site: links that lead nowhere:", *dict.fromkeys(stage.broken)]))
     for folder in (pages, out):
         shutil.rmtree(folder, ignore_errors=True)
     stage.copy(pages, text=True)

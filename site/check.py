@@ -55,9 +55,15 @@ def main() -> None:
                     page.screenshot(path=pictures / file, full_page=True)
             page.close()
             wrong |= {f"{name}: {text}" for text in said}
-        page = browser.new_page()
+        page = browser.new_page(viewport={"width": 390, "height": 850})
+        listen(page, said := [])
+        page.goto((SITE / "index.html").as_uri())
+        page.locator(".primary-toggle:visible").click()
+        page.locator("dialog[open] a.internal:visible").first.click()  # the menu of a phone
+        page.locator("a.right-next").click()
         page.goto((SITE / "search.html").as_uri() + "?q=anchors")
-        page.wait_for_selector("#search-results li a", timeout=20_000)
+        page.locator("#search-results li a").first.wait_for()
+        wrong |= {f"menu, next, search: {text}" for text in said}
         browser.close()
     if wrong:
         sys.exit("\n".join(["site-check:", *sorted(wrong)]))

@@ -18,6 +18,7 @@ nb_merge_streams = True
 nb_code_prompt_show, nb_code_prompt_hide = "Code", "Hide the code"
 nb_ipywidgets_js = {}  # the default loads require.js from a CDN
 nb_mime_priority_overrides = [("html", "text/html", 0), ("html", "image/png", 1)]
+myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 # `copy:` marks links to files that are copied beside the pages, such as records.
 myst_url_schemes = {"http": None, "https": None, "mailto": None, "copy": "{{path}}"}
@@ -28,9 +29,13 @@ html_theme_options = {
     "use_fullscreen_button": False,
     "show_toc_level": 2,
     "footer_content_items": [],
+    "navbar_persistent": [],  # a second search field and menu button would take the first ones' clicks
 }
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+# From file:// a browser refuses what the search would fetch for its excerpts.
+SUMMARY = "DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = location.protocol !== 'file:'"
+html_js_files = [(None, {"body": SUMMARY})]
 html_favicon = "static/icon.svg"
 html_context = {"default_mode": "auto"}
 html_show_sphinx = html_show_copyright = False

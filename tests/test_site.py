@@ -37,7 +37,8 @@ def checkout(tmp_path):
         code("draw_it()", [DRAWN]),
         code("def shown(): ..."),
     ]
-    notebook = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}
+    language = {"language_info": {"name": "python", "pygments_lexer": "ipython3"}}
+    notebook = {"cells": cells, "metadata": language, "nbformat": 4, "nbformat_minor": 4}
     for profile, runs in (("quick", 1), ("full", 2)):
         (folder := tmp_path / "results" / profile / "runs").mkdir(parents=True)
         for i in range(runs):
