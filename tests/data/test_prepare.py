@@ -148,7 +148,7 @@ def test_the_weights_alone_can_be_fetched_for_ones_own_data(splits, root, monkey
 
 
 def test_memory_that_runs_out_is_one_line(root, monkeypatch):
-    def large(_):
+    def large(*_):
         raise MemoryError("Unable to allocate 90 GiB")
 
     monkeypatch.setattr(prepare, "generate", large)

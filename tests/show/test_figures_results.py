@@ -112,10 +112,16 @@ def test_sweep_of_the_data_counts_images(tmp_path):
 
 @pytest.mark.parametrize("name", sorted(ABLATIONS))
 def test_an_ablation_without_two_rows_is_a_line_that_says_how_to_make_it(name):
-    empty = focalrepro.Study("quick", records=[])
-    assert f"`focalrepro run {name} --profile quick`" in empty.figure(name, "title").data
+    profile = "rarity" if name == "imbalance" else "quick"
+    empty = focalrepro.Study(profile, records=[])
+    assert f"`focalrepro run {name} --profile {profile}`" in empty.figure(name, "title").data
     assert empty.comparison(name) is None and empty.gains(name, "any") is None
-    figure_of(Evidence(study([], "quick")), name, "title")
+    figure_of(Evidence(study([], profile)), name, "title")
+
+
+def test_data_without_an_ablations_rows_is_a_line_that_says_so():
+    said = focalrepro.Study("coco-cpu", records=[]).figure("imbalance").data
+    assert "this profile's data has no such rows" in said and "focalrepro run" not in said
 
 
 def test_variant_curves_are_the_trained_losses(tmp_path):
