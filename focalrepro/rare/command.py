@@ -26,22 +26,28 @@ def command(
 
     Errors: ValueError or FileNotFoundError of one line that names the option or the file and the mend.
     """
-    if (csv is None) != (not target):
-        raise ValueError(
-            "--csv FILE and --target COLUMN belong together: give both, or none for built-in data"
-        )
-    if csv is not None and rates:
-        raise ValueError("--rates is for the built-in data: a CSV is run at its own rate; leave it out")
-    if steps < 0:
-        raise ValueError(f"--steps is {steps}; it must be 1 or more, or 0 for the default")
+    folder = next((p for p in out.absolute().parents if p.exists()), None) if out else None
+    same = csv is not None and out is not None and out.exists() and csv.exists() and out.samefile(csv)
+    unwritable = folder and not (folder.is_dir() and os.access(folder, os.W_OK))
+    for wrong, message in (
+        (
+            (csv is None) != (not target),
+            "--csv FILE and --target COLUMN belong together: give both, or none for built-in data",
+        ),
+        (csv and rates, "--rates is for the built-in data: a CSV is run at its own rate; leave it out"),
+        (steps < 0, f"--steps is {steps}; it must be 1 or more, or 0 for the default"),
+        (out and out.is_dir(), f"--out {out} is a folder; give the path of a CSV file"),
+        (same, f"--out {out} is the table of --csv, which it would overwrite; give another path"),
+        (unwritable, f"--out {out}: nothing can be written into {folder}; give a path in a folder of yours"),
+    ):  # before anything is trained
+        if wrong:
+            raise ValueError(message)
     check(rates, seeds)
-    if out is not None:
-        _check_out(out, csv)
-    settings = RareSettings(steps=steps) if steps else RareSettings()
     datasets = built_in() if csv is None else [read_csv(csv, target)]
     for d in datasets:
         positives, negatives = count_of((d.y == 1).sum(), "positive"), count_of((d.y == 0).sum(), "negative")
         print(f"{d.name}: {d.about} ({positives}, {negatives})")
+    settings = RareSettings(steps=steps) if steps else RareSettings()
     frame = run_rare(datasets, rates or RATES, seeds, settings, (*METHODS, *TREES), notice=print)
     if frame.empty:
         raise ValueError("no rate leaves enough positives to train on: give --rates smaller numbers")
@@ -51,18 +57,6 @@ def command(
         write_atomic(out, inert(frame).to_csv(index=False))
         print(f"wrote {out}")
     return 0
-
-
-def _check_out(out: Path, csv: Path | None) -> None:
-    """Raises ValueError, before anything is trained, where the rows cannot or must not be written."""
-    if out.is_dir():
-        raise ValueError(f"--out {out} is a folder; give the path of a CSV file")
-    if csv is not None and out.exists() and csv.exists() and out.samefile(csv):
-        raise ValueError(f"--out {out} is the table of --csv, which it would overwrite; give another path")
-    folder = next(parent for parent in out.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        mend = "give a path in a folder of yours"
-        raise ValueError(f"--out {out}: nothing can be written into {folder}; {mend}")
 
 
 def inert(frame: pd.DataFrame) -> pd.DataFrame:

@@ -7,17 +7,15 @@ with the noise of all positives at hand instead of a few.
 """
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_digits
-from sklearn.impute import MissingIndicator, SimpleImputer
-from sklearn.pipeline import make_pipeline, make_union
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from focalrepro.config import did_you_mean
 
@@ -66,14 +64,12 @@ class Split:
     rows: tuple[np.ndarray, ...]
 
 
-def overlapping(
-    negatives: int = 32_000, positives: int = 3_600, dimensions: int = 12, seed: int = 0
-) -> RareData:
+def overlapping(negatives: int = 32_000, positives: int = 3_600, dimensions: int = 12) -> RareData:
     """Generated: each class a mixture of Gaussians, the positives' beside the negatives' and overlapping.
 
     There are enough negatives for 1:1000, and no classifier can be perfect.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     common = rng.normal(0, 1.5, (4, dimensions))
     step = rng.normal(size=(2, dimensions))
     rare = common[:2] + 3.0 * step / np.linalg.norm(step, axis=1, keepdims=True)
@@ -81,8 +77,7 @@ def overlapping(
         centres[rng.integers(len(centres), size=n)] + rng.normal(size=(n, dimensions))
         for centres, n in ((common, negatives), (rare, positives))
     ]
-    y = np.repeat([0, 1], [negatives, positives])
-    about = f"overlapping Gaussians in {dimensions} dimensions"
+    y, about = np.repeat([0, 1], [negatives, positives]), f"overlapping Gaussians in {dimensions} dimensions"
     return RareData("generated", np.concatenate(x).astype(np.float32), y, about)
 
 
@@ -98,22 +93,6 @@ def built_in() -> list[RareData]:
     ]
 
 
-def training_counts(y: np.ndarray, rate: float) -> tuple[int, int]:
-    """Positives and negatives to keep of the labels so that there are `rate` negatives to one positive.
-
-    All negatives where the positives suffice for them, otherwise all positives and fewer negatives.
-    """
-    positives, negatives = int((y == 1).sum()), int((y == 0).sum())
-    wanted = round(negatives / rate)
-    return (wanted, negatives) if wanted <= positives else (positives, round(positives * rate))
-
-
-def training_positives(data: RareData, rate: float) -> int:
-    """How many positives the training part has at the rate."""
-    y = np.repeat([0, 1], [round(SHARES[0] * int((data.y == label).sum())) for label in (0, 1)])
-    return int(y.sum()) if data.own_rate else training_counts(y, rate)[0]
-
-
 def rate_name(rate: float) -> str:
     """A rate as it is spoken of: 1:100."""
     return f"1:{rate:.0f}" if rate >= 10 else f"1:{rate:.2g}"
@@ -124,28 +103,30 @@ def count_of(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def parts_of(y: np.ndarray, shares: Sequence[float], rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-    """Row numbers of len(shares) + 1 disjoint parts that hold both classes alike; the last is the rest."""
-    pieces = []
-    for label in (0, 1):
-        rows = rng.permutation(np.flatnonzero(y == label))
-        pieces.append(np.split(rows, np.round(np.cumsum(shares) * len(rows)).astype(int)))
-    return tuple(np.sort(np.concatenate(part)) for part in zip(*pieces, strict=True))
+def training_counts(y: np.ndarray, rate: float) -> tuple[int, int]:
+    """Positives and negatives to keep of the labels so that there are `rate` negatives to one positive.
+
+    All negatives where the positives suffice for them, otherwise all positives and fewer negatives.
+    """
+    positives, negatives = int((y == 1).sum()), int((y == 0).sum())
+    wanted = round(negatives / rate)
+    return (wanted, negatives) if wanted <= positives else (positives, round(positives * rate))
 
 
 def split(data: RareData, rate: float, seed: int) -> Split:
-    """Splits by the seed, thins out the training part to the rate, weights the two others to it.
+    """Splits both classes alike by the seed, thins out the training part to the rate, weights the rest to it.
 
     Missing values become the training part's median, and its mean and
     standard deviation standardise all parts. Data with `own_rate` is neither thinned out nor weighted.
     """
-    rng = np.random.default_rng(seed)
-    train, validation, test = parts_of(data.y, SHARES, rng)
+    rng, classes = np.random.default_rng(seed), []
+    for label in (0, 1):
+        rows = rng.permutation(np.flatnonzero(data.y == label))
+        classes.append(np.split(rows, np.round(np.cumsum(SHARES) * len(rows)).astype(int)))
+    train, validation, test = (np.sort(np.concatenate(part)) for part in zip(*classes, strict=True))
     if not data.own_rate:
-        kept = [
-            rng.choice(train[data.y[train] == label], count, replace=False)
-            for label, count in zip((1, 0), training_counts(data.y[train], rate), strict=True)
-        ]
+        counts = zip((1, 0), training_counts(data.y[train], rate), strict=True)
+        kept = [rng.choice(train[data.y[train] == label], count, replace=False) for label, count in counts]
         train = np.sort(np.concatenate(kept))
     scale = make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler())
     scale.fit(data.x[train].astype(np.float64))
@@ -167,34 +148,25 @@ def read_csv(path: Path, target: str) -> RareData:
     FileNotFoundError; ValueError for what is no CSV, rows with more cells than the header, and a target
     that is missing, doubled, copied in another column, not binary, empty in some rows or too rare.
     """
-    frame = _table(path, target)
-    y, positive = _labels(path, column := frame.pop(target))
-    codes = pd.factorize(column)[0]
-    copies = [
-        repr(name)
-        for name, other in frame.items()
-        if np.array_equal(pd.factorize(other, use_na_sentinel=False)[0], codes)
-    ]
-    told = f"column {', '.join(copies)} tells {target!r} in every row: a copy of it; remove that column"
-    _refuse(path, copies, told)
-    x, left_out = _inputs(frame)
-    usable = f"columns must be numbers, or text with at most {MOST_CATEGORIES} different values, and vary"
-    _refuse(path, not x.shape[1], f"no usable column beside {target!r}: {usable}. Add such a column")
+    try:
+        frame = _table(path, target)
+        y, positive = _labels(frame, target)
+        x, left_out = _inputs(frame.drop(columns=target))
+        if not x.shape[1]:
+            usable = f"columns must be numbers, or text with at most {MOST_CATEGORIES} different values"
+            raise ValueError(f"no usable column beside {target!r}: {usable}, and vary. Add such a column")
+    except (FileNotFoundError, ValueError) as error:
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+        raise kind(" ".join(f"{path}: {error}".split())) from None  # one line, whatever the file holds
     about = f"positive is {target} = {positive}, {x.shape[1]} inputs"
     if left_out:
         about += f"; left out (constant, or text with many values): {', '.join(left_out)}"
     return RareData(path.name, x, y, " ".join(about.split()), own_rate=True)
 
 
-def _refuse(path: Path, wrong: object, what: str, kind: type[Exception] = ValueError) -> None:
-    """Where something is wrong, an error of one line, whatever line ends the file's names and values hold."""
-    if wrong:
-        raise kind(" ".join(f"{path}: {what}".split()))
-
-
 def _table(path: Path, target: str) -> pd.DataFrame:
-    what = "no such file; give --csv the path of a CSV file with a header line"
-    _refuse(path, not path.is_file(), what, FileNotFoundError)
+    if not path.is_file():
+        raise FileNotFoundError("no such file; give --csv the path of a CSV file with a header line")
     try:
         names = pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0].fillna("").str.strip().tolist()
         with warnings.catch_warnings():
@@ -202,50 +174,53 @@ def _table(path: Path, target: str) -> pd.DataFrame:
             frame = pd.read_csv(path, low_memory=False, index_col=False)
     except pd.errors.ParserWarning:
         what = f"rows have more cells than the header has names, {count_of(len(names), 'name')}"
-        _refuse(path, True, f"{what}; name every column, or remove the cells beyond them")
+        raise ValueError(f"{what}; name every column, or remove the cells beyond them") from None
     except Exception as error:  # pandas has no common class for what a file can have wrong
-        what = f"not a readable CSV ({error}); save it as UTF-8 with commas and a header line"
-        _refuse(path, True, what)
-    times, absent = names.count(target.strip()), target not in frame
-    what = f"the header has {target!r} {times} times; rename or remove all but one of them"
-    _refuse(path, times > 1, what)
-    what = f"no column {target!r}: its columns are parted by semicolons; save it with commas"
-    _refuse(path, absent and frame.shape[1] == 1 and ";" in str(frame.columns[0]), what)
-    hint = did_you_mean(target, frame.columns) or "."
-    listed = ", ".join(frame.columns[:12]) + (", …" if frame.shape[1] > 12 else "")
-    _refuse(path, absent, f"no column {target!r}{hint} Give --target one of: {listed}")
+        what = f"not a readable CSV ({error})"
+        raise ValueError(f"{what}; save it as UTF-8 with commas and a header line") from None
+    if (times := names.count(target.strip())) > 1:
+        raise ValueError(f"the header has {target!r} {times} times; rename or remove all but one of them")
+    if target not in frame:
+        what, hint = f"no column {target!r}", did_you_mean(target, frame.columns) or "."
+        if frame.shape[1] == 1 and ";" in frame.columns[0]:
+            raise ValueError(f"{what}: its columns are parted by semicolons; save it with commas")
+        listed = ", ".join(frame.columns[:12]) + (", …" if frame.shape[1] > 12 else "")
+        raise ValueError(f"{what}{hint} Give --target one of: {listed}")
     return frame
 
 
-def _labels(path: Path, column: pd.Series) -> tuple[np.ndarray, object]:
+def _labels(frame: pd.DataFrame, target: str) -> tuple[np.ndarray, object]:
     """0/1 labels, int64 [n], and the value that is 1."""
-    what, missing, counts = f"column {column.name!r}", int(column.isna().sum()), column.value_counts()
-    _refuse(path, missing, f"{what} is empty in {missing} rows; fill or remove these rows")
-    found = ", ".join(str(value)[:40] for value in counts.index[:5]) + (", …" if len(counts) > 5 else "")
-    mend = "a target has two, such as 0 and 1: choose another column, or write one that has"
-    many = f"{what} has {count_of(len(counts), 'different value')} ({found}); {mend}"
-    _refuse(path, len(counts) != 2, many)
+    what, counts = f"column {target!r}", frame[target].value_counts()
+    if missing := int(frame[target].isna().sum()):
+        raise ValueError(f"{what} is empty in {missing} rows; fill or remove these rows")
+    if len(counts) != 2:
+        found = ", ".join(str(value)[:40] for value in counts.index[:5]) + (", …" if len(counts) > 5 else "")
+        mend = "a target has two, such as 0 and 1: choose another column, or write one that has"
+        raise ValueError(f"{what} has {count_of(len(counts), 'different value')} ({found}); {mend}")
     # Equally many of both: the greater value, so that 1 is positive and not 0.
     positive = counts.index[1] if counts.iloc[0] != counts.iloc[1] else max(counts.index)
-    mend = (
-        f"at least {LEAST_POSITIVES} are needed to train, choose a threshold and test: collect more of them"
-    )
-    few = f"{what} is {str(positive)[:40]} in only {counts.iloc[1]} rows; {mend}"
-    _refuse(path, counts.iloc[1] < LEAST_POSITIVES, few)
-    return (column == positive).to_numpy(np.int64), positive
+    if counts.iloc[1] < LEAST_POSITIVES:
+        few = f"{what} is {str(positive)[:40]} in only {counts.iloc[1]} rows; at least {LEAST_POSITIVES} are"
+        raise ValueError(f"{few} needed to train, choose a threshold and test: collect more of them")
+    codes = {name: pd.factorize(column, use_na_sentinel=False)[0] for name, column in frame.items()}
+    if copies := [repr(n) for n in codes if n != target and np.array_equal(codes[n], codes[target])]:
+        told = f"column {', '.join(copies)} tells {target!r} in every row"
+        raise ValueError(f"{told}: a copy of it; remove that column")
+    return (frame[target] == positive).to_numpy(np.int64), positive
 
 
 def _inputs(frame: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
     """Inputs float32 [n, d] with indicators of missing values, and the names of the columns left out."""
-    number, encoders, columns = make_union("passthrough", MissingIndicator(error_on_new=False)), [], {}
+    pieces, left_out = [pd.DataFrame(index=frame.index)], []
     for name, column in frame.items():
         is_number = pd.api.types.is_numeric_dtype(column)
         if is_number:  # beyond float32 a number would become infinite
             column = column.astype("float64").replace([np.inf, -np.inf], np.nan).clip(-1e30, 1e30)
-        if column.nunique(dropna=False) > 1 and (is_number or column.nunique() <= MOST_CATEGORIES):
-            columns[name] = column if is_number else column.astype(object)
-            encoders.append((number if is_number else OneHotEncoder(sparse_output=False), [name]))
-    if not columns:
-        return np.empty((len(frame), 0), np.float32), list(frame)
-    x = np.asarray(make_column_transformer(*encoders).fit_transform(pd.DataFrame(columns)), np.float32)
-    return x[:, (pd.DataFrame(x).nunique() > 1).to_numpy()], [name for name in frame if name not in columns]
+        if column.nunique(dropna=False) < 2 or not (is_number or column.nunique() <= MOST_CATEGORIES):
+            left_out.append(name)
+        else:
+            missing = column.isna()
+            pieces += [column, missing] if is_number else [pd.get_dummies(column), missing]
+    x = pd.concat(pieces, axis=1).astype(np.float32)
+    return x.loc[:, (x.nunique() > 1).to_numpy()].to_numpy(), left_out

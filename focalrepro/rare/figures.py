@@ -1,7 +1,6 @@
 """Figures of the comparison on rare events. They draw what `verdicts` and `models` computed."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,18 +18,14 @@ ORDER = (METHODS[0].name, MOVED, *(m.name for m in (*METHODS[1:], *TREES)))
 COLOURS = dict(zip(ORDER, (DARK, PURPLE, ORANGE, BLUE, GREEN, BROWN, PINK, SKY), strict=True))
 MARKERS = dict(zip(ORDER, "oPs^vDX*", strict=True))
 DASHES = dict(zip(ORDER, ("-", (0, (5, 1)), "--", "-.", ":") + ("-", "--", "-."), strict=True))
+LOOKS = {n: {"color": COLOURS[n], "marker": MARKERS[n], "linestyle": DASHES[n]} for n in ORDER}
 SAME_SCORES = ("ap", "recall_at_1fpr", "ece", "log_loss")  # a moved threshold does not change these
-
-
-def look(name: str) -> dict[str, Any]:
-    """How the line of a method is drawn."""
-    return {"color": COLOURS[name], "marker": MARKERS[name], "linestyle": DASHES[name]}
 
 
 @styled
 def by_rate(frame: pd.DataFrame, metrics: Sequence[str] = ("ap", "ece", "f1")) -> Figure:
     """Metrics against the rate with 95 % intervals over seeds: a row per metric, a column per data set."""
-    datasets, methods = (list(dict.fromkeys(frame[column])) for column in ("dataset", "method"))
+    datasets, methods = frame["dataset"].unique(), set(frame["method"])
     names = [name for name in ORDER if name in methods]
     size = (1.2 + 2.9 * len(datasets), 0.9 + 2.35 * len(metrics))
     figure, panels = plt.subplots(len(metrics), len(datasets), figsize=size, sharey="row", squeeze=False)
@@ -45,13 +40,11 @@ def by_rate(frame: pd.DataFrame, metrics: Sequence[str] = ("ap", "ece", "f1")) -
                 linestyles=[DASHES[n] for n in names], linewidth=1.3, markersize=4.5, capsize=0.05,
                 errorbar=lambda values: t_interval(values)[1:], legend=False,
             )  # fmt: skip
-            axes.set(xlabel="")
+            first, last = metric == metrics[0], metric == metrics[-1]
+            axes.set(title=dataset if first else "", xlabel="positives : negatives" if last else "")
         row[0].set_ylabel(f"{name}\n({'more' if more_is_better else 'less'} is better)")
         row[0].set_ylim(0, None if metric in ("ece", "log_loss") else 1.02)
-    for top, bottom, dataset in zip(panels[0], panels[-1], datasets, strict=True):
-        top.set_title(dataset)
-        bottom.set_xlabel("positives : negatives")
-    handles = [plt.Line2D([], [], label=name, markersize=4.5, **look(name)) for name in names]
+    handles = [plt.Line2D([], [], label=name, markersize=4.5, **LOOKS[name]) for name in names]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
 
@@ -64,22 +57,22 @@ def paired(differences: pd.DataFrame, metric: str = "ap") -> Figure:
     """
     shown = differences[(differences["metric"] == metric) & ~differences["same"]]
     groups = list(dict.fromkeys(zip(shown["dataset"], shown["rate"], strict=True)))
-    methods = list(dict.fromkeys(shown["method"]))
+    methods = list(shown["method"].unique())
     figure, axes = plt.subplots(figsize=(7.6, 1.5 + 0.17 * len(groups) * (len(methods) + 1)))
     axes.axvline(0, color=DARK, linewidth=1)
     for row in shown.itertuples():
         shift = (methods.index(row.method) - (len(methods) - 1) / 2) / (len(methods) + 1)
-        y, colour = groups.index((row.dataset, row.rate)) + shift, COLOURS[row.method]
-        face = colour if row.verdict in (BETTER, WORSE) else "white"
-        axes.plot([row.low, row.high], [y, y], color=colour, linewidth=1.4)  # NaN draws nothing
-        axes.plot(row.difference, y, MARKERS[row.method], color=colour, markerfacecolor=face)
+        y, look = groups.index((row.dataset, row.rate)) + shift, LOOKS[row.method] | {"linestyle": "-"}
+        look["markerfacecolor"] = look["color"] if row.verdict in (BETTER, WORSE) else "white"
+        axes.plot([row.low, row.difference, row.high], [y] * 3, markevery=[1], linewidth=1.4, **look)
     for method in methods:
-        axes.plot([], [], MARKERS[method], color=COLOURS[method], linestyle="-", label=method)
+        axes.plot([], [], label=method, **LOOKS[method] | {"linestyle": "-"})
     axes.set_yticks(range(len(groups)), [f"{name}, {rate_name(rate)}" for name, rate in groups])
     axes.set_ylim(len(groups) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
-    what = f"difference to cross entropy in {METRICS[metric][0]}"
-    axes.set_xlabel(f"{what} (filled: the interval leaves out 0)")
+    axes.set_xlabel(
+        f"difference to cross entropy in {METRICS[metric][0]} (filled: the interval leaves out 0)"
+    )
     figure.legend(loc="outside lower center", ncols=3)
     return figure
 
@@ -107,10 +100,10 @@ def reliability(
         )
         kept = (count >= least) & (hits < total)
         share, said = hits[kept] / total[kept], mean[kept] / total[kept]
-        axes.plot(logit(said), logit(share), label=name, **look(name))
+        axes.plot(logit(said), logit(share), label=name, **LOOKS[name])
     ticks = np.array([0.001, 0.01, 0.1, 0.5, 0.9, 0.99])
-    axes.set_xticks(logit(ticks), [f"{tick:g}" for tick in ticks])
-    axes.set_yticks(logit(ticks), [f"{tick:g}" for tick in ticks])
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_ticks(logit(ticks), [f"{tick:g}" for tick in ticks])
     axes.set(xlim=(-8.2, 6), ylim=(-8.2, 6), xlabel="score", ylabel="share of positives", title=title)
     axes.legend(loc="upper left")
     return figure

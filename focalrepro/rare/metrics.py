@@ -26,12 +26,10 @@ def decisions(y: np.ndarray, flagged: np.ndarray, weight: np.ndarray) -> dict[st
 
 def best_threshold(y: np.ndarray, score: np.ndarray, weight: np.ndarray) -> float:
     """The threshold with the greatest F1, halfway to the next lower score so that it holds on other rows."""
-    order = np.argsort(-score, kind="stable")
-    s, w, hit = score[order], weight[order], y[order] == 1
-    f1 = 2 * np.cumsum(w * hit) / (np.cumsum(w) + w[hit].sum())
-    last = np.append(s[:-1] != s[1:], True)  # equal scores are flagged together
-    at = int(np.flatnonzero(last)[np.argmax(f1[last])])
-    return float((s[at] + s[at + 1]) / 2) if at + 1 < len(s) else float(s[at])
+    false, true, cuts = roc_curve(y, score, sample_weight=weight, drop_intermediate=False)
+    positives, negatives = weight[y == 1].sum(), weight[y == 0].sum()
+    at = int(np.argmax(2 * true * positives / ((1 + true) * positives + false * negatives)))
+    return float(cuts[at : at + 2].mean())
 
 
 def metrics(y: np.ndarray, score: np.ndarray, weight: np.ndarray, threshold: float = 0.5) -> dict[str, float]:

@@ -20,17 +20,8 @@ from torch import Tensor
 
 from focalrepro.losses import sigmoid_focal_loss
 from focalrepro.progress import bar
-from focalrepro.rare.data import (
-    Part,
-    RareData,
-    Split,
-    built_in,
-    count_of,
-    rate_name,
-    split,
-    training_positives,
-)
-from focalrepro.rare.metrics import best_threshold, decisions, metrics
+from focalrepro.rare.data import Part, RareData, Split, built_in, count_of, rate_name, split
+from focalrepro.rare.metrics import best_threshold, metrics
 
 RATES = (10, 30, 100, 1000)  # negatives to one positive
 SEEDS = 5
@@ -57,14 +48,14 @@ class Method:
 
     gamma 0 is cross entropy; a negative alpha is no class weighting. weighted: positives count as often as
     the negatives outnumber them. The bias starts at -log((1 - π)/π), with π the share of positives as the
-    loss sees them: the training part's, or a half where `weighted` (or `prior` "half").
+    loss sees them: the training part's, or a half where `even`, as it is for a weighted loss.
     """
 
     name: str
     gamma: float = 0.0
     alpha: float = -1.0
     weighted: bool = False
-    prior: str = "rate"
+    even: bool = False
     trees: bool = False
 
     def loss(self, logits: Tensor, y: Tensor, ratio: Tensor) -> Tensor:
@@ -73,20 +64,16 @@ class Method:
             return F.binary_cross_entropy_with_logits(logits, y, pos_weight=ratio, reduction="none").mean(1)
         return sigmoid_focal_loss(logits, y, self.alpha, self.gamma).mean(1)
 
-    def first_bias(self, ratio: Tensor) -> Tensor:
-        """The output's bias at the start, from negatives per positive."""
-        return torch.zeros_like(ratio) if self.weighted or self.prior == "half" else -ratio.log()
-
 
 CE = Method("cross entropy")
 MOVED = "cross entropy, moved threshold"
 METHODS = (
     CE,
-    Method("weighted cross entropy", weighted=True),
+    Method("weighted cross entropy", weighted=True, even=True),
     Method("focal loss γ = 2, α = .25", gamma=2.0, alpha=0.25),
     Method("focal loss γ = 2", gamma=2.0),
 )
-BIAS_METHODS = (METHODS[2], Method("focal loss γ = 2, α = .25, bias 0", gamma=2.0, alpha=0.25, prior="half"))
+BIAS_METHODS = (METHODS[2], Method("focal loss γ = 2, α = .25, bias 0", gamma=2.0, alpha=0.25, even=True))
 TREES = (
     Method("trees, log loss", trees=True),
     Method("trees, focal loss γ = 2, α = .25", gamma=2.0, alpha=0.25, trees=True),
@@ -105,17 +92,14 @@ def first_weights(
     inputs: int, ratio: Tensor, seeds: Sequence[int], methods: Sequence[Method], hidden: int
 ) -> list[Tensor]:
     """Weights [S, M, in, out] and biases [S, M, 1, out]; of one seed, all losses start from the same ones."""
-    layers = []
-    for generator in (torch.Generator().manual_seed(seed) for seed in seeds):
-        made = []
-        for fan_in, fan_out in ((inputs, hidden), (hidden, hidden), (hidden, 1)):
-            bound = (3 / fan_in) ** 0.5 * (2**0.5 if fan_out > 1 else 1)  # He et al.: keeps a ReLU's variance
-            weight = (torch.rand(fan_in, fan_out, generator=generator) * 2 - 1) * bound
-            made += [weight, torch.zeros(1, fan_out)]
-        layers.append(made)
-    stacked = [torch.stack(layer).unsqueeze(1) for layer in zip(*layers, strict=True)]
-    weights = [layer.repeat(1, len(methods), 1, 1) for layer in stacked]
-    weights[-1][..., 0, 0] = torch.stack([m.first_bias(ratio) for m in methods], dim=1)
+    generators, weights = [torch.Generator().manual_seed(seed) for seed in seeds], []
+    for fan_in, fan_out in ((inputs, hidden), (hidden, hidden), (hidden, 1)):
+        bound = (3 / fan_in) ** 0.5 * (2**0.5 if fan_out > 1 else 1)  # He et al.: keeps a ReLU's variance
+        drawn = torch.stack([torch.rand(1, fan_in, fan_out, generator=g) for g in generators])
+        weights.append(((drawn * 2 - 1) * bound).repeat(1, len(methods), 1, 1))
+        weights.append(torch.zeros(len(seeds), len(methods), 1, fan_out))
+    for i, method in enumerate(methods):
+        weights[-1][:, i, 0, 0] = 0.0 if method.even else -ratio.log()
     return [w.requires_grad_() for w in weights]
 
 
@@ -123,17 +107,14 @@ def train(
     splits: Sequence[Split], seeds: Sequence[int], methods: Sequence[Method], settings: RareSettings
 ) -> list[Tensor]:
     """Trains every loss on every seed's split with the same batches; the weights as in `first_weights`."""
-    x = torch.from_numpy(np.stack([s.train.x for s in splits]))
-    y = torch.from_numpy(np.stack([s.train.y for s in splits])).float()
+    x, y = (torch.from_numpy(np.stack([getattr(s.train, field) for s in splits])) for field in "xy")
+    y, each = y.float(), torch.arange(len(seeds)).unsqueeze(1)
     ratio = (1 - y).sum(1) / y.sum(1)
-    weights = first_weights(x.shape[-1], ratio, seeds, methods, settings.hidden)
-    decay = settings.weight_decay
+    weights, decay = first_weights(x.shape[-1], ratio, seeds, methods, settings.hidden), settings.weight_decay
     optimizer = torch.optim.AdamW(weights, settings.learning_rate, weight_decay=decay, foreach=True)
     fall = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / settings.steps)
-    batches = torch.from_numpy(np.stack([_batches(x.shape[1], s, settings) for s in seeds], axis=1))
-    for rows in batches if len(batches) else [None] * settings.steps:
-        picked = slice(None) if rows is None else (torch.arange(len(seeds)).unsqueeze(1), rows)
-        logits, labels = forward(weights, x[picked]), y[picked]
+    for rows in torch.from_numpy(np.stack([_batches(x.shape[1], s, settings) for s in seeds], axis=1)):
+        logits, labels = forward(weights, x[each, rows]), y[each, rows]
         # Each network sees only its own term of the sum, so they train as if alone.
         loss = sum(m.loss(logits[:, i], labels, ratio.unsqueeze(1)).sum() for i, m in enumerate(methods))
         optimizer.zero_grad()
@@ -144,9 +125,9 @@ def train(
 
 
 def _batches(rows: int, seed: int, settings: RareSettings) -> np.ndarray:
-    """Row numbers [steps, batch] of shuffled epochs; empty where a batch holds all rows."""
+    """Row numbers [steps, batch] of shuffled epochs; all rows in each batch that can hold them."""
     if rows <= settings.batch:
-        return np.empty((0, settings.batch), np.int64)
+        return np.tile(np.arange(rows), (settings.steps, 1))
     rng, needed = np.random.default_rng(seed), settings.steps * settings.batch
     order = np.concatenate([rng.permutation(rows) for _ in range(-(-needed // rows))])[:needed]
     return order.reshape(settings.steps, settings.batch)
@@ -227,13 +208,14 @@ def fitted_scores(
     splits = [split(data, rate, seed) for seed in range(seeds)]
     held = [np.stack([getattr(s, part).x for s in splits]) for part in ("validation", "test")]
     found, networks, threads = {}, [m for m in methods if not m.trees], torch.get_num_threads()
-    try:
+    if networks:
         torch.set_num_threads(1)
-        weights = train(splits, range(seeds), networks, settings) if networks else []
-        each = [scores(weights, x) for x in held if networks]
-        found |= {m: [part[:, i] for part in each] for i, m in enumerate(networks)}
-    finally:
-        torch.set_num_threads(threads)
+        try:
+            weights = train(splits, range(seeds), networks, settings)
+            each = [scores(weights, x) for x in held]
+            found = {m: [part[:, i] for part in each] for i, m in enumerate(networks)}
+        finally:
+            torch.set_num_threads(threads)
     for m in (m for m in methods if m.trees):
         how = m.alpha, m.gamma, settings.rounds
         fits = [tree_scores(s.train, (s.validation.x, s.test.x), *how) for s in splits]
@@ -258,37 +240,32 @@ def run_rare(
     with too few positives, and trees where LightGBM is missing. Errors: ValueError for wrong rates or seeds.
     """
     check(rates, seeds)
-    settings, rows = settings or RareSettings(), []
+    settings, pairs, rows = settings or RareSettings(), [], []
     if any(m.trees for m in methods) and not INSTALLED:
         methods = [m for m in methods if not m.trees]
         notice(HINT)
-    pairs = []
     for data in built_in() if datasets is None else datasets:
-        for rate in (data.rate,) if data.own_rate else rates:
-            count = training_positives(data, rate)
-            if count >= settings.least_positives:
-                pairs.append((data, float(rate)))
-            else:
+        tried = [m for m in methods if data.table or not m.trees]
+        for rate in map(float, (data.rate,) if data.own_rate else rates):
+            count = int(split(data, rate, 0).train.y.sum())
+            if count < settings.least_positives:
                 few = count_of(count, "positive")
                 notice(f"{data.name} at {rate_name(rate)} is not run: {few} to train on")
-    with bar(pairs, desc="rare events", unit="rate", disable=not progress) as steps:
-        for data, rate in steps:
-            steps.set_postfix_str(f"{data.name} {rate_name(rate)}", refresh=False)
-            tried = [m for m in methods if data.table or not m.trees]
-            if not tried:
-                continue
-            splits, validation, test = fitted_scores(data, rate, seeds, settings, tried)
-            for seed, s in enumerate(splits):
-                facts = {"dataset": data.name, "rate": rate, "method": "", "seed": seed}
-                for part in ("train", "test"):
-                    y = getattr(s, part).y
-                    facts |= {f"{part}_positives": int(y.sum()), f"{part}_negatives": int((y == 0).sum())}
-                for i, method in enumerate(tried):
-                    found = metrics(s.test.y, test[seed, i], s.test.weight)
-                    rows.append(facts | {"method": method.name} | found)
-                    if method == CE:
-                        held = s.validation
-                        moved = best_threshold(held.y, validation[seed, i], held.weight)
-                        chosen = decisions(s.test.y, test[seed, i] >= moved, s.test.weight)
-                        rows.append(facts | {"method": MOVED} | found | {"threshold": moved} | chosen)
+            elif tried:
+                pairs.append((data, rate, tried))
+    steps = bar(pairs, desc="rare events", unit="rate", disable=not progress)
+    for data, rate, tried in steps:
+        steps.set_postfix_str(f"{data.name} {rate_name(rate)}", refresh=False)
+        splits, validation, test = fitted_scores(data, rate, seeds, settings, tried)
+        for seed, (s, held, scored) in enumerate(zip(splits, validation, test, strict=True)):
+            facts = {"dataset": data.name, "rate": rate, "method": "", "seed": seed}
+            for name, part in (("train", s.train), ("test", s.test)):
+                positives = int(part.y.sum())
+                facts |= {f"{name}_positives": positives, f"{name}_negatives": len(part.y) - positives}
+            for i, method in enumerate(tried):
+                cuts = {method.name: 0.5}
+                if method == CE:
+                    cuts[MOVED] = best_threshold(s.validation.y, held[i], s.validation.weight)
+                for name, cut in cuts.items():
+                    rows.append(facts | {"method": name} | metrics(s.test.y, scored[i], s.test.weight, cut))
     return pd.DataFrame(rows)

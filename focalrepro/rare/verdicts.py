@@ -42,26 +42,25 @@ def t_interval(values: Sequence[float], level: float = 0.95, shared: float = 0.0
     return mean, *student(mean, error, len(kept) - 1, level)
 
 
-def table(frame: pd.DataFrame, name: int = 0) -> pd.DataFrame:
-    """All metrics: "mean (low … high)" of average precision, means of the rest; `name` picks from METRICS."""
+def table(frame: pd.DataFrame) -> pd.DataFrame:
+    """All metrics: "mean (low … high)" of average precision, and means of the rest."""
     rows = []
     for (data, rate, method), group in frame.groupby(KEYS, sort=False):
         row = {"data": data, "rate": rate_name(rate)}
         row |= {"positives trained on": group["train_positives"].iloc[0], "loss": method}
-        for metric, names in METRICS.items():
-            mean, low, high = t_interval(group[metric])
-            span = f" ({low:.3f} … {high:.3f})" if metric == "ap" and not np.isnan(low) else ""
-            row[names[name]] = _plain(mean) + span
+        row |= {name: _plain(group[metric].mean()) for metric, (name, *_) in METRICS.items()}
+        _, low, high = t_interval(group["ap"])
+        row["average precision"] += "" if np.isnan(low) else f" ({low:.3f} … {high:.3f})"
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def printed(frame: pd.DataFrame) -> str:
     """The table for a terminal: a block per data set and rate, with short names."""
-    blocks = table(frame, 2).groupby(["data", "rate", "positives trained on"], sort=False)
+    shown = table(frame).rename(columns={name: short for name, _, short in METRICS.values()})
     return "\n".join(
         f"\n{data} at {rate}, {positives} positives to train on\n{rows.iloc[:, 3:].to_string(index=False)}"
-        for (data, rate, positives), rows in blocks
+        for (data, rate, positives), rows in shown.groupby(list(shown.columns[:3]), sort=False)
     )
 
 
@@ -112,10 +111,9 @@ def differences(frame: pd.DataFrame, metrics: Sequence[str] = ("ap",), reference
                 mean, low, high = t_interval(paired)
                 verdict = WORSE if (low > 0) != METRICS[metric][1] else BETTER
                 verdict = ONE_SEED if np.isnan(low) else NO_DIFFERENCE if low <= 0 <= high else verdict
-                # A moved threshold does not change scores: nothing to compare.
-                same = bool((paired.dropna() == 0).all())
-                row = (dataset, rate, method, base, metric, mean, low, high, verdict, same, paired.tolist())
-                rows.append(row)
+                same = bool((paired.dropna() == 0).all())  # as of a moved threshold, which changes no score
+                at = (dataset, rate, method, base, metric)
+                rows.append((*at, mean, low, high, verdict, same, paired.tolist()))
     return pd.DataFrame(rows, columns=DIFFERENCE)
 
 
@@ -147,13 +145,10 @@ def verdicts(
 def counts(frame: pd.DataFrame, metrics: Sequence[str] = ("ap", "recall_at_1fpr", "f1")) -> pd.DataFrame:
     """How often each method is clearly better than its reference, clearly worse, or neither, by metric."""
     found = differences(frame, metrics).query("not same")
-    rows = [
-        {"metric": METRICS[metric][0], "loss": method}
-        | {verdict: int((group["verdict"] == verdict).sum()) for verdict in (BETTER, WORSE, NO_DIFFERENCE)}
-        for metric in metrics
-        for method, group in found[found["metric"] == metric].groupby("method", sort=False)
-    ]
-    return pd.DataFrame(rows).set_index(["metric", "loss"])
+    found = found.sort_values("metric", key=lambda names: names.map(metrics.index), kind="stable")
+    by = found["metric"].map(lambda metric: METRICS[metric][0]), found["method"].rename("loss")
+    each = {verdict: found["verdict"] == verdict for verdict in (BETTER, WORSE, NO_DIFFERENCE)}
+    return pd.DataFrame(each).groupby(list(by), sort=False).sum()
 
 
 def caution(frame: pd.DataFrame) -> str:
@@ -182,7 +177,7 @@ def worth(frame: pd.DataFrame) -> list[str]:
         found = found[found["reference"] == base]
         spans = [t_interval(d, 1 - 0.05 / len(found), tested / trained) for d in found["paired"]]
         mean, low, high = np.transpose(spans)
-        best = int(np.argmax(np.where((low > 0).any(), low, mean)))
+        best = int(np.argmax(low if (low > 0).any() else mean))
         said = "worth it" if low[best] > 0 else "not shown to be worth it"
         said = "not worth it" if (high < 0).all() else said
         lines.append(
