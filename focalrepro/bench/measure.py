@@ -1,10 +1,10 @@
 """Timing by torch.utils.benchmark: sides in turn, medians and spread; what a machine can do at most."""
 
 import statistics
-import timeit
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -13,37 +13,35 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.benchmark import Timer
 
+from focalrepro import hardware
+
 Call = Callable[[], Any]
 Spread = dict[str, float]  # median, low, high and n of some measurements
-Limits = dict[
-    str, float
-]  # teraflops of a square bf16 product; gigabytes a second of a copy, read and written
+Limits = dict[str, float]  # teraflops of a square product; gigabytes a second of a copy, read and written
 Finding = tuple[str, dict[str, Any]]  # the record's list that it goes to, and what goes there
 NO_MORE = {"note": "", "share": None, "limit": "", "like_for_like": None, "extrapolated": False}
+PROFILED = {  # by type of device: what a profile records, and where what counts is
+    "cpu": ([ProfilerActivity.CPU], DeviceType.CPU),
+    "cuda": ([ProfilerActivity.CPU, ProfilerActivity.CUDA], DeviceType.CUDA),
+}
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much a bench measures; little of it proves the path, and its numbers mean nothing.
+    """How much a bench measures; little of it proves the path, and its numbers mean nothing."""
 
-    run_time: seconds that a measurement lasts at least; repeats: of each. matrix: its side, for the limits.
-    loss: images, anchors, classes. decoded: images of a batch, and images in all, of the evaluation, and its
-    replicates. batches, sides (pixels) and counts (validation images): points of the curves. profiles:
-    trained on a CPU. steps: batches trained on a GPU.
-    """
-
-    run_time: float = 1.0
-    repeats: int = 3
-    matrix: int = 2_048
-    loss: tuple[int, int, int] = (64, 12_276, 80)
-    decoded: int = 16
-    images: int = 2_939
+    run_time: float = 1.0  # seconds that a measurement lasts at least
+    repeats: int = 3  # of each measurement
+    matrix: int = 2_048  # its side, for the limits
+    loss: tuple[int, int, int] = (64, 12_276, 80)  # images, anchors, classes
+    decoded: int = 16  # images of a batch of the evaluation
+    images: int = 2_939  # of the evaluation in all
     replicates: int = 1_000
-    batches: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
-    sides: tuple[int, ...] = (64, 96, 128, 192, 256)
-    counts: tuple[int, ...] = (250, 500, 1000, 2000, 4000)
-    profiles: tuple[str, ...] = ("quick", "coco-cpu")
-    steps: tuple[int, ...] = (64, 128)
+    batches: tuple[int, ...] = (1, 2, 4, 8, 16, 32)  # these three: points of the curves
+    sides: tuple[int, ...] = (64, 96, 128, 192, 256)  # pixels
+    counts: tuple[int, ...] = (250, 500, 1000, 2000, 4000)  # validation images
+    profiles: tuple[str, ...] = ("quick", "coco-cpu")  # trained on a CPU
+    steps: tuple[int, ...] = (64, 128)  # batches trained on a GPU
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -53,7 +51,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 def scaled(by: float, side: Spread, added: Spread | None = None) -> Spread:
     """A spread `by` times, and another added to it; as many measurements as the fewer of both."""
-    added = added or dict.fromkeys(side, 0.0) | {"n": side["n"]}
+    added = added or {"median": 0.0, "low": 0.0, "high": 0.0, "n": side["n"]}
     sums = {key: by * side[key] + added[key] for key in ("median", "low", "high")}
     return sums | {"n": min(side["n"], added["n"])}
 
@@ -74,36 +72,23 @@ def row(
     multiple of one measurement.
     """
     a, b = ours["median"], theirs["median"]
-    sides = {"ours": ours, "theirs": theirs, "more_is_better": more_is_better}
-    ratio = a / b if more_is_better else b / a
-    about = {"what": what, "against": against, "unit": unit}
-    return "rows", about | sides | NO_MORE | more | {"ratio": ratio}
-
-
-def event_clock(device: torch.device) -> Callable[[], float]:
-    """A GPU's own clock, in seconds: it shows when the work that was given before the look is done."""
-    stream = torch.cuda.current_stream(device)
-    start = stream.record_event(torch.cuda.Event(enable_timing=True))
-
-    def now() -> float:
-        event = stream.record_event(torch.cuda.Event(enable_timing=True))
-        event.synchronize()
-        return start.elapsed_time(event) / 1000
-
-    return now
-
-
-PROFILED = {  # by type of device: what a profile records, and where what counts is
-    "cpu": ([ProfilerActivity.CPU], DeviceType.CPU),
-    "cuda": ([ProfilerActivity.CPU, ProfilerActivity.CUDA], DeviceType.CUDA),
-}
-CLOCKS = {"cpu": lambda device: timeit.default_timer, "cuda": event_clock}
+    kept = {"what": what, "against": against, "unit": unit, "ours": ours, "theirs": theirs}
+    kept |= {"more_is_better": more_is_better, **NO_MORE, **more}
+    return "rows", kept | {"ratio": a / b if more_is_better else b / a}
 
 
 def seconds(call: Call, device: torch.device, run_time: float = 0.0) -> float:
-    """Mean seconds of a call by the device's clock, over run_time at least, after one or more to warm up."""
-    clock, threads = CLOCKS[device.type](device), torch.get_num_threads()
-    timer = Timer("call()", globals={"call": call}, timer=clock, num_threads=threads)
+    """Mean seconds of a call, its work on the device done, over run_time at least, after a call to warm up.
+
+    torch's own clock would wait for the current GPU, which `device` need not be.
+    """
+
+    def clock() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return perf_counter()
+
+    timer = Timer("call()", globals={"call": call}, timer=clock, num_threads=torch.get_num_threads())
     return timer.blocked_autorange(min_run_time=run_time).mean
 
 
@@ -119,17 +104,19 @@ def in_turn(repeats: int, *measures: Callable[[], float]) -> list[Spread]:
 
 
 def measure_limits(device: torch.device, sizes: Sizes) -> Limits:
-    """The best of some repeats, since these are limits; 64 bytes are copied for a number of the matrix."""
-    a, b = torch.randn(2, sizes.matrix, sizes.matrix, device=device, dtype=torch.bfloat16)
+    """The best of some repeats, since these are limits; 64 bytes are copied for a number of the matrix.
+
+    The product is in bf16, where the device has it, else in fp32.
+    """
+    number = torch.bfloat16 if hardware.has_bf16(device) else torch.float32
+    a, b = torch.randn(2, sizes.matrix, sizes.matrix, device=device, dtype=number)
     source, target = torch.empty(2, 64 * sizes.matrix**2, dtype=torch.uint8, device=device)
     product, copy = (
         min(seconds(call, device, sizes.run_time / 5) for _ in range(5))
         for call in (lambda: a @ b, lambda: target.copy_(source))
     )
-    return {
-        "teraflops": 2 * sizes.matrix**3 / product / 1e12,
-        "gigabytes": 2 * source.numel() / copy / 1e9,
-    }
+    flops, moved = 2 * sizes.matrix**3, 2 * source.numel()
+    return {"teraflops": flops / product / 1e12, "gigabytes": moved / copy / 1e9}
 
 
 def heaviest(what: str, call: Call, device: torch.device, count: int = 25, calls: int = 5) -> Finding:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from focalrepro.bench.measure import Spread
 from focalrepro.files import write_atomic
-from focalrepro.show.style import BLUE, GREEN, GREY, LINES, ORANGE, PURPLE, styled
+from focalrepro.show.style import COLOURS, GREY, LINES, styled
 
 PAGE = Path(__file__).with_name("page.md.j2")
 
@@ -38,10 +38,8 @@ def write_page(folder: Path) -> Path:
     records = {path: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
     jinja = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     jinja.filters |= {"number": number, "spread": shown, "ratio": ratio}
-    page = folder / "README.md"
-    write_atomic(
-        page, jinja.from_string(PAGE.read_text(encoding="utf-8")).render(records=records).strip() + "\n"
-    )
+    page, template = folder / "README.md", jinja.from_string(PAGE.read_text(encoding="utf-8"))
+    write_atomic(page, template.render(records=records).strip() + "\n")
     return page
 
 
@@ -51,9 +49,8 @@ def cost_curves(curves: list[dict[str, Any]], machine: str) -> Figure:
     labels = list(dict.fromkeys(c["x_label"] for c in curves))
     figure, panels = plt.subplots(1, len(labels), figsize=(4.2 * len(labels), 3.8), squeeze=False)
     for axes, label in zip(panels[0], labels, strict=True):
-        for curve, colour, line in zip(
-            (c for c in curves if c["x_label"] == label), (BLUE, ORANGE, GREEN, PURPLE), LINES, strict=False
-        ):
+        mine = [c for c in curves if c["x_label"] == label]
+        for curve, colour, line in zip(mine, COLOURS, LINES, strict=False):
             x, y = curve["x"], [s["median"] for s in curve["y"]]
             error = [[abs(s["median"] - s[end]) for s in curve["y"]] for end in ("low", "high")]
             style = {"color": colour, "linestyle": line, "marker": "o", "markersize": 4, "capsize": 3}

@@ -68,8 +68,8 @@ def run_bench(device_name: str = "auto", trial: bool = False) -> int:
     folder = data_root() / "bench-trial" if trial else results_root("bench")
     path = folder / f"{re.sub('[^a-z0-9]+', '-', machine.lower()).strip('-')}.json"
     limits = measure_limits(device, sizes)
-    fast = f"{limits['teraflops']:.2f} TFLOP/s in bf16, copies at {limits['gigabytes']:.0f} GB/s"
-    print(f"limits of {machine}: {fast}")
+    fast = f"{limits['teraflops']:.2f} TFLOP/s in {info.get('precision', 'bf16')}"
+    print(f"limits of {machine}: {fast}, copies at {limits['gigabytes']:.0f} GB/s")
     lists: dict[str, list] = {"rows": [], "kernels": [], "curves": []}
     left_out = 0
     for part in parts_of(device, limits, sizes):

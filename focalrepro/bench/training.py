@@ -5,10 +5,9 @@ import multiprocessing
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from contextlib import ExitStack
+from functools import cache, partial
 from itertools import accumulate
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,19 +18,8 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import sigmoid_focal_loss as torchvision_focal_loss
 
 from focalrepro import hardware
-from focalrepro.bench.measure import (
-    PROFILED,
-    Call,
-    Finding,
-    Limits,
-    Sizes,
-    curve,
-    heaviest,
-    in_turn,
-    row,
-    seconds,
-    timed,
-)
+from focalrepro.bench import measure
+from focalrepro.bench.measure import Call, Finding, Limits, Sizes, Spread
 from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData, load
 from focalrepro.detector.anchors import RATIOS
@@ -49,6 +37,7 @@ CPU = torch.device("cpu")
 POSITIVE, LEFT_OUT = 1e-3, 2e-3  # shares of the anchors
 COUNTED_AT = 128  # pixels; convolutions cost in proportion to them
 CURVE_BATCH = 8  # images, of the curve over their size
+ALONE = "one run at a time, with the whole machine"
 
 
 def make_batch(device: torch.device, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
@@ -80,7 +69,7 @@ def their_loss(logits: Tensor, labels: Tensor) -> None:
 def extra_memory(logits: Tensor, labels: Tensor) -> float:
     """Peak memory that `our_loss` allocates, in units of the logits; the gradient counts."""
     logits.grad = None
-    activity, kind = PROFILED[logits.device.type]
+    activity, kind = measure.PROFILED[logits.device.type]
     with profile(activities=activity, profile_memory=True) as record:
         our_loss(logits, labels)
     events = [e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"]
@@ -91,14 +80,12 @@ def extra_memory(logits: Tensor, labels: Tensor) -> float:
 def bench_loss(device: torch.device, limits: Limits, sizes: Sizes) -> Iterator[Finding]:
     """Seconds of one forward and backward, and the memory that ours needs on top, in units of the logits."""
     logits, labels = make_batch(device, sizes.loss)
-    calls = partial(our_loss, logits, labels), partial(their_loss, logits, labels)
-    a, b = timed(calls, device, sizes)
+    a, b = measure.timed([partial(loss, logits, labels) for loss in (our_loss, their_loss)], device, sizes)
     # At the least the logits are read once and their gradient is written once.
-    least = 2 * logits.nbytes / (limits["gigabytes"] * 1e9)
+    share = 2 * logits.nbytes / (limits["gigabytes"] * 1e9) / a["median"]
     what = f"focal loss forward + backward, {' × '.join(map(str, sizes.loss))} in bf16"
-    note, share = f"extra memory {extra_memory(logits, labels):.2f} × the logits", least / a["median"]
-    against, limit = "torchvision.ops.sigmoid_focal_loss", "copy bandwidth"
-    yield row(what, against, "s", a, b, note=note, share=share, limit=limit)
+    more = {"note": f"extra memory {extra_memory(logits, labels):.2f} × the logits", "share": share}
+    yield measure.row(what, "torchvision.ops.sigmoid_focal_loss", "s", a, b, limit="copy bandwidth", **more)
 
 
 class Pyramid(nn.Module):
@@ -157,6 +144,11 @@ def our_step(config: RunConfig, device: torch.device) -> Call:
     return call
 
 
+def precision(config: RunConfig, device: torch.device) -> str:
+    """What our step computes in on a device: a CPU may lack bf16, whatever the config says."""
+    return config.precision if hardware.has_bf16(device) else "fp32"
+
+
 def their_step(config: RunConfig, device: torch.device) -> Call:
     """torchvision's reference loop on data in memory: a list of images and targets a step, losses summed.
 
@@ -171,18 +163,17 @@ def their_step(config: RunConfig, device: torch.device) -> Call:
     objects = (labels >= 0).sum(1).tolist()
     turns = itertools.count()
 
-    def example(i: int, mirrored: int) -> tuple[Tensor, dict[str, Tensor]]:
-        image, box, label = images[i] / 255, boxes[i, : objects[i]], labels[i, : objects[i]]
-        if mirrored:
-            image, box = image.flip(-1), flip(box, config.image_size)
-        return image, {"boxes": box, "labels": label}
-
     def call() -> None:
-        turn = next(turns)
-        rows = [(turn * size + i) % len(images) for i in range(size)]
-        batch = zip(*(example(i, (i + turn) % 2) for i in rows), strict=True)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            loss = sum(twin(*map(list, batch)).values())
+        turn, inputs, targets = next(turns), [], []
+        for n in range(turn * size, (turn + 1) * size):
+            i = n % len(images)
+            image, box = images[i] / 255, boxes[i, : objects[i]]
+            if (i + turn) % 2:
+                image, box = image.flip(-1), flip(box, config.image_size)
+            inputs.append(image)
+            targets.append({"boxes": box, "labels": labels[i, : objects[i]]})
+        with hardware.autocast(device, wanted=device.type == "cuda"):
+            loss = sum(twin(inputs, targets).values())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -205,23 +196,23 @@ def training_flops(config: RunConfig, classes: int) -> float:
 def bench_step(config: RunConfig, device: torch.device, limits: Limits, sizes: Sizes) -> Iterator[Finding]:
     """Both in one process, in turn; with the share of the matmul peak that ours reaches, and its kernels."""
     calls, size = (our_step(config, device), their_step(config, device)), config.batch_size
-    rates = (lambda c=call: size / seconds(c, device, sizes.run_time) for call in calls)
-    a, b = in_turn(sizes.repeats, *rates)
-    flops = training_flops(config, len(split(config).categories))
-    what = f"training on {config.dataset}, {config.backbone} at {config.image_size}², batch {size}, bf16"
+    a, b = measure.in_turn(
+        sizes.repeats, *(lambda c=call: size / measure.seconds(c, device, sizes.run_time) for call in calls)
+    )
+    share = a["median"] * training_flops(config, len(split(config).categories)) / (limits["teraflops"] * 1e12)
+    network = f"{config.backbone} at {config.image_size}², batch {size}, {precision(config, device)}"
+    what = f"training on {config.dataset}, {network}"
     against = "torchvision's RetinaNet and loop, autocast, same layers and data in memory"
-    share = a["median"] * flops / (limits["teraflops"] * 1e12)
-    yield row(what, against, "images/s", a, b, True, share=share, limit="matmul peak")
-    yield heaviest(what, calls[0], device)
+    yield measure.row(what, against, "images/s", a, b, True, share=share, limit="matmul peak")
+    yield measure.heaviest(what, calls[0], device)
 
 
 def bench_two(config: RunConfig, device: torch.device, sizes: Sizes) -> Iterator[Finding]:
     """Two runs at the same time on one device, each with a graph of its own, against one that has it all."""
     torch.cuda.empty_cache()  # theirs is the memory; without a GPU it does nothing
-    with runs("ours", config, device, sizes, 2) as two, runs("ours", config, device, sizes) as one:
-        both, alone = in_turn(sizes.repeats, two, one)
+    both, alone = rates(config, device, sizes, ("ours", 2, 0), ("ours", 1, 0))
     what = f"2 runs at once, {config.backbone} at {config.image_size}², batch {config.batch_size}"
-    yield row(what, "one run at a time, with the whole machine", "images/s", both, alone, True)
+    yield measure.row(what, ALONE, "images/s", both, alone, True)
 
 
 def bench_cpu_runs(profile: str, config: RunConfig, sizes: Sizes) -> Iterator[Finding]:
@@ -230,65 +221,57 @@ def bench_cpu_runs(profile: str, config: RunConfig, sizes: Sizes) -> Iterator[Fi
     Against one process of torchvision's loop with all cores and the allocator as it comes, and against one of
     ours with all cores. Each side has its own processes, which keep its allocator and threads.
     """
-    cores = hardware.cores()
+    cores, cached, ours_in = hardware.cores(), config.frozen == "backbone", precision(config, CPU)
     new_step(config, split(config), CPU)  # what the runs share is made once, before there are many
-    with (
-        runs("ours", config, CPU, sizes, cores, threads=1) as ours,
-        runs("theirs", config, CPU, sizes) as theirs,
-        runs("ours", config, CPU, sizes, threads=cores) as alone,
-    ):
-        many, other, one = in_turn(sizes.repeats, ours, theirs, alone)
-    cached = config.frozen == "backbone"
+    sides = ("ours", cores, 1), ("theirs", 1, 0), ("ours", 1, cores)
+    many, other, one = rates(config, CPU, sizes, *sides)
     said = [
         f"ours: {cores} runs at once, one thread each, images of all of them, against one process of "
         "torchvision's with all cores",
         "ours trains on cached features of the frozen backbone (made before the clock starts), torchvision's "
         "loop runs the backbone in every step" * cached,
-        "ours in bf16, torchvision's in fp32" * (config.precision == "bf16"),
+        "both in fp32" if ours_in == "fp32" else f"ours in {ours_in}, torchvision's in fp32",
         "like for like is not measured" * cached,
     ]
+    more = {"note": "; ".join(filter(None, said)), "like_for_like": None if cached else one}
     what = f"training at profile {profile}, {cores} CPU cores"
     against = "torchvision's RetinaNet and loop, same layers and data, default allocator"
-    more = {"note": "; ".join(filter(None, said)), "like_for_like": None if cached else one}
-    yield row(what, against, "images/s", many, other, True, **more)
-    what, against = f"{cores} runs at once, profile {profile}", "one run at a time, with the whole machine"
-    yield row(what, against, "images/s", many, one, True)
+    yield measure.row(what, against, "images/s", many, other, True, **more)
+    yield measure.row(f"{cores} runs at once, profile {profile}", ALONE, "images/s", many, one, True)
 
 
-@contextmanager
-def runs(
-    side: str, config: RunConfig, device: torch.device, sizes: Sizes, count: int = 1, threads: int = 0
-) -> Iterator[Callable[[], float]]:
-    """`count` warm processes of a side; a call gives the images a second of all, measured at the same time.
+def rates(
+    config: RunConfig, device: torch.device, sizes: Sizes, *sides: tuple[str, int, int]
+) -> list[Spread]:
+    """Images a second of each side, in turn: of all its processes, which are warm and measure at once.
 
-    threads: of each; 0 leaves threads and allocator as they come. What a process raises is raised.
+    sides: "ours" or "theirs", its processes, and the threads of each; with 0, threads and allocator stay as
+    they come. What a process raises is raised.
     """
     spawn = multiprocessing.get_context("spawn")
     with ExitStack() as stack:
-        pools = [stack.enter_context(ProcessPoolExecutor(1, spawn)) for _ in range(count)]
 
-        def of_all(task: Callable[..., float], *given: Any) -> float:
-            return sum([answer.result() for answer in [pool.submit(task, *given) for pool in pools]])
+        def measure_of(side: str, count: int, threads: int) -> Callable[[], float]:
+            pools = [stack.enter_context(ProcessPoolExecutor(1, spawn)) for _ in range(count)]
+            given = side, config, device, threads, sizes.run_time
+            return lambda: sum([each.result() for each in [pool.submit(_rate, *given) for pool in pools]])
 
-        of_all(_begin, side, config, device, sizes, threads)
-        yield partial(of_all, _rate)
+        measures = [measure_of(*side) for side in sides]
+        for warm_up in measures:
+            warm_up()
+        return measure.in_turn(sizes.repeats, *measures)
 
 
-def _begin(side: str, config: RunConfig, device: torch.device, sizes: Sizes, threads: int) -> float:
-    """In a process of `runs`: its step, kept for `_rate`."""
+def _rate(side: str, config: RunConfig, device: torch.device, threads: int, run_time: float) -> float:
+    return config.batch_size / measure.seconds(_warm_step(side, config, device, threads), device, run_time)
+
+
+@cache  # once in each process of `rates`
+def _warm_step(side: str, config: RunConfig, device: torch.device, threads: int) -> Call:
     if threads:
         hardware.keep_memory()
         torch.set_num_threads(threads)
-    step = {"ours": our_step, "theirs": their_step}[side](config, device)
-    _kept.append(lambda: config.batch_size / seconds(step, device, sizes.run_time))
-    return _rate()
-
-
-def _rate() -> float:
-    return _kept[0]()
-
-
-_kept: list[Callable[[], float]] = []
+    return {"ours": our_step, "theirs": their_step}[side](config, device)
 
 
 def training_curves(config: RunConfig, device: torch.device, sizes: Sizes) -> Iterator[Finding]:
@@ -297,5 +280,5 @@ def training_curves(config: RunConfig, device: torch.device, sizes: Sizes) -> It
     by_batch = {n: partial(our_step, config.replace(batch_size=n), device) for n in sizes.batches}
     by_pixels = {float(n * n): partial(our_step, small.replace(image_size=n), device) for n in sizes.sides}
     what = f"training step, {config.image_size}² images", f"training step, {CURVE_BATCH} images"
-    yield curve(what[0], "images in a batch", by_batch, device, sizes)
-    yield curve(what[1], "pixels of an image", by_pixels, device, sizes)
+    yield measure.curve(what[0], "images in a batch", by_batch, device, sizes)
+    yield measure.curve(what[1], "pixels of an image", by_pixels, device, sizes)

@@ -111,16 +111,29 @@ def test_both_steps_train(data_root):
 
 @pytest.mark.slow
 def test_processes_measure_whenever_they_are_asked(data_root):
-    with training.runs("ours", SMOKE, CPU, run.TRIAL, count=2, threads=1) as rate:
-        assert rate() > 0 and rate() > 0
+    """Two at once, as often as the sizes say."""
+    (rate,) = training.rates(SMOKE, CPU, run.TRIAL, ("ours", 2, 1))
+    assert rate["low"] > 0 and rate["n"] == 2
 
 
 def test_what_a_process_raises_is_raised(data_root):
-    with (
-        pytest.raises(DatasetError, match="'absent'"),
-        training.runs("ours", SMOKE.replace(dataset="absent"), CPU, run.TRIAL, count=2),
-    ):
-        pass
+    with pytest.raises(DatasetError, match="'absent'"):
+        training.rates(SMOKE.replace(dataset="absent"), CPU, run.TRIAL, ("ours", 2, 0))
+
+
+@pytest.mark.parametrize(
+    ("has", "said"), [(True, "ours in bf16, torchvision's in fp32"), (False, "both in fp32")]
+)
+def test_the_precision_is_the_one_that_was_used(data_root, monkeypatch, has, said):
+    """The config asks for bf16 and torchvision's loop is in fp32; a CPU without bf16 makes both fp32."""
+    sides = [spread([v]) for v in (3.0, 1.0, 2.0)]
+    monkeypatch.setattr(training.hardware, "has_bf16", lambda device="cpu": has)
+    monkeypatch.setattr(training, "new_step", lambda *given: None)
+    monkeypatch.setattr(training, "rates", lambda *given: sides)
+    (_, against_theirs), (_, against_one) = training.bench_cpu_runs("smoke", SMOKE, run.TRIAL)
+    assert against_theirs["note"].split("; ")[1] == said
+    assert (against_theirs["ratio"], against_one["ratio"]) == (3.0, 1.5)
+    assert training.precision(SMOKE.replace(precision="fp32"), CPU) == "fp32"
 
 
 def test_a_part_that_is_too_large_is_left_out(data_root, tmp_path, monkeypatch, capsys):
