@@ -106,7 +106,7 @@ def loss_is_fp64s(device: torch.device) -> str:
             digits = 1e-5 if dtype == torch.float32 else 1e-2  # a gradient is rounded to the logits' type
             torch.testing.assert_close(total.double().cpu(), wanted.detach(), rtol=1e-5, atol=1e-6)
             torch.testing.assert_close(fast.grad.double().cpu(), plain.grad, rtol=digits, atol=1e-6)
-            worst = max(worst, abs(float(total) / float(wanted) - 1))
+            worst = max(worst, abs(float(total.detach()) / float(wanted) - 1))
     said = f"{len(CLASSES)} numbers of classes in fp32 and bf16, worst relative error of the sum {worst:.0e}"
     return said + (large_loss(device) if device.type == "cuda" else "; the large one needs a GPU")
 
