@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import product
 
 import torch
 
@@ -27,14 +28,14 @@ from focalrepro.study.ablations import plan
 from focalrepro.study.profiles import PROFILES
 from focalrepro.study.status import time_left
 from focalrepro.study.store import Store
-from focalrepro.training.batches import batches, config_anchors
+from focalrepro.training.batches import config_anchors
 from focalrepro.training.criteria import LOSSES
 from focalrepro.training.focal_sum import detection_focal_loss
-from focalrepro.training.loop import Engines, new_step, train
-from focalrepro.training.optimizer import learning_rate
+from focalrepro.training.loop import CHECK_EVERY, Engines, new_step, run_steps, train
 
 Check = Callable[[torch.device], str]
 CLASSES = (1, 12, 80, 90)
+DIGITS = {torch.float32: 1e-5, torch.bfloat16: 1e-2}  # a gradient is rounded to the logits' type
 BEYOND_32_BITS = 2**31 + 2**20  # logits
 NORMALIZERS = ("positives", "anchors", "moving", "image", "picked")
 # fp32, so that two ways of computing the same agree to some digits; a short training.
@@ -64,9 +65,7 @@ def doctor(device_name: str = "") -> int:
 
 
 def machine() -> Iterator[str]:
-    """Lines: processor, memory, disk, GPU, versions, prepared data,
-    and the time that each profile would take.
-    """
+    """Lines: processor, memory, disk, GPU, versions, prepared data, and the time each profile would take."""
     here, root = hardware.describe("cpu"), data_root()
     free = shutil.disk_usage(root if root.exists() else root.parent).free
     yield f"{here['cpu']}, {here['cores']} cores, {hardware.memory() / 1e9:.0f} GB of memory"
@@ -83,38 +82,31 @@ def machine() -> Iterator[str]:
         done = sum(1 for _ in Store.local(name).folder.glob("*.json"))
         missing = max(0, len(planned) - done)
         left = time_left(missing, Store.local(name), profile) if missing else "nothing is missing"
-        data = (
-            "" if profile.base.dataset in prepared() else f", after the data `{profile.base.dataset}` is made"
-        )
+        dataset = profile.base.dataset
+        data = "" if dataset in prepared() else f", after the data `{dataset}` is made"
         yield f"  {name:15} {missing:4} of {len(planned)} runs to make: {left}{data}"
 
 
 def loss_is_fp64s(device: torch.device) -> str:
-    """Value and gradient of the fast sum against the plain definition in fp64,
-    for several numbers of classes.
-    """
+    """Value and gradient of the fast sum against the plain definition in fp64, by number of classes."""
     generator, worst = torch.Generator().manual_seed(0), 0.0
-    for classes in CLASSES:
-        for dtype in (torch.float32, torch.bfloat16):
-            logits = (torch.randn(2, 400, classes, generator=generator) * 4 - 3).to(dtype)
-            labels = torch.randint(-2, classes, (2, 400), generator=generator)
-            fast, plain = (x.clone().requires_grad_() for x in (logits.to(device), logits.double()))
-            total = detection_focal_loss(fast, labels.to(device), 0.25, 2.0)
-            wanted = focal_terms(plain, labels, 0.25, 2.0).sum()
-            total.backward()
-            wanted.backward()
-            digits = 1e-5 if dtype == torch.float32 else 1e-2  # a gradient is rounded to the logits' type
-            torch.testing.assert_close(total.double().cpu(), wanted.detach(), rtol=1e-5, atol=1e-6)
-            torch.testing.assert_close(fast.grad.double().cpu(), plain.grad, rtol=digits, atol=1e-6)
-            worst = max(worst, abs(float(total.detach()) / float(wanted) - 1))
+    for classes, (dtype, digits) in product(CLASSES, DIGITS.items()):
+        logits = (torch.randn(2, 400, classes, generator=generator) * 4 - 3).to(dtype)
+        labels = torch.randint(-2, classes, (2, 400), generator=generator)
+        fast, plain = (x.clone().requires_grad_() for x in (logits.to(device), logits.double()))
+        total = detection_focal_loss(fast, labels.to(device), 0.25, 2.0)
+        wanted = focal_terms(plain, labels, 0.25, 2.0).sum()
+        total.backward()
+        wanted.backward()
+        torch.testing.assert_close(total.double().cpu(), wanted.detach(), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(fast.grad.double().cpu(), plain.grad, rtol=digits, atol=1e-6)
+        worst = max(worst, abs(float(total.detach()) / float(wanted) - 1))
     said = f"{len(CLASSES)} numbers of classes in fp32 and bf16, worst relative error of the sum {worst:.0e}"
     return said + (large_loss(device) if device.type == "cuda" else "; the large one needs a GPU")
 
 
 def large_loss(device: torch.device) -> str:
-    """More logits than 32 bits can count: all are background at 0,
-    so that the sum and every slope are known.
-    """
+    """More logits than 32 bits can count: all are background at 0, so the sum and every slope are known."""
     logits = torch.zeros(BEYOND_32_BITS // 64, 64, dtype=torch.bfloat16, device=device, requires_grad=True)
     labels = torch.full((len(logits),), -1, device=device)
     total = detection_focal_loss(logits, labels, 0.25, 0.0)
@@ -126,20 +118,16 @@ def large_loss(device: torch.device) -> str:
     return f"; {logits.numel():,} logits at once"
 
 
-def steps_of(config: RunConfig, data: DetectionData, device: torch.device, fast: bool) -> torch.Tensor:
-    """Losses [steps, 3] of a training: fast is the captured step, on a CPU its numbers as tensors."""
+def losses_of(config: RunConfig, data: DetectionData, device: torch.device, fast: bool) -> torch.Tensor:
+    """Losses [3, steps] of a training: fast is the captured step, on a CPU its numbers as tensors."""
     step = new_step(config, data, device)
     step.captures = step.captures and fast
     if fast and device.type == "cpu":
         step.dials = step.dials.on(device)
-    index, views = (t.to(device) for t in batches(len(step.source), config))
-    history = []
-    for i in range(config.steps):
-        step(index[i], views[i], learning_rate(i, config))
-        history.append(step.losses.clone())
+    history = run_steps(step.model, step, len(step.source), step.source.positives, config).history
     if fast and step.captures and step.graph is None:
         raise AssertionError("no step was captured")
-    return torch.stack(history).cpu()
+    return torch.tensor([history[name] for name in ("loss", "class_loss", "box_loss")])
 
 
 def pairs() -> Iterator[RunConfig]:
@@ -155,8 +143,7 @@ def pairs() -> Iterator[RunConfig]:
 
 def captured_is_eager(device: torch.device) -> str:
     """Losses of short trainings, captured against eager."""
-    data, _ = load_splits(SMALL)
-    configs = list(pairs())
+    configs, (data, _) = list(pairs()), load_splits(SMALL)
     for config in configs:
         same_losses(config, data, device)
     return f"{len(configs)} pairs of loss, divisor, optimizer and backbone"
@@ -164,7 +151,7 @@ def captured_is_eager(device: torch.device) -> str:
 
 def same_losses(config: RunConfig, data: DetectionData, device: torch.device) -> None:
     """AssertionError that names the config where the two ways part."""
-    fast, plain = (steps_of(config, data, device, fast) for fast in (True, False))
+    fast, plain = (losses_of(config, data, device, fast) for fast in (True, False))
     what = f"{config.loss}, {config.normalizer}, {config.optimizer}, {config.backbone}"
     torch.testing.assert_close(fast, plain, **SAME, msg=lambda text: f"{what}: {text.splitlines()[-1]}")
 
@@ -197,24 +184,23 @@ def selection_is_the_cpus(device: torch.device) -> str:
     return f"{kept} detections"
 
 
-def memory_is_flat(device: torch.device, steps: int = 40) -> str:
+def memory_is_flat(device: torch.device) -> str:
     """Memory that 40 steps of OHEM reserve, after their first ten."""
-    config = SMALL.replace(loss="ohem", steps=steps)
-    data, _ = load_splits(config)
-    step = new_step(config, data, device)
-    index, views = (t.to(device) for t in batches(len(step.source), config))
-    if device.type != "cuda":
-        step(index[0], views[0], 1e-3)
+    config, reserved = SMALL.replace(loss="ohem", steps=4 * CHECK_EVERY), []
+    on_gpu = device.type == "cuda"
+    train(
+        config,
+        load_splits(config)[0],
+        device,
+        lambda done, total: reserved.append(torch.cuda.memory_reserved(device) / 1e6 if on_gpu else 0),
+    )
+    if not on_gpu:
         return "reserved memory is a GPU's matter"
-    reserved = []
-    for i in range(steps):
-        step(index[i], views[i], 1e-3)
-        reserved.append(torch.cuda.memory_reserved(device))
-    if reserved[-1] > 1.1 * reserved[9]:
+    if reserved[-1] > 1.1 * reserved[0]:
         raise AssertionError(
-            f"{reserved[9] / 1e6:.0f} MB after 10 steps, {reserved[-1] / 1e6:.0f} after {steps}"
+            f"{reserved[0]:.0f} MB after {CHECK_EVERY} steps, {reserved[-1]:.0f} after {config.steps}"
         )
-    return f"{reserved[-1] / 1e6:.0f} MB after {steps} steps"
+    return f"{reserved[-1]:.0f} MB after {config.steps} steps"
 
 
 CHECKS: dict[str, Check] = {
