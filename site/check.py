@@ -59,7 +59,7 @@ def main() -> None:
         listen(page, said := [])
         page.goto((SITE / "index.html").as_uri())
         page.locator(".primary-toggle:visible").click()
-        page.locator("dialog[open] a.internal:visible").first.click()  # the menu of a phone
+        page.locator("dialog[open] a.internal:visible").nth(1).click()  # the menu of a phone
         page.locator("a.right-next").click()
         page.goto((SITE / "search.html").as_uri() + "?q=anchors")
         page.locator("#search-results li a").first.wait_for()

@@ -15,6 +15,7 @@ suppress_warnings = [
 nb_execution_mode = "off"
 nb_output_stderr = "remove"  # progress bars
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # the default knows no tables
 nb_code_prompt_show, nb_code_prompt_hide = "Code", "Hide the code"
 nb_ipywidgets_js = {}  # the default loads require.js from a CDN
 nb_mime_priority_overrides = [("html", "text/html", 0), ("html", "image/png", 1)]

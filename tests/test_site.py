@@ -16,6 +16,9 @@ spec.loader.exec_module(build)
 DRAWN = {"output_type": "display_data", "data": {"text/html": "<b>drawn</b>"}, "metadata": {}}
 
 
+TABLE = {"output_type": "display_data", "data": {"text/markdown": "| a |\n| --- |\n| b |"}, "metadata": {}}
+
+
 def code(source, outputs=(), tags=()):
     metadata = {"tags": list(tags)}
     return {
@@ -34,7 +37,7 @@ def checkout(tmp_path):
         {"cell_type": "markdown", "source": "# A notebook\n\n$x^2$ and `a[0](b)`", "metadata": {}},
         code("train = 1", tags=["parameters"]),
         code("train = 2", tags=["injected-parameters"]),
-        code("draw_it()", [DRAWN]),
+        code("draw_it()", [DRAWN, TABLE]),
         code("def shown(): ..."),
     ]
     language = {"language_info": {"name": "python", "pygments_lexer": "ipython3"}}
@@ -111,6 +114,7 @@ def test_the_site_builds(checkout):
     assert done.returncode == 0, done.stderr
     site = checkout / "build" / "site"
     page = (site / "results" / "full" / "notebooks" / "01.html").read_text()
+    assert "<p>b</p></td>" in page
     assert "<math" in page and "<b>drawn</b>" in page and "train = 2" not in page and "shown" in page
     assert (site / "results" / "quick" / "runs" / "0.json").read_text() == "{}"
     assert 'href="results/full/notebooks/01.html"' in (site / "index.html").read_text()
