@@ -100,7 +100,7 @@ def loss_is_fp64s(device: torch.device) -> str:
         wanted.backward()
         torch.testing.assert_close(total.double().cpu(), wanted.detach(), rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(fast.grad.double().cpu(), plain.grad, rtol=digits, atol=1e-6)
-        worst = max(worst, abs(float(total.detach()) / float(wanted) - 1))
+        worst = max(worst, abs(float(total.detach()) / float(wanted.detach()) - 1))
     said = f"{len(CLASSES)} numbers of classes in fp32 and bf16, worst relative error of the sum {worst:.0e}"
     return said + (large_loss(device) if device.type == "cuda" else "; the large one needs a GPU")
 
