@@ -107,7 +107,7 @@ def imbalance_rows(base: RunConfig) -> tuple[Row, ...]:
     none on data that has no such knob.
 
     Rarer objects are fewer objects, too. The last two rows tell the two apart: they have as many objects as
-    1 in 1000 has, at 1 in 100.
+    1 in 1000 has, at 1 in 100; but a tenth of the backgrounds, too, so they bound what rarity costs from one side.
     """
     if base.dataset not in RARITIES:
         return ()
