@@ -106,8 +106,8 @@ def imbalance_rows(base: RunConfig) -> tuple[Row, ...]:
     """Four losses where one anchor in 100 … 10,000 is assigned, all judged on the same validation scenes;
     none on data that has no such knob.
 
-    Rarer objects are fewer objects, too. The last two rows tell the two apart: they have as many objects as
-    1 in 1000 has, at 1 in 100; but a tenth of the backgrounds, too, so they bound what rarity costs from one side.
+    Rarer objects are fewer, too. The last two rows have as many objects as 1 in 1000 has, at 1 in 100;
+    but a tenth of the backgrounds as well, so they tell rare from few in part only.
     """
     if base.dataset not in RARITIES:
         return ()
