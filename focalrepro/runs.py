@@ -19,6 +19,7 @@ from focalrepro.evaluation.measures import measures
 from focalrepro.evaluation.record import Record, content_digest
 from focalrepro.files import repo_root
 from focalrepro.training.batches import config_anchors
+from focalrepro.training.checkpoint import Checkpoint
 from focalrepro.training.loop import Engines, TrainResult, train
 from focalrepro.training.timing import step_seconds
 from focalrepro.training.two_stage import rpn_anchors, train_two_stage
@@ -80,8 +81,12 @@ def run_with_model(
     device: str | torch.device = "auto",
     report: Report = lambda phase, done, total: None,
     engines: Engines | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[Record, TrainResult, Detections]:
-    """As `run`, and also returns what a record leaves out: the model and its detections on val."""
+    """As `run`, and also returns what a record leaves out: the model and its detections on val.
+
+    checkpoint: where the training goes on from, if it was killed.
+    """
     device = hardware.pick_device(device) if isinstance(device, str) else device
     hardware.keep_memory()
     started = time.perf_counter()
@@ -91,9 +96,9 @@ def run_with_model(
         report("train", done, total)
 
     if config.detector == "faster_rcnn":
-        result = train_two_stage(config, train_data, device, on_step)
+        result = train_two_stage(config, train_data, device, on_step, checkpoint=checkpoint)
     else:
-        result = train(config, train_data, device, on_step, engines=engines)
+        result = train(config, train_data, device, on_step, engines=engines, checkpoint=checkpoint)
     trained = time.perf_counter()
     detections, merged = Detections.empty(), Detections.empty()
     done = result.status == "done"
@@ -131,7 +136,7 @@ def run_with_model(
         "train": round(result.seconds, 3),
         "evaluate": round(evaluated - trained, 3),
         "diagnose": round(finished - evaluated, 3),
-        "total": round(finished - started, 3),
+        "total": round(finished - started + result.resumed, 3),
     }
     values["digest"] = content_digest(values)
     return Record.model_validate(values), result, detections

@@ -263,6 +263,7 @@ def _work(pipe: Connection, store: Store, device: str, parent: int) -> None:
     import torch  # here and below: the parent of a campaign that has nothing to do needs none of it
 
     from focalrepro.runs import run_with_model
+    from focalrepro.training.checkpoint import Checkpoint
     from focalrepro.training.loop import Engines
     from focalrepro.training.weights import save_model
 
@@ -273,11 +274,15 @@ def _work(pipe: Connection, store: Store, device: str, parent: int) -> None:
         job = pipe.recv()
         try:
             report = lambda phase, done, total: pipe.send((phase, done / total, ""))  # noqa: E731
-            record, result, _ = run_with_model(job.config, device, report, engines)
+            checkpoint = Checkpoint(store.checkpoint_path(job.run_id))
+            if checkpoint.path.exists():
+                engines.drop()  # a captured step cannot be put where another training stood
+            record, result, _ = run_with_model(job.config, device, report, engines, checkpoint)
             if store.weights and not record.diverged:  # first: a record says that all is there
                 names = load_splits(job.config)[0].categories
                 save_model(store.weights_path(record.run_id), result.model, names)
             store.put(record)
+            checkpoint.drop()
             text = "no objects in val" if isnan(record.AP) else f"AP {record.AP:.1f}"
             pipe.send((record.status, 1.0, text))
         except Exception:

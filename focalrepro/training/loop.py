@@ -13,6 +13,7 @@ from focalrepro.data import DetectionData
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.hardware import autocast
 from focalrepro.training.batches import TrainData, batches
+from focalrepro.training.checkpoint import Checkpoint
 from focalrepro.training.criteria import DATA_DEPENDENT, MEANS, QUALITY, box_loss, box_quality, get_loss
 from focalrepro.training.dials import Dials
 from focalrepro.training.initial import initial_model
@@ -31,13 +32,15 @@ class TrainResult:
     """A trained model and how it got there.
 
     history: loss, class_loss and box_loss per step. status: "done" or "diverged" (a loss or gradient was not
-    finite). seconds: of the steps alone. positives: anchors assigned to an object, per image.
+    finite). seconds: of the steps alone; resumed: those of them that an earlier process spent. positives:
+    anchors assigned to an object, per image.
     """
 
     model: nn.Module
     status: str
     history: dict[str, list[float]] = field(default_factory=dict)
     seconds: float = 0.0
+    resumed: float = 0.0
     images_per_second: float = 0.0
     positives: float = 0.0
 
@@ -49,14 +52,16 @@ def train(
     on_step: OnStep = lambda done, total: None,
     progress: bool = False,
     engines: "Engines | None" = None,
+    checkpoint: Checkpoint | None = None,
 ) -> TrainResult:
     """Trains one model from scratch or from ImageNet weights, as the config says.
 
     on_step(done, total) is called now and then. A loss or gradient that is not finite ends the training with
     status "diverged", and the history ends with that loss. engines: keeps what the next run can use again.
+    checkpoint: from which it goes on, and where it leaves where it stands.
     """
     step = engines.step(config, data, device) if engines else new_step(config, data, device, progress)
-    return run_steps(step.model, step, len(step.source), step.source.positives, config, on_step)
+    return run_steps(step.model, step, len(step.source), step.source.positives, config, on_step, checkpoint)
 
 
 def run_steps(
@@ -66,6 +71,7 @@ def run_steps(
     positives: float,
     config: RunConfig,
     on_step: OnStep = lambda done, total: None,
+    checkpoint: Checkpoint | None = None,
 ) -> TrainResult:
     """All steps of a training, whatever its detector:
     the order of the images, the rates, the watch over finiteness.
@@ -76,7 +82,8 @@ def run_steps(
     index, views = (t.to(device) for t in batches(images, config))
     history = torch.zeros(config.steps, 3, device=device)
 
-    start, done, status = time.perf_counter(), 0, "done"
+    done, resumed = checkpoint.restore(step, history) if checkpoint else (0, 0.0)
+    start, status = time.perf_counter() - resumed, "done"
     while done < config.steps:
         step(index[done], views[done], learning_rate(done, config))
         history[done] = step.losses
@@ -86,6 +93,8 @@ def run_steps(
             if not step.finite:
                 status = "diverged"
                 break
+            if checkpoint:
+                checkpoint.keep(step, history[:done], time.perf_counter() - start)
     # The last update may be the one that broke it.
     if not all(torch.isfinite(p).all() for p in model.parameters()):
         status = "diverged"
@@ -95,6 +104,7 @@ def run_steps(
         status=status,
         history=summarise(history[:done]),
         seconds=seconds,
+        resumed=resumed,
         images_per_second=done * config.batch_size / seconds,
         positives=positives,
     )
