@@ -154,6 +154,7 @@ class Hardware(_Part):
     gpu: Text | None = None
     precision: Literal["fp32"] | None = None  # a CPU without bf16, whatever the config says
     cores: int = 1
+    processes: int = 1  # that trained it together
     threads: int | None = None
     torch: str = ""
     torchvision: str = ""
