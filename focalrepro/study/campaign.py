@@ -18,7 +18,8 @@ from focalrepro.data.prepare import ensure
 from focalrepro.evaluation.record import RunFileError
 from focalrepro.runs import load_splits
 from focalrepro.study.ablations import Planned, plan
-from focalrepro.study.jobs import Job, Progress
+from focalrepro.study.jobs import RETRIES, Job, Progress
+from focalrepro.study.on_ray import check_way, run_on_ray
 from focalrepro.study.profiles import get_profile
 from focalrepro.study.store import Store
 from focalrepro.study.together import train_together
@@ -74,19 +75,22 @@ def run_ablations(
     limit: int = 0,
     trial: bool = False,
     weights: bool = False,
+    on: str = "local",
+    gpus_per_run: float = 1.0,
 ) -> int:
     """Trains the missing runs of a profile's ablations (none: all of its own); returns how many failed.
 
     seeds, workers, limit: 0 as the command line says; trial: a few steps on a few images, in a store of their
-    own; weights: kept beside the records, and runs without them made again. Errors: ValueError or
-    RuntimeError that names an option which is wrong, before anything is made.
+    own; weights: kept beside the records, and runs without them made again; on, gpus_per_run: as in
+    `run_planned`. Errors: ValueError or RuntimeError that names an option which is wrong, before anything is
+    made.
     """
     check_count("--seeds", seeds, "the profile's own number")
     check_count("--limit", limit, "all")
     profile = get_profile(profile_name)
     planned = plan(profile, list(ablations or profile.ablations), seeds, **(TRIAL if trial else {}))
     store = Store.local(f"{profile_name}-trial" if trial else profile_name, weights)
-    failed = run_planned(planned, store, device, workers, reuse, limit)
+    failed = run_planned(planned, store, device, workers, reuse, limit, on, gpus_per_run)
     if failed:
         print(f"{failed} runs failed; their errors are in {store.folder / 'errors'}")
     return failed
@@ -99,14 +103,20 @@ def run_planned(
     workers: int = 0,
     reuse: Path | None = None,
     limit: int = 0,
+    on: str = "local",
+    gpus_per_run: float = 1.0,
 ) -> int:
     """Trains what a store lacks of some runs, at most `limit` of them (0: all); returns how many failed.
 
-    reuse: a folder of results whose finished runs are taken first. Errors: as `run_missing`;
+    reuse: a folder of results whose finished runs are taken first. on: "local", or a Ray cluster (`on_ray`),
+    where a GPU has 1 / gpus_per_run runs at once. Errors: as `run_missing`;
     FileNotFoundError where there is nothing to reuse; RuntimeError where another process trains into the
     store. Where torchrun started this process, it and its like train one run after another, each together.
     """
     check_count("--workers", workers, "as many as cores on a CPU, one on a GPU")
+    check_way(on)
+    if on != "local" and store.weights:
+        raise ValueError("--keep-weights: weights stay on a cluster's machines; leave out --on")
     ranks, own_device = Ranks.join(hardware.pick_device(device))
     if ranks.rank:
         ranks.wait()  # what the first rank makes is then there for all
@@ -122,6 +132,8 @@ def run_planned(
         missing = [job for job in jobs if store.lacks(job.run_id)]
         print(f"{store.folder.name}: {len(jobs)} runs, {len(jobs) - len(missing)} done already")
         missing = missing[:limit] if limit else missing
+        if on != "local":
+            return run_on_ray(missing, store, on, device, gpus_per_run)
         if ranks.count == 1:
             return run_missing(missing, store, device, workers)
         if not ranks.rank:
@@ -187,7 +199,6 @@ def run_missing(
     return failed
 
 
-RETRIES = 1
 MEMORY = "give --workers fewer where memory runs out; the same command tries it again"
 
 

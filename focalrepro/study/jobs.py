@@ -26,6 +26,7 @@ class Job:
         return f"{': '.join(self.planned.wanted_by[0])}, seed {self.config.seed}"
 
 
+RETRIES = 1  # of a run whose worker died
 EVALUATION_SHARE = 0.15  # of a run's time; only for the estimate
 
 
