@@ -36,6 +36,7 @@ def load_splits(config: RunConfig, progress: bool = False) -> tuple[DetectionDat
         data_root(),
         config.dataset,
         config.image_size,
+        config.resize,
         config.classes,
         config.train_images,
         config.val_images,
@@ -45,9 +46,16 @@ def load_splits(config: RunConfig, progress: bool = False) -> tuple[DetectionDat
 
 @lru_cache(maxsize=2)
 def _load_splits(
-    root: Path, dataset: str, size: int, classes: str, train_images: int, val_images: int, progress: bool
+    root: Path,
+    dataset: str,
+    size: int,
+    resize: str,
+    classes: str,
+    train_images: int,
+    val_images: int,
+    progress: bool,
 ) -> tuple[DetectionData, DetectionData]:
-    common = {"classes": classes, "progress": progress, "root": root}
+    common = {"classes": classes, "resize": resize, "progress": progress, "root": root}
     return (
         load(dataset, "train", size, limit=train_images, **common),
         load(dataset, "val", size, limit=val_images, **common),

@@ -13,9 +13,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from focalrepro.config import did_you_mean
+from focalrepro.config import Resize, did_you_mean
 from focalrepro.data.annotations import Classes, Targets, describe_fault, make_targets, read_annotations
-from focalrepro.data.pixels import load_pixels
+from focalrepro.data.pixels import RESIZE, load_pixels
 from focalrepro.data.sources import list_files, locate
 from focalrepro.data.split import DatasetError, DetectionData, named_errors
 from focalrepro.data.weights import BACKBONE, check_weights
@@ -88,8 +88,8 @@ def describe(name: str, root: Path | None = None) -> Descriptor:
 def load(name: str, split: str, size: int, *, root: Path | None = None, **more: Any) -> DetectionData:
     """Load `split` ("train" or "val") of a prepared dataset at size×size pixels.
 
-    more: `limit`, `classes` and `progress` of `load_coco`.  Raises DatasetError with the command to run if
-    the dataset is not prepared.
+    more: `limit`, `classes`, `resize` and `progress` of `load_coco`.  Raises DatasetError with the command to
+    run if the dataset is not prepared.
     """
     root = data_root() if root is None else Path(root)
     descriptor = describe(name, root)
@@ -110,10 +110,11 @@ def load_coco(
     split: str,
     limit: int = 0,
     classes: Classes = "all",
+    resize: Resize = "squash",
     cache: Path,
     progress: bool = True,
 ) -> DetectionData:
-    """Load one split of any COCO-format detection dataset, squashed to size×size pixels.
+    """Load one split of any COCO-format detection dataset, squashed or letterboxed to size×size pixels.
 
     `images` are folders and uncompressed tar files, mixed as one likes; an image is found by its path or base
     name in them.  `limit` keeps the images of lowest id (0: all).  "supercategories" merges classes.  The
@@ -122,11 +123,13 @@ def load_coco(
     Raises DatasetError, naming the file, the entry and the mend, if anything is missing or malformed.
     """
     if size < 1:
-        raise DatasetError(f"size is {size}: give the side of the squashed images in pixels")
+        raise DatasetError(f"size is {size}: give the side of the frame in pixels")
+    if resize not in RESIZE:
+        raise DatasetError(f"resize is {resize!r}: choose one of {', '.join(RESIZE)}")
     found = read_annotations(Path(annotations)).first(limit)
-    targets = make_targets(found, size, classes)
+    targets = make_targets(found, size, classes, resize)
     files = locate(found, list_files(images, Path(cache)))
-    pixels, key = load_pixels(files, targets.sizes, size, Path(cache), progress)
+    pixels, key = load_pixels(files, targets.sizes, size, Path(cache), progress, resize)
     both = {"digest": _digest(key, targets), "pixels_digest": key}
     return DetectionData(name=name, split=split, images=pixels, **targets._asdict(), **both)
 

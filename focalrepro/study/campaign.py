@@ -59,7 +59,7 @@ def with_ids(planned: Iterable[Planned], progress: bool = True) -> list[Job]:
     jobs = []
     for p in planned:
         c = p.config
-        key = (c.dataset, c.classes, c.image_size, c.train_images, c.val_images)
+        key = (c.dataset, c.classes, c.image_size, c.resize, c.train_images, c.val_images)
         if key not in digests:
             train_data, val_data = load_splits(c, progress)
             digests[key] = (train_data.digest, val_data.digest)
@@ -245,8 +245,10 @@ def prepare(jobs: list[Job], device: str) -> None:
     from focalrepro.training.initial import initial_model
 
     hardware.keep_memory()
-    fields = "dataset classes image_size train_images val_images backbone weights frozen views kept_channels"
-    shared = {tuple(getattr(job.config, f) for f in fields.split()): job.config for job in jobs}
+    fields = "dataset classes image_size resize train_images val_images backbone weights frozen views"
+    shared = {
+        tuple(getattr(job.config, f) for f in (*fields.split(), "kept_channels")): job.config for job in jobs
+    }
     for config in shared.values():
         with suppress(MemoryError, RuntimeError):  # the second is torch's where memory runs out
             train_data, val_data = load_splits(config)
