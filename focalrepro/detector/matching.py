@@ -32,12 +32,11 @@ def match(
     """
     iou = box_ops.pairwise_iou(anchors, boxes).masked_fill(~valid.unsqueeze(-2), -1.0)  # [B, A, M]
     if pictures is not None:
-        iou = iou.masked_fill(box_ops.outside(anchors, pictures).unsqueeze(-1), -1.0)
+        padding = box_ops.outside(anchors, pictures)
+        iou = iou.masked_fill(padding.unsqueeze(-1), -1.0)
     value, index = iou.max(dim=-1)
     result = torch.full_like(index, IGNORED)
-    result[value < neg_iou] = BACKGROUND
-    if pictures is not None:
-        result[box_ops.outside(anchors, pictures)] = IGNORED
+    result[value < neg_iou if pictures is None else (value < neg_iou) & ~padding] = BACKGROUND
     result = torch.where(value >= pos_iou, index, result)
     best = iou.max(dim=1, keepdim=True).values  # [B, 1, M]: how well each object is covered at all
     forced = (iou == best) & (best >= best_iou) & (best > 0) & valid.unsqueeze(-2)
@@ -58,9 +57,8 @@ def match_dataset(
     """Matches of a dataset's images as they are ([0]) and, if asked for, mirrored ([1]):
     int16 [1 or 2, N, A].
 
-    boxes [N, M, 4] in the frame's pixels, labels [N, M] with -1 for padding; pictures [N, 4] as in
-    DetectionData. Images with equally many boxes
-    go together, so that padding costs next to nothing.
+    boxes [N, M, 4] in the frame's pixels, labels [N, M] with -1 for padding; pictures as in DetectionData.
+    Images with equally many boxes go together, so that padding costs next to nothing.
     """
     count = (labels >= 0).sum(1)
     order = np.argsort(count, kind="stable")
@@ -76,7 +74,6 @@ def match_dataset(
         shown = None if pictures is None else torch.from_numpy(pictures[rows]).to(device)
         result[0, index] = match(anchors, batch, valid, pictures=shown, **thresholds)
         if mirrored:
-            shown = None if shown is None else box_ops.flip(shown, frame)
-            flipped = box_ops.flip(batch, frame)
-            result[1, index] = match(anchors, flipped, valid, pictures=shown, **thresholds)
+            batch, shown = (x if x is None else box_ops.flip(x, frame) for x in (batch, shown))
+            result[1, index] = match(anchors, batch, valid, pictures=shown, **thresholds)
     return result

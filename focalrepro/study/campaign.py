@@ -21,7 +21,7 @@ from focalrepro.config import RunConfig
 from focalrepro.data.prepare import ensure
 from focalrepro.evaluation.record import RunFileError
 from focalrepro.progress import bar as progress_bar
-from focalrepro.runs import load_splits
+from focalrepro.runs import DATA, load_splits
 from focalrepro.study.ablations import Planned, plan
 from focalrepro.study.profiles import get_profile
 from focalrepro.study.store import Store
@@ -59,7 +59,7 @@ def with_ids(planned: Iterable[Planned], progress: bool = True) -> list[Job]:
     jobs = []
     for p in planned:
         c = p.config
-        key = (c.dataset, c.classes, c.image_size, c.resize, c.train_images, c.val_images)
+        key = tuple(getattr(c, field) for field in DATA)
         if key not in digests:
             train_data, val_data = load_splits(c, progress)
             digests[key] = (train_data.digest, val_data.digest)
@@ -245,10 +245,8 @@ def prepare(jobs: list[Job], device: str) -> None:
     from focalrepro.training.initial import initial_model
 
     hardware.keep_memory()
-    fields = "dataset classes image_size resize train_images val_images backbone weights frozen views"
-    shared = {
-        tuple(getattr(job.config, f) for f in (*fields.split(), "kept_channels")): job.config for job in jobs
-    }
+    fields = (*DATA, "backbone", "weights", "frozen", "views", "kept_channels")
+    shared = {tuple(getattr(job.config, f) for f in fields): job.config for job in jobs}
     for config in shared.values():
         with suppress(MemoryError, RuntimeError):  # the second is torch's where memory runs out
             train_data, val_data = load_splits(config)
