@@ -120,7 +120,8 @@ def matching(data: DetectionData, row: int, config: RunConfig, show_photos: bool
     boxes = torch.from_numpy(data.boxes[row : row + 1])
     valid = torch.from_numpy(data.labels[row : row + 1] >= 0)
     thresholds = {"pos_iou": config.pos_iou, "neg_iou": config.neg_iou, "best_iou": config.best_iou}
-    fate = match(grid.boxes, boxes, valid, **thresholds)[0]
+    picture = None if data.pictures is None else torch.from_numpy(data.pictures[row : row + 1])
+    fate = match(grid.boxes, boxes, valid, pictures=picture, **thresholds)[0]
     near = box_ops.pairwise_iou(grid.boxes, boxes[0, valid[0]]).argmax(1) == number
     own, cells = (data.boxes[row, number], TRUTH, data.categories[data.labels[row, number]]), []
     for name, of in (("learn this object", fate == number), ("are ignored", (fate == IGNORED) & near)):
@@ -161,7 +162,7 @@ def side_by_side(
     for name, of in kept.items():
         for image_id in shared:
             row, found = place[image_id], of[image_id]
-            height, width = data.frame / data.sizes[row]
+            height, width = 1 / data.scale[row]
             scale = np.array([width, height, width, height])
             best = max(found["scores"], default=1.0)
             drawn = [
@@ -198,7 +199,7 @@ def loss_on_image(data: DetectionData, row: int, maps: Mapping[str, Mapping[int,
 
 
 def _detected(data: DetectionData, found: Detections, row: int) -> list[Drawn]:
-    height, width = data.frame / data.sizes[row]
+    height, width = 1 / data.scale[row]
     mine = np.flatnonzero((found.image_index == row) & (found.scores >= 0.3))
     best = mine[np.argsort(-found.scores[mine], kind="stable")][:15]
     boxes = torch.from_numpy(found.boxes[best] * np.array([width, height, width, height], np.float32))

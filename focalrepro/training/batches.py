@@ -20,7 +20,7 @@ from focalrepro.detector.boxes import flip as flip_boxes
 from focalrepro.detector.frozen_features import cached_features
 from focalrepro.detector.matching import match_dataset
 from focalrepro.detector.retinanet import RetinaNet
-from focalrepro.detector.views import view_of
+from focalrepro.detector.views import picture_in, view_of
 from focalrepro.files import write_atomic
 
 MATCHES_VERSION = 1
@@ -33,9 +33,11 @@ def _targets(data: DetectionData, views: int, device: torch.device) -> tuple[Ten
     boxes, labels = [data.boxes], [data.labels]
     for view in range(1, views):
         parts = [
-            view_of(image, box, label, view, int(number), pixels=False)[1:]
-            for image, box, label, number in zip(
-                data.images, data.boxes, data.labels, data.image_ids, strict=True
+            view_of(image, box, label, view, int(number), False, picture)[1:]
+            for image, box, label, number, picture in zip(
+                *(data.images, data.boxes, data.labels, data.image_ids),
+                [None] * len(data) if data.pictures is None else data.pictures,
+                strict=True,
             )
         ]
         boxes.append(np.stack([box for box, _ in parts]))
@@ -78,8 +80,12 @@ def _match_views(
     grid = make_anchors(frame, *anchors).boxes
     boxes, labels = (t.cpu().numpy() for t in _targets(data, views, device))
     parts = []
-    for box, label in zip(boxes, labels, strict=True):
-        parts.append(match_dataset(grid, box, label, frame, device, mirrored=flips, **limits))
+    for view, (box, label) in enumerate(zip(boxes, labels, strict=True)):
+        shown = None
+        if data.pictures is not None:
+            each = zip(data.image_ids, data.pictures, strict=True)
+            shown = np.stack([picture_in(view, int(number), p, frame) for number, p in each])
+        parts.append(match_dataset(grid, box, label, frame, device, flips, shown, **limits))
     match = torch.cat(parts)
     return match.to(torch.int8) if data.labels.shape[1] <= 127 else match
 
