@@ -224,6 +224,7 @@ def data(
     dataset: Positional[
         Literal[
             "synthetic",
+            "coco",
             "coco256",
             "register",
             "list",
@@ -236,7 +237,7 @@ def data(
     ],
     /,
     from_: Annotated[
-        Path | None, arg(name="from", help="coco256: a folder to import instead of downloading")
+        Path | None, arg(name="from", help="coco, coco256: a folder to import instead of downloading")
     ] = None,
     weights: Annotated[Path | None, arg(help="coco256: the resnet50v2 weights, when downloading")] = None,
     name: Annotated[str, arg(help="register: the name of your dataset")] = "",

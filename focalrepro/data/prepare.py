@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from focalrepro.data import coco
 from focalrepro.data.coco256 import NAME as COCO
 from focalrepro.data.coco256 import add_weights, download_coco256, import_coco256, unfinished
 from focalrepro.data.own import register_own
@@ -17,6 +18,7 @@ from focalrepro.data.weights import BACKBONE, ONNX_BYTES, WEIGHTS, check_weights
 from focalrepro.files import data_root
 
 MEGABYTES = {"images": 1400, "annotations": 253, "weights": ONNX_BYTES // 10**6}
+MEGABYTES |= {archive.name: archive.size // 10**6 for archive in coco.ARCHIVES}
 
 
 @named_errors()
@@ -27,7 +29,20 @@ def ensure(dataset: str) -> None:
         generate(root, dataset)
     elif dataset == COCO:
         get_coco256(root)
+    elif dataset == coco.NAME:
+        get_coco(root)
     describe(dataset, root)
+
+
+def get_coco(root: Path) -> Path:
+    """All of COCO, fetching what is missing after asking."""
+    if coco.NAME not in prepared(root):
+        agree(
+            f"{coco.NAME}: its archives",
+            [archive.name for archive in coco.ARCHIVES],
+            f"give a copy: focalrepro data {coco.NAME} --from PATH",
+        )
+    return coco.download_coco(root)
 
 
 def get_coco256(root: Path, weights: Path | None = None) -> Path:
@@ -104,6 +119,8 @@ def prepare_dataset(
         return 0
     if dataset in (EMBEDDED, *RARE):
         folder = generate(root, dataset)
+    elif dataset == coco.NAME:
+        folder = coco.import_coco(source, root) if source else get_coco(root)
     elif dataset == COCO:
         folder = import_coco256(source, root, weights) if source else get_coco256(root, weights)
     else:

@@ -28,6 +28,7 @@ COMMANDS = {
         name: f"focalrepro data {name}"
         for name in ("synthetic", *(f"synthetic-{n}" for n in (100, 300, 1000, 3000, 10000)))
     },
+    "coco": "focalrepro data coco --from PATH (or without --from, to download COCO's archives, 20 GB)",
     "coco256": "focalrepro data coco256 --from PATH (or without --from, to download the images from COCO)",
 }
 REGISTER = "focalrepro data register --name {} --train-annotations FILE --train-images PATH"

@@ -99,6 +99,9 @@ _COCO256_PAPER = _COCO256.replace(
     warmup=500,
 )
 
+# All of COCO as the paper trains it; the longer side is 512 px where the paper's shorter side is 400 to 800.
+_COCO = RunConfig(dataset="coco", resize="letterbox", image_size=512)
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -198,6 +201,14 @@ _PROFILES = (
         _COCO256,
         tuple(GPU.split()),
         60.0,
+    ),
+    Profile(
+        "coco",
+        "all of COCO at 512 px with the paper's recipe: ResNet-50, SGD, 90,000 steps of 16 images",
+        "a machine of eight GPUs, days",
+        _COCO,
+        ("1b", "1a", "1d", "1c"),
+        6 * 3600.0,
     ),
     Profile(
         "coco256-paper",

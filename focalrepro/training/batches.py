@@ -22,8 +22,10 @@ from focalrepro.detector.matching import match_dataset
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.detector.views import picture_in, view_of
 from focalrepro.files import write_atomic
+from focalrepro.hardware import memory
 
 MATCHES_VERSION = 1
+RESIDENT = 0.5  # share of a device's free memory that images may take
 KEPT_FROM = 2000  # images times views whose matches are kept on disk
 
 
@@ -114,7 +116,8 @@ class SplitData:
             if device.type == "cuda":
                 self.inputs = [[f.to(device) for f in maps] for maps in self.inputs]
         else:
-            self.inputs = [[torch.from_numpy(np.array(data.images)).to(device)]]
+            self.inputs = [[_images_on(device, data.images)]]
+        self.streams = self.inputs[0][0].device.type != device.type
 
     def __len__(self) -> int:
         return self.labels.shape[1]
@@ -127,13 +130,25 @@ class SplitData:
         if self.cached:
             inputs = [_rows(maps, view, index).permute(0, 3, 1, 2) for maps in self.inputs]
             return inputs, self.boxes[view, index], self.labels[view, index]
-        x = self.inputs[0][0].index_select(0, index)  # whole rows; source[index] goes element by element
+        source = self.inputs[0][0]  # whole rows of it; source[index] goes element by element
+        x = source.index_select(0, index.to(source.device)).to(index.device)
         boxes = self.boxes[0, index]
         if self.flips:
             mirrored = view.bool().view(-1, 1, 1, 1)
             x = torch.where(mirrored, x.flip(-1), x)
             boxes = torch.where(mirrored[..., 0], flip_boxes(boxes, self.size), boxes)
         return [x], boxes, self.labels[0, index]
+
+
+def _images_on(device: torch.device, images: np.ndarray) -> Tensor:
+    """uint8 [N, 3, H, W] on the device; left in their file, from where each batch is read, where they would
+    take more than RESIDENT of its free memory."""
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory()
+    if images.nbytes <= RESIDENT * free:
+        return torch.from_numpy(np.array(images)).to(device)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # as in `_matches`
+        return torch.from_numpy(images.view(np.ndarray))
 
 
 def _rows(maps: list[Tensor], view: Tensor, index: Tensor) -> Tensor:
