@@ -177,3 +177,11 @@ def test_status_prints_the_command_of_its_own_runs(data_root, nothing_yet, capsy
     assert "  focalrepro run --profile smoke --seeds 2\n" in capsys.readouterr().out
     print_status("mine", ("1a",), 0)
     assert "  focalrepro run 1a --profile mine\n" in capsys.readouterr().out
+
+
+def test_status_tells_what_data_would_take_that_is_not_here(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path))
+    assert cli.status(("1b",), profile="coco") == 0
+    said = capsys.readouterr().out
+    assert "focalrepro data coco --from PATH" in said and "7 runs: 7 missing" in said
+    assert "GPU-hours) on a machine of eight GPUs (a guess: none was run here)" in said

@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 
 from focalrepro import hardware
+from focalrepro.data import DatasetError
 from focalrepro.study.ablations import plan
 from focalrepro.study.campaign import Job, check_count, with_ids
 from focalrepro.study.profiles import Profile, get_profile
@@ -26,26 +27,35 @@ def time_left(missing: int, store: Store, profile: Profile) -> str:
     """An estimate for so many runs: from this machine's own runs,
     else the profile's guess for its hardware."""
     own = [r.seconds.total for r in store.records() if not r.reused]
-    here = "cuda" if hardware.pick_device().type == "cuda" else "cpu"
+    on_gpu = hardware.pick_device().type == "cuda"
     if own:
-        workers = 1 if here == "cuda" else hardware.cores()
-        seconds, where = float(np.median(own)), "on this machine, by its own runs"
+        workers, seconds = 1 if on_gpu else hardware.cores(), float(np.median(own))
+        where = "on this machine, by its own runs"
     else:
-        workers = 2 if "CPU" in profile.hardware else 1
-        seconds, where = (
-            profile.seconds_per_run,
-            f"on {profile.hardware.split(',')[0]} (a guess: none was run here)",
-        )
-    return f"about {seconds * missing / max(1, min(workers, missing)) / 60:.0f} min {where}"
+        workers, seconds = 1 if profile.gpus else 2, profile.seconds_per_run
+        where = f"on {profile.hardware.split(',')[0]} (a guess: none was run here)"
+    minutes = seconds * missing / max(1, min(workers, missing)) / 60
+    spent = f" ({minutes * profile.gpus / 60:,.1f} GPU-hours)" if profile.gpus and not own else ""
+    return (
+        f"about {minutes:.0f} min{spent} {where}"
+        if minutes < 600
+        else f"about {minutes / 60:.0f} h{spent} {where}"
+    )
 
 
 def print_status(profile_name: str, ablations: tuple[str, ...], seeds: int) -> int:
-    """Prints a line per ablation and the total; always exit status 0."""
+    """Prints a line per ablation and the total; always exit status 0. Where the data is not here all counts
+    as missing."""
     check_count("--seeds", seeds, "the profile's own number")
     profile = get_profile(profile_name)
     store, committed = Store.local(profile_name), Store.committed(profile_name)
     names = ablations or profile.ablations
-    jobs = with_ids(plan(profile, list(names), seeds))
+    planned = plan(profile, list(names), seeds)
+    try:
+        jobs = with_ids(planned)
+    except DatasetError as error:
+        jobs = [Job(f"run {number}", p) for number, p in enumerate(planned)]
+        print(f"its data is not here: {error}")
     states = {job.run_id: state_of(job, store, committed) for job in jobs}
     own = f"{seeds} seed{'s'[: seeds > 1]}" if seeds else "as many seeds as each table has"
     print(f"profile {profile.name}: {profile.what}; {own}")
@@ -55,6 +65,7 @@ def print_status(profile_name: str, ablations: tuple[str, ...], seeds: int) -> i
         print(
             f"  {name:6} {len(mine):4} runs: "
             + ", ".join(f"{n} {state}" for state, n in counts.most_common())
+            + (f"; {time_left(left, store, profile)}" if (left := counts["missing"]) and profile.gpus else "")
         )
     missing = sum(state in ("missing", "failed") for state in states.values())
     for job in jobs:
