@@ -16,11 +16,13 @@ ray = pytest.importorskip("ray")
 SMOKE = get_profile("smoke").base.replace(train_images=16, val_images=8, steps=20)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster(data_root):
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_worker_niceness", "0")  # else its workers wait for whatever else runs here
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+        yield
+        ray.shutdown()
 
 
 def planned(*configs):
