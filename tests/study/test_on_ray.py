@@ -73,9 +73,9 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(cluster, tmp_path, capsy
 
 def test_wrong_ways_are_said(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"--on is 'cloud'; there are local, ray"):
-        cli.run("1b", profile="smoke", on="cloud")
+        cli.run(("1b",), profile="smoke", on="cloud")
     with pytest.raises(ValueError, match="--keep-weights"):
         run_planned(planned(SMOKE), Store(tmp_path, weights=True), "cpu", on="ray")
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(ValueError, match=r"pip install '.\[ray\]'"):
-        cli.run("1b", profile="smoke", on="ray")
+        cli.run(("1b",), profile="smoke", on="ray")
