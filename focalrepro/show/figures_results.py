@@ -4,6 +4,7 @@ They draw what `evidence` computed, and compute nothing.
 """
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -41,7 +42,9 @@ def dots(columns: Mapping[str, pd.DataFrame], xlabel: str, title: str = "", zero
     interval), text and filled: whether the mark is a disc or a ring. zero: with a line at 0.
     """
     names = list(next(iter(columns.values())).index)
-    size, y = (3.6 + 2.6 * len(columns), 1.5 + 0.37 * len(names)), np.arange(len(names))
+    # No wider than its texts need: a page shows it some 850 pixels wide, a phone 370.
+    size = (0.6 + 0.065 * max(map(len, names)) + 2.1 * len(columns), 1.4 + 0.33 * len(names))
+    y = np.arange(len(names))
     figure, row = panels(*({"title": name, "xlabel": xlabel} for name in columns), size=size, sharey=True)
     row[0].set(yticks=y, yticklabels=names, ylim=(len(names) - 0.4, -0.6))
     for axes, frame, colour in zip(row, columns.values(), (DARK, BLUE, ORANGE)[-len(columns) :], strict=True):
@@ -57,8 +60,8 @@ def dots(columns: Mapping[str, pd.DataFrame], xlabel: str, title: str = "", zero
         if zero:
             axes.axvline(0, color=GREY, linewidth=1)
         axes.grid(axis="y", visible=False)
-        axes.margins(x=0.2)
-    figure.suptitle(title, fontsize=12)
+        axes.margins(x=0.25)
+    figure.suptitle(fill(title, int(11 * size[0])), fontsize=12)
     return figure
 
 

@@ -16,6 +16,7 @@ from focalrepro.evaluation.record import Record
 from focalrepro.losses import focal_terms
 from focalrepro.progress import bar
 from focalrepro.runs import run_with_model
+from focalrepro.show.tables import between
 from focalrepro.study.profiles import get_profile
 from focalrepro.study.study import Study
 from focalrepro.training.batches import batches
@@ -111,8 +112,8 @@ def _on_finest(terms: torch.Tensor, anchors: AnchorGrid) -> np.ndarray:
 def verdict(record: Record, study: Study) -> str:
     """What one run in a notebook reached, and how that compares with the kept record of the baseline."""
     steps, half = record.config.steps, 1.96 * float(np.nanstd(record.bootstrap.AP))
-    between = f"{max(record.AP - half, 0.0):.1f} … {record.AP + half:.1f}"
-    text = f"AP **{record.AP:.1f} %** ({between}) after {steps} steps, {record.seconds.total:.0f} seconds."
+    interval = between(max(record.AP - half, 0.0), record.AP + half)
+    text = f"AP **{record.AP:.1f} %** ({interval}) after {steps} steps, {record.seconds.total:.0f} seconds."
     if record.diverged:
         text = f"The training **diverged** after {record.history['step'][-1]:.0f} steps."
     text += " So few steps only show that the path works." if steps < 20 else ""

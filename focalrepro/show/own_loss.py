@@ -4,7 +4,7 @@ from focalrepro.evidence import tables
 from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.verdict import more
 from focalrepro.show.sentences import effect, how
-from focalrepro.show.tables import NONE, Md, markdown
+from focalrepro.show.tables import NONE, Md, between, markdown
 from focalrepro.study import own
 
 WORDS = {
@@ -25,7 +25,7 @@ def summary(e: Evidence, name: str) -> Md:
             {
                 "loss": label,
                 "rate": f"{records[0].config.lr:g}",
-                "AP (95 %)": f"{r.AP:.1f} ({r.low:.1f} … {r.high:.1f})",
+                "AP (95 %)": f"{r.AP:.1f} ({between(r.low, r.high)})",
                 "AP at .05": f"{r.AP_at_05:.1f}",
                 f"{mine} less this (95 %)": effect(more(gap)) if gap and label != mine else NONE,
                 "seeds": str(r.seeds) + f", {r.diverged} diverged" * bool(r.diverged),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -17,7 +18,7 @@ from focalrepro.show.cells import differences
 from focalrepro.show.figures_results import PLANES, figure_of
 from focalrepro.show.pages import render, save
 from focalrepro.show.sentences import ledger, missing, not_run, sentence_case
-from focalrepro.show.tables import Md, markdown, of_page, provenance, recipe_changes, search
+from focalrepro.show.tables import Md, escape, markdown, of_page, provenance, recipe_changes, search
 from focalrepro.study.ablations import SEARCH_SEED
 from focalrepro.study.belonging import strangers
 from focalrepro.study.profiles import PROFILES
@@ -109,6 +110,7 @@ def page(study: Study) -> tuple[str, Figures]:
         protocols=", ".join(sorted({r.protocol for r in records} - {""})),
         changes=markdown({"field": Md(f"`{field}`")} | row for field, row in changes),
         search=(study.folder / "SEARCH.md").is_file(),
+        notebooks=_notebooks(study.folder / "notebooks"),
         **{"made": markdown(provenance(records).to_dict("records")), "again": Md(_again(study))},
     )
     return text, figures
@@ -117,14 +119,15 @@ def page(study: Study) -> tuple[str, Figures]:
 def _section(e: Evidence, name: str, figures: Figures) -> dict[str, Any]:
     """What a page says of one ablation; its figure is added to `figures`."""
     study, ablation, frame = e.study, e.study.ablation(name), table(e, name)
-    title = sentence_case(ablation.title)
+    title, of_paper = sentence_case(ablation.title), ablation.source.startswith("Table")
     if not ablation.search:
         figures[name] = lambda: figure_of(e, name, title)
     rho, count = rank_correlation(frame)
     seeds = int(frame["seeds"].max())
     return {
-        "heading": ablation.source.split(",")[0] if ablation.source.startswith("Table") else title,
-        **{"title": title, "source": ablation.source, "search": ablation.search, "name": name},
+        "heading": ablation.source.split(",")[0] if of_paper else title,
+        "about": f"{title} ({ablation.source})" if of_paper else f"Source: {ablation.source}",
+        **{"title": title, "search": ablation.search, "name": name},
         "table": search(e, name)
         if ablation.search
         else of_page(frame, at_paper_threshold(e, name), name == "1e"),
@@ -132,6 +135,16 @@ def _section(e: Evidence, name: str, figures: Figures) -> dict[str, Any]:
         "rank": None if np.isnan(rho) else (rho, count),
         "command": Md(f"focalrepro run {ablation.given or name} --profile {study.name} --seeds {seeds}"),
     }
+
+
+def _notebooks(folder: Path) -> Md:
+    """The executed notebooks of a folder, each with its title."""
+    titles = {
+        path: nbformat.read(path, as_version=4).cells[0].source.partition("\n")[0].lstrip("# ")
+        for path in sorted(folder.glob("[0-9A-Z]*.ipynb"))
+        if ".partial" not in path.name
+    }
+    return Md(" · ".join(f"[{escape(text)}](notebooks/{path.name})" for path, text in titles.items()))
 
 
 def _again(study: Study) -> str:

@@ -63,7 +63,10 @@ def test_numbers_are_worded_as_what_they_are(tmp_path):
     lines, text = lines_of(tmp_path), (tmp_path / "README.md").read_text()
     assert "| once | **80.0** | 0.5 s (once) | 40 s (once) |" in lines["once"]
     assert "| **about 4,500** (extrapolated from one) | 9.35 s (once) | 41,747 s (once) |" in lines["many"]
-    assert "| 260 images/s (250\u00a0…\u00a0270) |" in lines["spread"] and "\n- **spread**: ours: 2 runs\n" in text
+    assert (
+        "| 260 images/s (250\u00a0…\u00a0270) |" in lines["spread"]
+        and "\n- **spread**: ours: 2 runs\n" in text
+    )
     alike = "n; like for like, one run of ours with all cores against it: 191 / 79.2 = **2.4**"
     assert f"\n- **alike**: {alike}\n" in text and "- **once**" not in text
     assert len({line.count("|") for line in lines.values()}) == 1
