@@ -45,12 +45,16 @@ def run(
     keep_weights: Annotated[
         bool, arg(help="keep each model beside its record, for detect and export")
     ] = False,
+    on: Annotated[str, arg(help="local, or a Ray cluster: ray, ray://HOST:PORT")] = "local",
+    gpus_per_run: Annotated[float, arg(help="of a Ray cluster's; .25: four runs share one")] = 1.0,
 ) -> int:
     """Computes the missing runs of ablations (all of the profile's, unless named). Needs no Jupyter."""
     check_device(device)
     if loss or own:
-        if limit or trial or ablation or (loss and own):
-            raise ValueError("--loss or --ablation stands alone: no ablation, --limit or --trial beside it")
+        if limit or trial or ablation or (loss and own) or on != "local":
+            raise ValueError(
+                "--loss or --ablation stands alone: no ablation, --limit, --trial or --on beside it"
+            )
         return _run_own(loss, own, profile, seeds, device, workers, reuse, keep_weights)
     from focalrepro.study.campaign import run_ablations
 
@@ -64,6 +68,8 @@ def run(
         limit=limit,
         trial=trial,
         weights=keep_weights,
+        on=on,
+        gpus_per_run=gpus_per_run,
     )
     return 1 if failed else 0
 

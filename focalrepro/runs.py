@@ -19,7 +19,9 @@ from focalrepro.evaluation.measures import measures
 from focalrepro.evaluation.record import Record, content_digest
 from focalrepro.files import repo_root
 from focalrepro.training.batches import config_anchors
+from focalrepro.training.checkpoint import Checkpoint
 from focalrepro.training.loop import Engines, TrainResult, train
+from focalrepro.training.ranks import ALONE, Ranks
 from focalrepro.training.timing import step_seconds
 from focalrepro.training.two_stage import rpn_anchors, train_two_stage
 
@@ -80,8 +82,14 @@ def run_with_model(
     device: str | torch.device = "auto",
     report: Report = lambda phase, done, total: None,
     engines: Engines | None = None,
+    checkpoint: Checkpoint | None = None,
+    ranks: Ranks = ALONE,
 ) -> tuple[Record, TrainResult, Detections]:
-    """As `run`, and also returns what a record leaves out: the model and its detections on val."""
+    """As `run`, and also returns what a record leaves out: the model and its detections on val.
+
+    checkpoint: where the training goes on from, if it was killed. ranks: the processes that train it
+    together; this one, their first, evaluates it.
+    """
     device = hardware.pick_device(device) if isinstance(device, str) else device
     hardware.keep_memory()
     started = time.perf_counter()
@@ -90,10 +98,12 @@ def run_with_model(
     def on_step(done: int, total: int) -> None:
         report("train", done, total)
 
+    ranks.check(config)
     if config.detector == "faster_rcnn":
-        result = train_two_stage(config, train_data, device, on_step)
+        result = train_two_stage(config, train_data, device, on_step, checkpoint=checkpoint)
     else:
-        result = train(config, train_data, device, on_step, engines=engines)
+        kept = {"engines": engines, "checkpoint": checkpoint}
+        result = train(config, train_data, device, on_step, ranks=ranks, **kept)
     trained = time.perf_counter()
     detections, merged = Detections.empty(), Detections.empty()
     done = result.status == "done"
@@ -122,7 +132,9 @@ def run_with_model(
             "train": {"images": len(train_data), "digest": train_data.digest},
             "val": {"images": len(val_data), "digest": val_data.digest},
         },
-        "hardware": hardware.describe(device.type) | {"threads": torch.get_num_threads()},
+        "hardware": hardware.describe(device.type)
+        | {"threads": torch.get_num_threads()}
+        | ({"processes": ranks.count} if ranks.count > 1 else {}),
         "training_version": TRAINING_VERSION,
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
@@ -131,7 +143,7 @@ def run_with_model(
         "train": round(result.seconds, 3),
         "evaluate": round(evaluated - trained, 3),
         "diagnose": round(finished - evaluated, 3),
-        "total": round(finished - started, 3),
+        "total": round(finished - started + result.resumed, 3),
     }
     values["digest"] = content_digest(values)
     return Record.model_validate(values), result, detections

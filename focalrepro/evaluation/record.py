@@ -154,6 +154,7 @@ class Hardware(_Part):
     gpu: Text | None = None
     precision: Literal["fp32"] | None = None  # a CPU without bf16, whatever the config says
     cores: int = 1
+    processes: int = 1  # that trained it together
     threads: int | None = None
     torch: str = ""
     torchvision: str = ""
@@ -291,6 +292,13 @@ class Record(_Part):
     def terms(self) -> tuple[bool, bool]:
         """Whether AP is that of the test images alone, and without a threshold; else it does not compare."""
         return self.training_version >= 3, not self.at_paper_threshold
+
+    @property
+    def pair(self) -> tuple[int, str, str]:
+        """What two runs must share to be a pair: the seed, and what the machine adds, a CPU or a GPU and the
+        precision that it lacks. Else a difference would be the machine's as well as the row's.
+        """
+        return self.seed, self.hardware.device.split(":")[0], self.hardware.precision or ""
 
     @cached_property
     def row(self) -> RunConfig:

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from focalrepro.config import RunConfig
+from focalrepro.evidence import rates
 from focalrepro.evidence.difference import LEVEL, MEASURES, Estimate, Evidence, Records, holm
 from focalrepro.evidence.statistics import STATISTICS
 from focalrepro.evidence.tables import best, mean
@@ -70,17 +71,10 @@ class Side(BaseModel):
 
 
 def _best_on_tune(e: Evidence, names: list[str]) -> list[str]:
-    """Of some searched losses the one with the highest mean tune AP at its own rate; none before the search
-    of rates is done."""
-    trials = {
-        name: [
-            mean(r.tune_AP for r in rows) for k, rows in e.rows("lr").items() if k.startswith(f"{name}, rate")
-        ]
-        for name in names
-    }
-    if np.isnan([ap for search in trials.values() for ap in search]).any():
-        return []
-    return [max(trials, key=lambda name: max(trials[name]))]
+    """Of some searched losses the one with the highest mean tune AP at its own rate; none before their
+    searches of rates are done."""
+    searched = rates.best(e, "lr")
+    return [max(names, key=lambda name: searched[name][1])] if searched.keys() >= set(names) else []
 
 
 class Claim(BaseModel):

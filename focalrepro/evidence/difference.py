@@ -1,9 +1,10 @@
 """Intervals and differences that hold both errors, of the images and of the seeds,
 as results/PROTOCOL.md has it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from scipy import stats
@@ -13,6 +14,7 @@ from focalrepro.evidence import seed_spread
 from focalrepro.study.study import Rows, Study
 
 Records = Sequence[Record]
+Key = TypeVar("Key", str, float)  # of rows: a label, or a rate
 LEVEL = 0.05
 MARGIN = 0.25  # AP within which two rows are called equal
 
@@ -108,6 +110,16 @@ class Estimate:
         return self.low > 0 or self.high < 0
 
 
+def shared(rows: Mapping[Key, Records]) -> dict[Key, Records]:
+    """Of rows the records that make pairs (`Record.pair`) in all rows with runs, so that rows compare.
+
+    All of them where none does.
+    """
+    sets = [{r.pair for r in records} for records in rows.values() if records]
+    common = set.intersection(*sets) if sets else set()
+    return {k: [r for r in records if not common or r.pair in common] for k, records in rows.items()}
+
+
 class Evidence:
     """What a study's records say; cheap to make, and what is computed is kept."""
 
@@ -117,18 +129,9 @@ class Evidence:
         self._rows: dict[str, Rows] = {}
 
     def rows(self, ablation: str) -> Rows:
-        """The records of an ablation's rows over the seeds that all rows with runs share,
-        so that rows compare.
-
-        All of them where no seed is shared.
-        """
+        """The records of an ablation's rows over the seeds that all rows with runs share (`shared`)."""
         if ablation not in self._rows:
-            rows = self.study.rows(ablation)
-            sets = [{r.seed for r in records} for records in rows.values() if records]
-            common = set.intersection(*sets) if sets else set()
-            if common:
-                rows = {k: [r for r in records if r.seed in common] for k, records in rows.items()}
-            self._rows[ablation] = rows
+            self._rows[ablation] = shared(self.study.rows(ablation))
         return self._rows[ablation]
 
     def row(self, ablation: str, **changes: object) -> Records:
@@ -180,14 +183,15 @@ class Evidence:
     def difference(
         self, a: Records, b: Records, measure: Measure = AP, scale: float = 1.0
     ) -> Estimate | None:
-        """scale times the mean of a less that of b, over the seeds that both have.
+        """scale times the mean of a less that of b, over the seeds that both have from like machines
+        (`Record.pair`).
 
         The images' share of its error comes from replicates paired by image, the seeds' share of each side
         from `seed_spread`. None where they share no seed, where a record lacks the measure, and where the
         sides were measured on other terms (`Record.terms`).
         """
-        seeds = {r.seed: r for r in a}
-        pairs = [(seeds[r.seed], r) for r in b if r.seed in seeds]
+        theirs = {r.pair: r for r in a}
+        pairs = [(theirs[r.pair], r) for r in b if r.pair in theirs]
         if not pairs or len({r.terms for pair in pairs for r in pair}) > 1:
             return None
         sides = [[measure.of(pair[i]) for pair in pairs] for i in (0, 1)]

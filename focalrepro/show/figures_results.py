@@ -17,13 +17,11 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 from focalrepro.evidence.difference import Evidence, Records
 from focalrepro.evidence.tables import table, ties
 from focalrepro.show.style import (
-    BLUE,
     COLOURS,
     DARK,
     GREY,
     LINES,
     MARKERS,
-    ORANGE,
     RED,
     label_points,
     lines,
@@ -41,13 +39,16 @@ def dots(columns: Mapping[str, pd.DataFrame], xlabel: str, title: str = "", zero
     columns: by the panel's title, frames of the same index, the rows' names, with value, low, high (NaN: no
     interval), text and filled: whether the mark is a disc or a ring. zero: with a line at 0.
     """
-    names = list(next(iter(columns.values())).index)
-    # No wider than its texts need: a page shows it some 850 pixels wide, a phone 370.
-    size = (0.6 + 0.065 * max(map(len, names)) + 2.1 * len(columns), 1.4 + 0.33 * len(names))
-    y = np.arange(len(names))
-    figure, row = panels(*({"title": name, "xlabel": xlabel} for name in columns), size=size, sharey=True)
+    names, number = list(next(iter(columns.values())).index), len(columns)
+    rows = 1 + (number == 4)
+    # No wider than the texts need: a page shows it some 850 pixels wide, a phone 370.
+    width = 0.6 + 0.065 * max(map(len, names)) + 2.1 * number / rows
+    settings = ({"title": name, "xlabel": xlabel} for name in columns)
+    size = (width, 0.5 + (0.9 + 0.33 * len(names)) * rows)
+    figure, row = panels(*settings, size=size, rows=rows, sharey=True)
+    y, colours = np.arange(len(names)), (*[DARK] * (number > 2), *COLOURS)
     row[0].set(yticks=y, yticklabels=names, ylim=(len(names) - 0.4, -0.6))
-    for axes, frame, colour in zip(row, columns.values(), (DARK, BLUE, ORANGE)[-len(columns) :], strict=True):
+    for axes, frame, colour in zip(row, columns.values(), colours, strict=False):
         low, high = (frame[side].fillna(frame["value"]) for side in ("low", "high"))
         bars = [(frame["value"] - low).clip(lower=0), (high - frame["value"]).clip(lower=0)]
         look = {"color": colour, "capsize": 3 * bool(frame["low"].notna().any()), "elinewidth": 1.4}
@@ -61,7 +62,7 @@ def dots(columns: Mapping[str, pd.DataFrame], xlabel: str, title: str = "", zero
             axes.axvline(0, color=GREY, linewidth=1)
         axes.grid(axis="y", visible=False)
         axes.margins(x=0.25)
-    figure.suptitle(fill(title, int(11 * size[0])), fontsize=12)
+    figure.suptitle(fill(title, int(11 * width)), fontsize=12)
     return figure
 
 

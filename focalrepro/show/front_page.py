@@ -24,11 +24,12 @@ BEGIN = "<!-- results:begin (written by `focalrepro report`) -->"
 BLOCK = re.compile(r"<!-- results:begin[^>]*-->\n.*?<!-- results:end -->", re.DOTALL)
 END = "<!-- results:end -->"
 
-# The profiles that may speak for each dataset, the first whole one first.
+# The profiles that may speak for each dataset, down to the first whose Tables 1a and 1b are whole.
 COCO, EMBEDDED = ("coco-cpu", "coco-cpu-first"), ("full-quick", "quick")
 RARITY = "rarity"  # the profile that asks from where on it matters, and its claims
 RARE_CLAIMS = ("rare-tie", "rare-default", "rare-rarest", "rare-or-few")
 PLACES = {"synthetic": "the embedded data", "coco256": "real COCO"}
+FIRST = "real COCO, first recipe"  # while `coco-cpu` has not judged all that its forerunner has
 # What a reader wants to know first: of each line the first claim that was judged, and its baseline in words.
 ANSWERS = (
     {
@@ -47,20 +48,28 @@ WORDS = {
 Judged = dict[str, dict[str, Verdict]]  # by study and claim, without those that were not run
 
 
-def _of(names: tuple[str, ...]) -> Evidence | None:
-    """The first profile whose committed Tables 1a and 1b are whole; else the last that has any run."""
-    every = [Evidence(Study.committed(name)) for name in names]
-    whole = [e for e in every if e.whole("1a") and e.whole("1b")]
-    return next(iter(whole or [e for e in every[::-1] if e.study.records]), None)
+def _speakers(names: tuple[str, ...]) -> list[Evidence]:
+    """The profiles with committed runs, down to the first whose Tables 1a and 1b are whole."""
+    found = []
+    for e in (Evidence(Study.committed(name)) for name in names):
+        found += [e] if e.study.records else []
+        if e.whole("1a") and e.whole("1b"):
+            break
+    return found
 
 
 def front_page() -> tuple[str, dict[str, Any]]:
     """The text between the markers, and its figures by name, not drawn yet; "" without results."""
-    sides = {e.study.name: e for e in map(_of, (COCO, EMBEDDED)) if e}
+    groups = [_speakers(names) for names in (COCO, EMBEDDED)]
+    sides = {e.study.name: e for group in groups for e in group}
     if not sides:
         return "", {}
-    judged = {n: {c.id: v for c, v in judge_all(e) if v.word != "not run"} for n, e in sides.items()}
+    every = {n: {c.id: v for c, v in judge_all(e) if v.word != "not run"} for n, e in sides.items()}
+    judged = {n: verdicts for n, verdicts in every.items() if any(v.word in WORDS for v in verdicts.values())}
+    sides = {name: sides[name] for name in judged}
     places = {name: PLACES[get_profile(name).base.dataset] for name in sides}
+    if set(COCO) <= places.keys():
+        places[COCO[1]] = FIRST
     figures: dict[str, Any] = {"forest": lambda: forest(_gaps(judged, places), "Differences in AP")}
     heat = next((e for e in sides.values() if e.whole("grid")), None)
     if heat:
@@ -70,29 +79,37 @@ def front_page() -> tuple[str, dict[str, Any]]:
     told = [(CLAIMS[c].sentence, v) for c in RARE_CLAIMS if (v := CLAIMS[c].judge(rare))]
     if told:
         figures["rarity"] = lambda: figure_of(rare, "imbalance", "AP against how rare objects are")
-    frames = {name: {n: f for n, e in sides.items() if enough(f := table(e, name))} for name in ("1a", "1b")}
+    last = {g[-1].study.name: g[-1] for g in groups if g}
+    frames = {name: {n: f for n, e in last.items() if enough(f := table(e, name))} for name in ("1a", "1b")}
     text = render(
         "front.md.j2",
         answers=[
             _answer(line, judged, places) for line in ANSWERS if any(line.keys() & v for v in judged.values())
         ],
         **{"places": {Md(name): place for name, place in places.items()}, "verdicts": _verdicts(judged)},
-        **{"coco": [Md(n) for n in sides if n in COCO], "newer": len(Study.committed(COCO[0]).records)},
+        coco=[Md(e.study.name) for e in groups[0]],
+        newer=len(groups[0][0].study.records) if groups[0] else 0,
         heat=heat and (Md(heat.study.name), seeds_text(min(map(len, heat.rows("grid").values())))),
         rarity=[Md(f"**{v.word.capitalize()}: {t}** {effect(v)}, {seeds_text(v.seeds)}.") for t, v in told],
         tables=[(get_ablation(name), _table(name, of)) for name, of in frames.items() if of],
-        at_paper=any(at_paper_threshold(e, "1b") for e in sides.values()),
+        at_paper=any(at_paper_threshold(e, "1b") for e in last.values()),
     )
     return text.strip(), figures
 
 
 def _answer(claims: dict[str, str], judged: Judged, places: dict[str, str]) -> Md:
-    """What each study says of the first of these claims that it has judged."""
+    """What is known of the first of these claims that was judged, of each dataset from its first speaker."""
     parts: dict[str, list[str]] = {}
+    spoken = set()
     for name, verdicts in judged.items():
-        if claim := next((c for c in claims if c in verdicts), None):
+        profile, claim = get_profile(name), next((c for c in claims if c in verdicts), None)
+        if claim and profile.base.dataset not in spoken:
+            spoken.add(profile.base.dataset)
             v = verdicts[claim]
-            text = f"**{WORDS[v.word]}** on {places[name]}: {effect(v)}, {seeds_text(v.seeds)}"
+            seeds, wanted = seeds_text(v.seeds), profile.seeds_of("primary")
+            if v.primary and v.seeds < wanted:
+                seeds += f" of the {wanted} that the protocol wants"
+            text = f"**{WORDS[v.word]}** on {places[name]}: {effect(v)}, {seeds}"
             parts.setdefault(claims[claim], []).append(text)
     lines = [f"Against {against}, focal loss is {'; and '.join(on)}." for against, on in parts.items()]
     return Md(" ".join(lines))

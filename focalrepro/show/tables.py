@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from focalrepro.config import RunConfig
-from focalrepro.evidence import tables
+from focalrepro.evidence import rates, tables
 from focalrepro.evidence.difference import Evidence, Records
 from focalrepro.evidence.statistics import calibration_error
 from focalrepro.study.study import Study
@@ -118,20 +118,14 @@ def search(e: Evidence, name: str) -> Md:
 
     The best is in bold once every rate of the loss has all its seeds: half a search has chosen nothing.
     """
-    losses: dict[str, dict[str, Records]] = {}
-    for label, records in e.rows(name).items():
-        loss, rate = label.rsplit(", rate ", 1)
-        losses.setdefault(loss, {})[rate] = records
-    rows = []
-    for loss, rates in losses.items():
-        means = {rate: tables.mean(r.tune_AP for r in records) for rate, records in rates.items()}
-        whole = min(map(len, rates.values())) >= e.study.profile.seeds_of(name)
+    chosen, rows = rates.best(e, name), []
+    for loss, found in rates.trials(e, name).items():
         row: dict[str, object] = {"loss": loss}
-        for rate, records in rates.items():
-            text = number(means[rate], 2)
-            text = bold(text) if whole and means[rate] == max(means.values()) else text
+        for rate, records in found.items():
+            text = number(tables.mean(r.tune_AP for r in records), 2)
+            text = bold(text) if chosen.get(loss, (None,))[0] == rate else text
             links = _links([r.seed for r in records], [r.run_id for r in records])
-            row[f"rate {rate}"] = Md(f"{text} {links}")
+            row[f"rate {rate:g}"] = Md(f"{text} {links}")
         rows.append(row)
     return markdown(rows)
 

@@ -4,45 +4,26 @@ import ctypes
 import multiprocessing
 import os
 import signal
-import sys
-import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, nullcontext, suppress
 from math import isnan
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from focalrepro import hardware
-from focalrepro.config import RunConfig
 from focalrepro.data.prepare import ensure
 from focalrepro.evaluation.record import RunFileError
-from focalrepro.progress import bar as progress_bar
 from focalrepro.runs import load_splits
 from focalrepro.study.ablations import Planned, plan
+from focalrepro.study.jobs import RETRIES, Job, Progress
+from focalrepro.study.on_ray import check_way, run_on_ray
 from focalrepro.study.profiles import get_profile
 from focalrepro.study.store import Store
-
-
-@dataclass(frozen=True)
-class Job:
-    """A planned run and the id that its data gives it."""
-
-    run_id: str
-    planned: Planned
-
-    @property
-    def config(self) -> RunConfig:
-        return self.planned.config
-
-    @property
-    def title(self) -> str:
-        """The first ablation and row that want it, and its seed."""
-        return f"{': '.join(self.planned.wanted_by[0])}, seed {self.config.seed}"
-
+from focalrepro.study.together import train_together
+from focalrepro.training.ranks import Ranks
 
 MOST = 1000  # seeds, workers or runs of one command: a typing error must not plan for hours
 
@@ -94,19 +75,22 @@ def run_ablations(
     limit: int = 0,
     trial: bool = False,
     weights: bool = False,
+    on: str = "local",
+    gpus_per_run: float = 1.0,
 ) -> int:
     """Trains the missing runs of a profile's ablations (none: all of its own); returns how many failed.
 
     seeds, workers, limit: 0 as the command line says; trial: a few steps on a few images, in a store of their
-    own; weights: kept beside the records, and runs without them made again. Errors: ValueError or
-    RuntimeError that names an option which is wrong, before anything is made.
+    own; weights: kept beside the records, and runs without them made again; on, gpus_per_run: as in
+    `run_planned`. Errors: ValueError or RuntimeError that names an option which is wrong, before anything is
+    made.
     """
     check_count("--seeds", seeds, "the profile's own number")
     check_count("--limit", limit, "all")
     profile = get_profile(profile_name)
     planned = plan(profile, list(ablations or profile.ablations), seeds, **(TRIAL if trial else {}))
     store = Store.local(f"{profile_name}-trial" if trial else profile_name, weights)
-    failed = run_planned(planned, store, device, workers, reuse, limit)
+    failed = run_planned(planned, store, device, workers, reuse, limit, on, gpus_per_run)
     if failed:
         print(f"{failed} runs failed; their errors are in {store.folder / 'errors'}")
     return failed
@@ -119,18 +103,26 @@ def run_planned(
     workers: int = 0,
     reuse: Path | None = None,
     limit: int = 0,
+    on: str = "local",
+    gpus_per_run: float = 1.0,
 ) -> int:
     """Trains what a store lacks of some runs, at most `limit` of them (0: all); returns how many failed.
 
-    reuse: a folder of results whose finished runs are taken first. Errors: as `run_missing`;
+    reuse: a folder of results whose finished runs are taken first. on: "local", or a Ray cluster (`on_ray`),
+    where a GPU has 1 / gpus_per_run runs at once. Errors: as `run_missing`;
     FileNotFoundError where there is nothing to reuse; RuntimeError where another process trains into the
-    store.
+    store. Where torchrun started this process, it and its like train one run after another, each together.
     """
     check_count("--workers", workers, "as many as cores on a CPU, one on a GPU")
-    hardware.pick_device(device)
+    check_way(on)
+    if on != "local" and store.weights:
+        raise ValueError("--keep-weights: weights stay on a cluster's machines; leave out --on")
+    ranks, own_device = Ranks.join(hardware.pick_device(device))
+    if ranks.rank:
+        ranks.wait()  # what the first rank makes is then there for all
     for dataset in sorted({run.config.dataset for run in planned}):
         ensure(dataset)
-    with store.lock():
+    with nullcontext() if ranks.rank else store.lock():
         jobs = with_ids(planned)
         if reuse:
             runs = reuse / "runs" if (reuse / "runs").is_dir() else reuse
@@ -139,7 +131,16 @@ def run_planned(
             print(f"{take_over(jobs, Store(runs), store)} finished runs taken from {runs}")
         missing = [job for job in jobs if store.lacks(job.run_id)]
         print(f"{store.folder.name}: {len(jobs)} runs, {len(jobs) - len(missing)} done already")
-        return run_missing(missing[:limit] if limit else missing, store, device, workers)
+        missing = missing[:limit] if limit else missing
+        if on != "local":
+            return run_on_ray(missing, store, on, device, gpus_per_run)
+        if ranks.count == 1:
+            return run_missing(missing, store, device, workers)
+        if not ranks.rank:
+            prepare(missing, device)
+            ranks.wait()
+        train_together(ranks.agree(missing), store, own_device, ranks)
+        return 0
 
 
 def run_missing(
@@ -198,7 +199,6 @@ def run_missing(
     return failed
 
 
-RETRIES = 1
 MEMORY = "give --workers fewer where memory runs out; the same command tries it again"
 
 
@@ -263,6 +263,7 @@ def _work(pipe: Connection, store: Store, device: str, parent: int) -> None:
     import torch  # here and below: the parent of a campaign that has nothing to do needs none of it
 
     from focalrepro.runs import run_with_model
+    from focalrepro.training.checkpoint import Checkpoint
     from focalrepro.training.loop import Engines
     from focalrepro.training.weights import save_model
 
@@ -273,11 +274,15 @@ def _work(pipe: Connection, store: Store, device: str, parent: int) -> None:
         job = pipe.recv()
         try:
             report = lambda phase, done, total: pipe.send((phase, done / total, ""))  # noqa: E731
-            record, result, _ = run_with_model(job.config, device, report, engines)
+            checkpoint = Checkpoint(store.checkpoint_path(job.run_id))
+            if checkpoint.path.exists():
+                engines.drop()  # a captured step cannot be put where another training stood
+            record, result, _ = run_with_model(job.config, device, report, engines, checkpoint)
             if store.weights and not record.diverged:  # first: a record says that all is there
                 names = load_splits(job.config)[0].categories
                 save_model(store.weights_path(record.run_id), result.model, names)
             store.put(record)
+            checkpoint.drop()
             text = "no objects in val" if isnan(record.AP) else f"AP {record.AP:.1f}"
             pipe.send((record.status, 1.0, text))
         except Exception:
@@ -296,48 +301,3 @@ def _die_with(parent: int) -> None:
         return
     if os.getppid() != parent:
         os._exit(1)
-
-
-EVALUATION_SHARE = 0.15  # of a run's time; only for the estimate
-
-
-class Progress:
-    """A bar over all runs with the time left; a line for each run that ends."""
-
-    def __init__(self, jobs: list[Job], quiet: bool) -> None:
-        self.part = {job.run_id: 0.0 for job in jobs}
-        self.ended, self.quiet, self.terminal = 0, quiet, sys.stderr.isatty()
-        form = "{desc} {percentage:3.0f}% |{bar:20}| {elapsed} gone, {remaining} left"
-        hidden = quiet or not self.terminal
-        self.bar = progress_bar(total=float(len(jobs)), bar_format=form, disable=hidden)
-        self.bar.set_description_str(f"0/{len(jobs)} runs")
-        self.started = time.perf_counter()
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.bar.close()
-
-    def say(self, line: str) -> None:
-        if not self.quiet:
-            self.bar.write(line)
-
-    def update(self, job: Job, phase: str, done: float, text: str) -> None:
-        """One message of a run's worker; "again": from its start."""
-        before, total = self.part[job.run_id], len(self.part)
-        shares = {"train": done * (1 - EVALUATION_SHARE), "evaluate": 1 - EVALUATION_SHARE * (1 - done)}
-        now = self.part[job.run_id] = shares.get(phase, float(phase != "again"))
-        if phase in ("done", "diverged", "failed"):
-            self.ended += 1
-            gone = time.perf_counter() - self.started
-            left = gone * (total / sum(self.part.values()) - 1)
-            line = f"{self.ended:3}/{total}  {job.title}: {phase}, {text}"
-            self.say(line if self.terminal else f"{line}   [{clock(gone)} gone, {clock(left)} left]")
-            self.bar.set_description_str(f"{self.ended}/{total} runs", refresh=False)
-        self.bar.update(max(0.0, now - before))
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds as 1:05."""
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"

@@ -187,6 +187,7 @@ _PROFILES = (
         250.0,
         seeds=3,
         repeats={"lr": 2, "rival-lr": 2, "primary": 8, "sgd": 2},
+        rates={"CE, α = .5": 8e-3, "CE, α = .75": 8e-3, "CE, α = .5, π = .001": 4e-3, "FL, γ = 2": 4e-3},
     ),
     Profile(
         "coco256",

@@ -52,6 +52,10 @@ class Store:
         """Where the weights of a run lie, if they are kept."""
         return self.folder / f"{run_id}.safetensors"
 
+    def checkpoint_path(self, run_id: str) -> Path:
+        """Where a run's training leaves where it stands, until its record is there."""
+        return self.folder / "checkpoints" / f"{run_id}.pt"
+
     def lacks(self, run_id: str) -> bool:
         """Whether a run is to be trained, for its record or for its weights; a diverged one has none."""
         record = self.get(run_id)

@@ -22,6 +22,7 @@ from focalrepro.detector.anchors import AnchorGrid, make_anchors
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.hardware import autocast
 from focalrepro.training.batches import SplitData
+from focalrepro.training.checkpoint import Checkpoint
 from focalrepro.training.initial import initial_model
 from focalrepro.training.loop import OnStep, TrainResult, run_steps
 from focalrepro.training.optimizer import make_optimizer
@@ -187,13 +188,14 @@ def train_two_stage(
     device: torch.device,
     on_step: OnStep = lambda done, total: None,
     progress: bool = False,
+    checkpoint: Checkpoint | None = None,
 ) -> TrainResult:
     """As `train.train`, for the two-stage detector; positives are its proposal network's."""
     model = initial_model(config, data, TwoStage, progress)
     source = SplitData(config, data, device, model, progress)
     model = model.to(device, memory_format=torch.channels_last).train()
     step = TwoStageStep(model, source, config, device)
-    return run_steps(model, step, len(source), positives(model, source), config, on_step)
+    return run_steps(model, step, len(source), positives(model, source), config, on_step, checkpoint)
 
 
 def positives(model: TwoStage, source: SplitData) -> float:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from focalrepro.bench import doctor
-from focalrepro.training.loop import Step
+from focalrepro.training.step import Step
 
 CPU = torch.device("cpu")
 QUICK = [name for name in doctor.CHECKS if name != "a captured step is an eager one"]

@@ -242,9 +242,10 @@ def test_missing_runs_are_said_to_be_missing():
 
 def test_claims_on_own_data_read_its_runs(monkeypatch):
     monkeypatch.setattr("focalrepro.study.profiles.prepared", lambda: ["mine"])
-    base = get_profile("mine").base
-    rows = [*get_ablation("1a").configs(base, range(3)).values()]
-    rows += get_ablation("1b").configs(base, range(3)).values()
+    mine = get_profile("mine")
+    rows = [
+        c for a in ("1a", "1b") for c in get_ablation(a).configs(mine.base, range(3), mine.rates).values()
+    ]
     of = [record(c, 30 + 3 * (c.gamma == 2) + 0.01 * c.seed) for c in dict.fromkeys(rows)]
     assert word(of, "fl-best-alpha") == "not run", "of another profile"
     e = Evidence(study(of, "mine"))

@@ -75,6 +75,15 @@ def test_differences_are_over_the_seeds_that_both_have():
     assert gain([r for r in of if r.config.gamma != 2]) is None
 
 
+def test_a_pair_is_of_like_machines():
+    of = runs(lambda c: 30)
+    mixed = [
+        changed(r, hardware={"precision": "fp32"}) if (r.config.gamma, r.seed) == (2, 0) else r for r in of
+    ]
+    assert gain(of).seeds == 3 and gain(mixed).seeds == 2
+    assert {r.seed for rows in Evidence(study(mixed)).rows("1b").values() for r in rows} == {1, 2}
+
+
 def test_what_was_measured_at_a_threshold_is_not_compared_with_what_was_not():
     old, new = runs(lambda c: 30, version=2), runs(lambda c: 30)
     e = Evidence(study([*(r for r in old if r.config.gamma == 0), *(r for r in new if r.config.gamma > 0)]))

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from made_up import record, sealed
+from psutil import pid_exists
 from safetensors.torch import save_file
 
 from focalrepro.detector import frozen_features as features
@@ -158,7 +159,7 @@ def kill_workers(times):
             wait_for(lambda: multiprocessing.active_children(), 60, "a worker")
             victim = multiprocessing.active_children()[0]
             victim.kill()
-            victim.join()
+            wait_for(lambda pid=victim.pid: not pid_exists(pid), 60, "its end")  # its parent reaps it, not we
 
     thread = threading.Thread(target=kill, daemon=True)
     thread.start()

@@ -11,8 +11,9 @@ import torch
 from focalrepro.data import load
 from focalrepro.runs import run
 from focalrepro.study.profiles import get_profile
-from focalrepro.training import loop, two_stage
+from focalrepro.training import two_stage
 from focalrepro.training.loop import CHECK_EVERY, Engines, train
+from focalrepro.training.step import Step
 from focalrepro.training.two_stage import train_two_stage
 
 CPU = torch.device("cpu")
@@ -26,8 +27,8 @@ def spoil(monkeypatch):
     """spoil(at, kind): from now on the training's step number `at` meets a NaN in a weight or a gradient."""
 
     def now(at, kind, value=math.nan):
-        for step in (loop.Step, two_stage.TwoStageStep):
-            monkeypatch.setattr(step, "__call__", spoiled(step.__call__, at, kind, value))
+        for of in (Step, two_stage.TwoStageStep):
+            monkeypatch.setattr(of, "__call__", spoiled(of.__call__, at, kind, value))
 
     return now
 
@@ -79,7 +80,7 @@ def test_its_record_is_whole(data_root, spoil, config, value):
 def test_the_run_after_a_divergence_is_as_if_it_had_been_the_first(tiny, monkeypatch):
     alone, engines = train(ONE, tiny[0], CPU), Engines(everywhere=True)
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Step, "__call__", spoiled(loop.Step.__call__, 1, "weight", math.nan))
+        patch.setattr(Step, "__call__", spoiled(Step.__call__, 1, "weight", math.nan))
         assert train(ONE.replace(seed=1), tiny[0], CPU, engines=engines).status == "diverged"
     after = train(ONE, tiny[0], CPU, engines=engines)
     assert after.status == "done" and after.history == alone.history

@@ -1,0 +1,28 @@
+"""What a search of learning rates chose, on tune images alone (results/PROTOCOL.md, "Rates")."""
+
+from focalrepro.evidence.difference import Evidence, Records, shared
+from focalrepro.evidence.tables import mean
+
+Trials = dict[float, Records]  # of one loss, by its rate
+
+
+def trials(e: Evidence, ablation: str) -> dict[str, Trials]:
+    """The searched losses' records, over the seeds that all rates of a loss share: rates are chosen within a
+    loss."""
+    losses: dict[str, Trials] = {}
+    for label, records in e.study.rows(ablation).items():
+        loss, rate = label.rsplit(", rate ", 1)
+        losses.setdefault(loss, {})[float(rate)] = records
+    return {loss: shared(rates) for loss, rates in losses.items()}
+
+
+def best(e: Evidence, ablation: str) -> dict[str, tuple[float, float]]:
+    """The rate of the highest mean tune AP, the lowest of equals, and that AP in percent, of each loss whose
+    rates have all their seeds: half a search has chosen nothing."""
+    found = {}
+    for loss, rates in trials(e, ablation).items():
+        if min(map(len, rates.values())) >= e.study.profile.seeds_of(ablation):
+            means = {rate: mean(r.tune_AP for r in records) for rate, records in rates.items()}
+            rate = min(means, key=lambda rate: (-means[rate], rate))
+            found[loss] = rate, means[rate]
+    return found

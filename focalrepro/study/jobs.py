@@ -1,0 +1,72 @@
+"""A run that a campaign makes, and what the terminal says of all of them."""
+
+import sys
+import time
+from dataclasses import dataclass
+
+from focalrepro.config import RunConfig
+from focalrepro.progress import bar as progress_bar
+from focalrepro.study.ablations import Planned
+
+
+@dataclass(frozen=True)
+class Job:
+    """A planned run and the id that its data gives it."""
+
+    run_id: str
+    planned: Planned
+
+    @property
+    def config(self) -> RunConfig:
+        return self.planned.config
+
+    @property
+    def title(self) -> str:
+        """The first ablation and row that want it, and its seed."""
+        return f"{': '.join(self.planned.wanted_by[0])}, seed {self.config.seed}"
+
+
+RETRIES = 1  # of a run whose worker died
+EVALUATION_SHARE = 0.15  # of a run's time; only for the estimate
+
+
+class Progress:
+    """A bar over all runs with the time left; a line for each run that ends."""
+
+    def __init__(self, jobs: list[Job], quiet: bool) -> None:
+        self.part = {job.run_id: 0.0 for job in jobs}
+        self.ended, self.quiet, self.terminal = 0, quiet, sys.stderr.isatty()
+        form = "{desc} {percentage:3.0f}% |{bar:20}| {elapsed} gone, {remaining} left"
+        hidden = quiet or not self.terminal
+        self.bar = progress_bar(total=float(len(jobs)), bar_format=form, disable=hidden)
+        self.bar.set_description_str(f"0/{len(jobs)} runs")
+        self.started = time.perf_counter()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.close()
+
+    def say(self, line: str) -> None:
+        if not self.quiet:
+            self.bar.write(line)
+
+    def update(self, job: Job, phase: str, done: float, text: str) -> None:
+        """One message of a run's worker; "again": from its start."""
+        before, total = self.part[job.run_id], len(self.part)
+        shares = {"train": done * (1 - EVALUATION_SHARE), "evaluate": 1 - EVALUATION_SHARE * (1 - done)}
+        now = self.part[job.run_id] = shares.get(phase, float(phase != "again"))
+        if phase in ("done", "diverged", "failed"):
+            self.ended += 1
+            gone = time.perf_counter() - self.started
+            left = gone * (total / sum(self.part.values()) - 1)
+            line = f"{self.ended:3}/{total}  {job.title}: {phase}, {text}"
+            self.say(line if self.terminal else f"{line}   [{clock(gone)} gone, {clock(left)} left]")
+            self.bar.set_description_str(f"{self.ended}/{total} runs", refresh=False)
+        self.bar.update(max(0.0, now - before))
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds as 1:05."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"

@@ -1,0 +1,160 @@
+"""One optimisation step: forward, the losses and what divides them, backward, the update."""
+
+import os
+
+import torch
+from torch import Tensor, nn
+
+from focalrepro.config import RunConfig
+from focalrepro.detector.retinanet import RetinaNet
+from focalrepro.hardware import autocast
+from focalrepro.training.batches import TrainData
+from focalrepro.training.criteria import DATA_DEPENDENT, MEANS, QUALITY, box_loss, box_quality, get_loss
+from focalrepro.training.dials import Dials
+from focalrepro.training.optimizer import make_optimizer
+from focalrepro.training.own_loss import OwnLoss
+from focalrepro.training.ranks import ALONE, Ranks
+
+FIRST_AVERAGE = 100.0  # positives a batch, as detectron2 begins; normalizer "moving" alone uses it
+EAGER = "FOCALREPRO_EAGER"  # set in the environment: no step is captured as a CUDA graph
+
+
+class Network(nn.Module):
+    """What of a model a step trains: all of it, or what stands on the cached maps of a frozen backbone."""
+
+    def __init__(self, model: RetinaNet, cached: bool) -> None:
+        super().__init__()
+        self.model, self.cached = model, cached
+
+    def forward(self, inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Logits [B, A, K] and offsets [B, A, 4] of what `TrainData.batch` reads."""
+        return self.model.predict(inputs) if self.cached else self.model(inputs[0])
+
+
+class Step:
+    """One optimisation step on static buffers: `index` and `view` [B] in, `losses` [3] and `finite` out.
+
+    On a GPU nothing in it waits for the device, so after a few steps it is captured as a CUDA graph and
+    replayed: launching some thousand kernels one by one takes longer than running them.
+    """
+
+    EAGER_STEPS = 3  # before the capture, which wants its libraries and buffers to be warm
+
+    def __init__(
+        self,
+        model: RetinaNet,
+        source: TrainData,
+        config: RunConfig,
+        device: torch.device,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.model, self.source, self.device, self.ranks = model, source, device, ranks
+        self.network = ranks.wrap(Network(model, source.cached))
+        self.on_gpu = device.type == "cuda"
+        self.anchors = source.anchors.boxes.to(device)
+        self.optimizer = make_optimizer(model, config, captured=self.on_gpu)
+        self.loss_function = get_loss(config.loss)
+        self.index = torch.zeros(config.batch_size // ranks.count, dtype=torch.long, device=device)
+        self.view = torch.zeros_like(self.index)
+        self.losses = torch.zeros(3, device=device)
+        self.finite = torch.ones((), dtype=torch.bool, device=device)
+        self.average = torch.full((), FIRST_AVERAGE, device=device)
+        self.config = config
+        self.dials = Dials.of(config).on(device) if self.on_gpu else Dials.of(config)
+        self.graph: torch.cuda.CUDAGraph | None = None
+        varies = config.loss in DATA_DEPENDENT or isinstance(self.loss_function, OwnLoss)
+        self.captures = self.on_gpu and not varies and ranks.count == 1 and not os.environ.get(EAGER)
+        # One side stream for all steps and the capture: the allocator keeps what each stream has used.
+        self.side = torch.cuda.Stream(device) if self.on_gpu else None
+        self.calls = 0
+
+    def restart(self, config: RunConfig, initial: RetinaNet) -> None:
+        """Begins another run in place: its weights, its α and γ, an optimizer that has seen nothing.
+
+        config may differ from the one before in `loop.SWEPT` only.
+        """
+        self.model.load_state_dict(initial.state_dict())  # copies into the tensors that a graph reads
+        self.model.train()
+        for state in self.optimizer.state.values():
+            for value in state.values():
+                if isinstance(value, Tensor):
+                    value.zero_()
+        self.average.fill_(FIRST_AVERAGE)
+        self.finite.fill_(True)
+        self.config = config
+        self.dials.set(config)
+
+    def __call__(self, index: Tensor, view: Tensor, rate: float) -> None:
+        """Trains on the images index [B] of the split, each in its view [B], at a learning rate.
+
+        Leaves `losses` [3] (all, of classes, of boxes) and `finite` behind. Errors: what torch raises.
+        """
+        self.index.copy_(index)
+        self.view.copy_(view)
+        for group in self.optimizer.param_groups:
+            if self.on_gpu:
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+        self.calls += 1
+        if not self.on_gpu:
+            self._step()
+        elif self.calls <= self.EAGER_STEPS or not self.captures:
+            self.side.wait_stream(torch.cuda.current_stream(self.device))
+            with torch.cuda.stream(self.side):
+                self._step()
+            torch.cuda.current_stream(self.device).wait_stream(self.side)
+        else:
+            if self.graph is None:
+                self.optimizer.zero_grad(set_to_none=True)
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.device(self.device), torch.cuda.graph(graph, stream=self.side):
+                    self._step()
+                self.graph = graph  # only now: half a capture must not serve the next run
+            self.graph.replay()
+
+    def _step(self) -> None:
+        config = self.config
+        inputs, labels, boxes, positive = self.source.batch(self.index, self.view)
+        with autocast(self.device, config.precision == "bf16"):
+            logits, offsets = self.network(inputs)
+        ranks, count = self.ranks, self.ranks.total(positive.sum()).clamp(min=1)
+        if config.loss in QUALITY:
+            self.dials.quality = box_quality(offsets, self.anchors, boxes, positive)
+        class_loss = self._class_loss(logits, labels, positive, count)
+        boxes_loss = box_loss(offsets, self.anchors, boxes, positive, config) / count
+        if config.guided:  # Chen et al. 2019 (arXiv 1909.04868), equation 8
+            scale = ranks.total(boxes_loss) / ranks.total(class_loss).clamp(min=1e-9)
+            class_loss = class_loss * scale.detach()
+        loss = class_loss + config.box_weight * boxes_loss
+        self.optimizer.zero_grad(set_to_none=True)
+        (loss if ranks.count == 1 else loss * ranks.count).backward()  # DDP takes the mean over the ranks
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        losses = ranks.total(torch.stack([loss, class_loss, boxes_loss]).detach())
+        norms = torch.stack(torch._foreach_norm(gradients))
+        self.finite &= torch.isfinite(norms.sum()) & torch.isfinite(losses[0])
+        self.losses.copy_(losses)
+        self.optimizer.step()
+
+    def _class_loss(self, logits: Tensor, labels: Tensor, positive: Tensor, count: Tensor) -> Tensor:
+        """The classification loss, divided as the config says.
+
+        Section 4: by the number of anchors assigned to an object, "not total anchors, since the vast majority
+        of anchors are easy negatives and receive negligible loss". The other ways are what people ask about.
+        """
+        config = self.config
+        if config.normalizer == "image":
+            each = [
+                self.loss_function(x, t, self.dials)
+                for x, t in zip(logits.split(1), labels.split(1), strict=True)
+            ]
+            return (torch.stack(each) / positive.sum(1).clamp(min=1)).mean() / self.ranks.count
+        total = self.loss_function(logits, labels, self.dials)
+        if config.loss in MEANS:
+            return total
+        if config.normalizer == "anchors":
+            return total / (labels.numel() * self.ranks.count)
+        if config.normalizer == "moving":  # as detectron2 does, whose average starts at 100
+            self.average.mul_(0.9).add_(count, alpha=0.1)
+            return total / self.average
+        return total / count

@@ -1,0 +1,97 @@
+"""Two processes that train one model together: the numbers are those of one process."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from test_loop import CPU, SMALL
+
+from focalrepro.config import RunConfig
+from focalrepro.data import load
+from focalrepro.study.store import Store
+from focalrepro.training.loop import train
+from focalrepro.training.ranks import Ranks
+
+BASE = SMALL.replace(steps=6, image_size=96, backbone="resnet18", optimizer="sgd", first_level=3)
+CONFIGS = {
+    "focal": {},
+    "guided": {"gamma": 0.0, "alpha": 0.5, "guided": True},
+    "hard negatives": {"loss": "hard_negatives", "ohem_ratio": 3.0},
+    "by image": {"normalizer": "image"},
+    "by anchors": {"normalizer": "anchors", "optimizer": "adamw", "steps": 3},
+    "moving": {"normalizer": "moving"},
+}
+TOGETHER = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from test_ranks import BASE, CONFIGS, CPU, Ranks, load, torch, train
+torch.set_num_threads(1)
+ranks, device = Ranks.join(CPU)
+data, found = load("synthetic", "train", 96, limit=6, progress=False), {}
+for name, changes in CONFIGS.items():
+    result = train(BASE.replace(**changes), data, device, ranks=ranks)
+    weights = torch.cat([p.detach().flatten() for p in result.model.parameters()])
+    found[name] = [result.history["last_loss"], weights]
+if not ranks.rank:
+    torch.save(found, sys.argv[1])
+"""
+
+
+def torchrun(*arguments, **options):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, **options)
+
+
+def test_two_ranks_train_as_one(data_root, tmp_path):
+    data = load("synthetic", "train", 96, limit=6, progress=False)
+    (tmp_path / "together.py").write_text(TOGETHER)
+    done = torchrun(tmp_path / "together.py", tmp_path / "found.pt", Path(__file__).parent)
+    assert done.returncode == 0, done.stderr
+    found = torch.load(tmp_path / "found.pt")
+    for name, changes in CONFIGS.items():
+        alone = train(BASE.replace(**changes), data, CPU)
+        losses, weights = found[name]
+        assert losses == pytest.approx(alone.history["last_loss"], rel=1e-4, abs=1e-5), name
+        mine = torch.cat([p.detach().flatten() for p in alone.model.parameters()])
+        torch.testing.assert_close(weights, mine, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"loss": "ghm"}, "loss 'ghm' needs whole batches"),
+        ({"loss": "mine@0123456789ab"}, "needs whole batches"),
+        ({"loss": "ohem", "normalizer": "picked"}, "normalizer 'picked'"),
+        ({"detector": "faster_rcnn"}, "detector 'faster_rcnn'"),
+        ({"batch_size": 5}, "batch_size 5 has no 2 equal shares"),
+    ],
+)
+def test_what_cannot_be_shared_is_said(changes, said):
+    config = RunConfig().replace(**changes)
+    Ranks().check(config)
+    with pytest.raises(ValueError, match=said):
+        Ranks(0, 2).check(config)
+
+
+CAMPAIGN = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from test_ranks import BASE, Store
+from focalrepro.study.ablations import Planned
+from focalrepro.study.campaign import run_planned
+small = BASE.replace(steps=3, train_images=8, val_images=8)
+planned = [Planned(small.replace(seed=seed), (("made", "row"),)) for seed in range(2)]
+sys.exit(run_planned(planned, Store.local("made"), "cpu"))
+"""
+
+
+def test_a_campaign_by_two_ranks(data_root, tmp_path):
+    (tmp_path / "campaign.py").write_text(CAMPAIGN)
+    done = torchrun(tmp_path / "campaign.py", Path(__file__).parent)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(": done, AP") == 2 and "2 runs, 0 done already" in done.stdout
+    records = Store.local("made").records()
+    assert len(records) == 2 and all(r.hardware.processes == 2 for r in records)
+    assert not list((Store.local("made").folder / "checkpoints").glob("*"))
