@@ -7,7 +7,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
@@ -29,13 +28,12 @@ TRUTH, FOUND = ORANGE, SKY
 
 
 Drawn = tuple[Any, str, str]  # a box (x1, y1, x2, y2) in the frame's pixels, its colour, its text
+Cell = tuple[int | np.ndarray, str, list[Drawn]]  # an image's row, or a picture; a title; what is drawn on it
 
 
 @styled
-def pictures(
-    data: DetectionData, cells: Sequence[tuple[int, str, list[Drawn]]], columns: int, show_photos: bool
-) -> Figure:
-    """Images with boxes on them, line by line; cells: the image's row, a title, what is drawn on it.
+def pictures(data: DetectionData, cells: Sequence[Cell], columns: int, show_photos: bool = True) -> Figure:
+    """Images with boxes on them, line by line.
 
     Where a photo must not be shown, a plain grey ground stands in its place.
     """
@@ -44,10 +42,10 @@ def pictures(
     figure, grid = plt.subplots(height, columns, figsize=size, squeeze=False)
     for axes in grid.flat[len(cells) :]:
         axes.set_visible(False)
-    for axes, (row, title, drawn) in zip(grid.flat, cells, strict=False):
-        picture = np.full((data.frame, data.frame, 3), 150, dtype=np.uint8)
-        if show_photos or data.name.startswith(FREE):
-            picture = np.array(data.images[row]).transpose(1, 2, 0)
+    for axes, (picture, title, drawn) in zip(grid.flat, cells, strict=False):
+        if not isinstance(picture, np.ndarray):
+            shown = show_photos or data.name.startswith(FREE)
+            picture = np.array(data.images[picture]).transpose(1, 2, 0) if shown else np.full((1, 1, 3), 150)
         axes.imshow(picture, extent=(0, data.frame, data.frame, 0), interpolation="nearest")
         axes.set(xlim=(0, data.frame), ylim=(data.frame, 0), xticks=[], yticks=[])
         axes.grid(visible=False)
@@ -160,28 +158,23 @@ def _found(data: DetectionData, row: int, kept: Mapping[str, Any]) -> list[Drawn
     ][:10]
 
 
-@styled
 def loss_on_image(data: DetectionData, row: int, maps: Mapping[str, Mapping[int, np.ndarray]]) -> Figure:
     """Where the classification loss of one image lies, loss by loss (lines) and step by step (columns).
 
-    maps: of `one_run.loss_maps`. Each map shows shares of its own sum; boxes are the objects.
+    maps: of `one_run.loss_maps`. Each map is scaled to its own brightest place; boxes are the objects.
     """
-    steps = list(next(iter(maps.values())))
-    figure, grid = plt.subplots(
-        len(maps), len(steps), figsize=(2.5 * len(steps), 2.7 * len(maps)), squeeze=False
-    )
-    for line, (name, by_step) in zip(grid, maps.items(), strict=True):
-        for axes, (step, values) in zip(line, by_step.items(), strict=True):
-            share = values / max(values.sum(), 1e-30)
-            scale = PowerNorm(0.4, vmin=0, vmax=share.max())  # else a diffuse loss could not be seen
-            axes.imshow(share, extent=(0, data.frame, data.frame, 0), cmap="magma", norm=scale)
-            for box, _, _ in _truth(data, row):
-                _box(axes, box, SKY, "", 1.0)
-            on = share_on_objects(values, data, row)
-            axes.set(xticks=[], yticks=[])
-            axes.set_title(f"{name}, step {step}\n{on:.0%} on objects", fontsize=10)
-            axes.grid(visible=False)
-    return figure
+    boxes, bright = [(box, SKY, "") for box, *_ in _truth(data, row)], plt.get_cmap("magma")
+    cells = [
+        # By a power of .4: else a diffuse loss could not be seen.
+        (
+            bright((of / max(of.max(), 1e-30)) ** 0.4),
+            f"{name}, step {step}\n{share_on_objects(of, data, row):.0%} on objects",
+            boxes,
+        )
+        for name, by_step in maps.items()
+        for step, of in by_step.items()
+    ]
+    return pictures(data, cells, len(cells) // len(maps))
 
 
 @styled

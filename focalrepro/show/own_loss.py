@@ -3,15 +3,9 @@
 from focalrepro.evidence import tables
 from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.verdict import more
-from focalrepro.show.sentences import effect, how
+from focalrepro.show.sentences import WORDS, effect, how
 from focalrepro.show.tables import NONE, Md, between, markdown
 from focalrepro.study import own
-
-WORDS = {
-    "confirmed": "clearly better than",
-    "refuted": "clearly worse than",
-    "undecided": "not clearly better or worse than",
-}
 
 
 def summary(e: Evidence, name: str) -> Md:
@@ -41,7 +35,7 @@ def verdict(e: Evidence, name: str) -> Md:
     if not own.is_comparison(name) or not all(rows.values()):
         return Md("")
     found = {label: more(gap) for label in others if (gap := e.difference(rows[mine], rows[label]))}
-    said = "; ".join(f"{WORDS[v.word]} {label} ({effect(v)})" for label, v in found.items())
+    said = "; ".join(f"{WORDS[v.word]} than {label} ({effect(v)})" for label, v in found.items())
     basis = how(next(iter(found.values())))
     rate = f"{mine} was trained at {rows[mine][0].config.lr:g}, the best of its search"
     if e.study.profile.rates:

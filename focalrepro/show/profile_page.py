@@ -1,7 +1,6 @@
 """`results/<profile>/`: README.md with tables and figures, results.csv,
 figures/, all from the run records."""
 
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from focalrepro.show.figures_results import PLANES, figure_of
 from focalrepro.show.pages import render, save
 from focalrepro.show.sentences import ledger, missing, not_run, sentence_case
 from focalrepro.show.tables import Md, escape, markdown, of_page, provenance, recipe_changes, search
-from focalrepro.study.ablations import SEARCH_SEED
 from focalrepro.study.belonging import strangers
 from focalrepro.study.profiles import PROFILES
 from focalrepro.study.store import Store
@@ -30,6 +28,11 @@ NOTES = {
     "and at 34.0 in Table 1b. The SSD-style row is not the paper's.",
     "budget": "Each row is a training of its own, whose rate falls to its own end: not one training looked "
     "at early.",
+    "imbalance": "Rarer digits are also fewer digits to learn from, which costs every loss: read how far "
+    "the losses are apart at a level, not how they fall from level to level. The rows of a tenth of the "
+    "images have as many digits as 1 in 1000; but they also have a tenth of the backgrounds, which may be "
+    "what they lack. All losses are trained at one learning rate, and each level's backbone was "
+    "pretrained on crops of its own scenes, so rarer digits make a poorer backbone, too.",
 }
 Figures = dict[str, Callable[[], Figure]]  # by the name of its file
 
@@ -96,22 +99,16 @@ def page(study: Study) -> tuple[str, Figures]:
     changes = recipe_changes(study).to_dict("index").items()
     text = render(
         "profile.md.j2",
-        **{"study": study, "e": e, "records": records, "typical": study.typical()},
-        **{
-            "sections": [_section(e, name, figures) for name in names],
-            "what": sentence_case(study.profile.what),
-        },
-        **{
-            "ledger": markdown(ledger(e)),
-            "not_run": not_run(e),
-            "missing": missing(study, *study.profile.ablations),
-        },
-        **{"margin": MARGIN, "unknown": UNKNOWN_SEED_MARGIN},
-        protocols=", ".join(sorted({r.protocol for r in records} - {""})),
-        changes=markdown({"field": Md(f"`{field}`")} | row for field, row in changes),
-        search=(study.folder / "SEARCH.md").is_file(),
+        **{"study": study, "e": e, "records": records, "margin": MARGIN, "unknown": UNKNOWN_SEED_MARGIN},
+        what=sentence_case(study.profile.what),
         notebooks=_notebooks(study.folder / "notebooks"),
-        **{"made": markdown(provenance(records).to_dict("records")), "again": Md(_again(study))},
+        ledger=markdown(ledger(e)),
+        not_run=not_run(e),
+        protocols=", ".join(sorted({r.protocol for r in records} - {""})),
+        sections=[_section(e, name, figures) for name in names],
+        missing=missing(study, *study.profile.ablations),
+        changes=markdown({"field": Md(f"`{field}`")} | row for field, row in changes),
+        made=markdown(provenance(records).to_dict("records")),
     )
     return text, figures
 
@@ -123,7 +120,7 @@ def _section(e: Evidence, name: str, figures: Figures) -> dict[str, Any]:
     if not ablation.search:
         figures[name] = lambda: figure_of(e, name, title)
     rho, count = rank_correlation(frame)
-    seeds = int(frame["seeds"].max())
+    seeds = study.profile.seeds_of(name) if ablation.search else int(frame["seeds"].max())
     return {
         "heading": ablation.source.split(",")[0] if of_paper else title,
         "about": f"{title} ({ablation.source})" if of_paper else f"Source: {ablation.source}",
@@ -145,17 +142,6 @@ def _notebooks(folder: Path) -> Md:
         if ".partial" not in path.name
     }
     return Md(" · ".join(f"[{escape(text)}](notebooks/{path.name})" for path, text in titles.items()))
-
-
-def _again(study: Study) -> str:
-    """The command that makes these runs, and how many rows would get more seeds by it."""
-    repeated = Counter(r.row for r in study.records if r.seed < SEARCH_SEED)  # a search has seeds of its own
-    count, name = max(repeated.values(), default=1), study.profile.name
-    if study.profile.repeats:  # the profile knows how many seeds each ablation gets
-        return f"`make reproduce PROFILE={name}` makes all of this again."
-    fewer = sum(c < count for c in repeated.values())
-    more = f", and more seeds of the {fewer} rows that have fewer here" if fewer else ""
-    return f"`make reproduce PROFILE={name} SEEDS={count}` makes all of this again{more}."
 
 
 def write_index() -> Path:

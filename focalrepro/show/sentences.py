@@ -16,6 +16,12 @@ from focalrepro.study.study import Study
 
 # ---- verdicts
 
+WORDS = {
+    "confirmed": "clearly better",
+    "refuted": "clearly worse",
+    "undecided": "not clearly better or worse",
+}
+
 
 def seeds_text(count: int) -> str:
     """ "1 seed", "3 seeds"."""
@@ -69,13 +75,8 @@ def ledger(e: Evidence, *names: str) -> list[dict[str, object]]:
         if c.question != question and not names:
             rows.append({"verdict": "", "claim": bold(c.question), "effect (95 %)": "", "by": ""})
         question = c.question
-        row = {
-            "verdict": bold(v.word),
-            "claim": sentence(c, e.study),
-            "effect (95 %)": effect(v),
-            "by": how(v),
-        }
-        rows.append(row)
+        row = {"verdict": bold(v.word), "claim": sentence(c, e.study), "effect (95 %)": effect(v)}
+        rows.append(row | {"by": how(v)})
     return rows
 
 

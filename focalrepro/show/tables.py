@@ -75,8 +75,8 @@ def comparison(frame: pd.DataFrame, timed: bool = False) -> pd.DataFrame:
     """
     intervals = [between(r.low, r.high) if r.seeds else NONE for r in frame.itertuples()]
     columns = {"AP": frame["AP"].map(number), "95 % interval": intervals}
-    names = {"AP at .05": "AP_at_05", "AP, classes merged": "agnostic_AP"}
-    names = names if frame["agnostic_AP"].notna().any() else {}  # as from version 3 on
+    names = {"AP at .05": "AP_at_05"} if ((frame["AP_at_05"] - frame["AP"]).abs() > 0.01).any() else {}
+    names |= {"AP, classes merged": "agnostic_AP"} if frame["agnostic_AP"].notna().any() else {}
     names |= {"AP50": "AP50", "AP75": "AP75"} | ({"ms per image": "inference_ms"} if timed else {})
     columns |= {name: frame[of].map(number) for name, of in names.items()} | {"seeds": frame["seeds"]}
     notes = [
