@@ -4,6 +4,18 @@ SEEDS ?=
 DEVICE ?= auto
 REUSE ?=
 PYTHON ?= python3
+# Of one's own data; by = and not ?=, since the environment may have other things by these names.
+DATA =
+IMAGES =
+VAL_DATA =
+VAL_IMAGES =
+NAME = mine
+WEIGHTS =
+RECIPE =
+ABLATIONS =
+OWN = $(if $(DATA),--data '$(DATA)' --name '$(NAME)',--profile $(PROFILE)) $(if $(IMAGES),--images '$(IMAGES)') \
+  $(if $(VAL_DATA),--val-data '$(VAL_DATA)') $(if $(VAL_IMAGES),--val-images '$(VAL_IMAGES)') \
+  $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(if $(RECIPE),--recipe $(RECIPE))
 BIN := .venv/bin
 READY := .venv/.ready
 
@@ -13,10 +25,12 @@ READY := .venv/.ready
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | \
 	  awk -F'\t' '{printf "make %-12s %s\n", $$1, $$2}'
-	@echo; echo "Options: PROFILE=quick|full-quick|coco-cpu|coco256  SEEDS=1  DEVICE=auto|cpu|cuda  REUSE=1 (take committed runs)"
+	@echo; echo "Options: PROFILE=quick|full-quick|coco-cpu|coco256  SEEDS=1  DEVICE=auto|cpu|cuda  REUSE=1 (take committed runs)  ABLATIONS=\"1a 1b\""
+	@echo "Your own data: make reproduce DATA=train.json IMAGES=train/ [VAL_DATA=val.json VAL_IMAGES=val/] [NAME=mine]"
+	@echo "               (DATA: a COCO JSON, YOLO's data.yaml, or a Pascal VOC folder)  [RECIPE=\"steps=1000\"] [YES=1]"
 
 reproduce: $(READY)  ## train what is missing, execute the notebooks, write results/PROFILE
-	@$(BIN)/focalrepro reproduce --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS)) --device $(DEVICE) $(if $(REUSE),--reuse,)
+	@$(BIN)/focalrepro reproduce $(ABLATIONS) $(OWN) $(if $(SEEDS),--seeds $(SEEDS)) --device $(DEVICE) $(if $(REUSE),--reuse,)
 
 test: $(READY)  ## the test suite, every notebook included
 	@$(BIN)/python -m pytest -n 2 --dist loadfile

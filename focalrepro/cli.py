@@ -55,7 +55,11 @@ def run(
             raise ValueError(
                 "--loss or --ablation stands alone: no ablation, --limit, --trial or --on beside it"
             )
-        return _run_own(loss, own, profile, seeds, device, workers, reuse, keep_weights)
+        from focalrepro.show.study import run_own
+
+        how = {"seeds": seeds, "device": device, "workers": workers}
+        print(run_own(loss, own, profile, reuse, keep_weights, how))
+        return 0
     from focalrepro.study.campaign import run_ablations
 
     failed = run_ablations(
@@ -72,26 +76,6 @@ def run(
         gpus_per_run=gpus_per_run,
     )
     return 1 if failed else 0
-
-
-def _run_own(
-    loss: str, own: str, profile: str, seeds: int, device: str, workers: int, reuse: Path | None, keep: bool
-) -> int:
-    """Trains and prints what a file of the user's holds, a loss or an ablation."""
-    from focalrepro.show.study import Study
-    from focalrepro.show.tables import of_page
-    from focalrepro.study.own import ablation_of
-
-    study, how = (
-        Study(profile, reuse, keep_weights=keep),
-        {"seeds": seeds, "device": device, "workers": workers},
-    )
-    if loss:
-        print(study.run_loss(loss, **how).data)
-        return 0
-    mine = ablation_of(own)
-    print(of_page(study.run(mine, **how).table(mine.name), at_paper=False))
-    return 0
 
 
 def status(
@@ -139,47 +123,60 @@ def verify(profile: ProfileName = "quick") -> int:
 
 
 def reproduce(
+    ablation: Positional[tuple[str, ...]] = (),
+    /,
     profile: ProfileName = "quick",
     seeds: Seeds = 0,
     device: Device = "auto",
     reuse: Annotated[bool, arg(help="take the committed runs instead of training them again")] = False,
+    data: Annotated[
+        Path | None, arg(help="your own: a COCO JSON, or a folder in YOLO's or Pascal VOC's form")
+    ] = None,
+    images: Annotated[tuple[Path, ...], arg(help="the folders or tar files of a COCO JSON's images")] = (),
+    val_data: Annotated[Path | None, arg(help="without, a fifth of the images is kept out")] = None,
+    val_images: tuple[Path, ...] = (),
+    name: Annotated[str, arg(help="of the profile that your data becomes")] = "mine",
+    weights: Annotated[Path | None, arg(help="the resnet50v2 weights, instead of downloading them")] = None,
+    recipe: Annotated[
+        tuple[str, ...], arg(help="FIELD=VALUE of RunConfig, as steps=1000 resize=squash")
+    ] = (),
 ) -> int:
-    """Everything: data, missing runs, executed notebooks, report, comparison with the committed results."""
+    """Everything: data, missing runs, executed notebooks, report, comparison with the committed results.
+    Own data is looked at first; what it holds and what it will take is printed."""
     check_device(device)
+    if data is None and (images or val_data or val_images or weights or recipe):
+        raise ValueError("--images, --val-data, --val-images, --weights and --recipe belong to --data")
     from focalrepro import hardware
     from focalrepro.files import results_root
     from focalrepro.show.notebooks import execute_all
-    from focalrepro.show.profile_page import export, write_report
+    from focalrepro.show.profile_page import agreement, export, write_report
     from focalrepro.study.campaign import run_ablations
     from focalrepro.study.profiles import get_profile
     from focalrepro.study.study import Study
 
+    if data is not None:
+        from focalrepro.show.forecast import take
+
+        more = {"val_data": val_data, "val_images": val_images, "weights": weights}
+        take(profile := name, data, images, more, recipe)
     started, p = time.perf_counter(), get_profile(profile)
     here = hardware.describe(hardware.pick_device(device).type)
     print(f"profile {p.name}: {p.what}\nmeant for {p.hardware}; here: {here.get('gpu', here['cpu'])}")
-    if run_ablations(profile, (), seeds, device, reuse=results_root(profile) if reuse else None):
+    if p.own:
+        from focalrepro.show.forecast import agreed
+
+        if not agreed(p, ablation, seeds, hardware.pick_device(device)):
+            print(f"Not started. make reproduce PROFILE={profile} starts it.")
+            return 0
+    if run_ablations(profile, ablation, seeds, device, reuse=results_root(profile) if reuse else None):
         return 1
     export(Study(profile))
     execute_all(profile)
     readme = write_report(profile)
-    print(_agreement(profile))
+    print(agreement(profile))
     minutes = (time.perf_counter() - started) / 60
     print(f"Done in {minutes:.1f} min. Read {_shown(readme)} (tables, figures) and the notebooks beside it.")
     return 0
-
-
-def _agreement(profile: str) -> str:
-    """One paragraph: how one's own runs agree with the committed ones."""
-    from focalrepro.evidence.expected import compare
-    from focalrepro.study.store import Store
-    from focalrepro.study.study import Study
-
-    found = compare(Study(profile, records=Store.local(profile).records()))
-    if found is None:
-        return f"No committed results of {profile} to compare with."
-    off, rows = found
-    text = f"{rows - len(off)} of {rows} rows are within the range expected from the committed results."
-    return "\n".join([text, *(f"  outside: {line}" for line in off)])
 
 
 def _shown(path: Path) -> str:
@@ -227,6 +224,7 @@ def data(
     dataset: Positional[
         Literal[
             "synthetic",
+            "coco",
             "coco256",
             "register",
             "list",
@@ -239,13 +237,15 @@ def data(
     ],
     /,
     from_: Annotated[
-        Path | None, arg(name="from", help="coco256: a folder to import instead of downloading")
+        Path | None, arg(name="from", help="coco, coco256: a folder to import instead of downloading")
     ] = None,
     weights: Annotated[Path | None, arg(help="coco256: the resnet50v2 weights, when downloading")] = None,
     name: Annotated[str, arg(help="register: the name of your dataset")] = "",
-    train_annotations: Path | None = None,
+    train_annotations: Annotated[
+        Path | None, arg(help="register: a COCO JSON, or a folder in YOLO's or Pascal VOC's form")
+    ] = None,
     train_images: tuple[Path, ...] = (),
-    val_annotations: Path | None = None,
+    val_annotations: Annotated[Path | None, arg(help="without, a fifth of the images is kept out")] = None,
     val_images: tuple[Path, ...] = (),
 ) -> int:
     """Prepares a dataset: generates the embedded one, imports or downloads COCO, or registers your own."""

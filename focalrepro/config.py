@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+Resize = Literal["squash", "letterbox"]
 # Bump when a change makes the same RunConfig give other numbers. It is part of every run's id.
 TRAINING_VERSION = 3
 
@@ -18,10 +19,12 @@ TRAINING_VERSION = 3
 class RunConfig:
     """One training and its evaluation. The defaults are the paper's (section 4 and the authors' code)."""
 
-    # Data: a prepared dataset's name; 0 images means all of them; pixels are squashed to image_size².
+    # Data: a prepared dataset's name; 0 images means all of them. An image is squashed to image_size², or
+    # letterboxed: its aspect ratio stays, and the rest of the square is padding.
     dataset: str = "coco256"
     classes: Literal["all", "supercategories"] = "all"
     image_size: int = 256
+    resize: Resize = "squash"
     train_images: int = 0
     train_fraction: float = 1.0  # of those images, a random part that is the same for all seeds
     val_images: int = 0

@@ -12,6 +12,7 @@ import torch
 from focalrepro import hardware
 from focalrepro.config import TRAINING_VERSION, RunConfig, from_dict
 from focalrepro.data import DetectionData, data_root, load
+from focalrepro.data.registry import SPLITS
 from focalrepro.evaluation.detect import detect, milliseconds_per_image
 from focalrepro.evaluation.detections import Detections
 from focalrepro.evaluation.diagnostics import loss_distribution
@@ -28,32 +29,25 @@ from focalrepro.training.two_stage import rpn_anchors, train_two_stage
 __all__ = ["RunConfig", "from_dict", "run", "run_id"]
 
 Report = Callable[[str, int, int], None]
+# The fields that say which data a run reads, and how: configs that share them share both splits.
+DATA = ("dataset", "image_size", "resize", "classes", "train_images", "val_images")
 
 
 def load_splits(config: RunConfig, progress: bool = False) -> tuple[DetectionData, DetectionData]:
     """The training and the validation split that a config asks for, decoded;
     kept for the process's next run.
     """
-    return _load_splits(
-        data_root(),
-        config.dataset,
-        config.image_size,
-        config.classes,
-        config.train_images,
-        config.val_images,
-        progress,
-    )
+    return _load_splits(data_root(), tuple(getattr(config, field) for field in DATA), progress)
 
 
 @lru_cache(maxsize=2)
-def _load_splits(
-    root: Path, dataset: str, size: int, classes: str, train_images: int, val_images: int, progress: bool
-) -> tuple[DetectionData, DetectionData]:
-    common = {"classes": classes, "progress": progress, "root": root}
-    return (
-        load(dataset, "train", size, limit=train_images, **common),
-        load(dataset, "val", size, limit=val_images, **common),
+def _load_splits(root: Path, fields: tuple, progress: bool) -> tuple[DetectionData, DetectionData]:
+    dataset, size, resize, classes, *limits = fields
+    common = {"classes": classes, "resize": resize, "progress": progress, "root": root}
+    train, val = (
+        load(dataset, split, size, limit=limit, **common) for split, limit in zip(SPLITS, limits, strict=True)
     )
+    return train, val
 
 
 def run_id(config: RunConfig) -> str:

@@ -1,4 +1,4 @@
-"""COCO-format JSON, checked entry by entry, and made targets (squashed frame) and truth (original frame).
+"""COCO-format JSON, checked entry by entry, and made targets (S×S frame) and truth (original frame).
 
 Files that people annotate themselves have gaps in the ids, lack `info`, `area` or `iscrowd`, and hold boxes
 of no area; all of that is taken.  What would make training or AP silently wrong is refused, with its place.
@@ -16,7 +16,8 @@ import numpy as np
 from pydantic import AfterValidator, FailFast, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from focalrepro.data.split import DatasetError
+from focalrepro.config import Resize
+from focalrepro.data.split import DatasetError, pictures_in
 
 Classes = Literal["all", "supercategories"]
 log = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ class Annotations:
 
 
 # The annotations as arrays for training and as a COCO dict for evaluation: fields of `DetectionData`.
-Targets = namedtuple("Targets", "boxes labels sizes image_ids categories coco")
+Targets = namedtuple("Targets", "boxes labels sizes image_ids categories coco pictures")
 
 
 def read_annotations(path: Path) -> Annotations:
@@ -171,8 +172,11 @@ def class_map(found: Annotations, classes: Classes) -> tuple[dict[int, int], lis
     return {key: label[name[key]] for key in name}, entries
 
 
-def make_targets(found: Annotations, size: int, classes: Classes) -> Targets:
+def make_targets(found: Annotations, size: int, classes: Classes, resize: Resize = "squash") -> Targets:
     """Arrays in the size×size frame and a COCO dict in the original frame.
+
+    A letterboxed image lies at the frame's top left: it is what its square, padded below or on the right,
+    becomes when it is squashed, so a box is scaled by one number.
 
     A box that leaves its image is clipped for training and kept as written for evaluation, as pycocotools
     does.  A box with no area inside its image is left out of both, and counted in a log line.  A crowd box
@@ -185,8 +189,9 @@ def make_targets(found: Annotations, size: int, classes: Classes) -> Targets:
     rows = np.array([row_of[a["image_id"]] for a in annotations], np.int64)
     xywh = np.array([a["bbox"] for a in annotations], np.float64).reshape(-1, 4)
     limits = sizes[rows][:, ::-1].astype(np.float64)  # width, height
-    low = np.clip(xywh[:, :2], 0, limits) * (size / limits)
-    high = np.clip(xywh[:, :2] + xywh[:, 2:], 0, limits) * (size / limits)
+    spans = limits if resize == "squash" else limits.max(axis=1, keepdims=True)  # what fills the frame's side
+    low = np.clip(xywh[:, :2], 0, limits) * (size / spans)
+    high = np.clip(xywh[:, :2] + xywh[:, 2:], 0, limits) * (size / spans)
     corners = np.concatenate([low, high], axis=1).astype(np.float32)
     # Judged after rounding to float32: a sliver that collapses there would have no area in training either.
     solid = (corners[:, 2:] > corners[:, :2]).all(axis=1)
@@ -207,4 +212,5 @@ def make_targets(found: Annotations, size: int, classes: Classes) -> Targets:
     labels[rows[keep], places] = [label_of[annotations[index]["category_id"]] for index in keep]
     image_ids = np.array([image["id"] for image in found.images], np.int64)
     coco = {"info": found.info, "images": found.images, "annotations": truth, "categories": categories}
-    return Targets(boxes, labels, sizes, image_ids, tuple(c["name"] for c in categories), coco)
+    names, pictures = tuple(c["name"] for c in categories), pictures_in(sizes, size, resize)
+    return Targets(boxes, labels, sizes, image_ids, names, coco, pictures)

@@ -46,14 +46,17 @@ class Retry:
 PATIENT = Retry()
 
 
-def receive(session: requests.Session, url: str, sink: IO[bytes], limit: int, progress: bool = False) -> None:
+def receive(
+    session: requests.Session, url: str, sink: IO[bytes], limit: int, progress: bool = False, start: int = 0
+) -> None:
     """Write what `url` answers to `sink`, at most `limit` bytes and not too slowly.  Raises FetchError.
 
     Nothing compressed is taken, since it could unfold to any size, and https is not left for http.
+    start: bytes that the sink has already; where the server does not go on from there, it begins anew.
     """
-    seconds, got = GRACE + limit / SLOWEST, 0
+    seconds, got = GRACE + limit / SLOWEST, start
     end = time.monotonic() + seconds
-    headers = {"Accept-Encoding": "identity"}
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     try:
         with session.get(url, timeout=TIMEOUT, stream=True, headers=headers) as response:
             response.raise_for_status()
@@ -61,9 +64,11 @@ def receive(session: requests.Session, url: str, sink: IO[bytes], limit: int, pr
                 raise FetchError("the server compresses what it sends, unasked")
             if url.startswith("https:") and not response.url.startswith("https:"):
                 raise FetchError(f"leads to {response.url}, which is not encrypted")
-            size = int(response.headers.get("Content-Length", 0))
+            if start and response.status_code != 206:
+                sink.truncate(got := 0)
+            size = got + int(response.headers.get("Content-Length", -got))
             shown = {"desc": f"fetch {url.rsplit('/', 1)[-1]}", "unit": "B", "unit_scale": True}
-            with progress_bar(total=size or None, disable=not progress, **shown) as bar:
+            with progress_bar(total=size or None, initial=got, disable=not progress, **shown) as bar:
                 # read1 returns what one packet brought, so that a trickle cannot hold the loop for hours.
                 while piece := response.raw.read1(1 << 16):
                     got += len(piece)

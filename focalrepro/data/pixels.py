@@ -16,16 +16,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from focalrepro.config import Resize
 from focalrepro.data.sources import ImageFile, hash_files
 from focalrepro.data.split import DatasetError
 from focalrepro.files import new_array, new_folder, write_json
 from focalrepro.progress import bar as progress_bar
 
-# Raise it when `to_rgb` or `squash` would give other pixels for the same file.
+# Raise it when `to_rgb`, `squash` or `letterbox` would give other pixels for the same file.
 PIXELS_VERSION = 1
 DECODE_THREADS = 2
 SAMPLED_FROM = 2**27  # bytes: a smaller array is checked whole, of a larger one a row of each image
 EXIF_ORIENTATION = 0x0112
+PADDING = (124, 116, 104)  # the mean of ImageNet, which the networks read as zero
 log = logging.getLogger(__name__)
 
 
@@ -36,6 +38,24 @@ def squash(image: Image.Image, size: int) -> Image.Image:
     """
     rgb = to_rgb(image)
     return rgb if rgb.size == (size, size) else rgb.resize((size, size), Image.Resampling.BILINEAR)
+
+
+def letterbox(image: Image.Image, size: int) -> Image.Image:
+    """RGB at size×size, the aspect ratio kept: the image at the top left, PADDING below or on its right.
+
+    The scale is exact, so that boxes lie where the objects are: an image that ends within a pixel of the
+    frame ends before it.
+    """
+    rgb = to_rgb(image)
+    scale = max(rgb.size) / size  # the image's pixels in one of the frame's
+    shown = [max(1, int(side / scale + 1e-9)) for side in rgb.size]
+    part = [min(side, pixels * scale) for side, pixels in zip(rgb.size, shown, strict=True)]
+    frame = Image.new("RGB", (size, size), PADDING)
+    frame.paste(rgb.resize(shown, Image.Resampling.BILINEAR, box=(0, 0, *part)))
+    return frame
+
+
+RESIZE = {"squash": squash, "letterbox": letterbox}
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -54,7 +74,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def decode(data: bytes, size: int, where: str) -> tuple[np.ndarray, int, int, bool]:
+def decode(
+    data: bytes, size: int, where: str, resize: Resize = "squash"
+) -> tuple[np.ndarray, int, int, bool]:
     """Encoded image -> (uint8 [3,size,size], its own height and width, whether EXIF asks to turn it).
 
     Raises DatasetError naming `where` if it is cut short, corrupt or of a kind that `to_rgb` refuses.
@@ -62,14 +84,15 @@ def decode(data: bytes, size: int, where: str) -> tuple[np.ndarray, int, int, bo
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
-            pixels = np.asarray(squash(image, size)).transpose(2, 0, 1)
-            return pixels, image.height, image.width, _is_turned(image)
+            pixels = np.asarray(RESIZE[resize](image, size)).transpose(2, 0, 1)
+            return pixels, image.height, image.width, is_turned(image)
     except Exception as error:  # decoders raise many kinds: OSError, SyntaxError, ValueError, struct.error
         mend = "fetch or export this file again"
         raise DatasetError(f"{where}: not a whole image ({error}); {mend}") from error
 
 
-def _is_turned(image: Image.Image) -> bool:
+def is_turned(image: Image.Image) -> bool:
+    """Whether EXIF asks to turn it."""
     try:
         return image.getexif().get(EXIF_ORIENTATION, 1) in range(2, 9)
     except Exception:  # broken EXIF of a whole image
@@ -77,14 +100,19 @@ def _is_turned(image: Image.Image) -> bool:
 
 
 def load_pixels(
-    files: Sequence[ImageFile], written: np.ndarray, size: int, cache: Path, progress: bool
+    files: Sequence[ImageFile],
+    written: np.ndarray,
+    size: int,
+    cache: Path,
+    progress: bool,
+    resize: Resize = "squash",
 ) -> tuple[np.ndarray, str]:
     """(uint8 [N,3,size,size] mapped read-only from `cache`, sha256 of what it was made from).
 
     `written` [N,2] are the heights and widths that the annotations give.  Decodes only if no whole array of
     these files and this size is in the cache.
     """
-    key = hashlib.sha256(f"pixels {PIXELS_VERSION} {size}\n".encode())
+    key = hashlib.sha256(f"pixels {PIXELS_VERSION} {size}\n{'letterbox' * (resize == 'letterbox')}".encode())
     for value in hash_files(files, cache, progress):
         key.update(bytes.fromhex(value))
     digest = key.hexdigest()
@@ -95,11 +123,11 @@ def load_pixels(
         if broken:
             log.warning("%s: not a whole array, or changed since; decoding again", final / "images.npy")
         with new_folder(final, replace=broken) as folder:
-            _decode_all(files, folder, shape, progress)
+            _decode_all(files, folder, shape, progress, resize)
         opened = _open(final, shape)
         if opened is None:
             raise DatasetError(f"{final}: could not be read back; is the disk full? Remove it and run again")
-    _compare_sizes(files, written, opened[1], size)
+    _compare_sizes(files, written, opened[1], size, resize)
     return opened[0], digest
 
 
@@ -120,12 +148,14 @@ def _sample(images: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(sample)).hexdigest()
 
 
-def _decode_all(files: Sequence[ImageFile], folder: Path, shape: tuple[int, ...], progress: bool) -> None:
+def _decode_all(
+    files: Sequence[ImageFile], folder: Path, shape: tuple[int, ...], progress: bool, resize: Resize
+) -> None:
     """Write the array file by file: a few images at a time are in memory, whatever the dataset's size."""
     images = new_array(folder / "images.npy", shape, np.uint8)
 
     def one(row: int) -> list[int]:
-        images[row], *found = decode(files[row].read(), shape[-1], str(files[row]))
+        images[row], *found = decode(files[row].read(), shape[-1], str(files[row]), resize)
         return found
 
     pool = ThreadPoolExecutor(DECODE_THREADS)
@@ -142,16 +172,20 @@ def _decode_all(files: Sequence[ImageFile], folder: Path, shape: tuple[int, ...]
     write_json(folder / "files.json", {"sample": _sample(images), "sizes": [size for *size, _ in found]})
 
 
-def _compare_sizes(files: Sequence[ImageFile], written: np.ndarray, sizes: np.ndarray, frame: int) -> None:
+def _compare_sizes(
+    files: Sequence[ImageFile], written: np.ndarray, sizes: np.ndarray, frame: int, resize: Resize
+) -> None:
     """Refuses a file whose size is not what the annotations say: its boxes would lie beside the objects.
 
     A copy that was squashed beforehand keeps its boxes in the original frame, so a square is taken if its
-    side is the frame's, or if every file is a square of that one side, as in coco256 (256×256).
+    side is the frame's, or if every file is a square of that one side, as in coco256 (256×256); not to be
+    letterboxed, which would ask for the shape that is gone.
     """
     square = (sizes[:, 0] == sizes[:, 1]) & ((sizes[:, 0] == frame) | (sizes == sizes[0]).all())
-    wrong = np.flatnonzero(~square & (sizes != written).any(axis=1))
+    wrong = np.flatnonzero((~square | (resize == "letterbox")) & (sizes != written).any(axis=1))
     if len(wrong):
         (height, width), (h, w) = sizes[wrong[0]], written[wrong[0]].astype(int)
         what = f"is {width}×{height} pixels, its `width` and `height` in the annotations say {w}×{h}"
         mend = "give its own size and boxes; EXIF turns are not applied"
+        mend += "; copies squashed beforehand need resize=squash" * bool(square[wrong[0]])
         raise DatasetError(f"{files[wrong[0]]}: {what} ({len(wrong)} such images); {mend}")

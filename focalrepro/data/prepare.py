@@ -3,21 +3,22 @@
 import os
 import sys
 from contextlib import suppress
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from focalrepro.data import coco
 from focalrepro.data.coco256 import NAME as COCO
 from focalrepro.data.coco256 import add_weights, download_coco256, import_coco256, unfinished
-from focalrepro.data.registry import describe, prepared, register, weights_path
+from focalrepro.data.own import register_own
+from focalrepro.data.registry import describe, prepared, weights_path
 from focalrepro.data.split import DatasetError, named_errors
 from focalrepro.data.synthetic import NAME as EMBEDDED
 from focalrepro.data.synthetic import RARE, generate
 from focalrepro.data.weights import BACKBONE, ONNX_BYTES, WEIGHTS, check_weights, fetch_weights
 from focalrepro.files import data_root
 
-PARTS = ("--train-annotations", "--train-images", "--val-annotations", "--val-images")
 MEGABYTES = {"images": 1400, "annotations": 253, "weights": ONNX_BYTES // 10**6}
+MEGABYTES |= {archive.name: archive.size // 10**6 for archive in coco.ARCHIVES}
 
 
 @named_errors()
@@ -28,7 +29,20 @@ def ensure(dataset: str) -> None:
         generate(root, dataset)
     elif dataset == COCO:
         get_coco256(root)
+    elif dataset == coco.NAME:
+        get_coco(root)
     describe(dataset, root)
+
+
+def get_coco(root: Path) -> Path:
+    """All of COCO, fetching what is missing after asking."""
+    if coco.NAME not in prepared(root):
+        agree(
+            f"{coco.NAME}: its archives",
+            [archive.name for archive in coco.ARCHIVES],
+            f"give a copy: focalrepro data {coco.NAME} --from PATH",
+        )
+    return coco.download_coco(root)
 
 
 def get_coco256(root: Path, weights: Path | None = None) -> Path:
@@ -54,6 +68,24 @@ def _has_weights(root: Path) -> bool:
     return False
 
 
+def ensure_weights(dataset: str, backbone: str) -> None:
+    """The weights that a dataset's frozen backbone begins with, fetched where nobody has given some."""
+    if backbone == BACKBONE:
+        try:
+            weights_path(dataset, backbone)
+        except DatasetError:
+            get_weights()
+
+
+def get_weights() -> Path:
+    """The backbone's weights for data that brings none, fetched once, after asking."""
+    path = data_root() / "weights" / WEIGHTS
+    if not path.is_file():
+        agree(f"{BACKBONE}: its", ["weights"], "give their file with --weights FILE")
+        fetch_weights(path.parent)
+    return path
+
+
 def agree(what: str, parts: list[str], instead: str) -> None:
     """Asks before a download of more than 100 MB, unless YES=1.  DatasetError where nobody says yes."""
     megabytes = sum(MEGABYTES[part] for part in parts)
@@ -73,28 +105,25 @@ def prepare_dataset(
 ) -> int:
     """Generates, imports, downloads or registers; prints where the dataset lies. Returns the exit status.
 
-    splits: annotations and images of the training and of the validation split, to register.
+    splits: annotations and images of the training and of the validation split, to register, as
+    `register_own` has them.
     weights: a file for the backbone, or the backbone's name, which fetches it from the model zoo.
     """
-    root, missing = data_root(), []
-    if dataset == "register":
-        given = zip_longest(("--name", *PARTS), (name, *splits))
-        missing = [flag for flag, value in given if not value]
-    if missing:
-        raise DatasetError(f"register also needs {', '.join(missing)}")
+    root = data_root()
+    if dataset == "register" and not (name and splits[0]):
+        raise DatasetError("register also needs --name and --train-annotations")
     if weights == Path(BACKBONE) and not weights.exists():
-        weights = root / "weights" / WEIGHTS
-        if not weights.is_file():
-            agree(f"{BACKBONE}: its", ["weights"], "give their file with --weights FILE")
-            fetch_weights(weights.parent)
+        weights = get_weights()
     if dataset == "list":
         print("\n".join(prepared(root)) or f"no dataset is prepared in {root}")
         return 0
     if dataset in (EMBEDDED, *RARE):
         folder = generate(root, dataset)
+    elif dataset == coco.NAME:
+        folder = coco.import_coco(source, root) if source else get_coco(root)
     elif dataset == COCO:
         folder = import_coco256(source, root, weights) if source else get_coco256(root, weights)
     else:
-        folder = register(name, splits, root, weights)
+        folder = register_own(name, *splits, weights)
     print(f"ready: {folder}")
     return 0

@@ -13,12 +13,12 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from focalrepro.config import did_you_mean
+from focalrepro.config import Resize, did_you_mean
 from focalrepro.data.annotations import Classes, Targets, describe_fault, make_targets, read_annotations
-from focalrepro.data.pixels import load_pixels
+from focalrepro.data.pixels import RESIZE, load_pixels
 from focalrepro.data.sources import list_files, locate
 from focalrepro.data.split import DatasetError, DetectionData, named_errors
-from focalrepro.data.weights import BACKBONE, check_weights
+from focalrepro.data.weights import BACKBONE, WEIGHTS, check_weights
 from focalrepro.files import data_root, write_json
 
 DESCRIPTOR = "dataset.json"
@@ -28,12 +28,10 @@ COMMANDS = {
         name: f"focalrepro data {name}"
         for name in ("synthetic", *(f"synthetic-{n}" for n in (100, 300, 1000, 3000, 10000)))
     },
+    "coco": "focalrepro data coco --from PATH (or without --from, to download COCO's archives, 20 GB)",
     "coco256": "focalrepro data coco256 --from PATH (or without --from, to download the images from COCO)",
 }
-REGISTER = (
-    "focalrepro data register --name {} --train-annotations FILE --train-images PATH --val-annotations FILE "
-    "--val-images PATH"
-)
+REGISTER = "focalrepro data register --name {} --train-annotations FILE --train-images PATH"
 # Folders of the data root that are no datasets.
 _RESERVED = {"cache", "runs", "manifests", "downloads", "weights"}
 
@@ -88,8 +86,8 @@ def describe(name: str, root: Path | None = None) -> Descriptor:
 def load(name: str, split: str, size: int, *, root: Path | None = None, **more: Any) -> DetectionData:
     """Load `split` ("train" or "val") of a prepared dataset at size×size pixels.
 
-    more: `limit`, `classes` and `progress` of `load_coco`.  Raises DatasetError with the command to run if
-    the dataset is not prepared.
+    more: `limit`, `classes`, `resize` and `progress` of `load_coco`.  Raises DatasetError with the command to
+    run if the dataset is not prepared.
     """
     root = data_root() if root is None else Path(root)
     descriptor = describe(name, root)
@@ -110,10 +108,11 @@ def load_coco(
     split: str,
     limit: int = 0,
     classes: Classes = "all",
+    resize: Resize = "squash",
     cache: Path,
     progress: bool = True,
 ) -> DetectionData:
-    """Load one split of any COCO-format detection dataset, squashed to size×size pixels.
+    """Load one split of any COCO-format detection dataset, squashed or letterboxed to size×size pixels.
 
     `images` are folders and uncompressed tar files, mixed as one likes; an image is found by its path or base
     name in them.  `limit` keeps the images of lowest id (0: all).  "supercategories" merges classes.  The
@@ -122,11 +121,13 @@ def load_coco(
     Raises DatasetError, naming the file, the entry and the mend, if anything is missing or malformed.
     """
     if size < 1:
-        raise DatasetError(f"size is {size}: give the side of the squashed images in pixels")
+        raise DatasetError(f"size is {size}: give the side of the frame in pixels")
+    if resize not in RESIZE:
+        raise DatasetError(f"resize is {resize!r}: choose one of {', '.join(RESIZE)}")
     found = read_annotations(Path(annotations)).first(limit)
-    targets = make_targets(found, size, classes)
+    targets = make_targets(found, size, classes, resize)
     files = locate(found, list_files(images, Path(cache)))
-    pixels, key = load_pixels(files, targets.sizes, size, Path(cache), progress)
+    pixels, key = load_pixels(files, targets.sizes, size, Path(cache), progress, resize)
     both = {"digest": _digest(key, targets), "pixels_digest": key}
     return DetectionData(name=name, split=split, images=pixels, **targets._asdict(), **both)
 
@@ -144,7 +145,10 @@ def _digest(pixels_digest: str, targets: Targets) -> str:
 
 
 def weights_path(name: str, backbone: str, root: Path | None = None) -> Path:
-    """A backbone's pretrained weights: this dataset's, else another's.  DatasetError if there are none."""
+    """A backbone's pretrained weights: this dataset's, else another's, else those fetched by themselves.
+
+    Raises DatasetError if there are none.
+    """
     root = data_root() if root is None else Path(root)
     for owner in (name, *(other for other in prepared(root) if other != name)):
         given = describe(owner, root).weights.get(backbone)
@@ -153,32 +157,39 @@ def weights_path(name: str, backbone: str, root: Path | None = None) -> Path:
         if given:
             mend = f"prepare {owner!r} again or give the file with --weights"
             raise DatasetError(f"{path}: the weights are gone; {mend}")
+    if backbone == BACKBONE and (path := root / "weights" / WEIGHTS).is_file():
+        return path
     again = "coco256" if name == "coco256" else f"register --name {name} …"
     mend = f"focalrepro data {again} --weights FILE, or --weights {BACKBONE} to fetch {BACKBONE}'s 102 MB"
     raise DatasetError(f"no prepared dataset has weights for {backbone!r}; run: {mend}")
 
 
 @named_errors()
-def register(name: str, splits: Sequence[Any], root: Path | None = None, weights: Path | None = None) -> Path:
+def register(
+    name: str,
+    splits: Sequence[Any],
+    root: Path | None = None,
+    weights: Path | None = None,
+    folder: Path | None = None,
+    **parameters: Any,
+) -> Path:
     """Check a user's own COCO-format data and write its descriptor; the data stays where it is.
 
     splits: annotations and images (paths of folders and tar files) of training, then of validation.  Every
     annotation is checked and every image is looked up, none is decoded.  `weights` is the backbone's
-    safetensors file.  Returns the dataset's folder.
+    safetensors file; folder: the dataset's, where it is not to have its name yet; parameters: `sources`, and
+    `recipe`, the fields of RunConfig that its profile has otherwise.  Returns the dataset's folder.
     """
     root = data_root() if root is None else Path(root)
-    if not _is_name(name) or name in COMMANDS:
-        rule = (
-            f"use letters, digits, '.', '_' and '-', and none of {', '.join(sorted({*_RESERVED, *COMMANDS}))}"
-        )
-        raise DatasetError(f"{name!r} cannot be a dataset's name: {rule}")
-    parts, seen = {}, {}
+    check_name(name)
+    folder, parts, seen = folder or root / name, {}, {}
     for split, path, images in zip(SPLITS, splits[::2], splits[1::2], strict=True):
         found = read_annotations(Path(path))
         locate(found, list_files(images, root / "cache"))
         seen[split] = {(category["id"], category["name"]) for category in found.categories}
         where = [str(Path(source).resolve()) for source in images]
-        parts[split] = Part(annotations=str(Path(path).resolve()), images=where)
+        path = Path(path).name if Path(path).parent == folder else str(Path(path).resolve())
+        parts[split] = Part(annotations=path, images=where)
     if odd := sorted(seen["train"] ^ seen["val"]):
         what = f"{splits[0]} and {splits[2]} have different categories (id, name): {odd[:5]}"
         raise DatasetError(f"{what}; a label must mean the same in both, so give them the same list")
@@ -186,8 +197,17 @@ def register(name: str, splits: Sequence[Any], root: Path | None = None, weights
         check_weights(weights)
     files = {} if weights is None else {BACKBONE: str(Path(weights).resolve())}
     made_by = f"focalrepro data register --name {name}"
-    Descriptor(name=name, **parts, weights=files, made_by=made_by).write(root / name)
-    return root / name
+    Descriptor(name=name, **parts, weights=files, made_by=made_by, parameters=parameters).write(folder)
+    return folder
+
+
+def check_name(name: str) -> None:
+    """DatasetError where it cannot be the name of a user's dataset."""
+    if not _is_name(name) or name in COMMANDS:
+        rule = (
+            f"use letters, digits, '.', '_' and '-', and none of {', '.join(sorted({*_RESERVED, *COMMANDS}))}"
+        )
+        raise DatasetError(f"{name!r} cannot be a dataset's name: {rule}")
 
 
 def _is_name(name: str) -> bool:

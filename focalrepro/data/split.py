@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from focalrepro.config import Resize
 from focalrepro.files import refusal
 
 
@@ -28,12 +29,25 @@ def named_errors() -> Iterator[None]:
         raise DatasetError(refusal(error)) from error
 
 
+def pictures_in(sizes: np.ndarray, frame: int, resize: Resize) -> np.ndarray | None:
+    """Where images of sizes [N,2] (height, width) lie in their frame: `DetectionData.pictures`."""
+    if resize == "squash":
+        return None
+    corner = sizes[:, ::-1].astype(np.float64) * frame / sizes.max(axis=1, keepdims=True)
+    return np.concatenate([np.zeros_like(corner), corner], axis=1).astype(np.float32)
+
+
+def scale_of(sizes: np.ndarray, frame: int, pictures: np.ndarray | None) -> np.ndarray:
+    """float32 [N,2], original pixels in one of the frame's, down and across."""
+    return sizes / (frame if pictures is None else pictures[:, [3, 2]])
+
+
 @dataclass(frozen=True, eq=False)
 class DetectionData:
-    """One split of a detection dataset, squashed to S×S pixels.
+    """One split of a detection dataset, squashed or letterboxed to S×S pixels.
 
     There are N images, at most M boxes in one of them, and K classes.  Training reads `images`, `boxes` and
-    `labels` (the squashed frame); evaluation reads `coco` (the original frame, crowd boxes included), because
+    `labels` (the S×S frame); evaluation reads `coco` (the original frame, crowd boxes included), because
     AP is a statement about the original images.
     """
 
@@ -55,13 +69,20 @@ class DetectionData:
     """COCO-format dict in the original frame; category_id = label + 1; annotation ids count from 1."""
     digest: str
     """sha256 (hex) of all that a run depends on: image files, frame, targets and evaluation annotations."""
+    pictures: np.ndarray | None = None
+    """float32 [N,4], where each image lies in the frame, whose rest is padding; None: it fills its frame."""
     pixels_digest: str = ""
     """sha256 (hex) of the images and their frame alone: the key of what is computed from pixels only."""
 
     @property
     def frame(self) -> int:
-        """S, the side of the squashed images in pixels."""
+        """S, the side of the frame in pixels."""
         return int(self.images.shape[-1])
+
+    @property
+    def scale(self) -> np.ndarray:
+        """float32 [N,2], original pixels in one of the frame's, down and across."""
+        return scale_of(self.sizes, self.frame, self.pictures)
 
     def __len__(self) -> int:
         return len(self.image_ids)

@@ -25,6 +25,14 @@ def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(intersection > 0, intersection / union.clamp(min=1e-9), 0.0)
 
 
+def outside(boxes: Tensor, pictures: Tensor) -> Tensor:
+    """Whether the centres of boxes [A, 4] lie on the padding around the pictures [B, 4] of B frames:
+    bool [B, A].
+    """
+    centre, pictures = (boxes[:, :2] + boxes[:, 2:]) / 2, pictures.unsqueeze(1)
+    return ((centre < pictures[..., :2]) | (centre >= pictures[..., 2:])).any(-1)
+
+
 def area(boxes: Tensor) -> Tensor:
     """Area of boxes [..., 4] in square units: [...]."""
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])

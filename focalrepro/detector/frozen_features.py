@@ -113,7 +113,10 @@ def _compute(
             rows = range(start, min(start + batch, total))
             images = np.stack(
                 [
-                    view_of(data.images[i], data.boxes[i], data.labels[i], view, int(data.image_ids[i]))[0]
+                    view_of(
+                        *(data.images[i], data.boxes[i], data.labels[i], view, int(data.image_ids[i])),
+                        picture=None if data.pictures is None else data.pictures[i],
+                    )[0]
                     for i in rows
                 ]
             )

@@ -20,18 +20,23 @@ def match(
     pos_iou: float = 0.5,
     neg_iou: float = 0.4,
     best_iou: float = 0.4,
+    pictures: Tensor | None = None,
 ) -> Tensor:
     """Matches anchors [A, 4] to the boxes [B, M, 4] of B images; valid [B, M] is False on padding.
 
     As in the authors' code, though not in the paper, an object's best anchors are positive even below
     pos_iou, unless their IoU is below best_iou (or 0: an object that no anchor touches has none). Such an
     anchor goes to the object that it is best for; in the authors' code it goes to the object that it overlaps
-    most. Returns: int16 [B, A], an index into M, BACKGROUND or IGNORED.
+    most. An anchor whose centre lies on the padding around its picture (pictures [B, 4]) is ignored: it is
+    nobody's, and easier than any background. Returns: int16 [B, A], an index into M, BACKGROUND or IGNORED.
     """
     iou = box_ops.pairwise_iou(anchors, boxes).masked_fill(~valid.unsqueeze(-2), -1.0)  # [B, A, M]
+    if pictures is not None:
+        padding = box_ops.outside(anchors, pictures)
+        iou = iou.masked_fill(padding.unsqueeze(-1), -1.0)
     value, index = iou.max(dim=-1)
     result = torch.full_like(index, IGNORED)
-    result[value < neg_iou] = BACKGROUND
+    result[value < neg_iou if pictures is None else (value < neg_iou) & ~padding] = BACKGROUND
     result = torch.where(value >= pos_iou, index, result)
     best = iou.max(dim=1, keepdim=True).values  # [B, 1, M]: how well each object is covered at all
     forced = (iou == best) & (best >= best_iou) & (best > 0) & valid.unsqueeze(-2)
@@ -46,13 +51,14 @@ def match_dataset(
     frame: int,
     device: torch.device,
     mirrored: bool = True,
+    pictures: np.ndarray | None = None,
     **thresholds: float,
 ) -> Tensor:
     """Matches of a dataset's images as they are ([0]) and, if asked for, mirrored ([1]):
     int16 [1 or 2, N, A].
 
-    boxes [N, M, 4] in the frame's pixels, labels [N, M] with -1 for padding. Images with equally many boxes
-    go together, so that padding costs next to nothing.
+    boxes [N, M, 4] in the frame's pixels, labels [N, M] with -1 for padding; pictures as in DetectionData.
+    Images with equally many boxes go together, so that padding costs next to nothing.
     """
     count = (labels >= 0).sum(1)
     order = np.argsort(count, kind="stable")
@@ -65,7 +71,9 @@ def match_dataset(
         batch = torch.from_numpy(boxes[rows, :most]).to(device)
         valid = torch.from_numpy(labels[rows, :most] >= 0).to(device)
         index = torch.from_numpy(rows).to(device)
-        result[0, index] = match(anchors, batch, valid, **thresholds)
+        shown = None if pictures is None else torch.from_numpy(pictures[rows]).to(device)
+        result[0, index] = match(anchors, batch, valid, pictures=shown, **thresholds)
         if mirrored:
-            result[1, index] = match(anchors, box_ops.flip(batch, frame), valid, **thresholds)
+            batch, shown = (x if x is None else box_ops.flip(x, frame) for x in (batch, shown))
+            result[1, index] = match(anchors, batch, valid, pictures=shown, **thresholds)
     return result

@@ -14,24 +14,28 @@ LEAST_VISIBLE = 0.4  # an object of which a crop shows less is not one of its ob
 
 
 def view_of(
-    image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, view: int, image_id: int, pixels: bool = True
+    image: np.ndarray,
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    view: int,
+    image_id: int,
+    pixels: bool = True,
+    picture: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One view of an image: uint8 [3, S, S], boxes float32 [M, 4] in its pixels,
     labels int64 [M], padding last.
 
     image uint8 [3, S, S], boxes [M, 4] and labels [M] (-1 for padding) as in DetectionData. Which crop it is
-    follows from the view's number and image_id alone. pixels: False returns the image as it came, where only
-    the objects are wanted.
+    follows from the view's number, image_id and picture (x1, y1, x2, y2 of what is no padding) alone. pixels:
+    False returns the image as it came, where only the objects are wanted.
     """
     size = image.shape[-1]
     boxes, labels = boxes.copy(), labels.copy()
     if view >= 2:
-        rng = np.random.default_rng([view - 1, image_id])
-        side = rng.uniform(*SIDES) * size
-        x, y = rng.uniform(0, size - side, 2)
+        x, y, side = _crop(view, image_id, size, picture)
         if pixels:
-            picture = Image.fromarray(image.transpose(1, 2, 0))
-            enlarged = picture.resize((size, size), Image.Resampling.BILINEAR, box=(x, y, x + side, y + side))
+            whole = Image.fromarray(image.transpose(1, 2, 0))
+            enlarged = whole.resize((size, size), Image.Resampling.BILINEAR, box=(x, y, x + side, y + side))
             image = np.asarray(enlarged).transpose(2, 0, 1)
         boxes, labels = _cropped(boxes, labels, np.array([x, y, x, y], np.float32), side, size)
     if view % 2:
@@ -40,6 +44,24 @@ def view_of(
         boxes[:, 2] = np.where(labels >= 0, size - boxes[:, 0], 0)
         boxes[:, 0] = left
     return np.ascontiguousarray(image) if pixels else image, boxes, labels
+
+
+def picture_in(view: int, image_id: int, picture: np.ndarray, size: int) -> np.ndarray:
+    """Where a view shows the picture, float32 [4] as `picture` is: the rest of the view is padding."""
+    if view >= 2:
+        x, y, side = _crop(view, image_id, size, picture)
+        picture = np.clip(picture - np.array([x, y, x, y]), 0, side) * (size / side)
+    x1, y1, x2, y2 = picture
+    return np.array([size - x2, y1, size - x1, y2] if view % 2 else picture, np.float32)
+
+
+def _crop(view: int, image_id: int, size: int, picture: np.ndarray | None) -> tuple[float, float, float]:
+    """x, y and side of a view's crop, which leaves the picture, at the top left, only where it must."""
+    rng = np.random.default_rng([view - 1, image_id])
+    side = rng.uniform(*SIDES) * size
+    room = np.array([size, size]) if picture is None else picture[2:].astype(np.float64)
+    x, y = rng.uniform(0, np.maximum(room - side, 0))
+    return x, y, side
 
 
 def _cropped(

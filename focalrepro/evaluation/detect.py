@@ -27,12 +27,18 @@ Found = tuple[Tensor, Tensor, Tensor]
 FIRST = 400  # candidates that suppression begins with
 
 
-def candidates(logits: Tensor, offsets: Tensor, anchors: AnchorGrid, config: RunConfig) -> Found:
+def candidates(
+    logits: Tensor, offsets: Tensor, anchors: AnchorGrid, config: RunConfig, picture: Tensor | None = None
+) -> Found:
     """What one image's suppression chooses from, best first:
     the topk scores of each level, above the threshold if any.
 
-    logits [A, K] and offsets [A, 4]. The threshold is compared with the logits in their own type.
+    logits [A, K] and offsets [A, 4]. The threshold is compared with the logits in their own type. picture
+    [4]: what is no padding; anchors whose centre lies outside it were not trained and find nothing.
     """
+    if picture is not None:
+        on_padding = box_ops.outside(anchors.boxes, picture[None])[0]
+        logits = logits.masked_fill(on_padding.unsqueeze(-1), -math.inf)
     classes = logits.shape[1]
     kept, start = [], 0
     for count in anchors.per_level:
@@ -41,13 +47,16 @@ def candidates(logits: Tensor, offsets: Tensor, anchors: AnchorGrid, config: Run
         start += count
     index = torch.cat(kept)
     values = logits.reshape(-1)[index]
-    if config.score_threshold:
-        above = values > math.log(config.score_threshold / (1 - config.score_threshold))
+    least = config.score_threshold
+    if least or picture is not None:
+        above = values > (math.log(least / (1 - least)) if least else -math.inf)
         index, values = index[above], values[above]
     order = values.argsort(descending=True, stable=True)
     index, scores = index[order], values[order].float().sigmoid()
     anchor, label = index // classes, index % classes
     boxes = box_ops.decode(offsets[anchor].float(), anchors.boxes[anchor]).clamp(0, config.image_size)
+    if picture is not None:
+        boxes = torch.minimum(boxes, picture[2:].repeat(2))
     return boxes, scores, label
 
 
@@ -83,19 +92,20 @@ def without_classes(found: Found, config: RunConfig) -> Found:
 
 def finder(
     model: nn.Module, config: RunConfig, device: torch.device
-) -> Callable[[list[Tensor]], list[tuple[Found, Found]]]:
-    """What turns the backbone's maps into each image's detections,
-    with and without classes, for either detector.
+) -> Callable[..., list[tuple[Found, Found]]]:
+    """What turns the backbone's maps, and where the pictures lie [B, 4] if they are padded, into each image's
+    detections, with and without classes, for either detector. (To the two-stage one padding is background.)
     """
     if isinstance(model, TwoStage):
-        return lambda maps: [(found, without_classes(found, config)) for found in model.find(maps)]
+        return lambda maps, _=None: [(found, without_classes(found, config)) for found in model.find(maps)]
     grid = config_anchors(config)
     grid = AnchorGrid(grid.boxes.to(device), grid.per_level, grid.levels, grid.shapes)
 
-    def find(maps: list[Tensor]) -> list[tuple[Found, Found]]:
+    def find(maps: list[Tensor], pictures: Tensor | None = None) -> list[tuple[Found, Found]]:
         with autocast(device, config.precision == "bf16"):
             logits, offsets = model.predict(maps)
-        images = [candidates(x, box, grid, config) for x, box in zip(logits, offsets, strict=True)]
+        each = zip(logits, offsets, [None] * len(logits) if pictures is None else pictures, strict=True)
+        images = [candidates(x, box, grid, config, picture) for x, box, picture in each]
         return [(suppress(c, config.nms, config.max_detections), without_classes(c, config)) for c in images]
 
     return find
@@ -143,6 +153,7 @@ def detect(
     if config.frozen == "backbone":
         cached = cached_features(model, data, device, progress=progress)
     found: tuple[list[Detections], list[Detections]] = ([], [])
+    scales, pictures = data.scale, data.pictures
     for start in range(0, len(data.images), batch):
         rows = slice(start, start + batch)
         if cached:
@@ -150,14 +161,16 @@ def detect(
         else:
             with autocast(device, config.precision == "bf16"):
                 maps = model.features(torch.from_numpy(np.array(data.images[rows])).to(device))
-        for i, both in enumerate(find(maps), start=start):
-            height, width = data.sizes[i] / config.image_size
+        shown = None if pictures is None else torch.from_numpy(pictures[rows]).to(device)
+        for i, both in enumerate(find(maps, shown), start=start):
+            height, width = scales[i]
             scale = np.array([width, height, width, height], dtype=np.float32)
+            edge = np.inf if pictures is None else np.tile(data.sizes[i, ::-1], 2)
             for parts, (boxes, scores, labels) in zip(found, both, strict=True):
                 parts.append(
                     Detections(
                         image_index=np.full(len(scores), i, dtype=np.int64),
-                        boxes=boxes.cpu().numpy() * scale,
+                        boxes=np.minimum(boxes.cpu().numpy() * scale, edge),
                         scores=scores.cpu().numpy(),
                         labels=labels.cpu().numpy().astype(np.int64),
                     )

@@ -58,6 +58,8 @@ def loss_distribution(
 def first(data: DetectionData, count: int) -> DetectionData:
     """The split's first images alone; features that are cached for all of it have theirs in the same rows."""
     parts = {
-        name: getattr(data, name)[:count] for name in ("images", "boxes", "labels", "sizes", "image_ids")
+        name: value[:count]
+        for name in ("images", "boxes", "labels", "sizes", "image_ids", "pictures")
+        if (value := getattr(data, name)) is not None
     }
     return replace(data, **parts)

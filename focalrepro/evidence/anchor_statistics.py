@@ -49,6 +49,8 @@ def measure(data: DetectionData, config: RunConfig, limit: int = 300) -> Imbalan
     grid = config_anchors(config)
     boxes, labels = data.boxes[:limit], data.labels[:limit]
     thresholds = {"pos_iou": config.pos_iou, "neg_iou": config.neg_iou, "best_iou": config.best_iou}
+    pictures = None if data.pictures is None else data.pictures[:limit]
+    thresholds |= {"mirrored": False, "pictures": pictures}
     match = match_dataset(grid.boxes, boxes, labels, config.image_size, torch.device("cpu"), **thresholds)[0]
     fates = {"positive": lambda part: part >= 0, "ignored": lambda part: part == IGNORED}
     fates["background"] = lambda part: part == BACKGROUND
@@ -56,11 +58,12 @@ def measure(data: DetectionData, config: RunConfig, limit: int = 300) -> Imbalan
     for level, part in zip(grid.levels, match.split(grid.per_level, dim=1), strict=True):
         entry = {"level": f"P{level}", "side": config.anchor_size * 2**level, "anchors": part.shape[1]}
         rows.append(entry | {name: float(of(part).sum()) / len(boxes) for name, of in fates.items()})
-    best = [
-        box_ops.pairwise_iou(grid.boxes, torch.from_numpy(b[valid])).amax(0).numpy()
-        for b, valid in zip(boxes, labels >= 0, strict=True)
-        if valid.any()
-    ]
+    best = []
+    for row in np.flatnonzero((labels >= 0).any(1)):
+        iou = box_ops.pairwise_iou(grid.boxes, torch.from_numpy(boxes[row][labels[row] >= 0]))
+        if pictures is not None:
+            iou[box_ops.outside(grid.boxes, torch.from_numpy(pictures[row : row + 1]))[0]] = 0
+        best.append(iou.amax(0).numpy())
     area = box_ops.area(torch.from_numpy(boxes[labels >= 0])).numpy()
     octave = [2 ** (k / config.anchor_scales) for k in range(config.anchor_scales)]
     return Imbalance(

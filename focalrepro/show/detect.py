@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from torch import nn
+from torch import Tensor, nn
 
 from focalrepro import hardware
 from focalrepro.config import RunConfig
 from focalrepro.data.pixels import decode, to_rgb
+from focalrepro.data.split import pictures_in, scale_of
 from focalrepro.evaluation.detect import finder
 from focalrepro.files import write_atomic, write_json
 from focalrepro.hardware import autocast
@@ -21,15 +22,22 @@ from focalrepro.study import kept
 
 @torch.inference_mode()
 def boxes_in(
-    model: nn.Module, config: RunConfig, pixels: np.ndarray, device: torch.device
+    model: nn.Module,
+    config: RunConfig,
+    pixels: np.ndarray,
+    device: torch.device,
+    picture: Tensor | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes [D, 4] in the frame's pixels, scores [D] and labels [D], best first, of uint8 [3, S, S]."""
+    """Boxes [D, 4] in the frame's pixels, scores [D] and labels [D], best first, of uint8 [3, S, S]; picture
+    [4]: what is no padding."""
     image = torch.from_numpy(pixels[None].copy()).to(device)
     frozen = config.frozen == "backbone"  # whose maps are computed and kept in bf16
     with autocast(device, frozen or config.precision == "bf16"):
         maps = model.features(image)
     maps = [m.bfloat16() for m in maps] if frozen else maps
-    (found, _), *_ = finder(model, config, device)(maps)
+    (found, _), *_ = finder(model, config, device)(
+        maps, None if picture is None else picture[None].to(device)
+    )
     return tuple(part.float().cpu().numpy() for part in found)
 
 
@@ -49,13 +57,17 @@ def detect_images(
     store, record = kept.find(run)
     (model, names), config = kept.load(store, record), record.config
     contents = [path.read_bytes() for path in images]
-    decoded = [decode(data, config.image_size, str(p)) for p, data in zip(images, contents, strict=True)]
+    size, how = config.image_size, config.resize
+    decoded = [decode(data, size, str(p), how) for p, data in zip(images, contents, strict=True)]
     on = hardware.pick_device(device)
     model = model.to(on, memory_format=torch.channels_last)
     lines, every = [f"{'image':24} {'class':16} score  x1 y1 x2 y2"], []
     for path, data, (pixels, height, width, _) in zip(images, contents, decoded, strict=True):
-        boxes, scores, labels = boxes_in(model, config, pixels, on)
-        boxes = boxes * np.array([width, height, width, height], np.float32) / config.image_size
+        sizes = np.array([(height, width)], np.float32)
+        pictures = pictures_in(sizes, size, how)
+        shown = None if pictures is None else torch.from_numpy(pictures[0])
+        boxes, scores, labels = boxes_in(model, config, pixels, on, shown)
+        boxes = boxes * scale_of(sizes, size, pictures)[:, [1, 0, 1, 0]]
         found = [
             {"image": str(path), "class": names[int(label)], "score": round(float(p), 4)}
             | {"box": [round(float(v), 1) for v in box]}

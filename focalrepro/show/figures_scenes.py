@@ -118,7 +118,8 @@ def matching(data: DetectionData, row: int, config: RunConfig, show_photos: bool
     boxes = torch.from_numpy(data.boxes[row : row + 1])
     valid = torch.from_numpy(data.labels[row : row + 1] >= 0)
     thresholds = {"pos_iou": config.pos_iou, "neg_iou": config.neg_iou, "best_iou": config.best_iou}
-    fate = match(grid.boxes, boxes, valid, **thresholds)[0]
+    picture = None if data.pictures is None else torch.from_numpy(data.pictures[row : row + 1])
+    fate = match(grid.boxes, boxes, valid, pictures=picture, **thresholds)[0]
     near = box_ops.pairwise_iou(grid.boxes, boxes[0, valid[0]]).argmax(1) == number
     own, cells = (data.boxes[row, number], TRUTH, data.categories[data.labels[row, number]]), []
     for name, of in (("learn this object", fate == number), ("are ignored", (fate == IGNORED) & near)):
@@ -147,7 +148,7 @@ def detections(
 def _found(data: DetectionData, row: int, kept: Mapping[str, Any]) -> list[Drawn]:
     """Of a record's detections on an image those that score a third or more of its best (losses put their
     scores on different scales), ten at most, and of several in one place (IoU above .5) the best alone."""
-    height, width = data.frame / data.sizes[row]
+    height, width = 1 / data.scale[row]
     boxes = torch.tensor(kept["boxes"]).view(-1, 4) * torch.tensor([width, height, width, height])
     better = box_ops.pairwise_iou(boxes, boxes).triu(1) > 0.5
     found = zip(boxes, kept["labels"], kept["scores"], better.any(0), strict=True)

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from focalrepro.evidence.difference import MARGIN, UNKNOWN_SEED_MARGIN, Evidence
+from focalrepro.evidence.expected import compare
 from focalrepro.evidence.tables import at_paper_threshold, rank_correlation, runs_frame, table
 from focalrepro.files import results_root, write_atomic
 from focalrepro.show import own_loss
@@ -142,6 +143,16 @@ def _notebooks(folder: Path) -> Md:
         if ".partial" not in path.name
     }
     return Md(" · ".join(f"[{escape(text)}](notebooks/{path.name})" for path, text in titles.items()))
+
+
+def agreement(profile: str) -> str:
+    """One paragraph: how one's own runs agree with the committed ones."""
+    found = compare(Study(profile, records=Store.local(profile).records()))
+    if found is None:
+        return f"No committed results of {profile} to compare with."
+    off, rows = found
+    text = f"{rows - len(off)} of {rows} rows are within the range expected from the committed results."
+    return "\n".join([text, *(f"  outside: {line}" for line in off)])
 
 
 def write_index() -> Path:

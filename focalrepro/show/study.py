@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from IPython.display import Markdown
@@ -14,6 +16,7 @@ from focalrepro.show import tables as show
 from focalrepro.show.figures_results import figure_of
 from focalrepro.study import study
 from focalrepro.study.ablations import Ablation
+from focalrepro.study.own import ablation_of
 
 
 class Study(study.Study):
@@ -95,3 +98,14 @@ class Study(study.Study):
         values = {key: tables.mean(r.AP for r in records) for key, records in cells.items()}
         frame = pd.Series(values).rename_axis(["gamma", "alpha"]).unstack("gamma")
         return frame.sort_index().sort_index(axis=1)
+
+
+def run_own(
+    loss: str, ablation: str, profile: str, reuse: Path | None, keep_weights: bool, how: dict[str, Any]
+) -> str:
+    """Trains what a user's file holds, a loss or an ablation (FILE.py:NAME), and says what came out."""
+    study = Study(profile, reuse, keep_weights=keep_weights)
+    if loss:
+        return study.run_loss(loss, **how).data
+    mine = ablation_of(ablation)
+    return show.of_page(study.run(mine, **how).table(mine.name), at_paper=False)

@@ -169,7 +169,7 @@ def recipe_changes(study: Study) -> pd.DataFrame:
         theirs = known.get("paper", default[field])
         if field in ("train_images", "val_images") and value == 0:
             value = "all of the dataset's"
-        if str(value) != str(theirs):
+        if str(value) not in (str(theirs), known.get("silent")):
             row = {"field": field, "what it is": known.get("meaning", "")}
             rows.append(row | {"here": str(value), "paper": str(theirs)})
     return pd.DataFrame(rows).set_index("field")

@@ -16,7 +16,7 @@ from pathlib import Path
 from focalrepro import hardware
 from focalrepro.data.prepare import ensure
 from focalrepro.evaluation.record import RunFileError
-from focalrepro.runs import load_splits
+from focalrepro.runs import DATA, load_splits
 from focalrepro.study.ablations import Planned, plan
 from focalrepro.study.jobs import RETRIES, Job, Progress
 from focalrepro.study.on_ray import check_way, run_on_ray
@@ -40,7 +40,7 @@ def with_ids(planned: Iterable[Planned], progress: bool = True) -> list[Job]:
     jobs = []
     for p in planned:
         c = p.config
-        key = (c.dataset, c.classes, c.image_size, c.train_images, c.val_images)
+        key = tuple(getattr(c, field) for field in DATA)
         if key not in digests:
             train_data, val_data = load_splits(c, progress)
             digests[key] = (train_data.digest, val_data.digest)
@@ -245,8 +245,8 @@ def prepare(jobs: list[Job], device: str) -> None:
     from focalrepro.training.initial import initial_model
 
     hardware.keep_memory()
-    fields = "dataset classes image_size train_images val_images backbone weights frozen views kept_channels"
-    shared = {tuple(getattr(job.config, f) for f in fields.split()): job.config for job in jobs}
+    fields = (*DATA, "backbone", "weights", "frozen", "views", "kept_channels")
+    shared = {tuple(getattr(job.config, f) for f in fields): job.config for job in jobs}
     for config in shared.values():
         with suppress(MemoryError, RuntimeError):  # the second is torch's where memory runs out
             train_data, val_data = load_splits(config)

@@ -45,6 +45,7 @@ def recipe_of(model: nn.Module, config: RunConfig, names: list[str]) -> dict[str
     for ok, field, why in (
         (config.detector == "retinanet", "detector", "is no RetinaNet"),
         (isinstance(backbone, ResNet | SmallNet), "backbone", "is no network of torchvision's"),
+        (config.resize == "squash", "resize", "pads images, where nothing is found; torchvision would"),
         (config.kept_channels == 1, "kept_channels", "projects the backbone's maps; torchvision does not"),
         (top in (0, 2), "last_level", levels),
         (not top or last != channels, "fpn_channels", "is C5's number; there torchvision makes P6 from P5"),

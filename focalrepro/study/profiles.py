@@ -2,10 +2,12 @@
 ablations change its fields.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from focalrepro.config import RunConfig, did_you_mean
-from focalrepro.data.registry import COMMANDS, prepared
+from focalrepro.data.registry import COMMANDS, describe, prepared
 
 # The detector of the embedded dataset: 128² images, P2 to P4, 12,096 anchors an image. Its AdamW, cosine and
 # GroupNorm make a few hundred steps enough; they were chosen on the baseline row (γ = 2, α = .25) alone.
@@ -96,6 +98,9 @@ _COCO256_PAPER = _COCO256.replace(
     steps=9000,
     warmup=500,
 )
+
+# All of COCO as the paper trains it; the longer side is 512 px where the paper's shorter side is 400 to 800.
+_COCO = RunConfig(dataset="coco", resize="letterbox", image_size=512)
 
 
 @dataclass(frozen=True)
@@ -198,6 +203,14 @@ _PROFILES = (
         60.0,
     ),
     Profile(
+        "coco",
+        "all of COCO at 512 px with the paper's recipe: ResNet-50, SGD, 90,000 steps of 16 images",
+        "a machine of eight GPUs, days",
+        _COCO,
+        ("1b", "1a", "1d", "1c"),
+        6 * 3600.0,
+    ),
+    Profile(
         "coco256-paper",
         "real COCO as coco256, with the paper's optimisation: SGD, steps, no norm in the heads",
         "one GPU",
@@ -209,11 +222,15 @@ _PROFILES = (
 PROFILES: dict[str, Profile] = {p.name: p for p in _PROFILES}
 
 
-def own_profile(dataset: str) -> Profile:
-    """The profile of a registered dataset: coco-cpu's detector on its images and its own classes."""
-    what = f"your own data, {dataset}: at 256², frozen ImageNet backbone"
-    base = _COCO_CPU.replace(dataset=dataset, classes="all")
-    rates = PROFILES["coco-cpu"].rates
+def own_profile(dataset: str, recipe: Mapping[str, Any]) -> Profile:
+    """The profile of a registered dataset: coco-cpu's detector on its classes and images, letterboxed.
+
+    recipe: fields of RunConfig that are to be otherwise. ValueError names one that cannot be.
+    """
+    own = {"classes": "all", "resize": "letterbox", **recipe, "dataset": dataset, "seed": 0}
+    base = _COCO_CPU.replace(**own)
+    what = f"your own data, {dataset}: {base.resize} at {base.image_size}², backbone {base.backbone}"
+    rates = {} if "lr" in recipe else PROFILES["coco-cpu"].rates
     return Profile(dataset, what, "two CPU cores", base, tuple(OWN.split()), 250.0, rates=rates, own=True)
 
 
@@ -223,6 +240,6 @@ def get_profile(name: str) -> Profile:
         return PROFILES[name]
     own = [dataset for dataset in prepared() if dataset not in COMMANDS]
     if name in own:
-        return own_profile(name)
+        return own_profile(name, describe(name).parameters.get("recipe", {}))
     hint = did_you_mean(name, [*PROFILES, *own])
     raise ValueError(f"there is no profile {name!r}; there are {', '.join([*PROFILES, *own])}{hint}")

@@ -20,10 +20,12 @@ from focalrepro.detector.boxes import flip as flip_boxes
 from focalrepro.detector.frozen_features import cached_features
 from focalrepro.detector.matching import match_dataset
 from focalrepro.detector.retinanet import RetinaNet
-from focalrepro.detector.views import view_of
+from focalrepro.detector.views import picture_in, view_of
 from focalrepro.files import write_atomic
+from focalrepro.hardware import memory
 
 MATCHES_VERSION = 1
+RESIDENT = 0.5  # share of a device's free memory that images may take
 KEPT_FROM = 2000  # images times views whose matches are kept on disk
 
 
@@ -33,9 +35,11 @@ def _targets(data: DetectionData, views: int, device: torch.device) -> tuple[Ten
     boxes, labels = [data.boxes], [data.labels]
     for view in range(1, views):
         parts = [
-            view_of(image, box, label, view, int(number), pixels=False)[1:]
-            for image, box, label, number in zip(
-                data.images, data.boxes, data.labels, data.image_ids, strict=True
+            view_of(image, box, label, view, int(number), False, picture)[1:]
+            for image, box, label, number, picture in zip(
+                *(data.images, data.boxes, data.labels, data.image_ids),
+                [None] * len(data) if data.pictures is None else data.pictures,
+                strict=True,
             )
         ]
         boxes.append(np.stack([box for box, _ in parts]))
@@ -78,8 +82,12 @@ def _match_views(
     grid = make_anchors(frame, *anchors).boxes
     boxes, labels = (t.cpu().numpy() for t in _targets(data, views, device))
     parts = []
-    for box, label in zip(boxes, labels, strict=True):
-        parts.append(match_dataset(grid, box, label, frame, device, mirrored=flips, **limits))
+    for view, (box, label) in enumerate(zip(boxes, labels, strict=True)):
+        shown = None
+        if data.pictures is not None:
+            each = zip(data.image_ids, data.pictures, strict=True)
+            shown = np.stack([picture_in(view, int(number), p, frame) for number, p in each])
+        parts.append(match_dataset(grid, box, label, frame, device, flips, shown, **limits))
     match = torch.cat(parts)
     return match.to(torch.int8) if data.labels.shape[1] <= 127 else match
 
@@ -108,7 +116,8 @@ class SplitData:
             if device.type == "cuda":
                 self.inputs = [[f.to(device) for f in maps] for maps in self.inputs]
         else:
-            self.inputs = [[torch.from_numpy(np.array(data.images)).to(device)]]
+            self.inputs = [[_images_on(device, data.images)]]
+        self.streams = self.inputs[0][0].device.type != device.type
 
     def __len__(self) -> int:
         return self.labels.shape[1]
@@ -121,13 +130,25 @@ class SplitData:
         if self.cached:
             inputs = [_rows(maps, view, index).permute(0, 3, 1, 2) for maps in self.inputs]
             return inputs, self.boxes[view, index], self.labels[view, index]
-        x = self.inputs[0][0].index_select(0, index)  # whole rows; source[index] goes element by element
+        source = self.inputs[0][0]  # whole rows of it; source[index] goes element by element
+        x = source.index_select(0, index.to(source.device)).to(index.device)
         boxes = self.boxes[0, index]
         if self.flips:
             mirrored = view.bool().view(-1, 1, 1, 1)
             x = torch.where(mirrored, x.flip(-1), x)
             boxes = torch.where(mirrored[..., 0], flip_boxes(boxes, self.size), boxes)
         return [x], boxes, self.labels[0, index]
+
+
+def _images_on(device: torch.device, images: np.ndarray) -> Tensor:
+    """uint8 [N, 3, H, W] on the device; left in their file, from where each batch is read, where they would
+    take more than RESIDENT of its free memory."""
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory()
+    if images.nbytes <= RESIDENT * free:
+        return torch.from_numpy(np.array(images)).to(device)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # as in `_matches`
+        return torch.from_numpy(images.view(np.ndarray))
 
 
 def _rows(maps: list[Tensor], view: Tensor, index: Tensor) -> Tensor:

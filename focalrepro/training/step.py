@@ -63,7 +63,9 @@ class Step:
         self.dials = Dials.of(config).on(device) if self.on_gpu else Dials.of(config)
         self.graph: torch.cuda.CUDAGraph | None = None
         varies = config.loss in DATA_DEPENDENT or isinstance(self.loss_function, OwnLoss)
-        self.captures = self.on_gpu and not varies and ranks.count == 1 and not os.environ.get(EAGER)
+        self.captures = (
+            self.on_gpu and not (varies or source.streams) and ranks.count == 1 and not os.environ.get(EAGER)
+        )
         # One side stream for all steps and the capture: the allocator keeps what each stream has used.
         self.side = torch.cuda.Stream(device) if self.on_gpu else None
         self.calls = 0

@@ -59,7 +59,9 @@ class Handler(BaseHTTPRequestHandler):
             return
         if fault == "garbage":
             body = b"<html>welcome to the hotel's network</html>"
-        self.send_response(200)
+        start = int(self.headers.get("Range", "bytes=0-")[6:-1]) if fault != "no ranges" else 0
+        self.send_response(206 if start else 200)
+        body = body[start:]
         if fault == "gzip":
             body = gzip.compress(bytes(10**7))
             self.send_header("Content-Encoding", "gzip")

@@ -117,8 +117,8 @@ def test_ones_own_data_may_bring_weights_and_is_never_told_to_download_coco(spli
 
 
 def test_what_register_lacks_is_named(root):
-    with pytest.raises(DatasetError, match=r"needs --train-images, --val-annotations, --val-images$"):
-        prepare_dataset("register", None, None, "mine", "a.json", (), None, ())
+    with pytest.raises(DatasetError, match=r"needs --name and --train-annotations$"):
+        prepare_dataset("register", None, None, "mine", None, (), None, ())
 
 
 @pytest.mark.parametrize(("asked", "hint"), [("mien", "did you mean 'mine'"), ("zzz", "; to register")])

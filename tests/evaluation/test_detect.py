@@ -1,5 +1,7 @@
 """From outputs to detections: thresholds, top-k, NMS, clipping, and boxes in the original image's pixels."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,10 @@ from torch import nn
 
 from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData
+from focalrepro.data.split import pictures_in
+from focalrepro.detector.boxes import outside
 from focalrepro.evaluation.coco_ap import evaluate_coco
-from focalrepro.evaluation.detect import detect, select
+from focalrepro.evaluation.detect import candidates, detect, select
 from focalrepro.training.batches import config_anchors
 
 CONFIG = RunConfig(
@@ -151,6 +155,32 @@ def test_boxes_return_to_the_original_frame():
     assert evaluate_coco(data.coco, data.image_ids, found).metrics["AP"] == pytest.approx(100)
     assert np.array_equal(merged.boxes, found.boxes) and merged.labels.tolist() == [0, 0, 0]
     assert seen == [(2, 3), (3, 3)]
+
+
+def test_letterboxed_boxes_return_and_padding_finds_nothing():
+    """An image of 100 × 50 fills the frame's left half; detections lie there and on the padding."""
+    sizes = np.array([[100, 50], [30, 60]], np.float32)
+    pictures = pictures_in(sizes, 64, "letterbox")
+    anchors = far_apart(16)
+    data = replace(dataset(sizes.astype(int).tolist(), [[], []]), pictures=pictures)
+    found, _ = detect(Fixed({(a, 1): 0.7 for a in anchors}), CONFIG, data, torch.device("cpu"))
+    for row, (height, width) in enumerate(sizes):
+        inside = ~outside(GRID.boxes[anchors], torch.from_numpy(pictures[row : row + 1]))[0]
+        assert 0 < inside.sum() < len(anchors)
+        limit = torch.tensor([width, height, width, height])
+        expected = (GRID.boxes[anchors][inside] * max(height, width) / 64).clamp(min=0).minimum(limit)
+        mine = found.boxes[found.image_index == row]
+        np.testing.assert_allclose(np.sort(mine, axis=0), np.sort(expected.numpy(), axis=0), rtol=1e-5)
+        assert (mine <= limit.numpy()).all()
+
+
+def test_padding_is_left_out_without_a_threshold_too():
+    logits, offsets = outputs({})
+    picture = torch.tensor([0.0, 0, 64, 20])
+    free = CONFIG.replace(score_threshold=0.0)
+    boxes, scores, _ = candidates(logits + 20, offsets, GRID, free, picture)
+    assert len(scores) and scores.min() > 0 and boxes[:, 3].max() <= 20
+    assert len(candidates(logits, offsets, GRID, free)[1]) > len(scores)
 
 
 def test_nothing_found_is_an_ap_of_zero():

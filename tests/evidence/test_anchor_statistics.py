@@ -25,7 +25,7 @@ def split(boxes):
     array, labels = np.zeros((len(boxes), most, 4), np.float32), np.full((len(boxes), most), -1)
     for i, b in enumerate(boxes):
         array[i, : len(b)], labels[i, : len(b)] = np.reshape(b, (-1, 4)), 0
-    return SimpleNamespace(boxes=array, labels=labels)
+    return SimpleNamespace(boxes=array, labels=labels, pictures=None)
 
 
 def test_an_object_that_is_an_anchor():

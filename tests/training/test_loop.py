@@ -250,3 +250,9 @@ def test_the_rate_follows_the_batch_and_the_cosine():
     for batch in (2, 64):
         assert learning_rate(500, base.replace(batch_size=batch)) == pytest.approx(0.005 * batch / 16)
     assert learning_rate(5, base.replace(warmup=10)) == pytest.approx(2 / 3 * learning_rate(5, base))
+
+
+def test_images_that_do_not_fit_are_read_from_their_file(tiny, monkeypatch):
+    resident = train(SMALL, tiny[0], CPU)
+    monkeypatch.setattr("focalrepro.training.batches.RESIDENT", 0.0)
+    assert train(SMALL, tiny[0], CPU).history == resident.history

@@ -1,0 +1,104 @@
+"""All of COCO: archives that are fetched on after a cut, and a copy on disk."""
+
+import hashlib
+import io
+import json
+import zipfile
+
+import pytest
+from server import Server
+from test_download import jpeg, official_annotations
+
+from focalrepro.cli import data as command
+from focalrepro.data import DatasetError, load
+from focalrepro.data.coco import ARCHIVES, Archive, download_coco, import_coco
+from focalrepro.data.fetch import Retry
+
+IDS = {"train2017": [9, 25, 30], "val2017": [139, 285]}
+AT_ONCE = Retry(tries=3, wait=0.0)
+
+
+def packed(files):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def contents():
+    """The three archives, small: their bytes by their path."""
+    files = {
+        f"annotations/instances_{official}.json": json.dumps(official_annotations(ids))
+        for official, ids in IDS.items()
+    }
+    zips = {"/annotations/annotations_trainval2017.zip": packed(files)}
+    for official, ids in IDS.items():
+        zips[f"/zips/{official}.zip"] = packed({f"{official}/{i:012d}.jpg": jpeg(i) for i in [*ids, 999]})
+    return zips
+
+
+@pytest.fixture
+def server(contents):
+    with Server() as running:
+        running.files |= contents
+        yield running
+
+
+def small(contents):
+    return [
+        Archive(a.path, len(contents[f"/{a.path}"]), hashlib.md5(contents[f"/{a.path}"]).hexdigest())
+        for a in ARCHIVES
+    ]
+
+
+def get(server, contents, root, **more):
+    return download_coco(root, small(contents), server.url, AT_ONCE, progress=False, **more)
+
+
+def test_archives_become_a_dataset(server, contents, tmp_path):
+    folder = get(server, contents, tmp_path)
+    assert folder == tmp_path / "coco" and not list(folder.glob("*.zip"))
+    for split, official in (("train", "train2017"), ("val", "val2017")):
+        found = load("coco", split, 64, resize="letterbox", progress=False, root=tmp_path)
+        assert len(found) == len(IDS[official]) + 1 and found.categories == ("toothbrush",)
+    asked = sum(server.asked.values())
+    get(server, contents, tmp_path)
+    assert sum(server.asked.values()) == asked, "what is there is not fetched again"
+
+
+@pytest.mark.parametrize("fault", ["truncate", "drop", "no ranges"])
+def test_a_cut_archive_is_fetched_on(server, contents, tmp_path, fault):
+    path = "/zips/train2017.zip"
+    server.faults[path] = ["truncate", fault]
+    get(server, contents, tmp_path)
+    assert len(load("coco", "train", 64, progress=False, root=tmp_path)) == 4
+    assert server.asked[path] == (2 if fault == "no ranges" else 3)
+
+
+def test_a_broken_archive_is_said_and_removed(server, contents, tmp_path):
+    wrong = [Archive(a.path, a.size, "0" * 32) for a in small(contents)]
+    with pytest.raises(DatasetError, match=r"annotations_trainval2017\.zip: does not have the checksum 0000"):
+        download_coco(tmp_path, wrong, server.url, AT_ONCE, progress=False)
+    assert not list((tmp_path / "coco").glob("*.zip"))
+    server.faults["/zips/val2017.zip"] = [404]
+    with pytest.raises(DatasetError, match=r"val2017\.zip: the server answers 404.*same command again"):
+        get(server, contents, tmp_path)
+
+
+def test_a_copy_stays_where_it_is(server, contents, tmp_path):
+    copy = get(server, contents, tmp_path / "elsewhere")
+    folder = import_coco(copy, tmp_path)
+    assert len(load("coco", "val", 64, progress=False, root=tmp_path)) == 3
+    assert [p.name for p in folder.iterdir()] == ["dataset.json"]
+    (copy / "val2017").rename(copy / "moved")
+    with pytest.raises(DatasetError, match="has no val2017; give the folder"):
+        import_coco(copy, tmp_path)
+
+
+def test_nobody_is_made_to_fetch_20_gb(tmp_path, monkeypatch):
+    monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path))
+    monkeypatch.delenv("YES", raising=False)
+    with pytest.raises(DatasetError, match=r"20,403 MB over the network.*set YES=1"):
+        command("coco")

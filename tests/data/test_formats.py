@@ -1,0 +1,243 @@
+"""YOLO's and Pascal VOC's folders: the same boxes as in COCO's form, and faults by file, line and field."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from made import encoded
+from PIL import Image
+
+from focalrepro.data import DatasetError, load
+from focalrepro.data.formats import read_voc, read_yolo
+from focalrepro.data.own import register_own
+from focalrepro.data.pixels import EXIF_ORIENTATION
+from focalrepro.data.registry import DESCRIPTOR, describe
+
+SIZES = {"a": (60, 40), "b": (30, 50), "c": (24, 24)}  # width, height
+BOXES = {"a": [("dog", (6, 4, 30, 20)), ("cat", (12, 8, 6, 4))], "b": [("cat", (3, 5, 15, 25))], "c": []}
+NAMES = ["cat", "dog"]
+
+
+def images(folder, names):
+    folder.mkdir(parents=True)
+    for name in names:
+        (folder / f"{name}.png").write_bytes(encoded(*SIZES[name], seed=ord(name)))
+
+
+@pytest.fixture
+def yolo(tmp_path):
+    root = tmp_path / "yolo"
+    for split, names in (("train", "ac"), ("val", "b")):
+        images(root / "images" / split, names)
+        (root / "labels" / split).mkdir(parents=True)
+        for name in names.replace("c", ""):
+            w, h = SIZES[name]
+            lines = [
+                f"{NAMES.index(kind)} {(x + bw / 2) / w} {(y + bh / 2) / h} {bw / w} {bh / h}"
+                for kind, (x, y, bw, bh) in BOXES[name]
+            ]
+            (root / "labels" / split / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    text = "path: ../elsewhere\ntrain: images/train\nval: images/val\nnames: {0: cat, 1: dog}\n"
+    (root / "data.yaml").write_text(text)
+    return root
+
+
+@pytest.fixture
+def voc(tmp_path):
+    root = tmp_path / "voc"
+    images(root / "JPEGImages", "abc")
+    (root / "Annotations").mkdir()
+    for name, (w, h) in SIZES.items():
+        objects = "".join(
+            f"<object><name>{kind}</name><difficult>{int(kind == 'dog')}</difficult><bndbox>"
+            f"<xmin>{x + 1}</xmin><ymin>{y + 1}</ymin>"
+            f"<xmax>{x + bw}</xmax><ymax>{y + bh}</ymax></bndbox></object>"
+            for kind, (x, y, bw, bh) in BOXES[name]
+        )
+        size = f"<size><width>{w}</width><height>{h}</height></size>"
+        text = f"<annotation><filename>../{name}.jpg</filename>{size}{objects}</annotation>"
+        (root / "Annotations" / f"{name}.xml").write_text(text)
+    return root
+
+
+def boxes_of(content):
+    """{image's stem: [(class, box)]} of a COCO file's content."""
+    names = {c["id"]: c["name"] for c in content["categories"]}
+    found = {i["file_name"].split(".")[0]: [] for i in content["images"]}
+    stem = {i["id"]: i["file_name"].split(".")[0] for i in content["images"]}
+    for a in content["annotations"]:
+        found[stem[a["image_id"]]].append((names[a["category_id"]], tuple(np.round(a["bbox"], 6))))
+    return found
+
+
+def test_yolos_boxes_are_cocos(yolo):
+    (train, folder), (val, _) = read_yolo(yolo / "data.yaml")
+    assert boxes_of(train) == {k: BOXES[k] for k in "ac"} and boxes_of(val) == {"b": BOXES["b"]}
+    assert folder == [yolo / "images" / "train"]
+    assert [(i["width"], i["height"]) for i in train["images"]] == [SIZES["a"], SIZES["c"]]
+    assert [c["name"] for c in train["categories"]] == NAMES
+
+
+def test_an_outline_becomes_its_box(yolo):
+    (yolo / "labels" / "train" / "a.txt").write_text("1 0.1 0.1 0.6 0.2 0.3 0.6\n")
+    assert boxes_of(read_yolo(yolo / "data.yaml")[0][0])["a"] == [("dog", (6, 4, 30, 20))]
+
+
+def test_labels_beside_the_images_and_roboflows_paths(yolo):
+    (yolo / "labels" / "train" / "a.txt").rename(yolo / "images" / "train" / "a.txt")
+    (yolo / "data.yaml").write_text("train: ../images/train\nnames: [cat, dog]\n")
+    ((train, _),) = read_yolo(yolo / "data.yaml")
+    assert boxes_of(train)["a"] == BOXES["a"]
+
+
+def test_vocs_boxes_are_cocos(voc):
+    ((whole, folder),) = read_voc(voc)
+    assert boxes_of(whole) == BOXES and folder == [voc / "JPEGImages"]
+    assert [a["iscrowd"] for a in whole["annotations"]] == [1, 0, 0], "difficult objects are no targets"
+    lists = voc / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("a\nc\n")
+    (lists / "val.txt").write_text("b\n")
+    (train, _), (val, _) = read_voc(voc)
+    assert boxes_of(train) == {k: BOXES[k] for k in "ac"} and boxes_of(val) == {"b": BOXES["b"]}
+    assert train["categories"] == val["categories"] == whole["categories"]
+
+
+def test_both_are_registered_and_loaded(yolo, voc, tmp_path, monkeypatch):
+    monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path / "data"))
+    register_own("y", yolo)
+    register_own("v", voc)
+    train, val = (load("y", split, 32, resize="letterbox", progress=False) for split in ("train", "val"))
+    assert train.labels[0].tolist() == [1, 0] and len(val) == 1
+    back = val.boxes[0, 0] * val.scale[0, [1, 0, 1, 0]]
+    np.testing.assert_allclose(back, [3, 5, 18, 30], rtol=1e-5)
+    train, val = (load("v", split, 32, progress=False) for split in ("train", "val"))
+    assert (len(train), len(val)) == (2, 1) and train.categories == val.categories == ("cat", "dog")
+    assert describe("v").train.annotations == "train.json" and (tmp_path / "data/v/train.json").is_file()
+
+
+# ---- faults
+
+
+def spoil(path, text):
+    path.write_text(text)
+
+
+YOLO_FAULTS = [
+    ("data.yaml", "names: [", r"data\.yaml: not readable as YAML"),
+    ("data.yaml", "train: images/train", r"data\.yaml: `names` is no list of classes; add it"),
+    ("data.yaml", "names: [a]", r"data\.yaml: `train` is no folder; add that of the images"),
+    ("data.yaml", "names: [a]\ntrain: pics", r"data\.yaml: `train`: there is no folder .*pics; give"),
+    ("labels/train/a.txt", "0 .5 .5 .1", r"a\.txt: line 1: '0 \.5 \.5 \.1' has 4 numbers; give `class x y"),
+    ("labels/train/a.txt", "\n\n0 .5 .5 x .1", r"a\.txt: line 3: number 4 is 'x'; it must be a number"),
+    ("labels/train/a.txt", "2 .5 .5 .1 .1", r"a\.txt: line 1: class '2'; give one of `names`, 0 … 1"),
+    ("labels/train/a.txt", "0 30 20 6 4", r"a\.txt: line 1: 30 is no share of the image; divide pixels"),
+    ("labels/train/a.txt", "0 .5 .5 nan .1", r"line 1: number 4 is 'nan'; it must be a number"),
+    ("images/train/c.png", "no image", r"c\.png: not an image .*; fetch or export"),
+]
+
+
+@pytest.mark.parametrize(("path", "text", "said"), YOLO_FAULTS)
+def test_yolos_faults_are_told_by_file_and_line(yolo, tmp_path, monkeypatch, path, text, said):
+    monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path / "data"))
+    (yolo / path).write_text(text)
+    with pytest.raises(DatasetError, match=said):
+        register_own("y", yolo)
+    assert not (tmp_path / "data" / "y").exists(), "nothing half written"
+
+
+def test_no_label_at_all_and_turned_photos_are_told(yolo):
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = 6
+    Image.new("RGB", (60, 40)).save(yolo / "images/train/a.png", exif=exif)
+    with pytest.raises(DatasetError, match=r"a\.png: asks by EXIF to be turned.*; save it turned"):
+        read_yolo(yolo / "data.yaml")
+    (yolo / "labels/train/a.txt").unlink()
+    with pytest.raises(
+        DatasetError, match=r"train: its images have no labels; .* would be .*labels/train/c\.txt"
+    ):
+        read_yolo(yolo / "data.yaml")
+
+
+VOC_FAULTS = [
+    ("<annotation>", "", r"a\.xml: not readable as XML"),
+    ("<name>cat</name>", "", r"a\.xml: object 2: name is missing; add the class"),
+    ("<xmax>36</xmax>", "", r"a\.xml: object 1: xmax is missing; it must be a number"),
+    ("<ymin>5</ymin>", "<ymin>five</ymin>", r"a\.xml: object 1: ymin is 'five'; it must be a number"),
+    (
+        "<width>60</width>",
+        "<width>0</width>",
+        r"a\.xml: size\.width is '0'; it must be a number of 1 or more",
+    ),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "said"), VOC_FAULTS)
+def test_vocs_faults_are_told_by_file_and_field(voc, old, new, said):
+    file = voc / "Annotations" / "a.xml"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+    with pytest.raises(DatasetError, match=said):
+        read_voc(voc)
+
+
+def test_an_annotation_without_its_image_is_told(voc):
+    (voc / "JPEGImages" / "b.png").unlink()
+    with pytest.raises(DatasetError, match=r"b\.xml: no image b\.\* in .*JPEGImages; add it, or remove"):
+        read_voc(voc)
+
+
+# ---- registering
+
+
+@pytest.fixture
+def coco(made, tmp_path, monkeypatch):
+    """A COCO file and its images, and an empty data root."""
+    monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path / "root"))
+    made.load()
+    return made.folder / "instances.json", [made.images]
+
+
+def test_one_file_is_split_by_image_and_the_same_way_each_time(coco, tmp_path):
+    folder = register_own("mine", *coco)
+    train, val = (json.loads((folder / f"{split}.json").read_text()) for split in ("train", "val"))
+    assert len(val["images"]) == 1 and len(train["images"]) == 2
+    assert {i["id"] for i in train["images"] + val["images"]} == {2, 5, 7}
+    for part in (train, val):
+        ids = {i["id"] for i in part["images"]}
+        assert {a["image_id"] for a in part["annotations"]} <= ids
+    assert len(train["annotations"] + val["annotations"]) == 3
+    before = (folder / "val.json").read_bytes()
+    register_own("mine", *coco)
+    assert (folder / "val.json").read_bytes() == before
+
+
+def test_given_validation_data_is_taken_as_it_is(coco):
+    path, where = coco
+    folder = register_own("mine", path, where, path)
+    assert [p.name for p in folder.iterdir()] == [DESCRIPTOR], "the files stay where they are"
+    assert describe("mine").train.annotations == str(path)
+
+
+def test_a_name_keeps_its_data(coco, tmp_path):
+    path, where = coco
+    folder = register_own("mine", path, where)
+    before = (folder / DESCRIPTOR).read_bytes()
+    other = tmp_path / "other.json"
+    other.write_bytes(path.read_bytes())
+    with pytest.raises(DatasetError, match=rf"'mine' is the name of {re.escape(str(path))} already"):
+        register_own("mine", other, where)
+    assert (folder / DESCRIPTOR).read_bytes() == before
+
+
+def test_what_is_no_dataset_is_told(coco, tmp_path):
+    path, _ = coco
+    with pytest.raises(DatasetError, match=r"instances\.json: give the folder or tar file of its images"):
+        register_own("mine", path)
+    with pytest.raises(DatasetError, match=r"has neither data\.yaml nor Annotations/"):
+        register_own("mine", tmp_path)
+    with pytest.raises(DatasetError, match=r"none\.json: no such annotation file"):
+        register_own("mine", tmp_path / "none.json", [tmp_path])
+    assert not (tmp_path / "root" / "mine").exists()
