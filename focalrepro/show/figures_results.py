@@ -28,6 +28,7 @@ from focalrepro.show.style import (
     panels,
     styled,
 )
+from focalrepro.show.tables import signed
 from focalrepro.study.paper import TABLES
 from focalrepro.study.rows import AMONG
 
@@ -86,28 +87,20 @@ def ablation(frame: pd.DataFrame, title: str) -> Figure:
 def forest(gaps: Mapping[str, pd.DataFrame], title: str = "") -> Figure:
     """Differences with their 95 % intervals, by panel; gaps: frames of what is less what, with value, low and
     high (NaN: no interval). Filled where the interval leaves out 0."""
-    columns = {
-        name: gap.assign(
-            filled=gap["low"].isna() | (gap["low"] > 0) | (gap["high"] < 0),
-            text=gap["value"].map(lambda v: f"{v:+.1f}".replace("-", "−")),
-        )
-        for name, gap in gaps.items()
-    }
+    columns = {name: gap.assign(text=gap["value"].map(signed)) for name, gap in gaps.items()}
+    for gap in columns.values():
+        gap["filled"] = gap["low"].isna() | (gap["low"] > 0) | (gap["high"] < 0)
     return dots(columns, "AP, difference", title, zero=True)
 
 
 def reach(frame: pd.DataFrame) -> Figure:
-    """The share of the objects that each set of anchors reaches; frame:
-    of `anchor_statistics.reach_of_rows`."""
-    columns = {
-        f"with an anchor of IoU ≥ {iou}": pd.DataFrame(
-            {"value": frame[column], "low": np.nan, "high": np.nan}
-        )
-        .assign(text=frame[column].map("{:.1f}".format), filled=frame[column] == frame[column].max())
-        .set_axis(frame["row"])
-        for column, iou in (("reach_50", ".5"), ("reach_40", ".4"))
-    }
-    return dots(columns, "training objects, %", "Objects reached")
+    """The share of the objects that each row's anchors reach; frame: of `anchor_statistics.reach_of_rows`."""
+    columns = {}
+    for column, iou in (("reach_50", ".5"), ("reach_40", ".4")):
+        side = frame.set_index("row")[column].to_frame("value").assign(low=np.nan, high=np.nan)
+        most = side["value"] == side["value"].max()
+        columns[f"at an IoU of {iou}"] = side.assign(text=side["value"].map("{:.1f}".format), filled=most)
+    return dots(columns, "training objects, %", "Objects that an anchor reaches")
 
 
 GREEK = {"alpha": "α", "beta": "β", "gamma": "γ"}
@@ -158,10 +151,9 @@ def heatmaps(
     frame: of `tables.table` for the ablation "grid" or "plane"; best: of `tables.ties`. A diverged cell says
     so, one without runs is "–".
     """
-    both = bool(frame["agnostic_AP"].notna().any())  # as from version 3 on
-    columns = (
-        {"AP": "without a threshold", "AP_at_05": "at the paper's threshold, .05"} if both else {"AP": ""}
-    )
+    columns = {"AP": ""}
+    if frame["agnostic_AP"].notna().any():  # as from version 3 on
+        columns = {"AP": "without a threshold", "AP_at_05": "at the paper's threshold, .05"}
     names = {"xlabel": GREEK[x], "ylabel": GREEK[y]}
     grids = {column: frame.pivot(index=y, columns=x, values=column) for column in columns}
     shape = grids["AP"].shape
@@ -186,12 +178,10 @@ def training_curves(runs: Mapping[str, Records], title: str = "") -> Figure:
     classification losses of two labels are different functions, so compare their courses, not their heights.
     """
     left = {"title": "Classification loss", "xlabel": "step", "ylabel": "loss per positive anchor"}
-    figure, row = panels(
-        left, {"title": "Box loss (smooth L1)", "xlabel": "step"}, size=(9.2, 3.8), sharex=True
-    )
-    shown = {
-        k + " (diverged)" * records[0].diverged: records[0].history for k, records in runs.items() if records
-    }
+    right = {"title": "Box loss (smooth L1)", "xlabel": "step"}
+    figure, row = panels(left, right, size=(9.2, 3.8), sharex=True)
+    first = {name: records[0] for name, records in runs.items() if records}
+    shown = {name + " (diverged)" * r.diverged: r.history for name, r in first.items()}
     for axes, name in zip(row, ("class_loss", "box_loss"), strict=True):
         short = max((len(h["step"]) for h in shown.values()), default=0) < 10
         look = {"marker": "o", "markersize": 4} if short else {}
@@ -286,8 +276,7 @@ SWEEPS = {
 
 
 def figure_of(e: Evidence, name: str, title: str = "") -> Figure:
-    """The figure of an ablation: planes as heat maps, sweeps as lines,
-    speed as points, else rows with intervals."""
+    """The figure of an ablation: a plane is a heat map, a sweep lines, speed points, others intervals."""
     frame = table(e, name)
     if name in PLANES:
         theirs = [(r.fields["gamma"], r.fields["alpha"]) for r in TABLES["1b"]] if name == "grid" else []
@@ -296,9 +285,7 @@ def figure_of(e: Evidence, name: str, title: str = "") -> Figure:
         return speed_accuracy(frame, title)
     if name == "imbalance":
         frame[["loss", "rarity"]] = frame["row"].str.split(AMONG, expand=True)
-        frame["rarity"] = pd.to_numeric(
-            frame["rarity"], errors="coerce"
-        )  # not those of a tenth of the images
-        frame = frame.dropna(subset="rarity")
+        frame["rarity"] = pd.to_numeric(frame["rarity"], errors="coerce")
+        frame = frame.dropna(subset="rarity")  # without those of a tenth of the images
         return sweep(frame, "rarity", "anchors for each one that is assigned to an object", title, "loss")
     return sweep(frame, *SWEEPS[name], title) if name in SWEEPS else ablation(frame, title)

@@ -122,10 +122,9 @@ def verdict(record: Record, study: Study) -> str:
     if kept is None:
         make = f"`focalrepro run 1b --profile {study.profile.name}`"
         return f"{text} There is no kept run of this baseline yet ({make} makes it)."
-    if kept.run_id == record.run_id:
-        return f"{text} The kept record of the same run, `{kept.run_id}`, has AP {kept.AP:.1f}."
-    at = " (at a score of .05)" if kept.at_paper_threshold else ""
-    return f"{text} With its full {kept.config.steps} steps the baseline reaches {kept.AP:.1f}{at}."
+    at = ", at a score of .05" if kept.at_paper_threshold else ""
+    by = f"version {kept.training_version} of the training code, after {kept.config.steps} steps{at}"
+    return f"{text} The kept run of this baseline, `{kept.run_id}`, reached {kept.AP:.1f} ({by})."
 
 
 def progress_bars() -> Callable[[str, int, int], None]:

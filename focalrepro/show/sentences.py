@@ -226,11 +226,8 @@ def hardest(record: Record, share: float = 0.2) -> str:
     parts = []
     for kind in ("foreground", "background"):
         plain, focal = (1 - kept[kind][gamma][at] for gamma in ("0", "2"))
-        parts.append(
-            f"of the {kind}'s loss the hardest {share:.0%} of the windows carry {plain:.0%} at γ = 0 and "
-            f"{focal:.0%} at γ = 2"
-        )
-    return f"Here, {'; '.join(parts)}."
+        parts.append(f"of the {kind}'s loss {plain:.0%} at γ = 0 and {focal:.0%} at γ = 2")
+    return f"Here the hardest {share:.0%} of the windows carry {'; '.join(parts)}."
 
 
 def class_trend(frame: pd.DataFrame) -> str:

@@ -145,20 +145,6 @@ def gains(e: Evidence, name: str, reference: str) -> pd.DataFrame:
     return pd.DataFrame(columns).set_axis(list(frame["row"]), axis=0)
 
 
-def beside_paper(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """One row per table: how many rows are run, which one wins on each side, Spearman's correlation."""
-    rows = {}
-    for name, frame in frames.items():
-        best = {side: frame.loc[frame[ap] == frame[ap].max(), "row"] for side, ap in BOTH.items()}
-        rows[name] = {"rows run": f"{int((frame['seeds'] > 0).sum())} of {len(frame)}"}
-        rows[name] |= {f"best {side}": next(iter(labels), NONE) for side, labels in best.items()}
-        rows[name]["rank correlation"] = number(tables.rank_correlation(frame)[0], 2)
-    return pd.DataFrame.from_dict(rows, orient="index")
-
-
-BOTH = {"here": "AP", "in the paper": "paper_AP"}
-
-
 def recipe_changes(study: Study) -> pd.DataFrame:
     """Where a study's baseline leaves the paper's recipe, by field:
     its meaning, its value here and in the paper."""
@@ -178,17 +164,11 @@ def recipe_changes(study: Study) -> pd.DataFrame:
 def provenance(records: Records) -> pd.DataFrame:
     """Runs by machine and version: how many, and the seconds that they took; empty without records."""
     keys = ["hardware", "threads", "torch", "commit"]
-    rows = [
-        (r.hardware.name, r.hardware.threads, r.hardware.torch, r.hardware.commit, r.seconds.total)
-        for r in records
-    ]
+    machines = [(r.hardware, r.seconds.total) for r in records]
+    rows = [(h.name, h.threads, h.torch, h.commit, seconds) for h, seconds in machines]
     grouped = pd.DataFrame(rows, columns=[*keys, "seconds"]).groupby(keys, dropna=False)["seconds"]
-    return (
-        grouped.agg(["size", "sum", "median"])
-        .round(1)
-        .reset_index()
-        .rename(columns={"size": "runs", "sum": "seconds in all", "median": "median, s"})
-    )
+    names = {"size": "runs", "sum": "seconds in all", "median": "median, s"}
+    return grouped.agg(list(names)).round(1).reset_index().rename(columns=names)
 
 
 def calibration(rows: Mapping[str, Records]) -> pd.DataFrame:

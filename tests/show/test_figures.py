@@ -199,9 +199,6 @@ def test_words_follow_the_numbers():
     assert shown.loc["α = 0.75", "note"] == "not run"
     assert shown.loc["α = 0.1", "note"] == "1 of 1 diverged"
     assert shown.loc["α = 0.75", "AP"] == "–"
-    beside = tables.beside_paper({"1a": frame_of("1a", MIXED)})
-    assert beside.loc["1a", "best here"] == "α = 0.9" and beside.loc["1a", "best in the paper"] == "α = 0.75"
-    assert tables.beside_paper({}).empty
     assert tables.provenance([]).empty
 
 
