@@ -142,7 +142,8 @@ def _notebooks(folder: Path) -> Md:
         for path in sorted(folder.glob("[0-9A-Z]*.ipynb"))
         if ".partial" not in path.name
     }
-    return Md(" · ".join(f"[{escape(text)}](notebooks/{path.name})" for path, text in titles.items()))
+    links = (f"[{p.stem.split('_')[0]} {escape(text)}](notebooks/{p.name})" for p, text in titles.items())
+    return Md(" · ".join(links))
 
 
 def agreement(profile: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from focalrepro.config import RunConfig
+from focalrepro.evaluation.record import PAPER_THRESHOLD
 from focalrepro.evidence import rates, tables
 from focalrepro.evidence.difference import Evidence, Records
 from focalrepro.evidence.statistics import calibration_error
@@ -101,7 +102,11 @@ def of_page(frame: pd.DataFrame, at_paper: bool, timed: bool = False) -> Md:
         ap = bold(cells["AP"]) if best == row.AP else cells["AP"]
         ap = Md(f"{ap} ({cells['95 % interval']})") if row.seeds else cells["note"]
         entry = {"row": row.row, head: Md(f"{ap} diverged") if row.diverged else ap}
-        entry |= {k: v for k, v in cells.items() if k not in ("AP", "95 % interval", "seeds", "note")}
+        shown = [k for k in cells if k not in ("AP", "95 % interval", "seeds", "note") and k[:5] != "paper"]
+        entry |= {k: cells[k] for k in shown if f"paper {k}" not in cells}
+        entry |= {
+            f"{k} (paper)": f"{cells[k]} ({cells[f'paper {k}']})" for k in shown if f"paper {k}" in cells
+        }
         if ranked:
             entry["paper AP"] = bold(cells["paper AP"]) if row.paper_AP == theirs else cells["paper AP"]
             entry["rank (paper)"] = NONE if np.isnan(row.rank) else f"{row.rank:g} ({row.paper_rank:g})"
@@ -150,7 +155,9 @@ def recipe_changes(study: Study) -> pd.DataFrame:
     its meaning, its value here and in the paper."""
     about = tomllib.loads(Path(__file__).with_name("fields.toml").read_text("utf-8"))
     default, rows = RunConfig().as_dict(), []
-    for field, value in study.base.as_dict().items():
+    at_paper = any(r.at_paper_threshold for r in study.records)
+    base = study.base.replace(score_threshold=PAPER_THRESHOLD) if at_paper else study.base
+    for field, value in base.as_dict().items():
         known = about.get(field, {})
         theirs = known.get("paper", default[field])
         if field in ("train_images", "val_images") and value == 0:
