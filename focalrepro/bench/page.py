@@ -16,14 +16,14 @@ PAGE = Path(__file__).with_name("page.md.j2")
 
 
 def number(value: float) -> str:
-    """Four digits, thousands by commas."""
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+    """Three digits, thousands by commas."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
-def shown(s: Spread) -> str:
+def shown(s: Spread, unit: str) -> str:
     """A median with its least and greatest."""
-    median, low, high = (number(s[k]) for k in ("median", "low", "high"))
-    return f"{median} ({low} … {high})" if s["low"] < s["high"] else f"{median} (once)"
+    interval = f"{number(s['low'])}\u00a0…\u00a0{number(s['high'])}"  # which no line breaks
+    return f"{number(s['median'])} {unit} ({interval if s['low'] < s['high'] else 'once'})"
 
 
 def ratio(row: dict[str, Any]) -> str:
@@ -47,7 +47,7 @@ def write_page(folder: Path) -> Path:
 def cost_curves(curves: list[dict[str, Any]], machine: str) -> Figure:
     """Seconds against the work, a panel for each kind of work; a dotted line grows in proportion to it."""
     labels = list(dict.fromkeys(c["x_label"] for c in curves))
-    figure, panels = plt.subplots(1, len(labels), figsize=(4.2 * len(labels), 3.8), squeeze=False)
+    figure, panels = plt.subplots(1, len(labels), figsize=(3.1 * len(labels), 3.2), squeeze=False)
     for axes, label in zip(panels[0], labels, strict=True):
         mine = [c for c in curves if c["x_label"] == label]
         for curve, colour, line in zip(mine, COLOURS, LINES, strict=False):
@@ -58,7 +58,8 @@ def cost_curves(curves: list[dict[str, Any]], machine: str) -> Figure:
             axes.plot(x, [y[-1] * at / x[-1] for at in x], ":", color=GREY, linewidth=1)
         axes.set(xscale="log", yscale="log", xlabel=label, ylabel="seconds")
         axes.minorticks_off()
-        axes.set_xticks(x, [f"{at:,.0f}" for at in x])
+        axes.set_xticks(x, [f"{at / 1000:.3g}k" if at >= 1000 else f"{at:g}" for at in x])
+        axes.set_ylim(top=axes.get_ylim()[1] * 4)  # room for the legend
         axes.legend(loc="upper left", fontsize=8)
     figure.suptitle(f"{machine}; dotted: in proportion to the work", fontsize=11)
     return figure

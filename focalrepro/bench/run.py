@@ -91,5 +91,5 @@ def run_bench(device_name: str = "auto", trial: bool = False) -> int:
 def line(row: dict[str, Any]) -> str:
     """A row for a reader: both sides with their spread, the ratio, the share of the limit."""
     share = "" if row["share"] is None else f", {row['share']:.0%} of the {row['limit']}"
-    theirs = f"{row['against']} {shown(row['theirs'])}"
-    return f"{row['what']}: {shown(row['ours'])} {row['unit']}{share}; {theirs}; ratio {row['ratio']:.1f}"
+    theirs = f"{row['against']} {shown(row['theirs'], row['unit'])}"
+    return f"{row['what']}: {shown(row['ours'], row['unit'])}{share}; {theirs}; ratio {row['ratio']:.1f}"

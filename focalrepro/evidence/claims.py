@@ -123,7 +123,7 @@ class Claim(BaseModel):
             for side, picked in ((self.a, a), (self.b, b))
             if side.pick not in ("", "last") and picked
         ]
-        return gap and replace(gap, remark="; ".join(names))
+        return gap and replace(gap, remark="; against it ".join(names))
 
     def judge(self, e: Evidence) -> Verdict | None:
         """Its verdict, before the family's adjustment; None where runs are missing."""

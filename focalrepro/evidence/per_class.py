@@ -41,16 +41,10 @@ def by_class(one: Records, other: Records, objects: Mapping[str, int]) -> pd.Dat
     gain = b[seeds] - a[seeds]
     columns = {"objects": pd.Series(dict(objects), dtype=int)}
     columns |= {
-        "one": a[seeds].where(gain.notna()).mean(axis=1),
-        "other": b[seeds].where(gain.notna()).mean(axis=1),
+        name: side[seeds].where(gain.notna()).mean(axis=1) for name, side in (("one", a), ("other", b))
     }
-    columns |= {
-        "gain": gain.mean(axis=1),
-        "least": gain.min(axis=1),
-        "most": gain.max(axis=1),
-        "seeds": gain.count(axis=1),
-    }
-    frame = pd.DataFrame(columns).rename_axis("class")
+    columns |= {"gain": gain.mean(axis=1), "least": gain.min(axis=1), "most": gain.max(axis=1)}
+    frame = pd.DataFrame(columns | {"seeds": gain.count(axis=1)}).rename_axis("class")
     return frame[frame["seeds"] > 0].sort_values("objects", kind="stable")
 
 

@@ -130,7 +130,8 @@ def calibrated(e: Evidence, way: str) -> Verdict | None:
     focal, plain = ([calibration_error(r, way) for r in side] for side in sides[:2])
     if np.isnan([*focal, *plain]).any():
         return None
-    verdict = _errors(plain, focal, "{1:.3f} against {0:.3f}")
+    steps = sides[1][0].config.steps
+    verdict = _errors(plain, focal, f"{{1:.3f}} against {{0:.3f}} of cross entropy after {steps:,} steps")
     if sides[2] < MATCHED:
         return verdict
     how = f"not comparable: their AP differs by {sides[2]:.1f}, {MATCHED:g} or more"

@@ -28,7 +28,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "FL, γ = 2": {"gamma": 2.0},
     "FL*, γ = 2, β = 1": {"loss": "focal_star", "gamma": 2.0, "beta": 1.0},
     "FL*, γ = 4, β = 0": {"loss": "focal_star", "gamma": 4.0, "beta": 0.0},
-    "hinge on p_t": {"loss": "hinge"},
+    "hinge on $p_t$": {"loss": "hinge"},
 }
 
 
@@ -45,9 +45,9 @@ def _as_trained(x_t: torch.Tensor, changes: Mapping[str, object]) -> tuple[np.nd
 @styled
 def loss_curves(losses: Mapping[str, Mapping[str, object]] = GAMMAS) -> Figure:
     """The paper's Figure 1: FL(p_t) = -(1 - p_t)^γ log p_t against p_t; losses: changes of a config."""
-    label = "p_t, the probability given to the true class"
+    label = "$p_t$, the probability given to the true class"
     settings = {"xlabel": label, "ylabel": "loss", "xlim": (0, 1), "ylim": (0, 5)}
-    figure, (axes,) = panels({"title": "Focal loss against p_t", **settings}, size=(6.4, 4.2))
+    figure, (axes,) = panels({"title": "Focal loss against $p_t$", **settings}, size=(6.4, 4.2))
     p_t = torch.linspace(0.005, 0.999, 500, dtype=torch.float64)
     axes.axvspan(0.6, 1, color="#f1f1f1", zorder=0)
     axes.text(0.8, 4.35, "well classified", ha="center", color=DARK, fontsize=9)
@@ -82,8 +82,8 @@ def gradient_curves(losses: Mapping[str, Mapping[str, object]] = GAMMAS) -> Figu
     """Loss and size of its gradient against x_t = ±x, the logit signed so that right is positive: the
     appendix's Figures 5 and 6. losses: changes of a config, as GAMMAS or VARIANTS."""
     figure, (left, right) = panels(
-        {"xlabel": "x_t", "ylabel": "loss", "title": "Loss", "ylim": (0, 5), "xlim": (-6, 6)},
-        {"xlabel": "x_t", "ylabel": "-dL/dx_t", "title": "Size of the gradient"},
+        {"xlabel": "$x_t$", "ylabel": "loss", "title": "Loss", "ylim": (0, 5), "xlim": (-6, 6)},
+        {"xlabel": "$x_t$", "ylabel": "$-dL/dx_t$", "title": "Size of the gradient"},
         size=(9.2, 3.8),
         sharex=True,
     )

@@ -4,6 +4,7 @@ They draw what `evidence` computed, and compute nothing.
 """
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -16,19 +17,18 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 from focalrepro.evidence.difference import Evidence, Records
 from focalrepro.evidence.tables import table, ties
 from focalrepro.show.style import (
-    BLUE,
     COLOURS,
     DARK,
     GREY,
     LINES,
     MARKERS,
-    ORANGE,
     RED,
     label_points,
     lines,
     panels,
     styled,
 )
+from focalrepro.show.tables import signed
 from focalrepro.study.paper import TABLES
 from focalrepro.study.rows import AMONG
 
@@ -40,11 +40,16 @@ def dots(columns: Mapping[str, pd.DataFrame], xlabel: str, title: str = "", zero
     columns: by the panel's title, frames of the same index, the rows' names, with value, low, high (NaN: no
     interval), text and filled: whether the mark is a disc or a ring. zero: with a line at 0.
     """
-    names = list(next(iter(columns.values())).index)
-    size, y = (3.6 + 2.6 * len(columns), 1.5 + 0.37 * len(names)), np.arange(len(names))
-    figure, row = panels(*({"title": name, "xlabel": xlabel} for name in columns), size=size, sharey=True)
+    names, number = list(next(iter(columns.values())).index), len(columns)
+    rows = 1 + (number == 4)
+    # No wider than the texts need: a page shows it some 850 pixels wide, a phone 370.
+    width = 0.6 + 0.065 * max(map(len, names)) + 2.1 * number / rows
+    settings = ({"title": name, "xlabel": xlabel} for name in columns)
+    size = (width, 0.5 + (0.9 + 0.33 * len(names)) * rows)
+    figure, row = panels(*settings, size=size, rows=rows, sharey=True)
+    y, colours = np.arange(len(names)), (*[DARK] * (number > 2), *COLOURS)
     row[0].set(yticks=y, yticklabels=names, ylim=(len(names) - 0.4, -0.6))
-    for axes, frame, colour in zip(row, columns.values(), (DARK, BLUE, ORANGE)[-len(columns) :], strict=True):
+    for axes, frame, colour in zip(row, columns.values(), colours, strict=False):
         low, high = (frame[side].fillna(frame["value"]) for side in ("low", "high"))
         bars = [(frame["value"] - low).clip(lower=0), (high - frame["value"]).clip(lower=0)]
         look = {"color": colour, "capsize": 3 * bool(frame["low"].notna().any()), "elinewidth": 1.4}
@@ -57,8 +62,8 @@ def dots(columns: Mapping[str, pd.DataFrame], xlabel: str, title: str = "", zero
         if zero:
             axes.axvline(0, color=GREY, linewidth=1)
         axes.grid(axis="y", visible=False)
-        axes.margins(x=0.2)
-    figure.suptitle(title, fontsize=12)
+        axes.margins(x=0.25)
+    figure.suptitle(fill(title, int(11 * width)), fontsize=12)
     return figure
 
 
@@ -82,28 +87,20 @@ def ablation(frame: pd.DataFrame, title: str) -> Figure:
 def forest(gaps: Mapping[str, pd.DataFrame], title: str = "") -> Figure:
     """Differences with their 95 % intervals, by panel; gaps: frames of what is less what, with value, low and
     high (NaN: no interval). Filled where the interval leaves out 0."""
-    columns = {
-        name: gap.assign(
-            filled=gap["low"].isna() | (gap["low"] > 0) | (gap["high"] < 0),
-            text=gap["value"].map(lambda v: f"{v:+.1f}".replace("-", "−")),
-        )
-        for name, gap in gaps.items()
-    }
+    columns = {name: gap.assign(text=gap["value"].map(signed)) for name, gap in gaps.items()}
+    for gap in columns.values():
+        gap["filled"] = gap["low"].isna() | (gap["low"] > 0) | (gap["high"] < 0)
     return dots(columns, "AP, difference", title, zero=True)
 
 
 def reach(frame: pd.DataFrame) -> Figure:
-    """The share of the objects that each set of anchors reaches; frame:
-    of `anchor_statistics.reach_of_rows`."""
-    columns = {
-        f"with an anchor of IoU ≥ {iou}": pd.DataFrame(
-            {"value": frame[column], "low": np.nan, "high": np.nan}
-        )
-        .assign(text=frame[column].map("{:.1f}".format), filled=frame[column] == frame[column].max())
-        .set_axis(frame["row"])
-        for column, iou in (("reach_50", ".5"), ("reach_40", ".4"))
-    }
-    return dots(columns, "training objects, %", "Objects reached")
+    """The share of the objects that each row's anchors reach; frame: of `anchor_statistics.reach_of_rows`."""
+    columns = {}
+    for column, iou in (("reach_50", ".5"), ("reach_40", ".4")):
+        side = frame.set_index("row")[column].to_frame("value").assign(low=np.nan, high=np.nan)
+        most = side["value"] == side["value"].max()
+        columns[f"at an IoU of {iou}"] = side.assign(text=side["value"].map("{:.1f}".format), filled=most)
+    return dots(columns, "training objects, %", "Objects that an anchor reaches")
 
 
 GREEK = {"alpha": "α", "beta": "β", "gamma": "γ"}
@@ -154,10 +151,9 @@ def heatmaps(
     frame: of `tables.table` for the ablation "grid" or "plane"; best: of `tables.ties`. A diverged cell says
     so, one without runs is "–".
     """
-    both = bool(frame["agnostic_AP"].notna().any())  # as from version 3 on
-    columns = (
-        {"AP": "without a threshold", "AP_at_05": "at the paper's threshold, .05"} if both else {"AP": ""}
-    )
+    columns = {"AP": ""}
+    if frame["agnostic_AP"].notna().any():  # as from version 3 on
+        columns = {"AP": "without a threshold", "AP_at_05": "at the paper's threshold, .05"}
     names = {"xlabel": GREEK[x], "ylabel": GREEK[y]}
     grids = {column: frame.pivot(index=y, columns=x, values=column) for column in columns}
     shape = grids["AP"].shape
@@ -182,12 +178,10 @@ def training_curves(runs: Mapping[str, Records], title: str = "") -> Figure:
     classification losses of two labels are different functions, so compare their courses, not their heights.
     """
     left = {"title": "Classification loss", "xlabel": "step", "ylabel": "loss per positive anchor"}
-    figure, row = panels(
-        left, {"title": "Box loss (smooth L1)", "xlabel": "step"}, size=(9.2, 3.8), sharex=True
-    )
-    shown = {
-        k + " (diverged)" * records[0].diverged: records[0].history for k, records in runs.items() if records
-    }
+    right = {"title": "Box loss (smooth L1)", "xlabel": "step"}
+    figure, row = panels(left, right, size=(9.2, 3.8), sharex=True)
+    first = {name: records[0] for name, records in runs.items() if records}
+    shown = {name + " (diverged)" * r.diverged: r.history for name, r in first.items()}
     for axes, name in zip(row, ("class_loss", "box_loss"), strict=True):
         short = max((len(h["step"]) for h in shown.values()), default=0) < 10
         look = {"marker": "o", "markersize": 4} if short else {}
@@ -282,8 +276,7 @@ SWEEPS = {
 
 
 def figure_of(e: Evidence, name: str, title: str = "") -> Figure:
-    """The figure of an ablation: planes as heat maps, sweeps as lines,
-    speed as points, else rows with intervals."""
+    """The figure of an ablation: a plane is a heat map, a sweep lines, speed points, others intervals."""
     frame = table(e, name)
     if name in PLANES:
         theirs = [(r.fields["gamma"], r.fields["alpha"]) for r in TABLES["1b"]] if name == "grid" else []
@@ -292,9 +285,7 @@ def figure_of(e: Evidence, name: str, title: str = "") -> Figure:
         return speed_accuracy(frame, title)
     if name == "imbalance":
         frame[["loss", "rarity"]] = frame["row"].str.split(AMONG, expand=True)
-        frame["rarity"] = pd.to_numeric(
-            frame["rarity"], errors="coerce"
-        )  # not those of a tenth of the images
-        frame = frame.dropna(subset="rarity")
+        frame["rarity"] = pd.to_numeric(frame["rarity"], errors="coerce")
+        frame = frame.dropna(subset="rarity")  # without those of a tenth of the images
         return sweep(frame, "rarity", "anchors for each one that is assigned to an object", title, "loss")
     return sweep(frame, *SWEEPS[name], title) if name in SWEEPS else ablation(frame, title)

@@ -7,7 +7,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
@@ -17,7 +16,6 @@ from focalrepro.data import DetectionData
 from focalrepro.detector import boxes as box_ops
 from focalrepro.detector.anchors import anchor_shapes
 from focalrepro.detector.matching import IGNORED, match
-from focalrepro.evaluation.detections import Detections
 from focalrepro.evaluation.precision_recall import Curve
 from focalrepro.evaluation.record import Record
 from focalrepro.evidence.anchor_statistics import Imbalance
@@ -30,28 +28,28 @@ TRUTH, FOUND = ORANGE, SKY
 
 
 Drawn = tuple[Any, str, str]  # a box (x1, y1, x2, y2) in the frame's pixels, its colour, its text
+Cell = tuple[int | np.ndarray, str, list[Drawn]]  # an image's row, or a picture; a title; what is drawn on it
 
 
 @styled
-def pictures(
-    data: DetectionData, cells: Sequence[tuple[int, str, list[Drawn]]], columns: int, show_photos: bool
-) -> Figure:
-    """Images with boxes on them, line by line; cells: the image's row, a title, what is drawn on it.
+def pictures(data: DetectionData, cells: Sequence[Cell], columns: int, show_photos: bool = True) -> Figure:
+    """Images with boxes on them, line by line.
 
     Where a photo must not be shown, a plain grey ground stands in its place.
     """
-    height = -(-len(cells) // columns)
-    figure, grid = plt.subplots(height, columns, figsize=(2.6 * columns, 2.8 * height), squeeze=False)
+    height, side = -(-len(cells) // columns), 10.2 / max(columns, 3)
+    size = (side * columns, 1.08 * side * height)
+    figure, grid = plt.subplots(height, columns, figsize=size, squeeze=False)
     for axes in grid.flat[len(cells) :]:
         axes.set_visible(False)
-    for axes, (row, title, drawn) in zip(grid.flat, cells, strict=False):
-        picture = np.full((data.frame, data.frame, 3), 150, dtype=np.uint8)
-        if show_photos or data.name.startswith(FREE):
-            picture = np.array(data.images[row]).transpose(1, 2, 0)
+    for axes, (picture, title, drawn) in zip(grid.flat, cells, strict=False):
+        if not isinstance(picture, np.ndarray):
+            shown = show_photos or data.name.startswith(FREE)
+            picture = np.array(data.images[picture]).transpose(1, 2, 0) if shown else np.full((1, 1, 3), 150)
         axes.imshow(picture, extent=(0, data.frame, data.frame, 0), interpolation="nearest")
         axes.set(xlim=(0, data.frame), ylim=(data.frame, 0), xticks=[], yticks=[])
         axes.grid(visible=False)
-        axes.set_title(title, fontsize=9)
+        axes.set_title(title, fontsize=10)
         for box, colour, text in drawn:
             _box(axes, box, colour, text, 1.0 if len(drawn) > 15 else 1.6)
     return figure
@@ -64,7 +62,7 @@ def _box(axes: Axes, box: Sequence[float], colour: str, text: str, width: float)
     axes.add_patch(patch)
     if text:
         inside = y1 < 0.1 * axes.get_ylim()[0]  # the y axis points down: its lower limit is the frame's side
-        place = {"va": "top" if inside else "bottom", "clip_on": True, "color": colour, "fontsize": 9}
+        place = {"va": "top" if inside else "bottom", "clip_on": True, "color": colour, "fontsize": 10}
         place["bbox"] = {"facecolor": "black", "edgecolor": "none", "alpha": 0.7, "pad": 0.8}
         axes.text(x1, y1 + 1 if inside else y1 - 1, text, **place)
 
@@ -131,82 +129,53 @@ def matching(data: DetectionData, row: int, config: RunConfig, show_photos: bool
 
 
 def detections(
-    data: DetectionData, found: Mapping[str, Detections], rows: Sequence[int], show_photos: bool = True
-) -> Figure:
-    """The same images in columns: ground truth above, below it the detections of each detector, by its name.
-
-    Class and score of the best 15 of a score of .3 or more; of boxes in the same place (IoU above .6) only
-    the best one has its text.
-    """
-    cells = [(row, f"image {data.image_ids[row]}: truth", _truth(data, row)) for row in rows]
-    for name, mine in found.items():
-        cells += [(row, f"{name}, score ≥ .3", _detected(data, mine, row)) for row in rows]
-    return pictures(data, cells, len(rows), show_photos)
-
-
-def side_by_side(
     data: DetectionData, records: Mapping[str, Record], images: int = 4, show_photos: bool = True
 ) -> Figure | None:
     """Truth above, below it what each record's detector found on the same images, of those that records keep.
 
-    The detections whose score is a tenth or more of the detector's best on that image, ten at most: losses
-    put their scores on different scales. None where a record keeps no detections or has other images.
+    None where a record keeps no detections or has other images.
     """
     kept = {name: {e["image_id"]: e for e in r.examples} for name, r in records.items()}
     place = {int(image_id): row for row, image_id in enumerate(data.image_ids)}
     shared = [i for i in place if kept and all(i in of for of in kept.values())]
     shared = sorted(shared, key=lambda i: -int((data.labels[place[i]] >= 0).sum()))[:images]
-    if not shared:
-        return None
     cells = [(place[i], f"image {i}: truth", _truth(data, place[i])) for i in shared]
     for name, of in kept.items():
-        for image_id in shared:
-            row, found = place[image_id], of[image_id]
-            height, width = 1 / data.scale[row]
-            scale = np.array([width, height, width, height])
-            best = max(found["scores"], default=1.0)
-            drawn = [
-                (np.array(box) * scale, FOUND, f"{data.categories[label]} {score:.2f}")
-                for box, label, score in zip(found["boxes"], found["labels"], found["scores"], strict=True)
-                if score >= best / 10
-            ][:10]
-            cells.append((row, name, drawn))
-    return pictures(data, cells, len(shared), show_photos)
+        cells += [(place[i], name, _found(data, place[i], of[i])) for i in shared]
+    return pictures(data, cells, len(shared), show_photos) if shared else None
 
 
-@styled
+def _found(data: DetectionData, row: int, kept: Mapping[str, Any]) -> list[Drawn]:
+    """Of a record's detections on an image those that score a third or more of its best (losses put their
+    scores on different scales), ten at most, and of several in one place (IoU above .5) the best alone."""
+    height, width = 1 / data.scale[row]
+    boxes = torch.tensor(kept["boxes"]).view(-1, 4) * torch.tensor([width, height, width, height])
+    better = box_ops.pairwise_iou(boxes, boxes).triu(1) > 0.5
+    found = zip(boxes, kept["labels"], kept["scores"], better.any(0), strict=True)
+    return [
+        (box, FOUND, f"{data.categories[label]} {score:.2f}")
+        for box, label, score, hidden in found
+        if score >= kept["scores"][0] / 3 and not hidden
+    ][:10]
+
+
 def loss_on_image(data: DetectionData, row: int, maps: Mapping[str, Mapping[int, np.ndarray]]) -> Figure:
     """Where the classification loss of one image lies, loss by loss (lines) and step by step (columns).
 
-    maps: of `one_run.loss_maps`. Each map shows shares of its own sum; boxes are the objects.
+    maps: of `one_run.loss_maps`. Each map is scaled to its own brightest place; boxes are the objects.
     """
-    steps = list(next(iter(maps.values())))
-    figure, grid = plt.subplots(
-        len(maps), len(steps), figsize=(2.5 * len(steps), 2.7 * len(maps)), squeeze=False
-    )
-    for line, (name, by_step) in zip(grid, maps.items(), strict=True):
-        for axes, (step, values) in zip(line, by_step.items(), strict=True):
-            share = values / max(values.sum(), 1e-30)
-            scale = PowerNorm(0.4, vmin=0, vmax=share.max())  # else a diffuse loss could not be seen
-            axes.imshow(share, extent=(0, data.frame, data.frame, 0), cmap="magma", norm=scale)
-            for box, _, _ in _truth(data, row):
-                _box(axes, box, SKY, "", 1.0)
-            on = share_on_objects(values, data, row)
-            axes.set(xticks=[], yticks=[])
-            axes.set_title(f"{name}, step {step}\n{on:.0%} on objects", fontsize=9)
-            axes.grid(visible=False)
-    return figure
-
-
-def _detected(data: DetectionData, found: Detections, row: int) -> list[Drawn]:
-    height, width = 1 / data.scale[row]
-    mine = np.flatnonzero((found.image_index == row) & (found.scores >= 0.3))
-    best = mine[np.argsort(-found.scores[mine], kind="stable")][:15]
-    boxes = torch.from_numpy(found.boxes[best] * np.array([width, height, width, height], np.float32))
-    overlap = box_ops.pairwise_iou(boxes, boxes).triu(1).amax(0) if len(best) else []
-    texts = [f"{data.categories[found.labels[i]]} {found.scores[i]:.2f}" for i in best]
-    shown = zip(boxes, texts, overlap, strict=True)
-    return [(box, FOUND, "" if hidden > 0.6 else text) for box, text, hidden in shown]
+    boxes, bright = [(box, SKY, "") for box, *_ in _truth(data, row)], plt.get_cmap("magma")
+    cells = [
+        # By a power of .4: else a diffuse loss could not be seen.
+        (
+            bright((of / max(of.max(), 1e-30)) ** 0.4),
+            f"{name}, step {step}\n{share_on_objects(of, data, row):.0%} on objects",
+            boxes,
+        )
+        for name, by_step in maps.items()
+        for step, of in by_step.items()
+    ]
+    return pictures(data, cells, len(cells) // len(maps))
 
 
 @styled

@@ -14,8 +14,9 @@ from focalrepro.evidence.verdict import Verdict
 from focalrepro.files import repo_root, results_root, write_atomic
 from focalrepro.show.figures_results import figure_of, forest
 from focalrepro.show.pages import render, save
-from focalrepro.show.sentences import effect, seeds_text, sentence
-from focalrepro.show.tables import Md, bold, enough, markdown, number
+from focalrepro.show.profile_page import NOTES
+from focalrepro.show.sentences import WORDS, effect, seeds_text, sentence
+from focalrepro.show.tables import NONE, Md, between, bold, enough, markdown, number
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.profiles import get_profile
 from focalrepro.study.study import Study
@@ -40,11 +41,6 @@ ANSWERS = (
     {"fl-plain-ce": "plain cross entropy"},
     {"fl-hard-negatives": "hard negatives, three for each positive"},
 )
-WORDS = {
-    "confirmed": "clearly better",
-    "refuted": "clearly worse",
-    "undecided": "not clearly better or worse",
-}
 Judged = dict[str, dict[str, Verdict]]  # by study and claim, without those that were not run
 
 
@@ -78,7 +74,7 @@ def front_page() -> tuple[str, dict[str, Any]]:
     rare = Evidence(Study.committed(RARITY))
     told = [(CLAIMS[c].sentence, v) for c in RARE_CLAIMS if (v := CLAIMS[c].judge(rare))]
     if told:
-        figures["rarity"] = lambda: figure_of(rare, "imbalance", "AP by how rare objects are")
+        figures["rarity"] = lambda: figure_of(rare, "imbalance", "AP against how rare objects are")
     last = {g[-1].study.name: g[-1] for g in groups if g}
     frames = {name: {n: f for n, e in last.items() if enough(f := table(e, name))} for name in ("1a", "1b")}
     text = render(
@@ -90,7 +86,8 @@ def front_page() -> tuple[str, dict[str, Any]]:
         coco=[Md(e.study.name) for e in groups[0]],
         newer=len(groups[0][0].study.records) if groups[0] else 0,
         heat=heat and (Md(heat.study.name), seeds_text(min(map(len, heat.rows("grid").values())))),
-        rarity=[Md(f"{t} {bold(v.word)}: {effect(v)}, {seeds_text(v.seeds)}.") for t, v in told],
+        rarity=[Md(f"**{v.word.capitalize()}: {t}** {effect(v)}, {seeds_text(v.seeds)}.") for t, v in told],
+        caveat=NOTES["imbalance"],
         tables=[(get_ablation(name), _table(name, of)) for name, of in frames.items() if of],
         at_paper=any(at_paper_threshold(e, "1b") for e in last.values()),
     )
@@ -125,7 +122,7 @@ def _verdicts(judged: Judged) -> Md:
             if claim.question not in questions:
                 rows.append({"claim": bold(claim.question)} | dict.fromkeys(cells, ""))
             questions.add(claim.question)
-            texts = {k: Md(f"{bold(v.word)}: {effect(v)}") if v else "" for k, v in cells.items()}
+            texts = {k: Md(f"{bold(v.word)}: {effect(v)}") if v else NONE for k, v in cells.items()}
             rows.append({"claim": sentence(claim, *map(Study.committed, judged))} | texts)
     return markdown(rows)
 
@@ -140,7 +137,7 @@ def _table(name: str, frames: dict[str, pd.DataFrame]) -> Md:
         column = []
         for r in frame.itertuples():
             link = Md(f"[{number(r.AP)}]({page})")
-            about = f"({r.low:.1f} … {r.high:.1f}, {seeds_text(r.seeds)})"
+            about = f"({between(r.low, r.high)}, {seeds_text(r.seeds)})"
             column.append(Md(f"{bold(link) if best == r.AP else link} {about}") if r.seeds else "")
         cells[Md(f"`{study}`")] = [*column, number(rank_correlation(frame)[0], 2)]
     return markdown(pd.DataFrame(cells).to_dict("records"))

@@ -2,12 +2,17 @@
 
 import os
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
+import nbformat
 import papermill
+from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell
 
 from focalrepro.files import repo_root, results_root, write_atomic
 from focalrepro.progress import bar as progress_bar
+from focalrepro.show.sentences import LEFT_OUT
 from focalrepro.study.profiles import get_profile
 
 CELL_TIMEOUT = 3600  # seconds
@@ -75,10 +80,25 @@ def execute(source: Path, target: Path, profile: str) -> Path:
         raise RuntimeError(
             f"{source.name}: cell {error.exec_count}: {error.ename}: {error.evalue} (see {partial})"
         ) from error
-    text = partial.read_text(encoding="utf-8").replace(partial.name, target.name)
-    write_atomic(target, without_paths(text))
+    notebook = nbformat.read(partial, as_version=4)
+    notebook.cells = with_data(notebook.cells)
+    write_atomic(target, without_paths(nbformat.writes(notebook).replace(partial.name, target.name)))
     partial.unlink()
     return target
+
+
+def with_data(cells: list[NotebookNode]) -> list[NotebookNode]:
+    """The cells of an executed notebook, where a section that shows nothing but lines on what is left out is
+    the first of these lines alone."""
+    starts = [i for i, cell in enumerate(cells) if cell.cell_type == "markdown" and cell.source[:1] == "#"]
+    kept = cells[: starts[0]]
+    for start, end in pairwise([*starts, len(cells)]):
+        section = cells[start:end]
+        outputs = [o for cell in section if cell.cell_type == "code" for o in cell.outputs]
+        said = [o.get("data", {}).get("text/markdown", "") for o in outputs]
+        empty = said and all(line.startswith(LEFT_OUT) for line in said)
+        kept += [new_markdown_cell(said[0])] if empty else section
+    return kept
 
 
 def without_paths(text: str) -> str:

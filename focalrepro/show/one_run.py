@@ -16,6 +16,7 @@ from focalrepro.evaluation.record import Record
 from focalrepro.losses import focal_terms
 from focalrepro.progress import bar
 from focalrepro.runs import run_with_model
+from focalrepro.show.tables import between
 from focalrepro.study.profiles import get_profile
 from focalrepro.study.study import Study
 from focalrepro.training.batches import batches
@@ -111,8 +112,8 @@ def _on_finest(terms: torch.Tensor, anchors: AnchorGrid) -> np.ndarray:
 def verdict(record: Record, study: Study) -> str:
     """What one run in a notebook reached, and how that compares with the kept record of the baseline."""
     steps, half = record.config.steps, 1.96 * float(np.nanstd(record.bootstrap.AP))
-    between = f"{max(record.AP - half, 0.0):.1f} … {record.AP + half:.1f}"
-    text = f"AP **{record.AP:.1f} %** ({between}) after {steps} steps, {record.seconds.total:.0f} seconds."
+    interval = between(max(record.AP - half, 0.0), record.AP + half)
+    text = f"AP **{record.AP:.1f} %** ({interval}) after {steps} steps, {record.seconds.total:.0f} seconds."
     if record.diverged:
         text = f"The training **diverged** after {record.history['step'][-1]:.0f} steps."
     text += " So few steps only show that the path works." if steps < 20 else ""
@@ -121,10 +122,9 @@ def verdict(record: Record, study: Study) -> str:
     if kept is None:
         make = f"`focalrepro run 1b --profile {study.profile.name}`"
         return f"{text} There is no kept run of this baseline yet ({make} makes it)."
-    if kept.run_id == record.run_id:
-        return f"{text} The kept record of the same run, `{kept.run_id}`, has AP {kept.AP:.1f}."
-    at = " (at a score of .05)" if kept.at_paper_threshold else ""
-    return f"{text} With its full {kept.config.steps} steps the baseline reaches {kept.AP:.1f}{at}."
+    at = ", at a score of .05" if kept.at_paper_threshold else ""
+    by = f"version {kept.training_version} of the training code, after {kept.config.steps} steps{at}"
+    return f"{text} The kept run of this baseline, `{kept.run_id}`, reached {kept.AP:.1f} ({by})."
 
 
 def progress_bars() -> Callable[[str, int, int], None]:

@@ -3,15 +3,9 @@
 from focalrepro.evidence import tables
 from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.verdict import more
-from focalrepro.show.sentences import effect, how
-from focalrepro.show.tables import NONE, Md, markdown
+from focalrepro.show.sentences import WORDS, effect, how
+from focalrepro.show.tables import NONE, Md, between, markdown
 from focalrepro.study import own
-
-WORDS = {
-    "confirmed": "clearly better than",
-    "refuted": "clearly worse than",
-    "undecided": "not clearly better or worse than",
-}
 
 
 def summary(e: Evidence, name: str) -> Md:
@@ -25,7 +19,7 @@ def summary(e: Evidence, name: str) -> Md:
             {
                 "loss": label,
                 "rate": f"{records[0].config.lr:g}",
-                "AP (95 %)": f"{r.AP:.1f} ({r.low:.1f} … {r.high:.1f})",
+                "AP (95 %)": f"{r.AP:.1f} ({between(r.low, r.high)})",
                 "AP at .05": f"{r.AP_at_05:.1f}",
                 f"{mine} less this (95 %)": effect(more(gap)) if gap and label != mine else NONE,
                 "seeds": str(r.seeds) + f", {r.diverged} diverged" * bool(r.diverged),
@@ -41,7 +35,7 @@ def verdict(e: Evidence, name: str) -> Md:
     if not own.is_comparison(name) or not all(rows.values()):
         return Md("")
     found = {label: more(gap) for label in others if (gap := e.difference(rows[mine], rows[label]))}
-    said = "; ".join(f"{WORDS[v.word]} {label} ({effect(v)})" for label, v in found.items())
+    said = "; ".join(f"{WORDS[v.word]} than {label} ({effect(v)})" for label, v in found.items())
     basis = how(next(iter(found.values())))
     rate = f"{mine} was trained at {rows[mine][0].config.lr:g}, the best of its search"
     if e.study.profile.rates:

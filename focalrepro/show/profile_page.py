@@ -1,11 +1,11 @@
 """`results/<profile>/`: README.md with tables and figures, results.csv,
 figures/, all from the run records."""
 
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -18,8 +18,7 @@ from focalrepro.show.cells import differences
 from focalrepro.show.figures_results import PLANES, figure_of
 from focalrepro.show.pages import render, save
 from focalrepro.show.sentences import ledger, missing, not_run, sentence_case
-from focalrepro.show.tables import Md, markdown, of_page, provenance, recipe_changes, search
-from focalrepro.study.ablations import SEARCH_SEED
+from focalrepro.show.tables import Md, escape, markdown, of_page, provenance, recipe_changes, search
 from focalrepro.study.belonging import strangers
 from focalrepro.study.profiles import PROFILES
 from focalrepro.study.store import Store
@@ -30,6 +29,11 @@ NOTES = {
     "and at 34.0 in Table 1b. The SSD-style row is not the paper's.",
     "budget": "Each row is a training of its own, whose rate falls to its own end: not one training looked "
     "at early.",
+    "imbalance": "Rarer digits are also fewer digits to learn from, which costs every loss: read how far "
+    "the losses are apart at a level, not how they fall from level to level. The rows of a tenth of the "
+    "images have as many digits as 1 in 1000; but they also have a tenth of the backgrounds, which may be "
+    "what they lack. All losses are trained at one learning rate, and each level's backbone was "
+    "pretrained on crops of its own scenes, so rarer digits make a poorer backbone, too.",
 }
 Figures = dict[str, Callable[[], Figure]]  # by the name of its file
 
@@ -96,21 +100,16 @@ def page(study: Study) -> tuple[str, Figures]:
     changes = recipe_changes(study).to_dict("index").items()
     text = render(
         "profile.md.j2",
-        **{"study": study, "e": e, "records": records, "typical": study.typical()},
-        **{
-            "sections": [_section(e, name, figures) for name in names],
-            "what": sentence_case(study.profile.what),
-        },
-        **{
-            "ledger": markdown(ledger(e)),
-            "not_run": not_run(e),
-            "missing": missing(study, *study.profile.ablations),
-        },
-        **{"margin": MARGIN, "unknown": UNKNOWN_SEED_MARGIN},
+        **{"study": study, "e": e, "records": records, "margin": MARGIN, "unknown": UNKNOWN_SEED_MARGIN},
+        what=sentence_case(study.profile.what),
+        notebooks=_notebooks(study.folder / "notebooks"),
+        ledger=markdown(ledger(e)),
+        not_run=not_run(e),
         protocols=", ".join(sorted({r.protocol for r in records} - {""})),
+        sections=[_section(e, name, figures) for name in names],
+        missing=missing(study, *study.profile.ablations),
         changes=markdown({"field": Md(f"`{field}`")} | row for field, row in changes),
-        search=(study.folder / "SEARCH.md").is_file(),
-        **{"made": markdown(provenance(records).to_dict("records")), "again": Md(_again(study))},
+        made=markdown(provenance(records).to_dict("records")),
     )
     return text, figures
 
@@ -118,14 +117,15 @@ def page(study: Study) -> tuple[str, Figures]:
 def _section(e: Evidence, name: str, figures: Figures) -> dict[str, Any]:
     """What a page says of one ablation; its figure is added to `figures`."""
     study, ablation, frame = e.study, e.study.ablation(name), table(e, name)
-    title = sentence_case(ablation.title)
+    title, of_paper = sentence_case(ablation.title), ablation.source.startswith("Table")
     if not ablation.search:
         figures[name] = lambda: figure_of(e, name, title)
     rho, count = rank_correlation(frame)
-    seeds = int(frame["seeds"].max())
+    seeds = study.profile.seeds_of(name) if ablation.search else int(frame["seeds"].max())
     return {
-        "heading": ablation.source.split(",")[0] if ablation.source.startswith("Table") else title,
-        **{"title": title, "source": ablation.source, "search": ablation.search, "name": name},
+        "heading": ablation.source.split(",")[0] if of_paper else title,
+        "about": f"{title} ({ablation.source})" if of_paper else f"Source: {ablation.source}",
+        **{"title": title, "search": ablation.search, "name": name},
         "table": search(e, name)
         if ablation.search
         else of_page(frame, at_paper_threshold(e, name), name == "1e"),
@@ -135,15 +135,15 @@ def _section(e: Evidence, name: str, figures: Figures) -> dict[str, Any]:
     }
 
 
-def _again(study: Study) -> str:
-    """The command that makes these runs, and how many rows would get more seeds by it."""
-    repeated = Counter(r.row for r in study.records if r.seed < SEARCH_SEED)  # a search has seeds of its own
-    count, name = max(repeated.values(), default=1), study.profile.name
-    if study.profile.repeats:  # the profile knows how many seeds each ablation gets
-        return f"`make reproduce PROFILE={name}` makes all of this again."
-    fewer = sum(c < count for c in repeated.values())
-    more = f", and more seeds of the {fewer} rows that have fewer here" if fewer else ""
-    return f"`make reproduce PROFILE={name} SEEDS={count}` makes all of this again{more}."
+def _notebooks(folder: Path) -> Md:
+    """The executed notebooks of a folder, each with its title."""
+    titles = {
+        path: nbformat.read(path, as_version=4).cells[0].source.partition("\n")[0].lstrip("# ")
+        for path in sorted(folder.glob("[0-9A-Z]*.ipynb"))
+        if ".partial" not in path.name
+    }
+    links = (f"[{p.stem.split('_')[0]} {escape(text)}](notebooks/{p.name})" for p, text in titles.items())
+    return Md(" · ".join(links))
 
 
 def agreement(profile: str) -> str:

@@ -9,12 +9,18 @@ from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.per_class import trend
 from focalrepro.evidence.tables import rank_correlation
 from focalrepro.evidence.verdict import Verdict
-from focalrepro.show.tables import Md, bold, enough, escape, markdown, signed
+from focalrepro.show.tables import Md, between, bold, enough, escape, markdown, signed
 from focalrepro.study.ablations import ABLATIONS
 from focalrepro.study.store import Store
 from focalrepro.study.study import Study
 
 # ---- verdicts
+
+WORDS = {
+    "confirmed": "clearly better",
+    "refuted": "clearly worse",
+    "undecided": "not clearly better or worse",
+}
 
 
 def seeds_text(count: int) -> str:
@@ -27,15 +33,15 @@ def effect(v: Verdict) -> str:
     if v.word == "not run":
         return ""
     digits = 3 if v.unit == "calibration error" else 1
-    between = "" if np.isnan(v.low) else f" ({signed(v.low, digits)} … {signed(v.high, digits)})"
     if v.unit == "of resamples":
         text = f"{v.value:.0%} of resamples"
     elif v.unit.startswith("anchors"):
         text = f"1 in {v.value:,.0f}"
     elif v.unit.startswith("×"):
-        text = f"{v.value:.2f} {v.unit} ({v.low:.2f} … {v.high:.2f})"
+        text = f"{v.value:.2f} {v.unit} ({between(v.low, v.high, 2)})"
     else:
-        text = f"{signed(v.value, digits)} {v.unit}{between}"
+        text = f"{signed(v.value, digits)} {v.unit}"
+        text += "" if np.isnan(v.low) else f" ({between(v.low, v.high, digits, signed)})"
     return "; ".join(part for part in (text, v.remark) if part)
 
 
@@ -69,21 +75,17 @@ def ledger(e: Evidence, *names: str) -> list[dict[str, object]]:
         if c.question != question and not names:
             rows.append({"verdict": "", "claim": bold(c.question), "effect (95 %)": "", "by": ""})
         question = c.question
-        row = {
-            "verdict": bold(v.word),
-            "claim": sentence(c, e.study),
-            "effect (95 %)": effect(v),
-            "by": how(v),
-        }
-        rows.append(row)
+        row = {"verdict": bold(v.word), "claim": sentence(c, e.study), "effect (95 %)": effect(v)}
+        rows.append(row | {"by": how(v)})
     return rows
 
 
 def not_run(e: Evidence) -> Md:
-    """One line on the claims that have no verdict yet; "" if all have one."""
-    lacking = {c.id: c.needs for c, v in judge_all(e) if v.word == "not run"}
-    needs = ", ".join(f"`{name}`" for name in dict.fromkeys(n for names in lacking.values() for n in names))
-    return Md(f"{len(lacking)} more claims wait for runs of {needs}." if lacking else "")
+    """One line on the claims of the profile's ablations that have no verdict yet; "" if all have one."""
+    mine = e.study.profile.ablations
+    lacking = [c.needs for c, v in judge_all(e) if v.word == "not run" and set(c.needs) <= set(mine)]
+    needs = [name for names in lacking for name in names]
+    return left_out(e.study, f"{len(lacking)} more claims", *needs) if lacking else Md("")
 
 
 def verdicts(study: Study, *names: str) -> Md:
@@ -97,23 +99,34 @@ def verdicts(study: Study, *names: str) -> Md:
 
 
 def takeaway(study: Study, *ids: str) -> Md:
-    """What these claims came to, each in bold and in one line; a claim without runs says what it waits for.
+    """What these claims came to, each in bold and in one line; last those without records, with the command.
 
     Judged for the profile that runs the whole paper, where one's own does not have the claim's runs.
     """
     judges = [*([type(study)(study.profile.whole)] if study.profile.whole else []), study]
     judged = {c.id: (c, v, judge) for judge in judges for c, v in judge_all(Evidence(judge))}
-    lines = []
-    for name in ids:
-        c, v, judge = judged[name]
-        if v.word == "not run":
-            lines.append(f"- Not answered yet: {said(c, judge)} It waits for {', '.join(c.needs)}.")
-        else:
-            lines.append(f"- **{v.word.capitalize()}: {said(c, judge)}** {escape(effect(v))}.")
-    return Md("\n".join(lines))
+    asked = [judged[name] for name in ids]
+    lines = [
+        f"- **{v.word.capitalize()}: {said(c, judge)}** {escape(effect(v))}."
+        for c, v, judge in asked
+        if v.word != "not run"
+    ]
+    if lacking := [(c, judge) for c, v, judge in asked if v.word == "not run"]:
+        what, needs = " ".join(said(*claim) for claim in lacking), [n for c, _ in lacking for n in c.needs]
+        lines += ["", left_out(lacking[0][1], what, *needs)]
+    return Md("\n".join(lines).lstrip())
 
 
 # ---- where runs are from
+
+LEFT_OUT = "Left out"  # begins each line that stands for something without records
+
+
+def left_out(study: Study, what: str, *needs: str) -> Md:
+    """One line for what no record holds, as its run is missing or of an older version, and how to make it;
+    needs: the ablations that it takes."""
+    command = f"focalrepro run {' '.join(dict.fromkeys(needs))} --profile {study.name}"
+    return Md(f"{LEFT_OUT} for lack of records that hold it: {what.rstrip('.')}. To make them: `{command}`.")
 
 
 def missing(study: Study, *names: str) -> Md:
@@ -122,11 +135,9 @@ def missing(study: Study, *names: str) -> Md:
     if not lacking:
         return Md("")
     if without := [title(name) for name in lacking if not study.rows(name)]:
-        return Md(f"Left out, as this profile's data has no such rows: {escape('; '.join(without))}.")
-    command = f"focalrepro run {' '.join(lacking)} --profile {study.name}"
+        return Md(f"{LEFT_OUT}, as this profile's data has no such rows: {escape('; '.join(without))}.")
     few = [title(name, study) for name in lacking] if len(lacking) <= 3 else [f"{len(lacking)} ablations"]
-    left = escape("; ".join(few))
-    return Md(f"Left out, as fewer than two rows have runs: {left}. To make them: `{command}`.")
+    return left_out(study, escape("; ".join(few)), *lacking)
 
 
 def where_from(study: Study, *names: str) -> Md:
@@ -136,14 +147,16 @@ def where_from(study: Study, *names: str) -> Md:
     """
     p = study.profile
     lines = [f"**Profile `{p.name}`**: {p.what}. Meant for: {p.hardware}.", ""]
-    records = {r.run_id: r for name in names for rows in study.rows(name).values() for r in rows}
-    if records:
+    rows = [records for name in names for records in study.rows(name).values()]
+    records = {r.run_id: r for row in rows for r in row}
+    if not records:
+        lines.append(missing(study, *names))
+    else:
         minutes = sum(r.seconds.total for r in records.values()) / 60
         machines = ", ".join(sorted({r.hardware.name for r in records.values()}))
-        seeds = seeds_text(len({r.seed for r in records.values()}))
         lines.append(
-            f"Shown are {len(records)} runs ({_whose(study, set(records))}) with {seeds}. They took "
-            f"{minutes:.1f} minutes in all, added up over the workers, on {machines}."
+            f"Runs shown: {_whose(study, set(records))}, up to {seeds_text(max(map(len, rows)))} a row. They "
+            f"took {minutes:.1f} minutes in all, added up over the workers, on {machines}."
         )
         if any(r.at_paper_threshold for r in records.values()):
             lines.append("Their AP is that of detections with a score of .05 or more, as in the paper.")
@@ -154,7 +167,7 @@ def where_from(study: Study, *names: str) -> Md:
             )
         if max(r.config.steps for r in records.values()) < 20:
             lines.append("*They are a few steps long: the path works, and their AP means nothing.*")
-    return Md("\n".join([*lines, missing(study, *names)]))
+    return Md("\n".join(lines))
 
 
 def _whose(study: Study, left: set[str]) -> str:
@@ -196,7 +209,7 @@ def summary(frame: pd.DataFrame) -> str:
     top, lines = frame.loc[frame["AP"].idxmax()], []
     if top.AP <= 0.05:
         return "No row detects anything, which is what a few steps of training give."
-    lines = [f"Best row here: {bold(top.row)} with AP {top.AP:.1f} ({top.low:.1f} … {top.high:.1f})."]
+    lines = [f"Best row here: {bold(top.row)} with AP {top.AP:.1f} ({between(top.low, top.high)})."]
     if frame["paper_AP"].notna().any():
         theirs = frame.loc[frame["paper_AP"].idxmax()]
         lines.append(f"In the paper: {bold(theirs.row)} with {theirs.paper_AP:.1f}.")
@@ -213,11 +226,8 @@ def hardest(record: Record, share: float = 0.2) -> str:
     parts = []
     for kind in ("foreground", "background"):
         plain, focal = (1 - kept[kind][gamma][at] for gamma in ("0", "2"))
-        parts.append(
-            f"of the {kind}'s loss the hardest {share:.0%} of the windows carry {plain:.0%} at γ = 0 and "
-            f"{focal:.0%} at γ = 2"
-        )
-    return f"Here, {'; '.join(parts)}."
+        parts.append(f"of the {kind}'s loss {plain:.0%} at γ = 0 and {focal:.0%} at γ = 2")
+    return f"Here the hardest {share:.0%} of the windows carry {'; '.join(parts)}."
 
 
 def class_trend(frame: pd.DataFrame) -> str:
@@ -231,6 +241,6 @@ def class_trend(frame: pd.DataFrame) -> str:
     which = {"confirmed": "rare classes gain more", "refuted": "frequent classes gain more"}
     return (
         f"Spearman's correlation of the gain with the number of training objects is **{signed(v.value, 2)}** "
-        f"({signed(v.low, 2)} … {signed(v.high, 2)}, 95 %, {v.how}), where {v.remark}: "
+        f"({between(v.low, v.high, 2, signed)}, 95 %, {v.how}), where {v.remark}: "
         f"**{which.get(v.word, 'no trend can be claimed, in either direction')}**."
     )

@@ -81,6 +81,11 @@ class Study(study.Study):
         rows = sentences.ledger(self.evidence, *ablations)
         return pd.DataFrame([{k: str(v).replace("**", "") for k, v in row.items()} for row in rows])
 
+    def left_out(self, what: str, *needs: str) -> Markdown:
+        """One line in place of what no record here holds, with the command that makes such records of the
+        ablations `needs`."""
+        return Markdown(sentences.left_out(self, what, *needs))
+
     def takeaway(self, *ids: str) -> Markdown:
         """What these claims came to, in bold, from the records; ids as in evidence/claims.toml."""
         return Markdown(sentences.takeaway(self, *ids))

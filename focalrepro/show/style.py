@@ -60,12 +60,15 @@ def shades(count: int) -> list[tuple[float, ...]]:
     return [tuple(c) for c in plt.get_cmap("viridis")(np.linspace(0, 0.85, max(count, 1)))]
 
 
-def panels(*settings: dict[str, Any], size: tuple[float, float], **more: Any) -> tuple[Figure, list[Axes]]:
-    """A figure with axes side by side, one for each dict of what `Axes.set` takes; more: of plt.subplots."""
-    figure, row = plt.subplots(1, len(settings), figsize=size, squeeze=False, **more)
-    for axes, chosen in zip(row[0], settings, strict=True):
+def panels(
+    *settings: dict[str, Any], size: tuple[float, float], rows: int = 1, **more: Any
+) -> tuple[Figure, list[Axes]]:
+    """A figure with axes side by side, in so many rows, one for each dict of what `Axes.set` takes; more: of
+    plt.subplots."""
+    figure, grid = plt.subplots(rows, len(settings) // rows, figsize=size, squeeze=False, **more)
+    for axes, chosen in zip(grid.flat, settings, strict=True):
         axes.set(**chosen)
-    return figure, list(row[0])
+    return figure, list(grid.flat)
 
 
 def lines(axes: Axes, curves: Mapping[str, tuple[Any, Any]], **look: Any) -> None:

@@ -2,13 +2,14 @@
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from focalrepro.config import RunConfig
+from focalrepro.evaluation.record import PAPER_THRESHOLD
 from focalrepro.evidence import rates, tables
 from focalrepro.evidence.difference import Evidence, Records
 from focalrepro.evidence.statistics import calibration_error
@@ -47,13 +48,20 @@ def markdown(rows: Iterable[Mapping[str, object]]) -> Md:
 
 
 def signed(value: float, digits: int = 1) -> str:
-    """A number with its sign, the minus as long as the plus; "–" for NaN."""
+    """A number with its sign, the minus as long as the plus; "–" for NaN. One digit more for what would round
+    to 0, so that its sign means something."""
+    digits += bool(value) and abs(value) < 0.5 * 10.0**-digits
     return NONE if pd.isna(value) else f"{value:+.{digits}f}".replace("-", "−")
 
 
 def number(value: float, digits: int = 1) -> str:
     """A number with its digits; "–" for NaN."""
     return NONE if pd.isna(value) else f"{value:.{digits}f}"
+
+
+def between(low: float, high: float, digits: int = 1, text: Callable[[float, int], str] = number) -> str:
+    """An interval, which no line breaks."""
+    return f"{text(low, digits)}\u00a0…\u00a0{text(high, digits)}"
 
 
 def enough(frame: pd.DataFrame) -> bool:
@@ -65,23 +73,21 @@ def comparison(frame: pd.DataFrame, timed: bool = False) -> pd.DataFrame:
     """`tables.table` for the eye: ours with its interval, the paper's numbers beside it.
 
     AP at .05 is shown where it is another number than AP. timed: with the milliseconds that one image takes.
-    Empty where fewer than two rows have runs.
     """
-    if not enough(frame):
-        return pd.DataFrame()
-    between = [f"{r.low:.1f} … {r.high:.1f}" if r.seeds else NONE for r in frame.itertuples()]
-    columns = {"AP": frame["AP"].map(number), "95 % interval": between}
-    names = {"AP at .05": "AP_at_05", "AP, classes merged": "agnostic_AP"}
-    names = names if frame["agnostic_AP"].notna().any() else {}  # as from version 3 on
+    intervals = [between(r.low, r.high) if r.seeds else NONE for r in frame.itertuples()]
+    columns = {"AP": frame["AP"].map(number), "95 % interval": intervals}
+    names = {"AP at .05": "AP_at_05"} if ((frame["AP_at_05"] - frame["AP"]).abs() > 0.01).any() else {}
+    names |= {"AP, classes merged": "agnostic_AP"} if frame["agnostic_AP"].notna().any() else {}
     names |= {"AP50": "AP50", "AP75": "AP75"} | ({"ms per image": "inference_ms"} if timed else {})
     columns |= {name: frame[of].map(number) for name, of in names.items()} | {"seeds": frame["seeds"]}
-    columns["note"] = [
+    notes = [
         f"{r.diverged} of {r.seeds} diverged" if r.diverged else "" if r.seeds else "not run"
         for r in frame.itertuples()
     ]
+    columns |= {"note": notes} if any(notes) else {}
     if frame["paper_AP"].notna().any():
         columns |= {f"paper {m}": frame[f"paper_{m}"].map(number) for m in ("AP", "AP50", "AP75")}
-    return pd.DataFrame(columns).set_axis(pd.Index(frame["row"], name=""), axis=0)
+    return pd.DataFrame(columns).set_axis(list(frame["row"]), axis=0)
 
 
 def of_page(frame: pd.DataFrame, at_paper: bool, timed: bool = False) -> Md:
@@ -94,13 +100,16 @@ def of_page(frame: pd.DataFrame, at_paper: bool, timed: bool = False) -> Md:
     rows = []
     for cells, row in zip(comparison(frame, timed).to_dict("records"), frame.itertuples(), strict=True):
         ap = bold(cells["AP"]) if best == row.AP else cells["AP"]
-        ap = Md(f"{ap} ({cells['95 % interval']})") if row.seeds else "missing"
+        ap = Md(f"{ap} ({cells['95 % interval']})") if row.seeds else cells["note"]
         entry = {"row": row.row, head: Md(f"{ap} diverged") if row.diverged else ap}
-        entry |= {k: v for k, v in cells.items() if k not in ("AP", "95 % interval", "note")}
+        shown = [k for k in cells if k not in ("AP", "95 % interval", "seeds", "note") and k[:5] != "paper"]
+        entry |= {k: cells[k] for k in shown if f"paper {k}" not in cells}
+        entry |= {
+            f"{k} (paper)": f"{cells[k]} ({cells[f'paper {k}']})" for k in shown if f"paper {k}" in cells
+        }
         if ranked:
             entry["paper AP"] = bold(cells["paper AP"]) if row.paper_AP == theirs else cells["paper AP"]
-            ranks = {"rank": row.rank, "paper's rank": row.paper_rank}
-            entry |= {k: NONE if np.isnan(v) else f"{v:g}" for k, v in ranks.items()}
+            entry["rank (paper)"] = NONE if np.isnan(row.rank) else f"{row.rank:g} ({row.paper_rank:g})"
         rows.append(entry | {"records by seed": _links(row.seed_list, row.run_ids)})
     return markdown(rows)
 
@@ -135,24 +144,10 @@ def gains(e: Evidence, name: str, reference: str) -> pd.DataFrame:
     frame = tables.gains(e, name, reference)
     frame = frame[frame["effect"].notna()]
     columns = {f"AP less that of {reference}": frame["effect"].map(signed)}
-    columns["95 % interval"] = [f"{signed(r.low)} … {signed(r.high)}" for r in frame.itertuples()]
+    columns["95 % interval"] = [between(r.low, r.high, text=signed) for r in frame.itertuples()]
     columns["clear"] = frame["clear"].map({True: "yes", False: "no"})
     columns |= {"in the paper": frame["paper"].map(signed)} if frame["paper"].notna().any() else {}
-    return pd.DataFrame(columns).set_axis(pd.Index(frame["row"], name=""), axis=0)
-
-
-def beside_paper(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """One row per table: how many rows are run, which one wins on each side, Spearman's correlation."""
-    rows = {}
-    for name, frame in frames.items():
-        best = {side: frame.loc[frame[ap] == frame[ap].max(), "row"] for side, ap in BOTH.items()}
-        rows[name] = {"rows run": f"{int((frame['seeds'] > 0).sum())} of {len(frame)}"}
-        rows[name] |= {f"best {side}": next(iter(labels), NONE) for side, labels in best.items()}
-        rows[name]["rank correlation"] = number(tables.rank_correlation(frame)[0], 2)
-    return pd.DataFrame.from_dict(rows, orient="index")
-
-
-BOTH = {"here": "AP", "in the paper": "paper_AP"}
+    return pd.DataFrame(columns).set_axis(list(frame["row"]), axis=0)
 
 
 def recipe_changes(study: Study) -> pd.DataFrame:
@@ -160,7 +155,9 @@ def recipe_changes(study: Study) -> pd.DataFrame:
     its meaning, its value here and in the paper."""
     about = tomllib.loads(Path(__file__).with_name("fields.toml").read_text("utf-8"))
     default, rows = RunConfig().as_dict(), []
-    for field, value in study.base.as_dict().items():
+    at_paper = any(r.at_paper_threshold for r in study.records)
+    base = study.base.replace(score_threshold=PAPER_THRESHOLD) if at_paper else study.base
+    for field, value in base.as_dict().items():
         known = about.get(field, {})
         theirs = known.get("paper", default[field])
         if field in ("train_images", "val_images") and value == 0:
@@ -174,17 +171,11 @@ def recipe_changes(study: Study) -> pd.DataFrame:
 def provenance(records: Records) -> pd.DataFrame:
     """Runs by machine and version: how many, and the seconds that they took; empty without records."""
     keys = ["hardware", "threads", "torch", "commit"]
-    rows = [
-        (r.hardware.name, r.hardware.threads, r.hardware.torch, r.hardware.commit, r.seconds.total)
-        for r in records
-    ]
+    machines = [(r.hardware, r.seconds.total) for r in records]
+    rows = [(h.name, h.threads, h.torch, h.commit, seconds) for h, seconds in machines]
     grouped = pd.DataFrame(rows, columns=[*keys, "seconds"]).groupby(keys, dropna=False)["seconds"]
-    return (
-        grouped.agg(["size", "sum", "median"])
-        .round(1)
-        .reset_index()
-        .rename(columns={"size": "runs", "sum": "seconds in all", "median": "median, s"})
-    )
+    names = {"size": "runs", "sum": "seconds in all", "median": "median, s"}
+    return grouped.agg(list(names)).round(1).reset_index().rename(columns=names)
 
 
 def calibration(rows: Mapping[str, Records]) -> pd.DataFrame:
@@ -192,7 +183,8 @@ def calibration(rows: Mapping[str, Records]) -> pd.DataFrame:
     raw, and after what maps scores.
 
     A temperature and isotonic regression are fitted on tune images; the closed form needs no data, and is for
-    a loss with γ > 0. Compare rows of nearly the same AP only. Rows without records are left out.
+    a loss with γ > 0. Compare rows of nearly the same AP only. Rows without records are left out, as are ways
+    for which no record keeps what they take.
     """
     shown = {}
     for label, records in rows.items():
@@ -201,4 +193,5 @@ def calibration(rows: Mapping[str, Records]) -> pd.DataFrame:
             for way in ("raw", "temperature", "isotonic", "closed form"):
                 of = [r for r in records if way != "closed form" or r.config.gamma > 0]
                 shown[label][f"error, {way}"] = number(tables.mean(calibration_error(r, way) for r in of), 4)
-    return pd.DataFrame.from_dict(shown, orient="index")
+    frame = pd.DataFrame.from_dict(shown, orient="index")
+    return frame.loc[:, (frame != NONE).any()]

@@ -82,14 +82,14 @@ ABLATIONS: dict[str, Ablation] = {
         Ablation(
             "lr",
             "the learning rate of each loss, chosen on tune images",
-            "a fair comparison",
+            "the protocol, Rates",
             searched(LOSSES),
             search=True,
         ),
         Ablation(
             "rival-lr",
             "the learning rate of each rival, chosen on tune images",
-            "a fair comparison",
+            "the protocol, Rates",
             searched(RIVALS),
             search=True,
         ),

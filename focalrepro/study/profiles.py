@@ -160,7 +160,7 @@ _PROFILES = (
     Profile(
         "full-quick",
         "the embedded dataset, every ablation of the paper",
-        "two CPU cores, an hour or two",
+        "two CPU cores, an hour for each seed",
         _QUICK,
         tuple(ALL.split()),
         35.0,
@@ -188,7 +188,7 @@ _PROFILES = (
     Profile(
         "coco-cpu",
         "real COCO on a laptop: 5,705 training images at 256², 12 supercategories, frozen ImageNet backbone",
-        "two CPU cores, an evening",
+        "two CPU cores, many evenings",
         _COCO_CPU,
         tuple(CAMPAIGN.split()),
         250.0,

@@ -43,7 +43,7 @@ def test_every_machine_has_a_section_and_its_own_picture(tmp_path):
     text = write_page(tmp_path).read_text()
     assert "## one, 2 cores\n" in text and "## two, 2 cores\n" in text
     assert text.count("](two.png)") == 1 and "one.png" not in text
-    assert "| **5.0** | 25% of the copy bandwidth |" in text
+    assert "| loss | **5.0** | 1 s (once) |" in text and "- **loss**: 25 % of the copy bandwidth; \n" in text
 
 
 def test_a_gpu_is_named(tmp_path):
@@ -60,14 +60,15 @@ def test_numbers_are_worded_as_what_they_are(tmp_path):
         row("alike", [260.0], [79.2], more_is_better=True, note="n", like_for_like=spread([190.8])),
     ]
     write(tmp_path, "one", rows)
-    lines = lines_of(tmp_path)
-    assert "| 0.5 (once) |" in lines["once"] and "| **80.0** |" in lines["once"]
-    assert "| 41,747 (once) | **about 4,500** (extrapolated from one) |" in lines["many"]
-    assert "| 260 (250 … 270) |" in lines["spread"] and lines["spread"].endswith("| ours: 2 runs |")
+    lines, text = lines_of(tmp_path), (tmp_path / "README.md").read_text()
+    assert "| once | **80.0** | 0.5 s (once) | 40 s (once) |" in lines["once"]
+    assert "| **about 4,500** (extrapolated from one) | 9.35 s (once) | 41,747 s (once) |" in lines["many"]
     assert (
-        "n; like for like, one run of ours with all cores against it: 190.8 / 79.2 = **2.4** |"
-        in lines["alike"]
+        "| 260 images/s (250\u00a0…\u00a0270) |" in lines["spread"]
+        and "\n- **spread**: ours: 2 runs\n" in text
     )
+    alike = "n; like for like, one run of ours with all cores against it: 191 / 79.2 = **2.4**"
+    assert f"\n- **alike**: {alike}\n" in text and "- **once**" not in text
     assert len({line.count("|") for line in lines.values()}) == 1
 
 
