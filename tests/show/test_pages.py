@@ -58,6 +58,24 @@ def test_texts_are_escaped_once(text, wanted):
     assert line == f"| {wanted} |"
 
 
+@pytest.mark.parametrize(
+    ("value", "digits", "wanted"),
+    [
+        (0.26, 1, "+0.3"),
+        (-0.04, 1, "−0.04"),
+        (0.0, 1, "+0.0"),
+        (float("nan"), 1, "–"),
+        (-0.0004, 3, "−0.0004"),
+    ],
+)
+def test_a_sign_means_something(value, digits, wanted):
+    assert tables.signed(value, digits) == wanted
+
+
+def test_no_line_breaks_an_interval():
+    assert tables.between(-0.12, 1, text=tables.signed) == "−0.1\u00a0…\u00a0+1.0"
+
+
 def test_a_table_of_nothing():
     assert markdown([]) == ""
 

@@ -1,0 +1,39 @@
+"""An executed notebook has no empty section: one line stands for what no record holds."""
+
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
+
+from focalrepro.show import sentences
+from focalrepro.show.notebooks import with_data
+from focalrepro.study.study import Study
+
+
+def shown(text, mime="text/markdown"):
+    return new_output("execute_result", {mime: text})
+
+
+LEFT = shown(sentences.left_out(Study("quick", records=[]), "how it looks.", "1b", "1a", "1b"))
+PICTURE = shown("iVBOR", "image/png")
+
+
+@pytest.mark.parametrize(
+    ("outputs", "empty"),
+    [
+        ([[LEFT]], True),
+        ([[], [LEFT], [LEFT]], True),
+        ([[LEFT], [PICTURE]], False),
+        ([[LEFT], [shown("- **Confirmed**")]], False),
+        ([[LEFT], [new_output("stream", text="printed")]], False),
+        ([[], []], False),
+    ],
+)
+def test_a_section_of_nothing_is_one_line(outputs, empty):
+    title, after = new_markdown_cell("# A notebook"), new_markdown_cell("## Next")
+    section = [new_markdown_cell("## How it looks"), *(new_code_cell("x", outputs=o) for o in outputs)]
+    kept = with_data([title, new_code_cell("import x"), *section, new_markdown_cell("More."), after])
+    assert kept[0] is title and kept[-1] is after
+    if empty:
+        assert [cell.cell_type for cell in kept[2:-1]] == ["markdown"]
+        assert "how it looks. To make them: `focalrepro run 1b 1a --profile quick`." in kept[2].source
+    else:
+        assert kept[2:-2] == section
