@@ -152,15 +152,18 @@ def judge_all(e: Evidence, *ablations: str) -> list[tuple[Claim, Verdict]]:
     verdicts = {c.id: c.judge(e) or Verdict("not run", how=f"needs {', '.join(c.needs)}") for c in claims}
     primary = [i for i in FAMILY if i in verdicts and verdicts[i].p is not None]
     for i, p_value in zip(primary, holm([verdicts[i].p for i in primary], len(FAMILY)), strict=True):
-        verdicts[i] = _in_family(verdicts[i], p_value)
+        verdicts[i] = _in_family(verdicts[i], p_value, p.seeds_of("primary"))
     return [(c, verdicts[c.id]) for c in claims if not ablations or set(ablations) & set(c.needs)]
 
 
-def _in_family(v: Verdict, p: float) -> Verdict:
-    """A verdict of the primary family by its adjusted p value, with the interval of that level."""
+def _in_family(v: Verdict, p: float, wanted: int) -> Verdict:
+    """A verdict of the primary family by its adjusted p value, with the interval of that level; provisional
+    until it has the seeds that the protocol wants, since who looks early and often finds something."""
     clear = p < LEVEL
     word = "confirmed" if clear and v.direction > 0 else "refuted" if clear else "undecided"
     changes: dict[str, Any] = {"word": word, "p": p, "primary": True}
+    if v.seeds < wanted:
+        changes["how"] = f"{v.how}; provisional, until it has {wanted} seeds"
     if v.estimate:
         factor = p / v.p if v.p and p < 1 else len(FAMILY)
         changes["low"], changes["high"] = v.estimate.interval(1 - LEVEL / np.clip(factor, 1, len(FAMILY)))

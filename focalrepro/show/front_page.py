@@ -105,7 +105,7 @@ def _answer(claims: dict[str, str], judged: Judged, places: dict[str, str]) -> M
             v = verdicts[claim]
             seeds, wanted = seeds_text(v.seeds), profile.seeds_of("primary")
             if v.primary and v.seeds < wanted:
-                seeds += f" of the {wanted} that the protocol wants"
+                seeds += f" of the {wanted} that the protocol wants, so provisional"
             text = f"**{WORDS[v.word]}** on {places[name]}: {effect(v)}, {seeds}"
             parts.setdefault(claims[claim], []).append(text)
     lines = [f"Against {against}, focal loss is {'; and '.join(on)}." for against, on in parts.items()]

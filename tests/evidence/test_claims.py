@@ -1,5 +1,8 @@
 """Verdicts on made-up runs whose truth is known."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from made_up import changed, record, runs, study
@@ -200,6 +203,12 @@ def test_the_best_tuned_cross_entropy_is_chosen_on_tune_images():
     assert word(primary(3.0, searched=False), "fl-tuned-ce") == "not run"
 
 
+def test_a_primary_claim_of_few_seeds_is_provisional(monkeypatch):
+    monkeypatch.setitem(PROFILES, "smoke", replace(PROFILES["smoke"], repeats={"primary": 8}))
+    assert "provisional" not in judged(primary(3.0), "fl-tuned-ce").how
+    assert "provisional, until it has 8 seeds" in judged(primary(3.0, seeds=2), "fl-tuned-ce").how
+
+
 def test_the_family_is_judged_together_and_nothing_else_is():
     of = primary(0.42)
     found = judged(of, "fl-hard-negatives")
@@ -241,7 +250,9 @@ def test_missing_runs_are_said_to_be_missing():
 
 
 def test_claims_on_own_data_read_its_runs(monkeypatch):
-    monkeypatch.setattr("focalrepro.study.profiles.prepared", lambda: ["mine"])
+    profiles = "focalrepro.study.profiles"
+    monkeypatch.setattr(f"{profiles}.prepared", lambda: ["mine"])
+    monkeypatch.setattr(f"{profiles}.describe", lambda name: SimpleNamespace(parameters={}))
     mine = get_profile("mine")
     rows = [
         c for a in ("1a", "1b") for c in get_ablation(a).configs(mine.base, range(3), mine.rates).values()
