@@ -13,6 +13,7 @@ from focalrepro import hardware
 from focalrepro.config import TRAINING_VERSION, RunConfig, from_dict
 from focalrepro.data import DetectionData, data_root, load
 from focalrepro.data.registry import SPLITS
+from focalrepro.detector.boxes import share_on
 from focalrepro.evaluation.detect import detect, milliseconds_per_image
 from focalrepro.evaluation.detections import Detections
 from focalrepro.evaluation.diagnostics import loss_distribution
@@ -118,7 +119,10 @@ def run_with_model(
             k: [v if np.isfinite(v) else None for v in values] for k, values in result.history.items()
         },
         "loss_distribution": loss_distribution(result.model, config, val_data, device) if one_stage else None,
-        "anchors": {"per_image": anchors_per_image(config), "positive_per_image": result.positives},
+        "anchors": {
+            "per_image": anchors_per_image(config, train_data),
+            "positive_per_image": result.positives,
+        },
         "images_per_second": round(result.images_per_second, 2),
         "step_seconds": step_seconds(config, train_data, device),
         "inference_ms": round(milliseconds_per_image(result.model, config, val_data, device), 3),
@@ -151,7 +155,9 @@ def protocol_digest() -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else ""
 
 
-def anchors_per_image(config: RunConfig) -> int:
-    """How many anchors the detector scores in one image."""
-    anchors = rpn_anchors if config.detector == "faster_rcnn" else config_anchors
-    return len(anchors(config).boxes)
+def anchors_per_image(config: RunConfig, data: DetectionData) -> int:
+    """How many anchors the detector scores in one image; where it is letterboxed, those not on padding."""
+    if config.detector == "faster_rcnn":
+        return len(rpn_anchors(config).boxes)
+    pictures = None if data.pictures is None else torch.from_numpy(data.pictures)
+    return round(float(share_on(config_anchors(config).boxes, pictures).sum()))

@@ -33,6 +33,14 @@ def outside(boxes: Tensor, pictures: Tensor) -> Tensor:
     return ((centre < pictures[..., :2]) | (centre >= pictures[..., 2:])).any(-1)
 
 
+def share_on(boxes: Tensor, pictures: Tensor | None) -> Tensor:
+    """On which share of the pictures [N, 4] the centre of each box [A, 4] lies: [A]; ones where they fill
+    their frames."""
+    if pictures is None:
+        return torch.ones(len(boxes))
+    return 1 - sum(outside(boxes, picture[None])[0].float() for picture in pictures) / len(pictures)
+
+
 def area(boxes: Tensor) -> Tensor:
     """Area of boxes [..., 4] in square units: [...]."""
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])

@@ -55,14 +55,18 @@ def measure(data: DetectionData, config: RunConfig, limit: int = 300) -> Imbalan
     fates = {"positive": lambda part: part >= 0, "ignored": lambda part: part == IGNORED}
     fates["background"] = lambda part: part == BACKGROUND
     rows = []
-    for level, part in zip(grid.levels, match.split(grid.per_level, dim=1), strict=True):
-        entry = {"level": f"P{level}", "side": config.anchor_size * 2**level, "anchors": part.shape[1]}
-        rows.append(entry | {name: float(of(part).sum()) / len(boxes) for name, of in fates.items()})
+    shown = None if pictures is None else torch.from_numpy(pictures)
+    on_picture = box_ops.share_on(grid.boxes, shown).split(grid.per_level)
+    for level, part, on in zip(grid.levels, match.split(grid.per_level, dim=1), on_picture, strict=True):
+        count = round(float(on.sum()))  # the others are on padding, and ignored
+        entry = {"level": f"P{level}", "side": config.anchor_size * 2**level, "anchors": count}
+        entry |= {name: float(of(part).sum()) / len(boxes) for name, of in fates.items()}
+        rows.append(entry | {"ignored": entry["ignored"] - (part.shape[1] - float(on.sum()))})
     best = []
     for row in np.flatnonzero((labels >= 0).any(1)):
         iou = box_ops.pairwise_iou(grid.boxes, torch.from_numpy(boxes[row][labels[row] >= 0]))
-        if pictures is not None:
-            iou[box_ops.outside(grid.boxes, torch.from_numpy(pictures[row : row + 1]))[0]] = 0
+        if shown is not None:
+            iou[box_ops.outside(grid.boxes, shown[row : row + 1])[0]] = 0
         best.append(iou.amax(0).numpy())
     area = box_ops.area(torch.from_numpy(boxes[labels >= 0])).numpy()
     octave = [2 ** (k / config.anchor_scales) for k in range(config.anchor_scales)]

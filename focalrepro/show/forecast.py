@@ -101,7 +101,8 @@ def what_is_there(config: RunConfig) -> Iterator[str]:
         f"1 in {1 + found.background_per_positive:,.0f} is assigned to an object" if positive else "none fits"
     )
     far = 100 - reach(found.best_iou, (limit,)).iloc[0]
-    yield f"  anchors: {found.anchors:,} an image, of which {rare}"
+    some = f" (in the first {found.images} images)" * (found.images < len(train.sizes))
+    yield f"  anchors: {found.anchors:,} an image, of which {rare}{some}"
     yield f"  out of reach: {far:.1f} % of the objects, whose IoU is below {limit:g} with every anchor"
 
 
@@ -139,7 +140,8 @@ def what_it_takes(config: RunConfig, runs: int, device: torch.device) -> Iterato
     run = config.steps * float(np.median(taken[FEW // 2 :])) + judging * val_images / len(val_data)
     workers = min(hardware.cores() if cpu else 1, runs)
     whole = _long(ready + run * -(-runs // workers))
-    yield f"  time: about {whole}: {_long(ready)} to prepare, {runs} runs of {_long(run)}, {workers} at once"
+    parts = f"{_long(ready)} to prepare, {runs} runs of {_long(run)}, {workers} at once"
+    yield f"  time: about {whole} ({parts}), and some minutes for the notebooks"
     pixels, maps = 3 * config.image_size**2, sum(m[0][0].nbytes for m in step.source.inputs)
     own = images * (maps * config.views if cached else pixels)
     if cpu:  # where maps are read from the disk

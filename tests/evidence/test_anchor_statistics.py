@@ -9,7 +9,7 @@ from made_up import study
 from focalrepro.config import RunConfig
 from focalrepro.evidence.anchor_statistics import measure, reach, reach_of_rows
 from focalrepro.evidence.difference import Evidence
-from focalrepro.runs import load_splits
+from focalrepro.runs import anchors_per_image, load_splits
 from focalrepro.show import figures_results
 from focalrepro.study.profiles import PROFILES
 from focalrepro.training.batches import config_anchors
@@ -42,6 +42,23 @@ def test_an_object_that_is_an_anchor():
     assert measured.background_per_positive == pytest.approx((2 * 80 - 1) / 1)
     fates = measured.levels[["positive", "ignored", "background"]].sum(axis=1)
     assert fates.tolist() == measured.levels["anchors"].tolist()
+
+
+def test_anchors_on_padding_are_not_counted():
+    """A picture on the upper half of its frame, and one on the whole: three quarters of the anchors."""
+    grid = config_anchors(CONFIG)
+    boxes = [[grid.boxes[27].numpy()], []]
+    data = split(boxes)
+    data.pictures = np.array([[0, 0, 64, 32], [0, 0, 64, 64]], np.float32)
+    measured = measure(data, CONFIG)
+    assert measured.levels["anchors"].tolist() == [48, 12] and measured.anchors == 60
+    fates = measured.levels[["positive", "ignored", "background"]].sum(axis=1)
+    assert fates.tolist() == measured.levels["anchors"].tolist()
+    assert measured.background_per_positive == pytest.approx(40 + 79) and measured.best_iou[0] == 1
+    data.pictures[0, 3] = 21  # the anchor's centre, at y = 28, is on the padding now
+    assert measure(data, CONFIG).best_iou == pytest.approx([1 / 3], abs=0.01)
+    assert anchors_per_image(CONFIG, data) == round((80 + 24 + 4) / 2)
+    assert anchors_per_image(CONFIG, split(boxes)) == 80
 
 
 def test_limit_and_an_empty_split():
