@@ -29,11 +29,11 @@ from focalrepro.study.campaign import with_ids
 from focalrepro.study.profiles import PROFILES, Profile, own_profile
 from focalrepro.study.status import time_left
 from focalrepro.study.store import Store
-from focalrepro.training.batches import TrainData, batches
+from focalrepro.training.batches import batches
 from focalrepro.training.initial import initial_model
 from focalrepro.training.loop import new_step
 
-FEW = 8  # images of a split, and steps, that are timed
+FEW = 8  # images of a split that are timed, and half the steps
 PCA_IMAGES = 640  # of `principal_components`
 
 
@@ -119,11 +119,12 @@ def what_it_takes(config: RunConfig, runs: int, device: torch.device) -> Iterato
     The features of these few stay in the cache. ValueError where the disk has no room.
     """
     yield f"measuring on {FEW} images what {runs} runs will take"
-    few = config.replace(train_images=FEW, val_images=FEW, steps=FEW, warmup=0)
+    few = config.replace(train_images=FEW, val_images=FEW, views=1, steps=2 * FEW, warmup=0)
     images, val_images = (len(_targets(config, split).sizes) for split in SPLITS)
     (train_data, val_data), decoding = _timed(lambda: load_splits(few))
-    model = initial_model(few, train_data)
-    _, encoding = _timed(lambda: TrainData(few, train_data, device, model))
+    model, pixels = initial_model(few, train_data).to(device).eval(), np.array(train_data.images)
+    with torch.inference_mode(), hardware.autocast(device):  # as `cached_features` has it
+        _, encoding = _timed(lambda: [m.cpu() for m in model.features(torch.from_numpy(pixels).to(device))])
     step, threads = new_step(few, train_data, device), torch.get_num_threads()
     cpu, cached = device.type == "cpu", config.frozen == "backbone"
     torch.set_num_threads(1 if cpu else threads)  # as a run has it
@@ -136,20 +137,21 @@ def what_it_takes(config: RunConfig, runs: int, device: torch.device) -> Iterato
     count, every = len(train_data) + len(val_data), images + val_images
     projected = min(PCA_IMAGES, images) * (config.kept_channels < 1)
     encoded = cached * (images * config.views + val_images + projected)
-    ready = decoding * every / count + encoding * encoded / (len(train_data) * config.views)
+    ready = decoding * every / count + encoding * encoded / len(train_data)
     run = config.steps * float(np.median(taken[FEW // 2 :])) + judging * val_images / len(val_data)
     workers = min(hardware.cores() if cpu else 1, runs)
     whole = _long(ready + run * -(-runs // workers))
     parts = f"{_long(ready)} to prepare, {runs} runs of {_long(run)}, {workers} at once"
     yield f"  time: about {whole} ({parts}), and some minutes for the notebooks"
-    pixels, maps = 3 * config.image_size**2, sum(m[0][0].nbytes for m in step.source.inputs)
-    own = images * (maps * config.views if cached else pixels)
+    decoded, maps = pixels[0].nbytes, sum(m[0][0].nbytes for m in step.source.inputs)
+    own, matches = images * (maps * config.views if cached else decoded), step.source.match[:, 0].numel()
     if cpu:  # where maps are read from the disk
-        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 * (workers + 1) + own * (not cached)
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 * (workers + 1)
+        used += workers * own * (not cached)
     else:
         used = torch.cuda.max_memory_allocated(device) + own
     there = hardware.memory() if cpu else torch.cuda.get_device_properties(device).total_memory
-    disk = every * pixels + cached * (own + val_images * maps) + step.source.match[:, 0].numel() * images
+    disk = every * decoded + cached * (own + val_images * maps) + images * config.views * matches
     free = shutil.disk_usage(data_root()).free
     yield f"  memory: about {used / 1e9:.1f} of {there / 1e9:.0f} GB" + " of the GPU's" * (not cpu)
     yield f"  disk: {disk / 1e9:.1f} GB in {data_root()}, where {free / 1e9:.0f} GB are free"
