@@ -143,6 +143,7 @@ def what_it_takes(config: RunConfig, runs: int, device: torch.device) -> Iterato
     whole = _long(ready + run * -(-runs // workers))
     parts = f"{_long(ready)} to prepare, {runs} runs of {_long(run)}, {workers} at once"
     yield f"  time: about {whole} ({parts}), and some minutes for the notebooks"
+    yield '    for less: ABLATIONS="1b" is one table; RECIPE="steps=1000", with a NAME, shorter runs'
     decoded, maps = pixels[0].nbytes, sum(m[0][0].nbytes for m in step.source.inputs)
     own, matches = images * (maps * config.views if cached else decoded), step.source.match[:, 0].numel()
     if cpu:  # where maps are read from the disk

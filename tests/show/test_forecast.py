@@ -65,7 +65,7 @@ def test_what_it_takes_is_measured(given):
     profile = taken(given)
     said = list(what_it_takes(profile.base, 7, CPU))
     assert said[0] == "measuring on 8 images what 7 runs will take"
-    assert "7 runs of" in said[1] and said[2].startswith("  memory: about") and "are free" in said[3]
+    assert "7 runs of" in said[1] and said[3].startswith("  memory: about") and "are free" in said[4]
 
 
 def test_a_disk_without_room_is_told_before_anything_starts(given, monkeypatch):
