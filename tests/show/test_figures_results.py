@@ -133,7 +133,7 @@ def test_variant_curves_are_the_trained_losses(tmp_path):
         "FL, γ = 2": np.log1p(np.exp(-x)) / (1 + np.exp(x)) ** 2,
         "FL*, γ = 2, β = 1": np.log1p(np.exp(-2 * x - 1)) / 2,
         "FL*, γ = 4, β = 0": np.log1p(np.exp(-4 * x)) / 4,
-        "hinge on p_t": np.maximum(0, 0.5 - 1 / (1 + np.exp(-x))),
+        "hinge on $p_t$": np.maximum(0, 0.5 - 1 / (1 + np.exp(-x))),
     }
     for name, values in wanted.items():
         np.testing.assert_allclose(line(loss, name).get_ydata(), values, atol=1e-9)
