@@ -143,7 +143,10 @@ def _table(name: str, frames: dict[str, pd.DataFrame], at_paper: set[str]) -> Md
             link = Md(f"[{number(r.AP)}]({page})")
             about = f"({between(r.low, r.high)}, {seeds_text(r.seeds)})"
             column.append(Md(f"{bold(link) if best == r.AP else link} {about}") if r.seeds else "")
-        cells[Md(f"`{study}`" + ", at .05" * (study in at_paper))] = [*column, number(rank_correlation(frame)[0], 2)]
+        cells[Md(f"`{study}`" + ", at .05" * (study in at_paper))] = [
+            *column,
+            number(rank_correlation(frame)[0], 2),
+        ]
     return markdown(pd.DataFrame(cells).to_dict("records"))
 
 

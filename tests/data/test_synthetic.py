@@ -78,7 +78,7 @@ def test_more_scenes_keep_the_first_ones(root, tmp_path):
 @pytest.mark.parametrize("name", synthetic.RARE)
 def test_the_name_says_how_rare_assigned_anchors_are(tmp_path, name):
     generate(tmp_path, name, train_images=400, val_images=1)
-    config = PROFILES["rarity"].base.replace(dataset=name)
+    config = PROFILES["full-quick"].base.replace(dataset=name)
     data = load(name, "train", 96, classes=config.classes, root=tmp_path, progress=False)
     assert data.categories == ("digit",)
     rarity = measure(data, config, limit=400).background_per_positive
