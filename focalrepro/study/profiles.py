@@ -34,6 +34,18 @@ _QUICK = RunConfig(
     warmup=60,
 )
 
+# What the search of full-quick chose (`lr`, on tune images; a test holds it).
+_QUICK_RATES = {
+    "CE, α = .5": 4e-3,
+    "CE, α = .75": 2e-3,
+    "CE, α = .5, π = .001": 2e-3,
+    "FL, γ = 2": 8e-3,
+    "FL, γ = 1": 2e-3,
+    "hard negatives 1:3": 4e-3,
+    "Sampling-Free": 4e-3,
+    "OHEM": 4e-3,
+}
+
 # A few steps on the ten digits, nothing frozen.
 _SMOKE = _QUICK.replace(
     dataset="synthetic",
@@ -161,6 +173,7 @@ _PROFILES = (
         ("1a", "1b"),
         35.0,
         whole="full-quick",
+        rates=_QUICK_RATES,
     ),
     Profile(
         "full-quick",
@@ -171,6 +184,7 @@ _PROFILES = (
         35.0,
         seeds=3,
         repeats={"lr": 2},
+        rates=_QUICK_RATES,
     ),
     Profile(
         "coco-cpu-first",
