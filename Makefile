@@ -58,7 +58,7 @@ site-check: .venv-site/.ready  ## every page of the site in headless Chromium: c
 	@CHROMIUM=$(CHROMIUM) .venv-site/bin/python site/check.py $(PICTURES)
 
 clean:  ## remove the environment, generated data and caches; finished runs are kept
-	rm -rf .venv .venv-site build *.egg-info .pytest_cache .ruff_cache data/cache data/synthetic data/downloads
+	rm -rf .venv .venv-site build *.egg-info .pytest_cache .ruff_cache data/cache data/synthetic* data/downloads
 
 clean-runs:  ## remove this machine's finished runs too (data/runs)
 	rm -rf data/runs

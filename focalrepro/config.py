@@ -34,7 +34,7 @@ class RunConfig:
     backbone: Literal[
         "small", "small_deep", "resnet18", "resnet34", "resnet50", "resnet101", "resnet50v2"
     ] = "resnet50"
-    weights: str = "imagenet"  # "imagenet", "none", "crops" (pretrain.py), or a file in the backbone's naming
+    weights: str = "imagenet"  # "imagenet", "none", "digits" (pretrain.py), or a file in its naming
     frozen: Literal["nothing", "stage1", "backbone"] = "stage1"  # "backbone": its features are computed once
     views: int = (
         1  # of each training image, where features are computed once: as is, mirrored, cropped (views.py)

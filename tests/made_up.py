@@ -82,9 +82,9 @@ def runs(
     """
     rng = np.random.default_rng(0)
     images = rng.normal(0, image_sd, replicates)
-    base, found = get_profile(profile).base, {}
+    profile, found = get_profile(profile), {}
     for name in ablations:
-        for config in get_ablation(name).configs(base, range(seeds)).values():
+        for config in get_ablation(name).configs(profile.base, range(seeds), profile.rates).values():
             level = aps(config)
             if level is None or config in found:
                 continue

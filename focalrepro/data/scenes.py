@@ -1,6 +1,7 @@
 """One synthetic scene: a textured background, things that are no digits, and digits with their boxes."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -54,10 +55,19 @@ def _enlarge(sample: np.ndarray) -> Image.Image:
     return Image.fromarray(np.rint(np.clip((smooth - 70) * 2.0, 0, 255)).astype(np.uint8))
 
 
-def draw_scene(
-    rng: np.random.Generator, glyphs: Glyphs, size: int, config: SceneConfig
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(uint8 [size,size,3], boxes int64 [n,4] as x1,y1,x2,y2, digits int64 [n]); n is 0 in an empty scene."""
+class Scene(NamedTuple):
+    """pixels uint8 [size, size, 3]; boxes int64 [n, 4] as x1, y1, x2, y2 and digits int64 [n], n 0 where it
+    is empty; others int64 [m, 4], the boxes of what looks like a digit and is none.
+    """
+
+    pixels: np.ndarray
+    boxes: np.ndarray
+    digits: np.ndarray
+    others: np.ndarray
+
+
+def draw_scene(rng: np.random.Generator, glyphs: Glyphs, size: int, config: SceneConfig) -> Scene:
+    """A scene of that side in pixels, which follows from the generator's state alone."""
     canvas = _background(rng, size, config)
     # Places are chosen first and distractors painted first: nothing covers a digit but another digit's edge.
     placed: list[tuple[np.ndarray, int, int, int]] = []
@@ -86,7 +96,9 @@ def draw_scene(
         _paint(rng, canvas, alpha, x, y, config)
     canvas += rng.integers(-config.noise, config.noise + 1, canvas.shape)
     pixels = np.rint(np.clip(canvas, 0, 255)).astype(np.uint8)
-    return pixels, np.array(boxes, np.int64).reshape(-1, 4), np.array([d for *_, d in placed], np.int64)
+    digits = np.array([d for *_, d in placed], np.int64)
+    boxes, others = (np.array(b, np.int64).reshape(-1, 4) for b in (boxes, taken[len(boxes) :]))
+    return Scene(pixels, boxes, digits, others)
 
 
 def _shape(rng: np.random.Generator, mask: Image.Image, config: SceneConfig, rotation: float) -> np.ndarray:

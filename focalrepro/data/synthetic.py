@@ -113,7 +113,7 @@ def _write_split(
     with tarfile.open(folder / f"{split}.tar", "w", format=tarfile.USTAR_FORMAT) as archive:
         for number in range(count):
             # One generator a scene: the first scenes stay the same when more of them are asked for.
-            pixels, boxes, labels = draw_scene(np.random.default_rng([*seed, number]), glyphs, size, scene)
+            pixels, boxes, labels, _ = draw_scene(np.random.default_rng([*seed, number]), glyphs, size, scene)
             name = f"{split}/{number + 1:06d}.png"
             data = stored_png(pixels)
             entry = tarfile.TarInfo(name)  # time 0 and no owner, so that the bytes repeat

@@ -230,7 +230,7 @@ def make_backbone(name: str, weights: str = "none") -> nn.Module:
         return backbone
     if weights == "imagenet":
         if name.startswith("small"):
-            raise ValueError(f"backbone {name!r} has no ImageNet weights; set weights to 'crops' or 'none'")
+            raise ValueError(f"backbone {name!r} has no ImageNet weights; set weights to 'digits' or 'none'")
         state = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].get_state_dict(progress=True)
         backbone.load(state)
         return backbone

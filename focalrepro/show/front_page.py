@@ -27,9 +27,9 @@ END = "<!-- results:end -->"
 
 # The profiles that may speak for each dataset, down to the first whose Tables 1a and 1b are whole.
 COCO, EMBEDDED = ("coco-cpu", "coco-cpu-first"), ("full-quick", "quick")
-RARITY = "rarity"  # the profile that asks from where on it matters, and its claims
+# What the profile says that asks from where on it matters.
 RARE_CLAIMS = ("rare-tie", "rare-default", "rare-rarest", "rare-or-few")
-PLACES = {"synthetic": "the embedded data", "coco256": "real COCO"}
+PLACES = {"synthetic-1000": "the embedded data", "coco256": "real COCO"}
 FIRST = "real COCO, first recipe"  # while `coco-cpu` has not judged all that its forerunner has
 # What a reader wants to know first: of each line the first claim that was judged, and its baseline in words.
 ANSWERS = (
@@ -71,12 +71,13 @@ def front_page() -> tuple[str, dict[str, Any]]:
     if heat:
         title = f"AP over γ and α, {places[heat.study.name]}"
         figures["heat"] = lambda: figure_of(heat, "grid", title)
-    rare = Evidence(Study.committed(RARITY))
+    rare = Evidence(Study.committed(EMBEDDED[0]))
     told = [(CLAIMS[c].sentence, v) for c in RARE_CLAIMS if (v := CLAIMS[c].judge(rare))]
     if told:
         figures["rarity"] = lambda: figure_of(rare, "imbalance", "AP against how rare objects are")
     last = {g[-1].study.name: g[-1] for g in groups if g}
     frames = {name: {n: f for n, e in last.items() if enough(f := table(e, name))} for name in ("1a", "1b")}
+    old = {name for name, e in last.items() if at_paper_threshold(e, "1b")}
     text = render(
         "front.md.j2",
         answers=[
@@ -88,8 +89,8 @@ def front_page() -> tuple[str, dict[str, Any]]:
         heat=heat and (Md(heat.study.name), seeds_text(min(map(len, heat.rows("grid").values())))),
         rarity=[Md(f"**{v.word.capitalize()}: {t}** {effect(v)}, {seeds_text(v.seeds)}.") for t, v in told],
         caveat=NOTES["imbalance"],
-        tables=[(get_ablation(name), _table(name, of)) for name, of in frames.items() if of],
-        at_paper=any(at_paper_threshold(e, "1b") for e in last.values()),
+        tables=[(get_ablation(name), _table(name, of, old)) for name, of in frames.items() if of],
+        at_paper=bool(old),
     )
     return text.strip(), figures
 
@@ -127,11 +128,14 @@ def _verdicts(judged: Judged) -> Md:
     return markdown(rows)
 
 
-def _table(name: str, frames: dict[str, pd.DataFrame]) -> Md:
-    """An ablation's AP, the paper's first, then a column for each study; each cell leads to its table."""
+def _table(name: str, frames: dict[str, pd.DataFrame], at_paper: set[str]) -> Md:
+    """An ablation's AP, the paper's first, then a column for each study; each cell leads to its table.
+
+    at_paper: the studies whose AP is that at the paper's threshold.
+    """
     first = next(iter(frames.values()))
     paper = [bold(number(ap)) if ap == first["paper_AP"].max() else number(ap) for ap in first["paper_AP"]]
-    cells: dict[str, list[str]] = {"row": [*first["row"], "rank correlation"], "paper": [*paper, ""]}
+    cells: dict[str, list[str]] = {"row": [*first["row"], "rank correlation"], "paper, at .05": [*paper, ""]}
     for study, frame in frames.items():
         page, best = f"results/{study}/README.md#table-{name}", frame["AP"].max()
         column = []
@@ -139,7 +143,10 @@ def _table(name: str, frames: dict[str, pd.DataFrame]) -> Md:
             link = Md(f"[{number(r.AP)}]({page})")
             about = f"({between(r.low, r.high)}, {seeds_text(r.seeds)})"
             column.append(Md(f"{bold(link) if best == r.AP else link} {about}") if r.seeds else "")
-        cells[Md(f"`{study}`")] = [*column, number(rank_correlation(frame)[0], 2)]
+        cells[Md(f"`{study}`" + ", at .05" * (study in at_paper))] = [
+            *column,
+            number(rank_correlation(frame)[0], 2),
+        ]
     return markdown(pd.DataFrame(cells).to_dict("records"))
 
 

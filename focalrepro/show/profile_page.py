@@ -32,8 +32,7 @@ NOTES = {
     "imbalance": "Rarer digits are also fewer digits to learn from, which costs every loss: read how far "
     "the losses are apart at a level, not how they fall from level to level. The rows of a tenth of the "
     "images have as many digits as 1 in 1000; but they also have a tenth of the backgrounds, which may be "
-    "what they lack. All losses are trained at one learning rate, and each level's backbone was "
-    "pretrained on crops of its own scenes, so rarer digits make a poorer backbone, too.",
+    "what they lack. Each loss has one learning rate, chosen at 1 in 1000, for all levels.",
 }
 Figures = dict[str, Callable[[], Figure]]  # by the name of its file
 

@@ -250,7 +250,7 @@ def prepare(jobs: list[Job], device: str) -> None:
     for config in shared.values():
         with suppress(MemoryError, RuntimeError):  # the second is torch's where memory runs out
             train_data, val_data = load_splits(config)
-            model = initial_model(config, train_data, progress=True)
+            model = initial_model(config, train_data)
             if config.frozen == "backbone":
                 TrainData(config, train_data, hardware.pick_device(device), model, progress=True)
                 cached_features(model, val_data, hardware.pick_device(device))

@@ -76,8 +76,8 @@ def star_rows() -> tuple[Row, ...]:
 
 # The deeper network of the same kind; of the others only one depth is at hand.
 DEEPER = {"small": "small_deep", "resnet18": "resnet34", "resnet50": "resnet101"}
-# Image sides for Table 1e. The embedded scenes are drawn at 128 px, COCO's images are kept at 256 px.
-SIDES = {"small": (96, 128, 160)}
+# Image sides for Table 1e. The embedded scenes are drawn at 96 px, COCO's images are kept at 256 px.
+SIDES = {"small": (64, 96, 128)}
 
 
 def depth_scale_rows(base: RunConfig) -> tuple[Row, ...]:

@@ -20,15 +20,13 @@ from focalrepro.files import write_atomic
 from focalrepro.training.pretrain import pretrained_weights
 
 
-def initial_model(
-    config: RunConfig, data: DetectionData, kind: type[RetinaNet] = RetinaNet, progress: bool = False
-) -> RetinaNet:
+def initial_model(config: RunConfig, data: DetectionData, kind: type[RetinaNet] = RetinaNet) -> RetinaNet:
     """The untrained model of a config's seed, on the CPU; data:
     the training split. kind: RetinaNet or a descendant.
     """
     torch.manual_seed(config.seed)
     model = kind(config, len(data.categories))
-    state = backbone_weights(config.backbone, config.weights, data, progress)
+    state = backbone_weights(config.backbone, config.weights, data)
     if state is not None:
         model.backbone.load_state_dict(state)
     if model.reduce is not None:
@@ -38,19 +36,16 @@ def initial_model(
 
 
 @lru_cache(maxsize=2)
-def backbone_weights(
-    name: str, weights: str, data: DetectionData, progress: bool = False
-) -> dict[str, Tensor] | None:
+def backbone_weights(name: str, weights: str, data: DetectionData) -> dict[str, Tensor] | None:
     """The state of a backbone as RunConfig.weights asks for it; None for "none".
 
-    "crops" is learned from the training split at the first call and kept beside the data (`pretrain`);
-    "imagenet" is the dataset's own file for resnet50v2 and torchvision's for the others; anything else is a
-    path.
+    "digits" comes with the package (`pretrain`); "imagenet" is the dataset's own file for resnet50v2 and
+    torchvision's for the others; anything else is a path.
     """
     if weights == "none":
         return None
-    if weights == "crops":
-        weights = str(pretrained_weights(name, data, progress))
+    if weights == "digits":
+        weights = str(pretrained_weights(name))
     elif weights == "imagenet" and name == "resnet50v2":
         weights = str(weights_path(data.name, name))
     return make_backbone(name, weights).state_dict()

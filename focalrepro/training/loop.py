@@ -170,7 +170,7 @@ def new_step(
     ranks: Ranks = ALONE,
 ) -> Step:
     """A step of its own."""
-    model = initial_model(config, data, progress=progress)
+    model = initial_model(config, data)
     source = TrainData(config, data, device, model, progress)
     model = _with_prior(model, config, source)
     model = model.to(device, memory_format=torch.channels_last).train()

@@ -38,7 +38,11 @@ class Ranks:
             device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
             torch.cuda.set_device(device)
         if not dist.is_initialized():
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+            store, rank, _ = next(dist.rendezvous("env://"))
+            # Restarted processes find the store of those before them, with addresses where nobody listens.
+            store = dist.PrefixStore("life-" + os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+            backend = "nccl" if device.type == "cuda" else "gloo"
+            dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=PATIENCE)
         return cls(dist.get_rank(), count), device
 
     def check(self, config: RunConfig) -> None:

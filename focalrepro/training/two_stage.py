@@ -191,7 +191,7 @@ def train_two_stage(
     checkpoint: Checkpoint | None = None,
 ) -> TrainResult:
     """As `train.train`, for the two-stage detector; positives are its proposal network's."""
-    model = initial_model(config, data, TwoStage, progress)
+    model = initial_model(config, data, TwoStage)
     source = SplitData(config, data, device, model, progress)
     model = model.to(device, memory_format=torch.channels_last).train()
     step = TwoStageStep(model, source, config, device)

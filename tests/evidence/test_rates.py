@@ -10,8 +10,10 @@ from focalrepro.study.study import Study
 
 
 def test_the_profiles_rates_are_those_of_its_committed_search():
-    chosen = rates.best(Evidence(Study.committed("coco-cpu")), "lr")
-    assert PROFILES["coco-cpu"].rates == {loss: rate for loss, (rate, _) in chosen.items()}
+    for name in ("coco-cpu", "full-quick"):
+        chosen = rates.best(Evidence(Study.committed(name)), "lr")
+        assert PROFILES[name].rates == {loss: rate for loss, (rate, _) in chosen.items()}
+    assert PROFILES["quick"].rates == PROFILES["full-quick"].rates
 
 
 def searched(changes=lambda r: {}):

@@ -12,6 +12,7 @@ from focalrepro.evidence import tables
 from focalrepro.evidence.difference import UNKNOWN_SEED_MARGIN, Evidence
 from focalrepro.study.ablations import ABLATIONS, GRID_ALPHAS, GRID_GAMMAS
 from focalrepro.study.profiles import get_profile
+from focalrepro.study.rates import family_of
 
 BASE = get_profile("quick").base
 BEST, WORST = {"gamma": 2.0, "alpha": 0.25}, {"gamma": 0.0, "alpha": 0.75}
@@ -23,7 +24,9 @@ def nothing_committed(tmp_path, monkeypatch):
 
 
 def row_records(label_changes, aps, **more):
-    return [record(BASE.replace(**label_changes, seed=s), ap=ap, **more) for s, ap in enumerate(aps)]
+    config = BASE.replace(**label_changes)
+    config = config.replace(lr=get_profile("quick").rates[family_of(config)])
+    return [record(config.replace(seed=s), ap=ap, **more) for s, ap in enumerate(aps)]
 
 
 def table(records, name="1b", profile="quick"):

@@ -156,7 +156,8 @@ def test_verify_makes_everything_again_and_writes_nothing(results):
     readme.write_text(text)
     (results / "quick" / "figures" / "1a.png").unlink()
     assert profile_page.verify("quick") == ["figures/1a.png is missing"]
-    commit([record(PROFILES["quick"].base.replace(gamma=0.0, alpha=0.5, seed=0), 77.0, [77.0] * 200)])
+    plain = {"gamma": 0.0, "alpha": 0.5, "lr": PROFILES["quick"].rates["CE, α = .5"], "seed": 0}
+    commit([record(PROFILES["quick"].base.replace(**plain), 77.0, [77.0] * 200)])
     off = profile_page.verify("quick")
     assert any("README.md: Table 1a, row 'α = 0.5', 'AP (95 %)': page says 3" in line for line in off)
     assert any(
@@ -248,7 +249,9 @@ def test_a_profile_under_way_answers_what_it_has_judged_and_its_forerunner_the_r
     )
     plain = "- Against plain cross entropy, focal loss is **clearly better** on real COCO: +1.0 AP"
     assert plain in text and "cross entropy with its best" not in text.split("How far")[0]
-    assert "| row | paper | `coco-cpu-first` |" in text, "tables are of the one that has them whole"
+    assert "| row | paper, at .05 | `coco-cpu-first`, at .05 |" in text, (
+        "tables are of the one that has them whole"
+    )
 
 
 def test_a_front_page_without_results_is_empty(results):

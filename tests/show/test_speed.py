@@ -32,10 +32,10 @@ def labels(profile):
 
 
 def test_rows_fit_the_profile():
-    assert labels("quick") == labels("smoke")
-    assert labels("quick")[:3] == ["small, 96²", "small, 128²", "small, 160²"]
-    assert labels("quick")[3:6] == ["small_deep, 96²", "small_deep, 128²", "small_deep, 160²"]
-    assert labels("quick")[6:] == ["Faster R-CNN FPN (two-stage), small, 128²"]
+    assert labels("quick")[:3] == ["small, 64²", "small, 96²", "small, 128²"]
+    assert labels("quick")[3:6] == ["small_deep, 64²", "small_deep, 96²", "small_deep, 128²"]
+    assert labels("quick")[6:] == ["Faster R-CNN FPN (two-stage), small, 96²"]
+    assert labels("smoke")[:6] == labels("quick")[:6]
     for profile in ("coco-cpu", "coco256"):
         assert labels(profile) == [
             *(f"resnet50v2, {side}²" for side in (128, 192, 256)),
@@ -54,9 +54,9 @@ def test_the_deep_backbone_has_twice_the_convolutions_and_the_same_maps():
     assert small.channels == deep.channels and "small_deep" in BACKBONES
     maps = deep(torch.zeros(1, 3, 96, 96))
     assert {level: m.shape[-1] for level, m in maps.items()} == {2: 24, 3: 12, 4: 6}
-    logits = CropClassifier(deep.train(), 11)(torch.rand(2, 3, 48, 48))
-    assert [x.shape for x in logits] == [(2, 11)] * 3
-    with pytest.raises(ValueError, match="'crops' or 'none'"):
+    found = CropClassifier(deep.train())(torch.rand(2, 3, 48, 48))
+    assert [(c.shape, e.shape) for c, e in found] == [((2, 11), (2, 4))] * 3
+    with pytest.raises(ValueError, match="'digits' or 'none'"):
         make_backbone("small_deep", "imagenet")
 
 
@@ -64,10 +64,10 @@ def test_the_deep_backbone_has_twice_the_convolutions_and_the_same_maps():
 
 
 def of_1e(timed=True):
-    """AP rises with the size and the depth; the deep backbone has no run at 160²."""
+    """AP rises with the size and the depth; the deep backbone has no run at 128²."""
 
     def ap(c):
-        if (c.backbone, c.image_size) == ("small_deep", 160):
+        if (c.backbone, c.image_size) == ("small_deep", 128):
             return None
         return 30 + c.image_size / 32 + (c.backbone == "small_deep") - 5 * (c.detector == "faster_rcnn")
 
@@ -92,14 +92,14 @@ def drawn(axes):
 def test_the_table_has_times_and_evidence_finds_rows():
     found = of_1e()
     frame = frame_of(found)
-    assert frame.set_index("row").loc["small, 96²", "inference_ms"] == pytest.approx(9.6)
+    assert frame.set_index("row").loc["small, 64²", "inference_ms"] == pytest.approx(6.4)
     assert frame["paper_AP"].isna().all()
-    assert tables.comparison(frame, timed=True).loc["small, 96²", "ms per image"] == "9.6"
-    assert tables.comparison(frame, timed=True).loc["small_deep, 160²", "ms per image"] == "–"
-    assert "| 9.6 |" in tables.of_page(frame, False, timed=True) and "ms" not in tables.of_page(frame, False)
+    assert tables.comparison(frame, timed=True).loc["small, 64²", "ms per image"] == "6.4"
+    assert tables.comparison(frame, timed=True).loc["small_deep, 128²", "ms per image"] == "–"
+    assert "| 6.4 |" in tables.of_page(frame, False, timed=True) and "ms" not in tables.of_page(frame, False)
     e = evidence(found)
     assert {r.config.detector for r in e.row("1e", detector="faster_rcnn")} == {"faster_rcnn"}
-    assert {r.config.image_size for r in e.row("1e", backbone="small", image_size=160)} == {160}
+    assert {r.config.image_size for r in e.row("1e", backbone="small", image_size=128)} == {128}
     listed = runs_frame(study(found, "quick"))
     assert listed["inference_ms"].notna().all() and len(listed) == 18
 
@@ -107,10 +107,10 @@ def test_the_table_has_times_and_evidence_finds_rows():
 def test_the_figure_has_every_point():
     figure = figures_results.speed_accuracy(frame_of(of_1e()), "title")
     ours, theirs = figure.axes
-    points = {9.6: 2, 12.8: 2, 16.0: 1, 32.8: 1}
+    points = {6.4: 2, 9.6: 2, 12.8: 1, 29.6: 1}
     counted = drawn(ours)
     assert all(counted.count(x) >= n for x, n in points.items())
-    assert {t.get_text() for t in ours.texts} == {"96", "128", "160"}
+    assert {t.get_text() for t in ours.texts} == {"64", "96", "128"}
     assert set(drawn(theirs)) == {r.ms for r in TABLES["1e"]}
     assert len(theirs.texts) == len(TABLES["1e"])
     names = [t.get_text() for t in ours.get_legend().get_texts()]

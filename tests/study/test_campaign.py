@@ -27,7 +27,6 @@ from focalrepro.study.campaign import Job, prepare, run_missing, take_over, with
 from focalrepro.study.profiles import get_profile
 from focalrepro.study.status import state_of
 from focalrepro.study.store import Store
-from focalrepro.training import pretrain
 
 SMOKE = get_profile("smoke").base.replace(weights="none", steps=2, fpn_channels=8)
 PROFILE = dataclasses.replace(get_profile("smoke"), base=SMOKE)
@@ -328,17 +327,3 @@ def test_features_without_their_end_are_made_again(tiny, tmp_path):
     (folder / "C3.npy").write_bytes(b"half")
     compute(Whole(), tiny, folder)
     assert (folder / "done").exists() and np.load(folder / "C3.npy").shape == (24, 2, 2, 4)
-
-
-def test_a_crash_leaves_no_half_of_the_pretrained_weights(tiny, tmp_path, monkeypatch):
-    state = {"b": torch.arange(6.0).view(2, 3), "a": torch.ones(2, dtype=torch.int64)}
-    monkeypatch.setattr(pretrain, "_pretrain", lambda *args: state)
-    monkeypatch.setattr(pretrain, "data_root", lambda: tmp_path)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Path, "replace", lambda *args: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            pretrain.pretrained_weights("small", tiny[0], progress=False)
-    assert list((tmp_path / "cache").iterdir()) == []
-    path = pretrain.pretrained_weights("small", tiny[0], progress=False)
-    save_file(state, tmp_path / "plain")
-    assert path.read_bytes() == (tmp_path / "plain").read_bytes(), "as safetensors itself writes them"

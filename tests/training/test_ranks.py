@@ -95,3 +95,40 @@ def test_a_campaign_by_two_ranks(data_root, tmp_path):
     records = Store.local("made").records()
     assert len(records) == 2 and all(r.hardware.processes == 2 for r in records)
     assert not list((Store.local("made").folder / "checkpoints").glob("*"))
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_ranks import CPU, LONG, Ranks, load, torch, train
+from focalrepro.training.checkpoint import Checkpoint
+torch.set_num_threads(1)
+ranks, device = Ranks.join(CPU)
+life = os.environ["TORCHELASTIC_RESTART_COUNT"]
+
+def on_step(done, total):
+    if (life, ranks.rank, done) == ("0", 1, 20):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+checkpoint = Checkpoint(Path(sys.argv[1] + ".checkpoint"), every=0.0)
+data = load("synthetic", "train", 96, limit=6, progress=False)
+result = train(LONG, data, device, on_step, checkpoint=checkpoint, ranks=ranks)
+if not ranks.rank:
+    weights = torch.cat([p.detach().flatten() for p in result.model.parameters()])
+    torch.save([life, result.resumed, result.history["last_loss"], weights], sys.argv[1])
+"""
+LONG = BASE.replace(steps=30, warmup=3, batch_size=2)
+
+
+def test_after_a_killed_rank_torchrun_goes_on_from_the_checkpoint(data_root, tmp_path):
+    (tmp_path / "killed.py").write_text(KILLED)
+    arguments = ["--max-restarts", "2", tmp_path / "killed.py", tmp_path / "found.pt", Path(__file__).parent]
+    done = torchrun(*arguments, timeout=240)
+    assert done.returncode == 0, done.stderr
+    life, resumed, losses, weights = torch.load(tmp_path / "found.pt")
+    assert life == "1" and resumed > 0
+    alone = train(LONG, load("synthetic", "train", 96, limit=6, progress=False), CPU)
+    assert losses == pytest.approx(alone.history["last_loss"], rel=1e-3, abs=1e-4)
+    mine = torch.cat([p.detach().flatten() for p in alone.model.parameters()])
+    torch.testing.assert_close(weights, mine, rtol=1e-3, atol=1e-4)
