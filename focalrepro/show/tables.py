@@ -56,7 +56,7 @@ def signed(value: float, digits: int = 1) -> str:
 
 def number(value: float, digits: int = 1) -> str:
     """A number with its digits; "–" for NaN."""
-    return NONE if pd.isna(value) else f"{value:.{digits}f}"
+    return NONE if pd.isna(value) else f"{value:.{digits}f}".replace("-", "−")
 
 
 def between(low: float, high: float, digits: int = 1, text: Callable[[float, int], str] = number) -> str:
