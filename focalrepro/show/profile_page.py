@@ -124,7 +124,7 @@ def _section(e: Evidence, name: str, figures: Figures) -> dict[str, Any]:
     return {
         "heading": ablation.source.split(",")[0] if of_paper else title,
         "about": f"{title} ({ablation.source})" if of_paper else f"Source: {ablation.source}",
-        **{"title": title, "search": ablation.search, "name": name},
+        **{"title": title, "search": ablation.search, "name": Md(name)},
         "table": search(e, name)
         if ablation.search
         else of_page(frame, at_paper_threshold(e, name), name == "1e"),
