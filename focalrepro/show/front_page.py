@@ -40,6 +40,7 @@ ANSWERS = (
     },
     {"fl-plain-ce": "plain cross entropy"},
     {"fl-hard-negatives": "hard negatives, three for each positive"},
+    {"fl-sampling-free": "Sampling-Free (cross entropy from the data's own prior, scaled to the box loss)"},
 )
 Judged = dict[str, dict[str, Verdict]]  # by study and claim, without those that were not run
 

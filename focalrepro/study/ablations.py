@@ -95,7 +95,7 @@ ABLATIONS: dict[str, Ablation] = {
         ),
         Ablation(
             "primary",
-            "the few comparisons that are judged: each loss at its own rate, eight seeds",
+            "the few comparisons that are judged, each loss at its own rate",
             "results/PROTOCOL.md",
             tuple(Row(name, changes) for name, changes in LOSSES.items() if name != "OHEM"),
         ),
