@@ -131,7 +131,8 @@ def matching(data: DetectionData, row: int, config: RunConfig, show_photos: bool
 def detections(
     data: DetectionData, records: Mapping[str, Record], images: int = 4, show_photos: bool = True
 ) -> Figure | None:
-    """Truth above, below it what each record's detector found on the same images, of those that records keep.
+    """Truth above, below it what each record's detector found on the same images, of those that records keep:
+    what scores a third or more of its best on them, since losses put their scores on different scales.
 
     None where a record keeps no detections or has other images.
     """
@@ -141,13 +142,14 @@ def detections(
     shared = sorted(shared, key=lambda i: -int((data.labels[place[i]] >= 0).sum()))[:images]
     cells = [(place[i], f"image {i}: truth", _truth(data, place[i])) for i in shared]
     for name, of in kept.items():
-        cells += [(place[i], name, _found(data, place[i], of[i])) for i in shared]
+        least = max((score for i in shared for score in of[i]["scores"][:1]), default=0.0) / 3
+        cells += [(place[i], name, _found(data, place[i], of[i], least)) for i in shared]
     return pictures(data, cells, len(shared), show_photos) if shared else None
 
 
-def _found(data: DetectionData, row: int, kept: Mapping[str, Any]) -> list[Drawn]:
-    """Of a record's detections on an image those that score a third or more of its best (losses put their
-    scores on different scales), ten at most, and of several in one place (IoU above .5) the best alone."""
+def _found(data: DetectionData, row: int, kept: Mapping[str, Any], least: float) -> list[Drawn]:
+    """Of a record's detections on an image those that score `least`, ten at most, and of several in one place
+    (IoU above .5) the best alone."""
     height, width = 1 / data.scale[row]
     boxes = torch.tensor(kept["boxes"]).view(-1, 4) * torch.tensor([width, height, width, height])
     better = box_ops.pairwise_iou(boxes, boxes).triu(1) > 0.5
@@ -155,7 +157,7 @@ def _found(data: DetectionData, row: int, kept: Mapping[str, Any]) -> list[Drawn
     return [
         (box, FOUND, f"{data.categories[label]} {score:.2f}")
         for box, label, score, hidden in found
-        if score >= kept["scores"][0] / 3 and not hidden
+        if score >= least and not hidden
     ][:10]
 
 
