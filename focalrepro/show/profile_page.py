@@ -25,9 +25,9 @@ from focalrepro.study.store import Store
 from focalrepro.study.study import Study
 
 NOTES = {
-    "primary": "Sampling-Free changes more than the class loss: it scales it to the size of the box loss, so the "
-    "box loss has another share, and it starts from another prior. Which of these a difference comes from, "
-    "the ablations `box_weight` and `rivals` ask.",
+    "primary": "Sampling-Free changes more than the class loss: it scales it to the size of the box loss, so "
+    "the box loss has another share, and it starts from another prior. Which of these a difference comes "
+    "from, the ablations `box_weight` and `rivals` ask.",
     "1d": "The paper's rows are of ResNet-101 at 600 px, which is why its focal loss stands at 36.0 here "
     "and at 34.0 in Table 1b. The SSD-style row is not the paper's.",
     "budget": "Each row is a training of its own, whose rate falls to its own end: not one training looked "
