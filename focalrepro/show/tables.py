@@ -118,8 +118,9 @@ def _links(seeds: Iterable[int], run_ids: Iterable[str]) -> Md:
     return Md(" ".join(f"[{seed}](runs/{i}.json)" for seed, i in zip(seeds, run_ids, strict=True)))
 
 
-def search(e: Evidence, name: str) -> Md:
-    """Mean tune AP of each searched loss at each rate, with links to the records.
+def search(e: Evidence, name: str, links: bool = True) -> Md:
+    """Mean tune AP of each searched loss at each rate, with links to the records, which lie beside a page but
+    not beside a notebook.
 
     The best is in bold once every rate of the loss has all its seeds: half a search has chosen nothing.
     """
@@ -129,8 +130,8 @@ def search(e: Evidence, name: str) -> Md:
         for rate, records in found.items():
             text = number(tables.mean(r.tune_AP for r in records), 2)
             text = bold(text) if chosen.get(loss, (None,))[0] == rate else text
-            links = _links([r.seed for r in records], [r.run_id for r in records])
-            row[f"rate {rate:g}"] = Md(f"{text} {links}")
+            to = _links([r.seed for r in records], [r.run_id for r in records]) if links else ""
+            row[f"rate {rate:g}"] = Md(f"{text} {to}".rstrip())
         rows.append(row)
     return markdown(rows)
 
