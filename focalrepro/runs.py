@@ -12,6 +12,7 @@ import torch
 from focalrepro import hardware
 from focalrepro.config import TRAINING_VERSION, RunConfig, from_dict
 from focalrepro.data import DetectionData, data_root, load
+from focalrepro.data.prepare import draw_if_absent
 from focalrepro.data.registry import SPLITS
 from focalrepro.detector.boxes import share_on
 from focalrepro.evaluation.detect import detect, milliseconds_per_image
@@ -44,6 +45,7 @@ def load_splits(config: RunConfig, progress: bool = False) -> tuple[DetectionDat
 @lru_cache(maxsize=2)
 def _load_splits(root: Path, fields: tuple, progress: bool) -> tuple[DetectionData, DetectionData]:
     dataset, size, resize, classes, *limits = fields
+    draw_if_absent(dataset, root)  # so that a notebook runs on a fresh clone
     common = {"classes": classes, "resize": resize, "progress": progress, "root": root}
     train, val = (
         load(dataset, split, size, limit=limit, **common) for split, limit in zip(SPLITS, limits, strict=True)

@@ -34,6 +34,12 @@ def ensure(dataset: str) -> None:
     describe(dataset, root)
 
 
+def draw_if_absent(dataset: str, root: Path) -> None:
+    """Makes an embedded dataset that is not there yet: seconds, and no network. One of other sizes stays."""
+    if dataset in (EMBEDDED, *RARE) and dataset not in prepared(root):
+        generate(root, dataset)
+
+
 def get_coco(root: Path) -> Path:
     """All of COCO, fetching what is missing after asking."""
     if coco.NAME not in prepared(root):

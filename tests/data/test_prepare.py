@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from focalrepro.data import DatasetError, prepare, weights_path
+from focalrepro import runs
+from focalrepro.data import DatasetError, prepare, synthetic, weights_path
 from focalrepro.data.coco256 import annotations_file, finish
 from focalrepro.data.prepare import ensure, prepare_dataset
-from focalrepro.data.registry import DESCRIPTOR
+from focalrepro.data.registry import DESCRIPTOR, describe, prepared
 from focalrepro.data.weights import WEIGHTS
 from focalrepro.files import move_folder
+from focalrepro.study.profiles import PROFILES
 
 
 @pytest.fixture
@@ -167,3 +169,17 @@ def test_what_the_system_refuses_is_one_line(root, monkeypatch):
 
 def test_the_layout_is_that_of_a_copy():
     assert annotations_file("val2017") == "annotations/instances_val2017.json"
+
+
+def test_what_is_drawn_is_made_when_it_is_read(tmp_path, monkeypatch):
+    """As on a fresh clone, where a notebook reads data that nobody has made; one of other sizes stays."""
+    monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path))
+    monkeypatch.setattr(synthetic, "SIZES", {"train_images": 3, "val_images": 2, "size": 128})
+    config = PROFILES["smoke"].base.replace(train_images=0, val_images=0)
+    assert [len(part) for part in runs.load_splits(config)] == [3, 2]
+    monkeypatch.undo()
+    monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path))
+    prepare.draw_if_absent("synthetic", tmp_path)
+    prepare.draw_if_absent("coco256", tmp_path)
+    assert describe("synthetic", tmp_path).parameters["train_images"] == 3
+    assert prepared(tmp_path) == ["synthetic"]
