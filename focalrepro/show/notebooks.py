@@ -19,8 +19,7 @@ CELL_TIMEOUT = 3600  # seconds
 
 
 def sources() -> list[Path]:
-    """The source notebooks in their order; FileNotFoundError
-    where there is no checkout around the package."""
+    """The source notebooks in their order; FileNotFoundError outside a checkout of the repository."""
     folder = (repo_root() or Path.cwd()) / "notebooks"
     notebooks = sorted(folder.glob("[0-9A-Z]*.ipynb"))
     if not notebooks:
@@ -28,7 +27,7 @@ def sources() -> list[Path]:
     return notebooks
 
 
-def execute_all(profile: str, only: Sequence[str] = (), progress: bool = True) -> list[Path]:
+def execute_all(profile: str, only: Sequence[str] = ()) -> list[Path]:
     """Executes all notebooks, or those whose name begins with one of `only`; returns the executed files.
 
     Errors: ValueError for an unknown profile or a name that no notebook begins with, before anything is made;
@@ -45,7 +44,7 @@ def execute_all(profile: str, only: Sequence[str] = (), progress: bool = True) -
     target = results_root(profile) / "notebooks"
     target.mkdir(parents=True, exist_ok=True)
     done = []
-    with progress_bar(chosen, desc="notebooks", unit="notebook", disable=not progress) as bar:
+    with progress_bar(chosen, desc="notebooks", unit="notebook") as bar:
         for source in bar:
             bar.set_postfix_str(source.stem)
             done.append(execute(source, target / source.name, profile))

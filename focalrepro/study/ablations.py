@@ -22,7 +22,7 @@ class Ablation:
     """name as given to `focalrepro run`; what it shows; the paper's table; rows in the paper's order, or
     what makes them of a baseline.
 
-    given: what `focalrepro run` is given for one that is not built in.
+    given: what `focalrepro run` is given for one that is not built in. note: for readers of its table.
     search: its runs choose a rate, on tune images and with seeds of their own (SEARCH_SEED and on), so that
     what it chose is judged on other images with other seeds.
     """
@@ -33,6 +33,7 @@ class Ablation:
     rows: tuple[Row, ...] | Callable[[RunConfig], tuple[Row, ...]] = field(repr=False)
     search: bool = False
     given: str = ""
+    note: str = ""
 
     def rows_for(self, base: RunConfig) -> tuple[Row, ...]:
         """The rows over a baseline."""
