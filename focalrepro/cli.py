@@ -302,18 +302,11 @@ def rare(
 
 
 COMMANDS = {
-    "run": run,
-    "status": status,
-    "report": report,
-    "verify": verify,
-    "reproduce": reproduce,
-    "notebooks": notebooks,
-    "detect": detect,
-    "export": export,
-    "data": data,
-    "bench": bench,
-    "doctor": doctor,
-    "rare": rare,
+    command.__name__: command
+    for command in (
+        *(run, status, report, verify, reproduce, notebooks),
+        *(detect, export, data, bench, doctor, rare),
+    )
 }
 
 

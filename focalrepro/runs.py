@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +36,7 @@ DATA = ("dataset", "image_size", "resize", "classes", "train_images", "val_image
 
 
 def load_splits(config: RunConfig, progress: bool = False) -> tuple[DetectionData, DetectionData]:
-    """The training and the validation split that a config asks for, decoded;
-    kept for the process's next run.
-    """
+    """The training and the validation split that a config asks for, decoded; kept for the next run."""
     return _load_splits(data_root(), tuple(getattr(config, field) for field in DATA), progress)
 
 
@@ -63,15 +61,13 @@ def run(
     config: RunConfig,
     device: str | torch.device = "auto",
     report: Report = lambda phase, done, total: None,
-    engines: Engines | None = None,
 ) -> Record:
     """Trains and evaluates one config; returns its record, whose `as_json()` is what a store keeps.
 
     report(phase, done, total) is called now and then with phase "train" or "evaluate". Two calls with the
-    same config on the same CPU and number of threads give the same numbers. engines: one for all runs of a
-    campaign.
+    same config on the same CPU and number of threads give the same numbers.
     """
-    return run_with_model(config, device, report, engines)[0]
+    return run_with_model(config, device, report)[0]
 
 
 def run_with_model(
@@ -84,17 +80,14 @@ def run_with_model(
 ) -> tuple[Record, TrainResult, Detections]:
     """As `run`, and also returns what a record leaves out: the model and its detections on val.
 
-    checkpoint: where the training goes on from, if it was killed. ranks: the processes that train it
-    together; this one, their first, evaluates it.
+    engines: one for all runs of a campaign. checkpoint: where the training goes on from, if it was killed.
+    ranks: the processes that train it together; this one, their first, evaluates it.
     """
     device = hardware.pick_device(device) if isinstance(device, str) else device
     hardware.keep_memory()
     started = time.perf_counter()
     train_data, val_data = load_splits(config)
-
-    def on_step(done: int, total: int) -> None:
-        report("train", done, total)
-
+    on_step = partial(report, "train")
     ranks.check(config)
     if config.detector == "faster_rcnn":
         result = train_two_stage(config, train_data, device, on_step, checkpoint=checkpoint)
@@ -105,9 +98,7 @@ def run_with_model(
     detections, merged = Detections.empty(), Detections.empty()
     done = result.status == "done"
     if done:
-        detections, merged = detect(
-            result.model, config, val_data, device, lambda done, total: report("evaluate", done, total)
-        )
+        detections, merged = detect(result.model, config, val_data, device, partial(report, "evaluate"))
     found = measures(val_data, detections, merged)
     evaluated = time.perf_counter()
     one_stage = done and config.detector == "retinanet"
@@ -117,9 +108,7 @@ def run_with_model(
         "config": config.as_dict(),
         "protocol": protocol_digest(),
         **found,
-        "history": {
-            k: [v if np.isfinite(v) else None for v in values] for k, values in result.history.items()
-        },
+        "history": {k: [v if np.isfinite(v) else None for v in of] for k, of in result.history.items()},
         "loss_distribution": loss_distribution(result.model, config, val_data, device) if one_stage else None,
         "anchors": {
             "per_image": anchors_per_image(config, train_data),
@@ -150,9 +139,7 @@ def run_with_model(
 
 
 def protocol_digest() -> str:
-    """The first 12 hex digits of the sha256 of results/PROTOCOL.md;
-    "" where there is none (outside a checkout).
-    """
+    """The first 12 hex digits of the sha256 of results/PROTOCOL.md; "" where there is none."""
     path = (repo_root() or Path.cwd()) / "results" / "PROTOCOL.md"
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else ""
 

@@ -185,7 +185,7 @@ def test_the_grid_holds_both_tables():
 def test_rows_change_only_the_baseline():
     base = get_profile("quick").base
     for name in ("1a", "1b"):
-        rows = get_ablation(name).rows
+        rows = get_ablation(name).rows_for(base)
         assert [r.paper for r in rows] == list(paper.TABLES[name])
         for config in get_ablation(name).configs(base, [0]).values():
             assert set(config.differences(base)) <= {"gamma", "alpha"}

@@ -165,7 +165,7 @@ def test_devices_that_there_may_be(name):
 
 def test_a_notebook_is_chosen_by_how_its_name_begins(nothing_yet, monkeypatch):
     monkeypatch.setattr("focalrepro.show.notebooks.execute", lambda source, target, profile: target)
-    made = execute_all("smoke", ("01", "00"), progress=False)
+    made = execute_all("smoke", ("01", "00"))
     assert [p.stem for p in made] == NOTEBOOKS[:2]
 
 

@@ -85,13 +85,13 @@ def reach(best_iou: np.ndarray, thresholds: Sequence[float] = (0.4, 0.5, 0.6, 0.
     return pd.Series(shares, pd.Index(thresholds, name="IoU at least"), name="objects reached, %")
 
 
-def reach_of_rows(data: DetectionData, e: Evidence, name: str = "1c", limit: int = 300) -> pd.DataFrame:
-    """`tables.table` of an ablation of anchors with, per row: anchors an image, and the shares of the objects
-    of the first `limit` images that they reach at an IoU of .5 (`reach_50`) and .4 (`reach_40`), in percent.
+def reach_of_rows(data: DetectionData, e: Evidence) -> pd.DataFrame:
+    """`tables.table` of Table 1c with, per row: anchors an image, and the shares of the objects of the first
+    images that they reach at an IoU of .5 (`reach_50`) and .4 (`reach_40`), in percent.
     """
-    frame = table(e, name)
-    for i, row in enumerate(get_ablation(name).rows_for(e.study.base)):
-        measured = measure(data, e.study.base.replace(**row.changes), limit)
+    frame = table(e, "1c")
+    for i, row in enumerate(get_ablation("1c").rows_for(e.study.base)):
+        measured = measure(data, e.study.base.replace(**row.changes))
         frame.loc[i, "anchors"] = measured.anchors
         frame.loc[i, ["reach_40", "reach_50"]] = reach(measured.best_iou, (0.4, 0.5)).to_list()
     return frame

@@ -242,10 +242,8 @@ def holm(p_values: Sequence[float], family: int = 0) -> list[float]:
 
     family: how many tests there are, if more than are given; the others count as if nothing spoke for them.
     """
-    tests = max(family, len(p_values))
     order = np.argsort(p_values)
-    adjusted, highest = np.empty(len(p_values)), 0.0
-    for rank, i in enumerate(order):
-        highest = max(highest, min(1.0, (tests - rank) * p_values[i]))
-        adjusted[i] = highest
+    factors = max(family, len(p_values)) - np.arange(len(p_values))
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.maximum.accumulate(np.minimum(1, factors * np.array(p_values)[order]))
     return adjusted.tolist()

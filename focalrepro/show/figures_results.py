@@ -30,7 +30,6 @@ from focalrepro.show.style import (
 )
 from focalrepro.show.tables import signed
 from focalrepro.study.paper import TABLES
-from focalrepro.study.rows import AMONG
 
 
 @styled
@@ -284,7 +283,7 @@ def figure_of(e: Evidence, name: str, title: str = "") -> Figure:
     if name == "1e":
         return speed_accuracy(frame, title)
     if name == "imbalance":
-        frame[["loss", "rarity"]] = frame["row"].str.split(AMONG, expand=True)
+        frame[["loss", "rarity"]] = frame["row"].str.split(", 1 in ", expand=True)
         frame["rarity"] = pd.to_numeric(frame["rarity"], errors="coerce")
         frame = frame.dropna(subset="rarity")  # without those of a tenth of the images
         return sweep(frame, "rarity", "anchors for each one that is assigned to an object", title, "loss")

@@ -14,7 +14,6 @@ from focalrepro.evidence.verdict import Verdict
 from focalrepro.files import repo_root, results_root, write_atomic
 from focalrepro.show.figures_results import figure_of, forest
 from focalrepro.show.pages import render, save
-from focalrepro.show.profile_page import NOTES
 from focalrepro.show.sentences import WORDS, effect, seeds_text, sentence
 from focalrepro.show.tables import NONE, Md, between, bold, enough, markdown, number
 from focalrepro.study.ablations import get_ablation
@@ -89,7 +88,7 @@ def front_page() -> tuple[str, dict[str, Any]]:
         newer=len(groups[0][0].study.records) if groups[0] else 0,
         heat=heat and (Md(heat.study.name), seeds_text(min(map(len, heat.rows("grid").values())))),
         rarity=[Md(f"**{v.word.capitalize()}: {t}** {effect(v)}, {seeds_text(v.seeds)}.") for t, v in told],
-        caveat=NOTES["imbalance"],
+        caveat=get_ablation("imbalance").note,
         tables=[(get_ablation(name), _table(name, of, old)) for name, of in frames.items() if of],
         at_paper=bool(old),
     )

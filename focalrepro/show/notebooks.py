@@ -24,8 +24,7 @@ AT_ONCE = 4  # kernels at the most; each takes up to a gigabyte
 
 
 def sources() -> list[Path]:
-    """The source notebooks in their order; FileNotFoundError
-    where there is no checkout around the package."""
+    """The source notebooks in their order; FileNotFoundError outside a checkout of the repository."""
     folder = (repo_root() or Path.cwd()) / "notebooks"
     notebooks = sorted(folder.glob("[0-9A-Z]*.ipynb"))
     if not notebooks:
@@ -33,7 +32,7 @@ def sources() -> list[Path]:
     return notebooks
 
 
-def execute_all(profile: str, only: Sequence[str] = (), progress: bool = True) -> list[Path]:
+def execute_all(profile: str, only: Sequence[str] = ()) -> list[Path]:
     """Executes all notebooks, or those whose name begins with one of `only`, one a core at once;
     returns the executed files.
 
@@ -54,7 +53,7 @@ def execute_all(profile: str, only: Sequence[str] = (), progress: bool = True) -
     context, ignored = multiprocessing.get_context("spawn"), (signal.SIGINT, signal.SIG_IGN)
     with (
         context.Pool(workers, signal.signal, ignored) as pool,  # Ctrl-C is the parent's; its end ends kernels
-        progress_bar(total=len(chosen), desc="notebooks", unit="notebook", disable=not progress) as bar,
+        progress_bar(total=len(chosen), desc="notebooks", unit="notebook") as bar,
     ):
         # From the last on: the longest is among them, and would be waited for.
         for path in pool.imap_unordered(partial(execute, profile=profile, folder=target), chosen[::-1]):

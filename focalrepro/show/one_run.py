@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
+from torch.nn.functional import interpolate
 from tqdm import tqdm
 
 from focalrepro import hardware
@@ -92,21 +93,13 @@ def share_on_objects(values: np.ndarray, data: DetectionData, row: int) -> float
 
 
 def _on_finest(terms: torch.Tensor, anchors: AnchorGrid) -> np.ndarray:
-    """A number of each anchor [A], added up over the anchors of a
-    cell and spread over the finest level's cells.
-    """
-    total, start, shapes = None, 0, anchors.shapes
-    for count in anchors.per_level:
-        side = round((count / shapes) ** 0.5)
-        level = terms[start : start + count].view(side, side, shapes).sum(-1)
-        start += count
-        if total is None:
-            total = level
-            continue
-        times = total.shape[0] / side
-        at = (torch.arange(total.shape[0]) / times).long().clamp(max=side - 1)
-        total = total + level[at][:, at] / times**2
-    return total.numpy()
+    """A number of each anchor [A], added up over the anchors of a cell and spread over the finest level's."""
+    sides = [round((count / anchors.shapes) ** 0.5) for count in anchors.per_level]
+    total = torch.zeros(1, 1, sides[0], sides[0])
+    for part, side in zip(terms.split(anchors.per_level), sides, strict=True):
+        level = part.view(1, 1, side, side, anchors.shapes).sum(-1)
+        total += interpolate(level, sides[0]) * (side / sides[0]) ** 2
+    return total[0, 0].numpy()
 
 
 def verdict(record: Record, study: Study) -> str:

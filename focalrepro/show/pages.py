@@ -1,5 +1,6 @@
 """Pages from templates: texts are escaped for Markdown unless they are `Md` already."""
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,8 @@ def render(template: str, **values: Any) -> str:
 
     Errors: jinja2's UndefinedError for a value that the template needs and that is not given.
     """
-    text, blank = [], True
-    for line in _environment().get_template(template).render(values).splitlines():
-        line = line.rstrip()
-        if line or not blank:
-            text.append(line)
-        blank = not line
-    return "\n".join(text).rstrip() + "\n"
+    lines = _environment().get_template(template).render(values).splitlines()
+    return re.sub("\n{3,}", "\n\n", "\n".join(map(str.rstrip, lines))).strip() + "\n"
 
 
 def save(figure: Figure, path: Path) -> None:

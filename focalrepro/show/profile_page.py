@@ -24,19 +24,6 @@ from focalrepro.study.profiles import PROFILES
 from focalrepro.study.store import Store
 from focalrepro.study.study import Study
 
-NOTES = {
-    "primary": "Sampling-Free changes more than the class loss: it scales it to the size of the box loss, so "
-    "the box loss has another share, and it starts from another prior. Which of these a difference comes "
-    "from, the ablations `box_weight` and `rivals` ask.",
-    "1d": "The paper's rows are of ResNet-101 at 600 px, which is why its focal loss stands at 36.0 here "
-    "and at 34.0 in Table 1b. The SSD-style row is not the paper's.",
-    "budget": "Each row is a training of its own, whose rate falls to its own end: not one training looked "
-    "at early.",
-    "imbalance": "Rarer digits are also fewer digits to learn from, which costs every loss: read how far "
-    "the losses are apart at a level, not how they fall from level to level. The rows of a tenth of the "
-    "images have as many digits as 1 in 1000; but they also have a tenth of the backgrounds, which may be "
-    "what they lack. Each loss has one learning rate, chosen at 1 in 1000, for all levels.",
-}
 Figures = dict[str, Callable[[], Figure]]  # by the name of its file
 
 
@@ -131,7 +118,7 @@ def _section(e: Evidence, name: str, figures: Figures) -> dict[str, Any]:
         "table": search(e, name)
         if ablation.search
         else of_page(frame, at_paper_threshold(e, name), name == "1e"),
-        **{"note": own_loss.verdict(e, name) or NOTES.get(name, ""), "plane": name in PLANES},
+        **{"note": own_loss.verdict(e, name) or ablation.note, "plane": name in PLANES},
         "rank": None if np.isnan(rho) else (rho, count),
         "command": Md(f"focalrepro run {ablation.given or name} --profile {study.name} --seeds {seeds}"),
     }

@@ -15,7 +15,6 @@ from focalrepro.show import own_loss, sentences
 from focalrepro.show import tables as show
 from focalrepro.show.figures_results import figure_of
 from focalrepro.study import study
-from focalrepro.study.ablations import Ablation
 from focalrepro.study.own import ablation_of
 
 
@@ -34,16 +33,8 @@ class Study(study.Study):
 
     @cached_property
     def evidence(self) -> Evidence:
-        """Rows, intervals and differences of these records."""
+        """Rows, intervals and differences of these records; made anew where `run` has trained some."""
         return Evidence(self)
-
-    def run(
-        self, *ablations: str | Ablation, seeds: int = 0, device: str = "auto", workers: int = 0
-    ) -> "Study":
-        """As `focalrepro.study.study.Study.run`: trains what is missing; the study itself."""
-        super().run(*ablations, seeds=seeds, device=device, workers=workers)
-        self.__dict__.pop("evidence", None)
-        return self
 
     def run_loss(self, spec: str, seeds: int = 0, device: str = "auto", workers: int = 0) -> Markdown:
         """A loss of one's own, FILE.py:FUNCTION, searched and trained beside cross entropy and focal loss:
@@ -94,7 +85,6 @@ class Study(study.Study):
         """Mean AP in percent of the baseline at every γ (columns) and α (index),
         trained where it is missing."""
         cells = self.cells(gammas, alphas, seeds)
-        self.__dict__.pop("evidence", None)
         values = {key: tables.mean(r.AP for r in records) for key, records in cells.items()}
         frame = pd.Series(values).rename_axis(["gamma", "alpha"]).unstack("gamma")
         return frame.sort_index().sort_index(axis=1)

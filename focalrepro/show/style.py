@@ -1,13 +1,14 @@
-"""One look for every figure: white ground, light grid, a colour-blind palette,
-text that is legible in print."""
+"""One look for every figure: light grid (`style.mplstyle`), a colour-blind palette, text legible in print."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ParamSpec
 
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+from matplotlib import rc_params_from_file
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
@@ -20,22 +21,9 @@ COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
 MARKERS = "os^v"
 LINES = ("-", "--", "-.", (0, (1, 1.2)))  # so that neighbouring curves differ without colour, too
 
-STYLE: dict[str, Any] = sns.axes_style("whitegrid") | {
-    "figure.dpi": 110,
-    "figure.constrained_layout.use": True,
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.labelsize": 10,
-    "axes.edgecolor": "#999999",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "grid.color": "#e4e4e4",
-    "legend.fontsize": 9,
-    "legend.framealpha": 0.9,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-    "lines.linewidth": 1.8,
-}
+STYLE: dict[str, Any] = sns.axes_style("whitegrid") | rc_params_from_file(
+    Path(__file__).with_suffix(".mplstyle"), use_default_template=False
+)
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:

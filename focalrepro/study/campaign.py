@@ -34,7 +34,7 @@ def check_count(option: str, value: int, zero: str) -> None:
         raise ValueError(f"{option} is {value}; it must be 1 … {MOST}, or 0 for {zero}")
 
 
-def with_ids(planned: Iterable[Planned], progress: bool = True) -> list[Job]:
+def with_ids(planned: Iterable[Planned]) -> list[Job]:
     """Gives every planned run its id; each dataset that they share is loaded (and decoded) once."""
     digests: dict[tuple, tuple[str, str]] = {}
     jobs = []
@@ -42,7 +42,7 @@ def with_ids(planned: Iterable[Planned], progress: bool = True) -> list[Job]:
         c = p.config
         key = tuple(getattr(c, field) for field in DATA)
         if key not in digests:
-            train_data, val_data = load_splits(c, progress)
+            train_data, val_data = load_splits(c, progress=True)
             digests[key] = (train_data.digest, val_data.digest)
         jobs.append(Job(c.run_id(*digests[key]), p))
     return jobs
@@ -143,9 +143,7 @@ def run_planned(
         return 0
 
 
-def run_missing(
-    jobs: list[Job], store: Store, device: str = "auto", workers: int = 0, quiet: bool = False
-) -> int:
+def run_missing(jobs: list[Job], store: Store, device: str = "auto", workers: int = 0) -> int:
     """Trains what the store lacks; returns the number of runs that failed.
 
     On the CPU every run has one thread and there are as many workers as cores: small convolutions do not fill
@@ -161,7 +159,7 @@ def run_missing(
     workers = min(workers or (hardware.cores() if on_cpu else 1), len(missing))
     prepare(missing, device)
     waiting, tries, failed = deque(missing), Counter[str](), 0
-    with Progress(missing, quiet) as progress, ExitStack() as stack:
+    with Progress(missing) as progress, ExitStack() as stack:
 
         def hire() -> Worker:
             worker = Worker(store, device)
@@ -189,7 +187,7 @@ def run_missing(
                 failed += phase == "failed"
                 if phase in ("train", "evaluate"):
                     continue
-                if phase in ("done", "diverged") and worker.is_alive() and waiting:
+                if phase in ("done", "diverged") and worker.process.is_alive() and waiting:
                     worker.take(waiting.popleft())
                     continue
                 worker.end()
@@ -213,9 +211,6 @@ class Worker:
         self.process.start()
         theirs.close()  # else its end would not end the pipe
         self.job: Job
-
-    def is_alive(self) -> bool:
-        return self.process.is_alive()
 
     def take(self, job: Job) -> None:
         """Gives it a run; that of a worker which is dead already is heard from `news`."""
@@ -294,8 +289,8 @@ def _work(pipe: Connection, store: Store, device: str, parent: int) -> None:
 
 def _die_with(parent: int) -> None:
     """Asks Linux to end this process with its parent, so that kill -9 of the campaign leaves no worker."""
+    pr_set_pdeathsig = 1
     try:
-        pr_set_pdeathsig = 1
         ctypes.CDLL("libc.so.6").prctl(pr_set_pdeathsig, signal.SIGKILL)
     except (OSError, AttributeError):
         return

@@ -33,12 +33,11 @@ EVALUATION_SHARE = 0.15  # of a run's time; only for the estimate
 class Progress:
     """A bar over all runs with the time left; a line for each run that ends."""
 
-    def __init__(self, jobs: list[Job], quiet: bool) -> None:
+    def __init__(self, jobs: list[Job]) -> None:
         self.part = {job.run_id: 0.0 for job in jobs}
-        self.ended, self.quiet, self.terminal = 0, quiet, sys.stderr.isatty()
+        self.ended, self.terminal = 0, sys.stderr.isatty()
         form = "{desc} {percentage:3.0f}% |{bar:20}| {elapsed} gone, {remaining} left"
-        hidden = quiet or not self.terminal
-        self.bar = progress_bar(total=float(len(jobs)), bar_format=form, disable=hidden)
+        self.bar = progress_bar(total=float(len(jobs)), bar_format=form, disable=not self.terminal)
         self.bar.set_description_str(f"0/{len(jobs)} runs")
         self.started = time.perf_counter()
 
@@ -49,8 +48,7 @@ class Progress:
         self.bar.close()
 
     def say(self, line: str) -> None:
-        if not self.quiet:
-            self.bar.write(line)
+        self.bar.write(line)
 
     def update(self, job: Job, phase: str, done: float, text: str) -> None:
         """One message of a run's worker; "again": from its start."""

@@ -64,14 +64,7 @@ def run_one(run_id: str, config: RunConfig, device: str, version: int, board: An
     return record.as_json()
 
 
-def run_on_ray(
-    jobs: list[Job],
-    store: Store,
-    on: str,
-    device: str = "auto",
-    gpus_per_run: float = 1.0,
-    quiet: bool = False,
-) -> int:
+def run_on_ray(jobs: list[Job], store: Store, on: str, device: str, gpus_per_run: float) -> int:
     """Trains what the store lacks on a cluster; returns how many runs failed.
 
     A run whose worker dies is tried once more. What fails is named, its error lies in the store, and the
@@ -87,7 +80,7 @@ def run_on_ray(
     needs = {"num_gpus": gpus_per_run} if on_gpu else {"num_cpus": 1}
     task = ray.remote(max_retries=RETRIES, **needs)(run_one)
     board, failed = ray.remote(num_cpus=0)(Board).remote(), 0
-    with Progress(jobs, quiet) as progress:
+    with Progress(jobs) as progress:
         by_id = {job.run_id: job for job in jobs}
         waiting = {task.remote(j.run_id, j.config, device, TRAINING_VERSION, board): j for j in jobs}
         while waiting:

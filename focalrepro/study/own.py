@@ -1,6 +1,6 @@
 """A loss of one's own beside cross entropy and focal loss, and ablations in files of the user's.
 
-The loss is searched over the four rates of `rates.py`, on tune images with the search's seeds, and is then
+The loss is searched over the rates of `ablations.toml`, on tune images with the search's seeds, and is then
 judged at the best beside three losses at the profile's rates. Both ablations can be told from the records
 alone, so that a page shows them where the loss's file is not.
 """
@@ -12,8 +12,7 @@ import numpy as np
 from focalrepro.config import RunConfig
 from focalrepro.evaluation.record import Record
 from focalrepro.study.ablations import ABLATIONS, SEARCH_SEED, Ablation
-from focalrepro.study.rates import LOSSES, RATES
-from focalrepro.study.rows import Row
+from focalrepro.study.rows import LOSSES, RATES, Row
 from focalrepro.training.dials import NUMBERS
 from focalrepro.training.own_loss import OWN, member, module_of, split_spec
 

@@ -7,12 +7,11 @@ the paper is `RunConfig`'s defaults.
 """
 
 import csv
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-
-Value = str | int | float
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class PaperRow:
     """
 
     label: str
-    fields: Mapping[str, Value]
+    fields: Mapping[str, str | int | float]
     AP: float
     AP50: float
     AP75: float
@@ -34,29 +33,20 @@ class PaperRow:
     APl: float | None = None
     ms: float | None = None
 
-    @property
-    def aps(self) -> tuple[float, float, float]:
-        """AP, AP50, AP75, which every table has."""
-        return self.AP, self.AP50, self.AP75
-
 
 MEASURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "ms")
-WHOLE = ("scales", "ratios", "ohem_batch", "depth", "scale")  # whole numbers; "loss" and "backbone" are words
-
-
-def _value(name: str, text: str) -> Value:
-    return text if name in ("loss", "backbone") else int(text) if name in WHOLE else float(text)
 
 
 def _read() -> dict[str, tuple[PaperRow, ...]]:
-    tables: dict[str, list[PaperRow]] = {}
+    tables: dict[str, tuple[PaperRow, ...]] = {}
     with open(Path(__file__).with_suffix(".csv"), encoding="utf-8", newline="") as file:
         for line in csv.DictReader(file):
             table, label = line.pop("table"), line.pop("label")
             measured = {name: float(text) for name in MEASURES if (text := line.pop(name))}
-            fields = {name: _value(name, text) for name, text in line.items() if text}
-            tables.setdefault(table, []).append(PaperRow(label, MappingProxyType(fields), **measured))
-    return {table: tuple(rows) for table, rows in tables.items()}
+            fields = {k: json.loads(v) if v[0].isdigit() else v for k, v in line.items() if v}
+            row = PaperRow(label, MappingProxyType(fields), **measured)
+            tables[table] = (*tables.get(table, ()), row)
+    return tables
 
 
 TABLES = _read()

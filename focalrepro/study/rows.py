@@ -1,13 +1,19 @@
-"""The rows of tables that are made rather than listed:
-from the paper's numbers, or over a profile's baseline."""
+"""The rows of an ablation, as `ablations.toml` has them: listed, combined, or the paper's own."""
 
-from collections.abc import Mapping
+import tomllib
 from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 from focalrepro.config import RunConfig
 from focalrepro.study.paper import TABLES, PaperRow
-from focalrepro.study.rates import LOSSES, RATES
+
+FILE = tomllib.loads(Path(__file__).with_name("ablations.toml").read_text("utf-8"))
+RATES: list[float] = FILE["rates"]  # that are searched
+LOSSES: dict[str, dict[str, Any]] = FILE["losses"]  # by name, the fields that make it
+RIVALS: dict[str, dict[str, Any]] = FILE["rivals"]
+NAMED = LOSSES | RIVALS | {"CE": LOSSES["CE, α = .5"], "FL": LOSSES["FL, γ = 2"]}
 
 
 @dataclass(frozen=True)
@@ -19,59 +25,29 @@ class Row:
     paper: PaperRow | None = None
 
 
-def alpha_gamma_rows(table: str, label: str) -> tuple[Row, ...]:
-    """The rows of a table of γ and α; label: with {gamma} and {alpha} in it."""
+def rows_of(block: dict[str, Any], base: RunConfig) -> list[Row]:
+    """The rows of one block of `ablations.toml` over a baseline."""
+    if "paper" in block:
+        return paper_rows(block["paper"])
+    if "sizes" in block:
+        return depth_scale_rows(base)
+    lists = {key: v if isinstance(v, list) else [v] for key, v in block.items() if key != "label"}
+    if parts := lists.pop("parts_of_steps", None):
+        # At least 1, 2, 3, …, so that the rows of a baseline of a few steps still differ.
+        lists["steps"] = [max(i, round(part * base.steps)) for i, part in enumerate(parts, start=1)]
     rows = []
-    for row in TABLES[table]:
-        gamma, alpha = float(row.fields["gamma"]), float(row.fields["alpha"])
-        text = label.format(gamma=f"{gamma:g}", alpha=f"{alpha:g}")
-        rows.append(Row(text, {"gamma": gamma, "alpha": alpha}, row))
-    return tuple(rows)
+    for values in product(*lists.values()):
+        changes = dict(zip(lists, values, strict=True))
+        loss = changes.pop("losses", "")
+        words = {"loss": loss, "rarity": changes.get("dataset", "").removeprefix("synthetic-")} | changes
+        rows.append(Row(block.get("label", "{loss}").format(**words), NAMED.get(loss, {}) | changes))
+    return rows
 
 
-def anchor_rows() -> tuple[Row, ...]:
-    """The rows of Table 1c."""
-    return tuple(
-        Row(row.label, {"anchor_scales": row.fields["scales"], "anchor_ratios": row.fields["ratios"]}, row)
-        for row in TABLES["1c"]
-    )
-
-
-def ohem_rows() -> tuple[Row, ...]:
-    """The rows of Table 1d, one with another divisor, and SSD's hard negatives."""
-    rows = []
-    for row in TABLES["1d"]:
-        fields = row.fields
-        if fields["loss"] == "ohem":
-            changes = {k: fields[k] for k in ("loss", "ohem_batch", "ohem_nms")}
-            rows.append(Row(row.label, changes | {"ohem_ratio": fields.get("ohem_ratio", 0.0)}, row))
-        else:
-            rows.append(Row(row.label, {}, row))
-    return (
-        *rows,
-        Row("OHEM 128, NMS .7, divided by what it picks", {"loss": "ohem", "normalizer": "picked"}),
-        Row("hard negatives 1:3, as SSD", {"loss": "hard_negatives", "ohem_ratio": 3.0}),
-    )
-
-
-def searched(losses: Mapping[str, dict[str, Any]]) -> tuple[Row, ...]:
-    """Every loss at every rate."""
-    return tuple(
-        Row(f"{name}, rate {rate:g}", {**changes, "lr": rate})
-        for name, changes in losses.items()
-        for rate in RATES
-    )
-
-
-def star_rows() -> tuple[Row, ...]:
-    """The rows of Table 3, and the hinge loss over its α."""
-    rows = []
-    for row in TABLES["3"]:
-        fields = row.fields
-        changes = {k: fields[k] for k in ("loss", "gamma", "alpha", "beta") if k in fields}
-        rows.append(Row(row.label, changes, row))
-    hinge = [Row(f"hinge loss on p_t, α = {a:g}", {"loss": "hinge", "alpha": a}) for a in (0.25, 0.5, 0.75)]
-    return (*rows, *hinge)
+def paper_rows(table: str) -> list[Row]:
+    """A row for each of a table of the paper's: of what sets it apart the fields that a config has."""
+    known = RunConfig.__dataclass_fields__
+    return [Row(r.label, {k: v for k, v in r.fields.items() if k in known}, r) for r in TABLES[table]]
 
 
 # The deeper network of the same kind; of the others only one depth is at hand.
@@ -80,7 +56,7 @@ DEEPER = {"small": "small_deep", "resnet18": "resnet34", "resnet50": "resnet101"
 SIDES = {"small": (64, 96, 128)}
 
 
-def depth_scale_rows(base: RunConfig) -> tuple[Row, ...]:
+def depth_scale_rows(base: RunConfig) -> list[Row]:
     """Each backbone at three image sizes, then the two-stage detector on the baseline's own.
 
     The paper's depths and sizes are not ours, so no row has one of the paper's beside it.
@@ -94,58 +70,4 @@ def depth_scale_rows(base: RunConfig) -> tuple[Row, ...]:
         for side in sides
     ]
     two_stage = {"detector": "faster_rcnn", "backbone": base.backbone, "image_size": whole}
-    return (*rows, Row(f"Faster R-CNN FPN (two-stage), {base.backbone}, {whole}²", two_stage))
-
-
-RARITIES = {f"synthetic-{n}": n for n in (100, 300, 1000, 3000, 10000)}
-RARITY_LOSSES = ("CE, α = .5", "CE, α = .5, π = .001", "hard negatives 1:3", "FL, γ = 2")
-AMONG = ", 1 in "  # between the loss and the rarity in a label
-
-
-def imbalance_rows(base: RunConfig) -> tuple[Row, ...]:
-    """Four losses where one anchor in 100 … 10,000 is assigned, all judged on the same validation scenes;
-    none on data that has no such knob.
-
-    Rarer objects are fewer, too. The last two rows have as many objects as 1 in 1000 has, at 1 in 100;
-    but a tenth of the backgrounds as well, so they tell rare from few in part only.
-    """
-    if base.dataset not in RARITIES:
-        return ()
-    rows = [
-        Row(f"{name}{AMONG}{n}", {**LOSSES[name], "dataset": dataset})
-        for dataset, n in RARITIES.items()
-        for name in RARITY_LOSSES
-    ]
-    fewer = {"dataset": "synthetic-100", "train_fraction": 0.1}
-    few = [
-        Row(f"{name}{AMONG}100, a tenth of the images", {**LOSSES[name], **fewer})
-        for name in ("CE, α = .5", "FL, γ = 2")
-    ]
-    return (*rows, *few)
-
-
-CE, FOCAL = (
-    LOSSES["CE, α = .5"],
-    LOSSES["FL, γ = 2"],
-)  # the first is plain cross entropy up to a factor of two
-NAMED = (("CE", CE), ("FL", FOCAL))
-BUDGETS = (0.125, 0.25, 0.5, 1.0, 2.0)  # of the baseline's steps
-
-
-def budget_rows(base: RunConfig) -> tuple[Row, ...]:
-    """Trainings planned for fewer and more steps: each decays its rate to its own end."""
-    # At least 1, 2, 3, …, so that the rows of a baseline of a few steps still differ.
-    steps = [max(i, round(part * base.steps)) for i, part in enumerate(BUDGETS, start=1)]
-    return tuple(Row(f"{name}, {n} steps", {**loss, "steps": n}) for name, loss in NAMED for n in steps)
-
-
-SGD_RATE = 0.02  # with momentum .9 and GroupNorm in the heads
-
-
-def sgd_rows(base: RunConfig) -> tuple[Row, ...]:
-    """Four losses under SGD, at one rate and three times the baseline's steps."""
-    sgd = {"optimizer": "sgd", "lr": SGD_RATE, "weight_decay": 1e-4, "steps": 3 * base.steps}
-    return tuple(
-        Row(f"{name}, SGD", {**LOSSES[name], **sgd})
-        for name in ("CE, α = .5", "CE, α = .75", "FL, γ = 2", "FL, γ = 1")
-    )
+    return [*rows, Row(f"Faster R-CNN FPN (two-stage), {base.backbone}, {whole}²", two_stage)]

@@ -4,20 +4,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Self
 
 from focalrepro.config import TRAINING_VERSION, RunConfig
 from focalrepro.evaluation.record import Record
 from focalrepro.files import results_root
 from focalrepro.study import own
-from focalrepro.study.ablations import (
-    ABLATIONS,
-    SEARCH_SEED,
-    Ablation,
-    Planned,
-    Row,
-    get_ablation,
-    plan,
-)
+from focalrepro.study.ablations import ABLATIONS, SEARCH_SEED, Ablation, Planned, Row, get_ablation, plan
 from focalrepro.study.campaign import run_planned
 from focalrepro.study.profiles import Profile, get_profile
 from focalrepro.study.store import Store
@@ -125,10 +118,6 @@ class Study:
             found[row.label] = [seeds[seed] for seed in sorted(seeds)]
         return found
 
-    def row(self, ablation: str, **changes: object) -> list[Record]:
-        """The records of the ablation's first row with these changes; KeyError where there is no such row."""
-        return self.rows(ablation)[self.label(ablation, **changes)]
-
     def label(self, ablation: str, **changes: object) -> str:
         """The label of the ablation's first row with these changes; KeyError where there is no such row."""
         for row in self.ablation(ablation).rows_for(self.base):
@@ -159,9 +148,7 @@ class Study:
                 return record
         return self.records[0] if self.records else None
 
-    def run(
-        self, *ablations: str | Ablation, seeds: int = 0, device: str = "auto", workers: int = 0
-    ) -> "Study":
+    def run(self, *ablations: str | Ablation, seeds: int = 0, device: str = "auto", workers: int = 0) -> Self:
         """Trains what these ablations (none: all of the profile's) lack, with progress; the study itself.
 
         ablations: names, or Ablations of one's own, which the study then knows by theirs. seeds: of every
@@ -172,7 +159,8 @@ class Study:
         self._given |= {a.name: a for a in ablations if isinstance(a, Ablation)}
         profile = replace(self.profile, rates=self.rates)
         asked = [a if isinstance(a, Ablation) else self.ablation(a) for a in ablations or profile.ablations]
-        return self._run(plan(profile, asked, seeds), device, workers)
+        self._run(plan(profile, asked, seeds), device, workers)
+        return self
 
     def train_loss(self, spec: str, seeds: int = 0, device: str = "auto", workers: int = 0) -> str:
         """Searches the rate of a loss of one's own, FILE.py:FUNCTION, and trains it at its best beside cross
@@ -189,7 +177,7 @@ class Study:
         self.run(compare, seeds=seeds, device=device, workers=workers)
         return compare.name
 
-    def _run(self, planned: list[Planned], device: str, workers: int) -> "Study":
+    def _run(self, planned: list[Planned], device: str = "auto", workers: int = 0) -> None:
         store, reuse = Store.local(self.name, self.keep_weights), Path(self.reuse) if self.reuse else None
         there = [*store.records(), *self._left_to_the_whole()]
         done = {r.config for r in there if r.training_version == TRAINING_VERSION}
@@ -199,7 +187,7 @@ class Study:
             if failed:
                 raise RuntimeError(f"{failed} runs failed; their errors are in {store.folder / 'errors'}")
             self._records, self._rows = None, {}
-        return self
+            vars(self).pop("evidence", None)
 
     def cells(
         self, gammas: Sequence[float], alphas: Sequence[float], seeds: int = 1
@@ -213,20 +201,18 @@ class Study:
         )
         asked = Ablation("cells", "a plane of γ and α", "", rows)
         configs = asked.configs(self.base, range(seeds), self.rates)
-        self._run([Planned(c, (("cells", label),)) for (label, _), c in configs.items()], "auto", 0)
+        self._run([Planned(c, (("cells", label),)) for (label, _), c in configs.items()])
         found = self._select(asked)
         return {(row.changes["gamma"], row.changes["alpha"]): found[row.label] for row in rows}
 
 
 def _same_data(found: list[Record], label: str) -> None:
-    """ValueError where runs of a row were made on different data:
-    they cannot be averaged or paired by image."""
+    """ValueError where runs of a row were made on different data, which cannot be averaged or paired."""
     digests = {(r.data.train.digest, r.data.val.digest): r.run_id for r in found}
     if len(digests) > 1:
         raise ValueError(
             f"row {label!r}: the runs {', '.join(digests.values())} were made on different data; remove the "
-            f"records "
-            "of the data that you no longer have from the store's folder"
+            "records of the data that you no longer have from the store's folder"
         )
 
 

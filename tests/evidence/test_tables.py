@@ -65,7 +65,7 @@ def test_rows_without_runs_are_nan_and_a_divergence_is_a_zero():
     records = row_records(BEST, [40.0], replicates=[39.0, 41.0])
     records += row_records(WORST, [0.0], status="diverged", replicates=[0.0, 0.0])
     frame = table(records)
-    assert list(frame["row"]) == [r.label for r in ABLATIONS["1b"].rows]
+    assert list(frame["row"]) == [r.label for r in ABLATIONS["1b"].rows_for(BASE)]
     by_row = frame.set_index("row")
     worst = by_row.loc["γ = 0, α = 0.75"]
     assert worst["AP"] == 0 and worst["diverged"] == 1 and worst["low"] == 0
@@ -132,7 +132,7 @@ def test_runs_on_different_data_are_no_seeds_of_one_row():
 
 
 def test_rank_correlation():
-    rows = ABLATIONS["1b"].rows
+    rows = ABLATIONS["1b"].rows_for(BASE)
     records = [r for row in rows for r in row_records(row.changes, [row.paper.AP - 10])]
     rho, count = tables.rank_correlation(table(records))
     assert rho == pytest.approx(1.0) and count == 7

@@ -43,7 +43,7 @@ def start(folder: Path, runs: int) -> int:
         planned = [Planned(BASE.replace(seed=s), (("made", "row"),)) for s in range(runs)]
         store = Store(folder)
         with store.lock():
-            code = run_missing(with_ids(planned, False), store, "cpu", workers=2, quiet=True)
+            code = run_missing(with_ids(planned), store, "cpu", workers=2)
     finally:
         os._exit(code)
 

@@ -44,12 +44,12 @@ if __name__ == "__main__":
     base, store = from_dict(json.loads(config)), Store(Path(folder))
     with store.lock():
         planned = [Planned(base.replace(seed=s), (("made", "row"),)) for s in range(int(seeds))]
-        sys.exit(run_missing(with_ids(planned, False), store, "cpu", workers=2, quiet=True))
+        sys.exit(run_missing(with_ids(planned), store, "cpu", workers=2))
 """
 
 
 def jobs_of(base, seeds):
-    return with_ids([Planned(base.replace(seed=s), (("made", "row"),)) for s in seeds], progress=False)
+    return with_ids([Planned(base.replace(seed=s), (("made", "row"),)) for s in seeds])
 
 
 def times(store):
@@ -57,7 +57,7 @@ def times(store):
 
 
 def test_ids_are_those_of_single_runs(data_root):
-    jobs = with_ids(plan(PROFILE, ["1a", "1b"], seeds=1), progress=False)
+    jobs = with_ids(plan(PROFILE, ["1a", "1b"], seeds=1))
     assert len({job.run_id for job in jobs}) == len(jobs) == 13
     train_data, val_data = load_splits(jobs[0].config)
     assert (len(train_data), len(val_data)) == (24, 12)
@@ -67,7 +67,7 @@ def test_ids_are_those_of_single_runs(data_root):
 def test_what_is_missing_is_trained_and_what_fails_is_told(data_root, tmp_path, monkeypatch):
     store = Store(tmp_path)
     good, (bad,) = jobs_of(SMOKE, range(3)), jobs_of(SMOKE.replace(loss="nope"), [0])
-    assert run_missing([good[0], bad, *good[1:]], store, "cpu", workers=2, quiet=True) == 1
+    assert run_missing([good[0], bad, *good[1:]], store, "cpu", workers=2) == 1
     assert {r.run_id for r in store.records()} == {job.run_id for job in good}
     error = store.error_path(bad.run_id)
     assert "Traceback" in error.read_text() and "'nope'" in error.read_text()
@@ -81,14 +81,14 @@ def test_what_is_missing_is_trained_and_what_fails_is_told(data_root, tmp_path, 
     # A failed run is tried again; the finished ones are not.
     before = times(store)
     error.write_text("old")
-    assert run_missing([*good, bad], store, "cpu", workers=2, quiet=True) == 1
+    assert run_missing([*good, bad], store, "cpu", workers=2) == 1
     assert "'nope'" in error.read_text() and times(store) == before
 
     def no_process(*args):
         raise AssertionError("a process was started though nothing is missing")
 
     monkeypatch.setattr(multiprocessing, "get_context", no_process)
-    assert run_missing(good, store, "cpu", workers=2, quiet=True) == 0
+    assert run_missing(good, store, "cpu", workers=2) == 0
     assert times(store) == before
 
 
@@ -138,7 +138,7 @@ def test_killed_in_the_middle_it_goes_on(data_root, tmp_path):
     kept = times(store)
     assert 1 <= len(kept) < 5 and len(store.records()) == len(kept), "whole records only"
     with store.lock():
-        assert run_missing(jobs_of(config, range(5)), store, "cpu", workers=1, quiet=True) == 0
+        assert run_missing(jobs_of(config, range(5)), store, "cpu", workers=1) == 0
     assert len(store.records()) == 5
     assert {name: stamp for name, stamp in times(store).items() if name in kept} == kept, (
         "none was made again"
@@ -177,7 +177,7 @@ def test_the_run_of_a_killed_worker_is_tried_once_more(data_root, tmp_path, caps
 def test_a_run_that_kills_its_worker_twice_is_named_and_the_others_go_on(data_root, tmp_path):
     store, jobs = Store(tmp_path), jobs_of(SMOKE, range(3))
     killer = kill_workers(2)
-    assert run_missing(jobs, store, "cpu", workers=1, quiet=True) == 1
+    assert run_missing(jobs, store, "cpu", workers=1) == 1
     killer.join()
     assert [state_of(job, store, store) for job in jobs] == ["failed", "done", "done"]
     assert "made: row, seed 0: its worker process died" in store.error_path(jobs[0].run_id).read_text()
@@ -208,7 +208,7 @@ def test_a_worker_that_is_killed_after_its_record_lost_nothing(tmp_path, monkeyp
 
     monkeypatch.setattr(campaign, "Worker", Dies)
     monkeypatch.setattr(campaign, "prepare", lambda *args: None)
-    assert run_missing(jobs, store, "cpu", workers=1, quiet=True) == 0
+    assert run_missing(jobs, store, "cpu", workers=1) == 0
     assert len(store.records()) == 2 and not list(tmp_path.glob("errors/*"))
 
 

@@ -24,7 +24,7 @@ PATH = os.pathsep.join(p for p in sys.path if p)
 
 
 def jobs_of(*configs):
-    return with_ids([Planned(c, (("made", f"row {n}"),)) for n, c in enumerate(configs)], progress=False)
+    return with_ids([Planned(c, (("made", f"row {n}"),)) for n, c in enumerate(configs)])
 
 
 # ---- a full disk
@@ -112,7 +112,7 @@ from focalrepro.study.store import Store
 if __name__ == "__main__":
     planned = [Planned(from_dict(c), (("made", f"row {n}"),)) for n, c in enumerate(json.loads(sys.argv[2]))]
     resource.setrlimit(resource.RLIMIT_AS, (20 * 2**30,) * 2)  # of addresses; inherited by the workers
-    sys.exit(run_missing(with_ids(planned, False), Store(Path(sys.argv[1])), "cpu", workers=1))
+    sys.exit(run_missing(with_ids(planned), Store(Path(sys.argv[1])), "cpu", workers=1))
 """
 
 

@@ -79,8 +79,8 @@ def test_a_run_keeps_what_it_was_asked_to(data_root, tiny, tmp_path):
         Store(tmp_path / "runs", weights=True),
         SMOKE.replace(weights="none", steps=2, fpn_channels=8),
     )
-    (job,) = with_ids([Planned(config, (("made", "row"),))], progress=False)
-    assert run_missing([job], store, "cpu", workers=1, quiet=True) == 0
+    (job,) = with_ids([Planned(config, (("made", "row"),))])
+    assert run_missing([job], store, "cpu", workers=1) == 0
     (found,) = store.records()
     model, names = kept.load(store, found)
     assert names == list(tiny[1].categories) and not store.lacks(job.run_id)

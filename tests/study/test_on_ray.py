@@ -57,7 +57,7 @@ def test_its_records_are_those_of_this_machine_though_a_worker_is_killed(cluster
     assert run_planned(planned(*configs), there, "cpu", on="ray") == 0
     thread.join()
     assert len(killed) == 1
-    assert run_missing(with_ids(planned(*configs), progress=False), here, "cpu", 1, quiet=True) == 0
+    assert run_missing(with_ids(planned(*configs)), here, "cpu", 1) == 0
     for mine, theirs in zip(here.records(), there.records(), strict=True):
         assert (mine.run_id, mine.metrics, mine.history) == (theirs.run_id, theirs.metrics, theirs.history)
     assert "3/3" in capsys.readouterr().out

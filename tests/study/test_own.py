@@ -105,8 +105,8 @@ def test_worker_processes_train_with_it(data_root, tmp_path):
     loss = adopt(f"{tmp_path / 'own.py'}:mine")
     (tmp_path / "own.py").unlink()
     config, store = BASE.replace(loss=loss.name, steps=2, fpn_channels=8), Store(tmp_path / "runs")
-    jobs = with_ids([Planned(config, (("own", "mine"),))], progress=False)
-    assert run_missing(jobs, store, "cpu", workers=1, quiet=True) == 0
+    jobs = with_ids([Planned(config, (("own", "mine"),))])
+    assert run_missing(jobs, store, "cpu", workers=1) == 0
     (found,) = store.records()
     assert found.config.loss == loss.name and min(found.history["class_loss"]) > 0
 

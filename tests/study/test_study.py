@@ -27,7 +27,7 @@ def put(store, records):
 
 def level(s):
     """AP of the study's best-known row."""
-    return [round(r.AP) for r in s.row("1b", gamma=2.0)]
+    return [round(r.AP) for r in s.rows("1b")[s.label("1b", gamma=2.0)]]
 
 
 def test_the_local_store_comes_before_the_committed_results():
@@ -80,7 +80,7 @@ def test_unknown_names_are_told():
         with pytest.raises(ValueError, match=message):
             make()
     with pytest.raises(KeyError, match="no row with"):
-        Study("quick").row("1b", gamma=7.0)
+        Study("quick").label("1b", gamma=7.0)
 
 
 def test_only_what_is_missing_is_trained(monkeypatch):
