@@ -1,5 +1,4 @@
-"""How rare objects are among anchors, and which a set of anchors can learn at all (Table 1c),
-on a dataset."""
+"""How rare objects are among a dataset's anchors, and which a set of anchors can learn at all (Table 1c)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

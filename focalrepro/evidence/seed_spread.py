@@ -58,8 +58,7 @@ def _repeated(rows: Sequence[Sequence[float]], least: float = LEAST_AP) -> list[
 
 
 def fit(rows: Sequence[Sequence[float]], least: float = LEAST_AP) -> SeedSpread:
-    """The spread of a study's rows, each once; rows: a number for each seed.
-    least: rows of a lower mean are left out."""
+    """The spread of rows, a number for each seed; those of a mean below `least` are left out."""
     rows = [row for row in _repeated(rows, least) if np.ptp(row)]  # equal to the last digit: no logarithm
     if not rows:
         return SeedSpread(float("nan"), 0.0, 0)

@@ -30,16 +30,10 @@ COCO, EMBEDDED = ("coco-cpu", "coco-cpu-first"), ("full-quick", "quick")
 RARE_CLAIMS = ("rare-tie", "rare-default", "rare-rarest", "rare-or-few")
 PLACES = {"synthetic-1000": "the embedded data", "coco256": "real COCO"}
 FIRST = "real COCO, first recipe"  # while `coco-cpu` has not judged all that its forerunner has
-# What a reader wants to know first: of each line the first claim that was judged, and its baseline in words.
+# What a reader wants to know first: of each line the first claim that was judged.
 ANSWERS = (
-    {
-        "fl-tuned-ce": "the best-tuned cross entropy, each at its own learning rate",
-        "fl-alpha-and-prior": "cross entropy with both its class weight α and its prior π tuned",
-        "fl-best-alpha": "cross entropy with its best class weight α",
-    },
-    {"fl-plain-ce": "plain cross entropy"},
-    {"fl-hard-negatives": "hard negatives, three for each positive"},
-    {"fl-sampling-free": "Sampling-Free (cross entropy from the data's own prior, scaled to the box loss)"},
+    ("fl-tuned-ce", "fl-alpha-and-prior", "fl-best-alpha"),
+    *(("fl-plain-ce",), ("fl-hard-negatives",), ("fl-sampling-free",)),
 )
 Judged = dict[str, dict[str, Verdict]]  # by study and claim, without those that were not run
 
@@ -81,7 +75,7 @@ def front_page() -> tuple[str, dict[str, Any]]:
     text = render(
         "front.md.j2",
         answers=[
-            _answer(line, judged, places) for line in ANSWERS if any(line.keys() & v for v in judged.values())
+            _answer(line, judged, places) for line in ANSWERS if any(v.keys() & line for v in judged.values())
         ],
         **{"places": {Md(name): place for name, place in places.items()}, "verdicts": _verdicts(judged)},
         coco=[Md(e.study.name) for e in groups[0]],
@@ -95,7 +89,7 @@ def front_page() -> tuple[str, dict[str, Any]]:
     return text.strip(), figures
 
 
-def _answer(claims: dict[str, str], judged: Judged, places: dict[str, str]) -> Md:
+def _answer(claims: tuple[str, ...], judged: Judged, places: dict[str, str]) -> Md:
     """What is known of the first of these claims that was judged, of each dataset from its first speaker."""
     parts: dict[str, list[str]] = {}
     spoken = set()
@@ -108,7 +102,7 @@ def _answer(claims: dict[str, str], judged: Judged, places: dict[str, str]) -> M
             if v.primary and v.seeds < wanted:
                 seeds += f" of the {wanted} that the protocol wants, so provisional"
             text = f"**{WORDS[v.word]}** on {places[name]}: {effect(v)}, {seeds}"
-            parts.setdefault(claims[claim], []).append(text)
+            parts.setdefault(CLAIMS[claim].against, []).append(text)
     lines = [f"Against {against}, focal loss is {'; and '.join(on)}." for against, on in parts.items()]
     return Md(" ".join(lines))
 
@@ -167,19 +161,24 @@ def readme_path() -> Path:
     return (repo_root() or Path.cwd()) / "README.md"
 
 
-def update_front_page() -> None:
-    """Replaces what stands between the markers; ValueError where README.md has lost them."""
+def _renewed() -> tuple[str, dict[str, Any]]:
+    """README.md as the committed results have it, and its figures; ValueError where it lacks the markers."""
     path = readme_path()
     text = path.read_text(encoding="utf-8")
     if len(BLOCK.findall(text)) != 1:
         raise ValueError(f"{path}: the markers {BEGIN} and {END} must be there once each")
     block, figures = front_page()
+    return BLOCK.sub(lambda _: f"{BEGIN}\n{block}\n{END}", text), figures
+
+
+def update_front_page() -> None:
+    """Replaces what stands between the markers."""
+    text, figures = _renewed()
     for name, draw in figures.items():
         save(draw(), results_root("figures") / f"{name}.png")
-    write_atomic(path, BLOCK.sub(lambda _: f"{BEGIN}\n{block}\n{END}", text))
+    write_atomic(readme_path(), text)
 
 
 def is_up_to_date() -> bool:
     """Whether README.md shows just what the committed results say."""
-    (block,) = BLOCK.findall(readme_path().read_text(encoding="utf-8"))
-    return block.split("-->", 1)[1].rsplit("<!--", 1)[0].strip() == front_page()[0]
+    return readme_path().read_text(encoding="utf-8") == _renewed()[0]

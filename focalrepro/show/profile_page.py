@@ -1,5 +1,4 @@
-"""`results/<profile>/`: README.md with tables and figures, results.csv,
-figures/, all from the run records."""
+"""`results/<profile>/`: README.md with tables and figures, results.csv, all from the run records."""
 
 from collections.abc import Callable
 from pathlib import Path

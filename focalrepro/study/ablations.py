@@ -1,5 +1,4 @@
-"""The ablations of `ablations.toml`: each a table or figure of the paper,
-as a baseline and rows that name only what they change."""
+"""The ablations of `ablations.toml`: each a table or figure, as rows that name only what they change."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -52,8 +51,7 @@ class Ablation:
     def config(
         self, base: RunConfig, row: Row, seed: int, rates: Mapping[str, float] = NO_RATES
     ) -> RunConfig:
-        """A row's config for its seed of that number:
-        with the rate of its loss, unless the row has one of its own."""
+        """A row's config for its seed of that number: with its loss's rate, unless it has one of its own."""
         config = base.replace(**row.changes, seed=seed + SEARCH_SEED * self.search)
         rate = None if "lr" in row.changes else rates.get(family_of(config))
         return config.replace(lr=rate) if rate else config

@@ -11,9 +11,7 @@ from focalrepro.study.rows import RIVALS
 
 
 def family_of(config: RunConfig) -> str:
-    """The searched loss whose rate a config takes;
-    "" where none is like it, so that the baseline's rate stays.
-    """
+    """The searched loss whose rate a config takes; "" where none is like it: the baseline's rate stays."""
     if config.loss == "focal_star" or config.loss == "hinge":
         return "FL, γ = 2"
     if config.loss == "hard_negatives":

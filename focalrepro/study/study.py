@@ -45,7 +45,7 @@ class Study:
         self._given: dict[str, Ablation] = {}
 
     @classmethod
-    def committed(cls, profile: str) -> "Study":
+    def committed(cls, profile: str) -> Self:
         """The study of the committed results alone."""
         return cls(profile, records=_committed(profile))
 
@@ -139,12 +139,10 @@ class Study:
         ]
 
     def typical(self) -> Record | None:
-        """The first record with the baseline's detector and anchors, else the first:
-        some ablations change these."""
-        fields = ("dataset", "detector", "image_size", "first_level", "last_level", "anchor_size")
-        fields = (*fields, "anchor_scales", "anchor_ratios")
+        """The first record of the baseline's detector and anchors, which ablations change, else the first."""
+        fields = "dataset detector image_size first_level last_level anchor_size anchor_scales anchor_ratios"
         for record in self.records:
-            if all(getattr(record.config, f) == getattr(self.base, f) for f in fields):
+            if not record.config.differences(self.base).keys() & fields.split():
                 return record
         return self.records[0] if self.records else None
 
@@ -192,8 +190,7 @@ class Study:
     def cells(
         self, gammas: Sequence[float], alphas: Sequence[float], seeds: int = 1
     ) -> dict[tuple[float, float], list[Record]]:
-        """Records of the baseline at every (γ, α), trained where they are missing;
-        by (γ, α), ordered by seed."""
+        """Records of the baseline at every (γ, α), missing ones trained; by (γ, α), ordered by seed."""
         rows = tuple(
             Row(f"γ = {g:g}, α = {a:g}", {"gamma": float(g), "alpha": float(a)})
             for g in gammas
