@@ -22,13 +22,12 @@ def strangers(study: Study) -> list[str]:
         counted |= {r.run_id for records in study.rows(name).values() for r in records}
         configs = ablation.configs(study.base, [0], study.rates).values()
         rows |= {config.replace(seed=0, score_threshold=0.0) for config in configs}
-    protocol, off = protocol_digest(), []
-    datasets = {study.base.dataset, *(row.dataset for row in rows)}
-    for record in study.records:
-        replaced = record.row in rows and record.run_id not in counted
-        for why in _reasons(record, datasets, protocol, replaced):
-            off.append(f"runs/{record.run_id}.json: {why}")
-    return stray + off
+    protocol, datasets = protocol_digest(), {study.base.dataset, *(row.dataset for row in rows)}
+    return stray + [
+        f"runs/{record.run_id}.json: {why}"
+        for record in study.records
+        for why in _reasons(record, datasets, protocol, record.row in rows and record.run_id not in counted)
+    ]
 
 
 def _reasons(record: Record, datasets: set[str], protocol: str, replaced: bool) -> list[str]:

@@ -7,7 +7,7 @@ import signal
 import traceback
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack, closing, nullcontext, suppress
 from math import isnan
 from multiprocessing import connection
 from multiprocessing.connection import Connection
@@ -159,7 +159,7 @@ def run_missing(jobs: list[Job], store: Store, device: str = "auto", workers: in
     workers = min(workers or (hardware.cores() if on_cpu else 1), len(missing))
     prepare(missing, device)
     waiting, tries, failed = deque(missing), Counter[str](), 0
-    with Progress(missing) as progress, ExitStack() as stack:
+    with closing(Progress(missing)) as progress, ExitStack() as stack:
 
         def hire() -> Worker:
             worker = Worker(store, device)

@@ -41,10 +41,7 @@ class Progress:
         self.bar.set_description_str(f"0/{len(jobs)} runs")
         self.started = time.perf_counter()
 
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
         self.bar.close()
 
     def say(self, line: str) -> None:

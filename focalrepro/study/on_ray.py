@@ -4,6 +4,7 @@ One task a run, on a core or on a GPU or a share of one. Every machine of the cl
 installed and prepares the data by itself; records come back and are kept here as they finish.
 """
 
+from contextlib import closing
 from typing import Any
 
 from focalrepro.config import TRAINING_VERSION, RunConfig
@@ -66,7 +67,7 @@ def run_on_ray(jobs: list[Job], store: Store, on: str, device: str, gpus_per_run
     needs = {"num_gpus": gpus_per_run} if on_gpu else {"num_cpus": 1}
     task = ray.remote(max_retries=RETRIES, **needs)(run_one)
     news, failed = Queue(actor_options={"num_cpus": 0}), 0
-    with Progress(jobs) as progress:
+    with closing(Progress(jobs)) as progress:
         by_id = {job.run_id: job for job in jobs}
         waiting = {task.remote(j.run_id, j.config, device, TRAINING_VERSION, news): j for j in jobs}
         while waiting:
