@@ -56,6 +56,11 @@ class Ablation:
         rate = None if "lr" in row.changes else rates.get(family_of(config))
         return config.replace(lr=rate) if rate else config
 
+    def row_configs(self, base: RunConfig, rates: Mapping[str, float]) -> dict[str, RunConfig]:
+        """The config of every row by its label, as `Record.row` has it: whatever seed and threshold."""
+        configs = self.configs(base, [0], rates).items()
+        return {label: config.replace(seed=0, score_threshold=0.0) for (label, _), config in configs}
+
 
 def _built_in(name: str) -> Ablation:
     about = dict(FILE["ablations"][name])
@@ -86,10 +91,16 @@ def get_ablation(name: str, known: Mapping[str, Ablation] = ABLATIONS) -> Ablati
 
 @dataclass(frozen=True)
 class Planned:
-    """A run that one or more ablations want."""
+    """A run that one or more ablations want, and the id that its data gives it; "" before that is loaded."""
 
     config: RunConfig
     wanted_by: tuple[tuple[str, str], ...]  # (ablation, row label)
+    run_id: str = ""
+
+    @property
+    def title(self) -> str:
+        """The first ablation and row that want it, and its seed."""
+        return f"{': '.join(self.wanted_by[0])}, seed {self.config.seed}"
 
 
 def plan(
@@ -113,9 +124,8 @@ def plan(
         for seed in range(max(numbers[a.name] for a in mine)):
             for a in mine:
                 if seed < numbers[a.name]:
-                    for row in a.rows_for(base):
-                        config = a.config(base, row, seed, profile.rates)
-                        wanted.setdefault(config, []).append((a.name, row.label))
+                    for (label, _), config in a.configs(base, [seed], profile.rates).items():
+                        wanted.setdefault(config, []).append((a.name, label))
     for loss in sorted({config.loss for config in wanted}):
         get_loss(loss)
     return [Planned(config, tuple(by)) for config, by in wanted.items()]

@@ -20,8 +20,7 @@ def strangers(study: Study) -> list[str]:
     counted, rows = set[str](), set[RunConfig]()
     for name, ablation in study.ablations.items():
         counted |= {r.run_id for records in study.rows(name).values() for r in records}
-        configs = ablation.configs(study.base, [0], study.rates).values()
-        rows |= {config.replace(seed=0, score_threshold=0.0) for config in configs}
+        rows |= set(ablation.row_configs(study.base, study.rates).values())
     protocol, datasets = protocol_digest(), {study.base.dataset, *(row.dataset for row in rows)}
     return stray + [
         f"runs/{record.run_id}.json: {why}"

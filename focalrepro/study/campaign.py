@@ -8,6 +8,7 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing, nullcontext, suppress
+from dataclasses import replace
 from math import isnan
 from multiprocessing import connection
 from multiprocessing.connection import Connection
@@ -18,7 +19,7 @@ from focalrepro.data.prepare import ensure
 from focalrepro.evaluation.record import RunFileError
 from focalrepro.runs import DATA, load_splits
 from focalrepro.study.ablations import Planned, plan
-from focalrepro.study.jobs import RETRIES, Job, Progress
+from focalrepro.study.jobs import RETRIES, Progress
 from focalrepro.study.on_ray import check_way, run_on_ray
 from focalrepro.study.profiles import get_profile
 from focalrepro.study.store import Store
@@ -34,21 +35,20 @@ def check_count(option: str, value: int, zero: str) -> None:
         raise ValueError(f"{option} is {value}; it must be 1 … {MOST}, or 0 for {zero}")
 
 
-def with_ids(planned: Iterable[Planned]) -> list[Job]:
+def with_ids(planned: Iterable[Planned]) -> list[Planned]:
     """Gives every planned run its id; each dataset that they share is loaded (and decoded) once."""
     digests: dict[tuple, tuple[str, str]] = {}
     jobs = []
     for p in planned:
-        c = p.config
-        key = tuple(getattr(c, field) for field in DATA)
+        key = tuple(getattr(p.config, field) for field in DATA)
         if key not in digests:
-            train_data, val_data = load_splits(c, progress=True)
+            train_data, val_data = load_splits(p.config, progress=True)
             digests[key] = (train_data.digest, val_data.digest)
-        jobs.append(Job(c.run_id(*digests[key]), p))
+        jobs.append(replace(p, run_id=p.config.run_id(*digests[key])))
     return jobs
 
 
-def take_over(jobs: Iterable[Job], source: Store, target: Store) -> int:
+def take_over(jobs: Iterable[Planned], source: Store, target: Store) -> int:
     """Copies finished runs from another store (committed results, say) that the target lacks; returns how
     many. RunFileError names a record that is another run's."""
     count = 0
@@ -143,7 +143,7 @@ def run_planned(
         return 0
 
 
-def run_missing(jobs: list[Job], store: Store, device: str = "auto", workers: int = 0) -> int:
+def run_missing(jobs: list[Planned], store: Store, device: str = "auto", workers: int = 0) -> int:
     """Trains what the store lacks; returns the number of runs that failed.
 
     On the CPU every run has one thread and there are as many workers as cores: small convolutions do not fill
@@ -210,9 +210,9 @@ class Worker:
         self.process = context.Process(target=_work, args=arguments, daemon=True)
         self.process.start()
         theirs.close()  # else its end would not end the pipe
-        self.job: Job
+        self.job: Planned
 
-    def take(self, job: Job) -> None:
+    def take(self, job: Planned) -> None:
         """Gives it a run; that of a worker which is dead already is heard from `news`."""
         self.job = job
         with suppress(OSError):
@@ -232,7 +232,7 @@ class Worker:
         self.pipe.close()
 
 
-def prepare(jobs: list[Job], device: str) -> None:
+def prepare(jobs: list[Planned], device: str) -> None:
     """What runs share and no two workers should do at once: pretrained weights, features of a frozen
     backbone. Where memory runs out at it, the runs themselves will say so, and the others go on."""
     from focalrepro.detector.frozen_features import cached_features

@@ -10,7 +10,8 @@ from typing import Any
 from focalrepro.config import TRAINING_VERSION, RunConfig
 from focalrepro.data.prepare import ensure
 from focalrepro.evaluation.record import Record
-from focalrepro.study.jobs import RETRIES, Job, Progress
+from focalrepro.study.ablations import Planned
+from focalrepro.study.jobs import RETRIES, Progress
 from focalrepro.study.store import Store
 
 LOOK_EVERY = 2.0  # seconds between two looks at how far the runs are
@@ -50,7 +51,7 @@ def run_one(run_id: str, config: RunConfig, device: str, version: int, news: Any
     return record.as_json()
 
 
-def run_on_ray(jobs: list[Job], store: Store, on: str, device: str, gpus_per_run: float) -> int:
+def run_on_ray(jobs: list[Planned], store: Store, on: str, device: str, gpus_per_run: float) -> int:
     """Trains what the store lacks on a cluster; returns how many runs failed.
 
     A run whose worker dies is tried once more. What fails is named, its error lies in the store, and the

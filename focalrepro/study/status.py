@@ -2,18 +2,19 @@
 
 import shlex
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 
 from focalrepro import hardware
 from focalrepro.data import DatasetError
-from focalrepro.study.ablations import plan
-from focalrepro.study.campaign import Job, check_count, with_ids
+from focalrepro.study.ablations import Planned, plan
+from focalrepro.study.campaign import check_count, with_ids
 from focalrepro.study.profiles import Profile, get_profile
 from focalrepro.study.store import Store
 
 
-def state_of(job: Job, store: Store, committed: Store) -> str:
+def state_of(job: Planned, store: Store, committed: Store) -> str:
     """done, diverged, committed (in results/, taken over with --reuse), failed or missing."""
     record = store.get(job.run_id)
     if record:
@@ -49,13 +50,13 @@ def print_status(profile_name: str, ablations: tuple[str, ...], seeds: int) -> i
     try:
         jobs = with_ids(planned)
     except DatasetError as error:
-        jobs = [Job(f"run {number}", p) for number, p in enumerate(planned)]
+        jobs = [replace(p, run_id=f"run {number}") for number, p in enumerate(planned)]
         print(f"its data is not here: {error}")
     states = {job.run_id: state_of(job, store, committed) for job in jobs}
     own = f"{seeds} seed{'s'[: seeds > 1]}" if seeds else "as many seeds as each table has"
     print(f"profile {profile.name}: {profile.what}; {own}")
     for name in names:
-        mine = [job for job in jobs if any(by == name for by, _ in job.planned.wanted_by)]
+        mine = [job for job in jobs if any(by == name for by, _ in job.wanted_by)]
         counts = Counter(states[job.run_id] for job in mine)
         said = ", ".join(f"{n} {state}" for state, n in counts.most_common())
         if counts["missing"] and profile.gpus:
@@ -64,7 +65,7 @@ def print_status(profile_name: str, ablations: tuple[str, ...], seeds: int) -> i
     missing = sum(state in ("missing", "failed") for state in states.values())
     for job in jobs:
         if states[job.run_id] == "failed":
-            print(f"  failed: {job.planned.wanted_by[0]}, see {store.error_path(job.run_id)}")
+            print(f"  failed: {job.wanted_by[0]}, see {store.error_path(job.run_id)}")
     if missing:
         print(f"{missing} of {len(jobs)} runs are missing: {time_left(missing, store, profile)}")
         words = ["focalrepro", "run", *ablations, "--profile", profile_name]

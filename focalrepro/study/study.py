@@ -108,14 +108,12 @@ class Study:
         by_config: dict[RunConfig, list[Record]] = {}
         for record in self.records:
             by_config.setdefault(record.row, []).append(record)
-        found, rates = {}, self.rates
-        for row in ablation.rows_for(self.base):
-            config = ablation.config(self.base, row, 0, rates)
-            config = config.replace(seed=0, score_threshold=0.0)
+        found = {}
+        for label, config in ablation.row_configs(self.base, self.rates).items():
             same = sorted(by_config.get(config, ()), key=lambda r: r.training_version)
             seeds = {r.seed: r for r in same if (r.seed >= SEARCH_SEED) == ablation.search}
-            _same_data(list(seeds.values()), row.label)
-            found[row.label] = [seeds[seed] for seed in sorted(seeds)]
+            _same_data(list(seeds.values()), label)
+            found[label] = [seeds[seed] for seed in sorted(seeds)]
         return found
 
     def label(self, ablation: str, **changes: object) -> str:
