@@ -1,6 +1,7 @@
 """The statistics of the claims that are no difference between two rows; `claims.toml` names them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -132,8 +133,7 @@ def calibrated(e: Evidence, way: str) -> Verdict | None:
     if sides[2] < MATCHED:
         return verdict
     how = f"not comparable: their AP differs by {sides[2]:.1f}, {MATCHED:g} or more"
-    about = {"unit": verdict.unit, "seeds": verdict.seeds, "remark": verdict.remark}
-    return Verdict("undecided", verdict.value, how=how, **about)
+    return replace(verdict, word="undecided", low=np.nan, high=np.nan, how=how)
 
 
 def closed_form(e: Evidence) -> Verdict | None:

@@ -41,20 +41,17 @@ class Ablation:
     def configs(
         self, base: RunConfig, seeds: range | list[int], rates: Mapping[str, float] = NO_RATES
     ) -> dict[tuple[str, int], RunConfig]:
-        """The config of every (row label, seed); rates: by the loss's family, as a profile has them."""
-        return {
-            (row.label, seed): self.config(base, row, seed, rates)
-            for row in self.rows_for(base)
-            for seed in seeds
-        }
+        """The config of every (row label, seed), with the rate of its loss where the row has none of its own.
 
-    def config(
-        self, base: RunConfig, row: Row, seed: int, rates: Mapping[str, float] = NO_RATES
-    ) -> RunConfig:
-        """A row's config for its seed of that number: with its loss's rate, unless it has one of its own."""
-        config = base.replace(**row.changes, seed=seed + SEARCH_SEED * self.search)
-        rate = None if "lr" in row.changes else rates.get(family_of(config))
-        return config.replace(lr=rate) if rate else config
+        rates: by the loss's family, as a profile has them.
+        """
+        configs = {}
+        for row in self.rows_for(base):
+            for seed in seeds:
+                config = base.replace(**row.changes, seed=seed + SEARCH_SEED * self.search)
+                rate = None if "lr" in row.changes else rates.get(family_of(config))
+                configs[row.label, seed] = config.replace(lr=rate) if rate else config
+        return configs
 
     def row_configs(self, base: RunConfig, rates: Mapping[str, float]) -> dict[str, RunConfig]:
         """The config of every row by its label, as `Record.row` has it: whatever seed and threshold."""

@@ -112,7 +112,11 @@ class Study:
         for label, config in ablation.row_configs(self.base, self.rates).items():
             same = sorted(by_config.get(config, ()), key=lambda r: r.training_version)
             seeds = {r.seed: r for r in same if (r.seed >= SEARCH_SEED) == ablation.search}
-            _same_data(list(seeds.values()), label)
+            digests = {(r.data.train.digest, r.data.val.digest): r.run_id for r in seeds.values()}
+            if len(digests) > 1:  # they cannot be averaged or paired by image
+                mend = "remove the records of the data that you no longer have from the store's folder"
+                runs = ", ".join(digests.values())
+                raise ValueError(f"row {label!r}: the runs {runs} were made on different data; {mend}")
             found[label] = [seeds[seed] for seed in sorted(seeds)]
         return found
 
@@ -199,16 +203,6 @@ class Study:
         self._run([Planned(c, (("cells", label),)) for (label, _), c in configs.items()])
         found = self._select(asked)
         return {(row.changes["gamma"], row.changes["alpha"]): found[row.label] for row in rows}
-
-
-def _same_data(found: list[Record], label: str) -> None:
-    """ValueError where runs of a row were made on different data, which cannot be averaged or paired."""
-    digests = {(r.data.train.digest, r.data.val.digest): r.run_id for r in found}
-    if len(digests) > 1:
-        raise ValueError(
-            f"row {label!r}: the runs {', '.join(digests.values())} were made on different data; remove the "
-            "records of the data that you no longer have from the store's folder"
-        )
 
 
 def _committed(profile: str) -> list[Record]:
