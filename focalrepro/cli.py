@@ -65,9 +65,9 @@ def run(
         return 0
     from focalrepro.study.campaign import run_ablations
 
-    more = {"reuse": reuse, "limit": limit, "trial": trial, "weights": keep_weights}
+    how = {"device": device, "workers": workers, "reuse": reuse, "limit": limit}
     where = {"on": on, "gpus_per_run": gpus_per_run}
-    failed = run_ablations(profile, ablation, seeds, device, workers, **more, **where)
+    failed = run_ablations(profile, ablation, seeds, trial, keep_weights, **how, **where)
     return 1 if failed else 0
 
 
@@ -161,7 +161,8 @@ def reproduce(
         if not agreed(p, ablation, seeds, hardware.pick_device(device)):
             print(f"Not started. make reproduce PROFILE={profile} starts it.")
             return 0
-    if run_ablations(profile, ablation, seeds, device, reuse=results_root(profile) if reuse else None):
+    there = results_root(profile) if reuse else None
+    if run_ablations(profile, ablation, seeds, device=device, reuse=there):
         return 1
     export(Study(profile))
     execute_all(profile)

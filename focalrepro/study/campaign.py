@@ -13,18 +13,27 @@ from math import isnan
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from focalrepro import hardware
 from focalrepro.data.prepare import ensure
+from focalrepro.detector.frozen_features import cached_features
 from focalrepro.evaluation.record import RunFileError
-from focalrepro.runs import DATA, load_splits
+from focalrepro.runs import DATA, load_splits, run_with_model
 from focalrepro.study.ablations import Planned, plan
 from focalrepro.study.jobs import RETRIES, Progress
 from focalrepro.study.on_ray import check_way, run_on_ray
 from focalrepro.study.profiles import get_profile
 from focalrepro.study.store import Store
 from focalrepro.study.together import train_together
+from focalrepro.training.batches import TrainData
+from focalrepro.training.checkpoint import Checkpoint
+from focalrepro.training.initial import initial_model
+from focalrepro.training.loop import Engines
 from focalrepro.training.ranks import Ranks
+from focalrepro.training.weights import save_model
 
 MOST = 1000  # seeds, workers or runs of one command: a typing error must not plan for hours
 
@@ -69,28 +78,21 @@ def run_ablations(
     profile_name: str,
     ablations: Sequence[str] = (),
     seeds: int = 0,
-    device: str = "auto",
-    workers: int = 0,
-    reuse: Path | None = None,
-    limit: int = 0,
     trial: bool = False,
     weights: bool = False,
-    on: str = "local",
-    gpus_per_run: float = 1.0,
+    **how: Any,
 ) -> int:
     """Trains the missing runs of a profile's ablations (none: all of its own); returns how many failed.
 
-    seeds, workers, limit: 0 as the command line says; trial: a few steps on a few images, in a store of their
-    own; weights: kept beside the records, and runs without them made again; on, gpus_per_run: as in
-    `run_planned`. Errors: ValueError or RuntimeError that names an option which is wrong, before anything is
-    made.
+    seeds: 0 as the command line says; trial: a few steps on a few images, in a store of their own; weights:
+    kept beside the records, and runs without them made again; how: as in `run_planned`. Errors: ValueError or
+    RuntimeError that names an option which is wrong, before anything is made.
     """
     check_count("--seeds", seeds, "the profile's own number")
-    check_count("--limit", limit, "all")
     profile = get_profile(profile_name)
     planned = plan(profile, list(ablations or profile.ablations), seeds, **(TRIAL if trial else {}))
     store = Store.local(f"{profile_name}-trial" if trial else profile_name, weights)
-    failed = run_planned(planned, store, device, workers, reuse, limit, on, gpus_per_run)
+    failed = run_planned(planned, store, **how)
     if failed:
         print(f"{failed} runs failed; their errors are in {store.folder / 'errors'}")
     return failed
@@ -114,6 +116,7 @@ def run_planned(
     store. Where torchrun started this process, it and its like train one run after another, each together.
     """
     check_count("--workers", workers, "as many as cores on a CPU, one on a GPU")
+    check_count("--limit", limit, "all")
     check_way(on)
     if on != "local" and store.weights:
         raise ValueError("--keep-weights: weights stay on a cluster's machines; leave out --on")
@@ -235,10 +238,6 @@ class Worker:
 def prepare(jobs: list[Planned], device: str) -> None:
     """What runs share and no two workers should do at once: pretrained weights, features of a frozen
     backbone. Where memory runs out at it, the runs themselves will say so, and the others go on."""
-    from focalrepro.detector.frozen_features import cached_features
-    from focalrepro.training.batches import TrainData
-    from focalrepro.training.initial import initial_model
-
     hardware.keep_memory()
     fields = (*DATA, "backbone", "weights", "frozen", "views", "kept_channels")
     shared = {tuple(getattr(job.config, f) for f in fields): job.config for job in jobs}
@@ -255,13 +254,6 @@ def _work(pipe: Connection, store: Store, device: str, parent: int) -> None:
     """A worker process: takes runs until it is ended, or one of them fails."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     _die_with(parent)
-    import torch  # here and below: the parent of a campaign that has nothing to do needs none of it
-
-    from focalrepro.runs import run_with_model
-    from focalrepro.training.checkpoint import Checkpoint
-    from focalrepro.training.loop import Engines
-    from focalrepro.training.weights import save_model
-
     if hardware.pick_device(device).type == "cpu":
         torch.set_num_threads(1)
     engines = Engines()

@@ -7,9 +7,13 @@ installed and prepares the data by itself; records come back and are kept here a
 from contextlib import closing
 from typing import Any
 
+import torch
+
 from focalrepro.config import TRAINING_VERSION, RunConfig
 from focalrepro.data.prepare import ensure
 from focalrepro.evaluation.record import Record
+from focalrepro.hardware import pick_device
+from focalrepro.runs import run
 from focalrepro.study.ablations import Planned
 from focalrepro.study.jobs import RETRIES, Progress
 from focalrepro.study.store import Store
@@ -35,11 +39,6 @@ def run_one(run_id: str, config: RunConfig, device: str, version: int, news: Any
 
     Errors: RuntimeError where this machine has another version of the training code, or other data.
     """
-    import torch
-
-    from focalrepro.hardware import pick_device
-    from focalrepro.runs import run
-
     if version != TRAINING_VERSION:
         raise RuntimeError(f"training version {TRAINING_VERSION} here, not {version}: install it anew")
     ensure(config.dataset)
