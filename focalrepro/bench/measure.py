@@ -42,6 +42,7 @@ class Sizes:
     counts: tuple[int, ...] = (250, 500, 1000, 2000, 4000)  # validation images
     profiles: tuple[str, ...] = ("quick", "coco-cpu")  # trained on a CPU
     steps: tuple[int, ...] = (64, 128)  # batches trained on a GPU
+    campaign: tuple[int, int] = (8, 100)  # runs and their steps
 
 
 def spread(values: Sequence[float]) -> Spread:

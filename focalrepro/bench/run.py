@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from focalrepro import hardware
+from focalrepro.bench.campaigns import bench_ray
 from focalrepro.bench.evaluation import bench_evaluation, evaluation_curves
 from focalrepro.bench.measure import Finding, Limits, Sizes, measure_limits
 from focalrepro.bench.page import cost_curves, shown, write_page
@@ -22,7 +23,7 @@ from focalrepro.files import data_root, results_root, write_json
 from focalrepro.study.profiles import get_profile
 
 POINTS = (1, 2, 3), (64, 96, 128), (10, 20, 30)
-TRIAL = Sizes(0.01, 2, 64, (2, 500, 8), 1, 20, 10, *POINTS, profiles=("smoke",), steps=(2,))
+TRIAL = Sizes(0.01, 2, 64, (2, 500, 8), 1, 20, 10, *POINTS, ("smoke",), (2,), (2, 2))
 GPU_SIZES = Sizes(0.5, matrix=8_192, batches=(32, 64, 128), sides=(128, 256, 512))
 FULL = {"cpu": Sizes(), "cuda": GPU_SIZES}
 # Weights change no speed; some of the images are enough, since each is as fast as another.
@@ -49,6 +50,7 @@ def parts_of(device: torch.device, limits: Limits, sizes: Sizes) -> list[Part]:
         return [*steps, loss, two, partial(training_curves, config, device, sizes), evaluation]
     trained = {name: base for name, base in bases.items() if base.dataset in prepared()}
     runs = [partial(bench_cpu_runs, name, base, sizes) for name, base in trained.items()]
+    runs += [partial(bench_ray, name, base, sizes) for name, base in [*trained.items()][:1]]
     curves = partial(training_curves, bases[sizes.profiles[0]].replace(weights="none"), device, sizes)
     return [loss, evaluation, *runs, partial(evaluation_curves, sizes), curves]
 
@@ -61,12 +63,13 @@ def run_bench(device_name: str = "auto", trial: bool = False) -> int:
     little of everything, kept beside the data.
     """
     device = hardware.pick_device(device_name)
-    if EMBEDDED not in prepared():
-        ensure(EMBEDDED)
     sizes, info = TRIAL if trial else FULL[device.type], hardware.describe(str(device))
+    for dataset in {EMBEDDED, get_profile(sizes.profiles[0]).base.dataset} - set(prepared()):
+        ensure(dataset)
     machine = info.get("gpu", f"{info['cpu']} {info['cores']} cores")
+    kind = f"{machine} {info.get('precision', '')}".strip().lower()  # of one name, CPUs with bf16 and without
     folder = data_root() / "bench-trial" if trial else results_root("bench")
-    path = folder / f"{re.sub('[^a-z0-9]+', '-', machine.lower()).strip('-')}.json"
+    path = folder / f"{re.sub('[^a-z0-9]+', '-', kind).strip('-')}.json"
     limits = measure_limits(device, sizes)
     fast = f"{limits['teraflops']:.2f} TFLOP/s in {info.get('precision', 'bf16')}"
     print(f"limits of {machine}: {fast}, copies at {limits['gigabytes']:.0f} GB/s")

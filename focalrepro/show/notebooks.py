@@ -1,7 +1,10 @@
 """Executes the notebooks with papermill into results/<profile>/notebooks/: whole or not at all."""
 
+import multiprocessing
 import os
+import signal
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,12 +13,14 @@ import papermill
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
+from focalrepro import hardware
 from focalrepro.files import repo_root, results_root, write_atomic
 from focalrepro.progress import bar as progress_bar
 from focalrepro.show.sentences import LEFT_OUT
 from focalrepro.study.profiles import get_profile
 
 CELL_TIMEOUT = 3600  # seconds
+AT_ONCE = 4  # kernels at the most; each takes up to a gigabyte
 
 
 def sources() -> list[Path]:
@@ -28,7 +33,8 @@ def sources() -> list[Path]:
 
 
 def execute_all(profile: str, only: Sequence[str] = ()) -> list[Path]:
-    """Executes all notebooks, or those whose name begins with one of `only`; returns the executed files.
+    """Executes all notebooks, or those whose name begins with one of `only`, one a core at once;
+    returns the executed files.
 
     Errors: ValueError for an unknown profile or a name that no notebook begins with, before anything is made;
     RuntimeError naming the notebook and its last error line; nothing is left of a failed execution but a file
@@ -43,16 +49,22 @@ def execute_all(profile: str, only: Sequence[str] = ()) -> list[Path]:
     chosen = [path for path in notebooks if not only or path.stem.startswith(tuple(only))]
     target = results_root(profile) / "notebooks"
     target.mkdir(parents=True, exist_ok=True)
-    done = []
-    with progress_bar(chosen, desc="notebooks", unit="notebook") as bar:
-        for source in bar:
-            bar.set_postfix_str(source.stem)
-            done.append(execute(source, target / source.name, profile))
-    return done
+    workers = min(AT_ONCE, hardware.cores(), len(chosen))
+    context, ignored = multiprocessing.get_context("spawn"), (signal.SIGINT, signal.SIG_IGN)
+    with (
+        context.Pool(workers, signal.signal, ignored) as pool,  # Ctrl-C is the parent's; its end ends kernels
+        progress_bar(total=len(chosen), desc="notebooks", unit="notebook") as bar,
+    ):
+        # From the last on: the longest is among them, and would be waited for.
+        for path in pool.imap_unordered(partial(execute, profile=profile, folder=target), chosen[::-1]):
+            bar.set_postfix_str(path.stem, refresh=False)
+            bar.update()
+    return [target / source.name for source in chosen]
 
 
-def execute(source: Path, target: Path, profile: str) -> Path:
-    """Executes a notebook to a partial file and renames it: papermill rewrites its output in place."""
+def execute(source: Path, folder: Path, profile: str) -> Path:
+    """Executes a notebook to a partial file in `folder` and renames it: papermill rewrites its output."""
+    target = folder / source.name
     # Photos of COCO are other people's: an executed notebook, which may be published, has boxes only. What it
     # shows was trained before, or is said to be missing.
     parameters = {"profile": profile, "show_photos": False, "train": False}
@@ -60,12 +72,12 @@ def execute(source: Path, target: Path, profile: str) -> Path:
     if unknown:
         raise RuntimeError(f"{source}: its parameters cell lacks {', '.join(sorted(unknown))}")
     os.environ.setdefault("FOCALREPRO_HEADLESS", "1")
-    partial = target.with_name(f"{target.stem}.partial.ipynb")
+    draft = target.with_name(f"{target.stem}.partial.ipynb")
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # else every kernel warns of frozen modules
     try:
         papermill.execute_notebook(
             str(source),
-            str(partial),
+            str(draft),
             parameters=parameters,
             kernel_name="python3",
             progress_bar=False,
@@ -76,12 +88,12 @@ def execute(source: Path, target: Path, profile: str) -> Path:
         )
     except papermill.PapermillExecutionError as error:
         raise RuntimeError(
-            f"{source.name}: cell {error.exec_count}: {error.ename}: {error.evalue} (see {partial})"
+            f"{source.name}: cell {error.exec_count}: {error.ename}: {error.evalue} (see {draft})"
         ) from error
-    notebook = nbformat.read(partial, as_version=4)
+    notebook = nbformat.read(draft, as_version=4)
     notebook.cells = with_data(notebook.cells)
-    write_atomic(target, without_paths(nbformat.writes(notebook).replace(partial.name, target.name)))
-    partial.unlink()
+    write_atomic(target, without_paths(nbformat.writes(notebook).replace(draft.name, target.name)))
+    draft.unlink()
     return target
 
 
