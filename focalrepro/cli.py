@@ -16,6 +16,9 @@ from focalrepro.files import refusal
 ProfileName = Annotated[str, arg(help="smoke, quick, full-quick, coco-cpu, coco256, or a registered dataset")]
 Device = Annotated[str, arg(help="auto, cpu, cuda or cuda:N")]
 Seeds = Annotated[int, arg(help="how many seeds, from 0 on; 0: as many as the profile has")]
+RunName = Annotated[Positional[str], arg(help="a run's id, its beginning, or the path of its record")]
+RARITIES = (f"synthetic-{n}" for n in (100, 300, 1000, 3000, 10000))
+DATASETS = ("synthetic", "coco", "coco256", "register", "list", *RARITIES)
 
 
 def check_device(name: str) -> None:
@@ -62,19 +65,9 @@ def run(
         return 0
     from focalrepro.study.campaign import run_ablations
 
-    failed = run_ablations(
-        profile,
-        ablation,
-        seeds,
-        device,
-        workers,
-        reuse=reuse,
-        limit=limit,
-        trial=trial,
-        weights=keep_weights,
-        on=on,
-        gpus_per_run=gpus_per_run,
-    )
+    how = {"device": device, "workers": workers, "reuse": reuse, "limit": limit}
+    where = {"on": on, "gpus_per_run": gpus_per_run}
+    failed = run_ablations(profile, ablation, seeds, trial, keep_weights, **how, **where)
     return 1 if failed else 0
 
 
@@ -102,11 +95,11 @@ def report(
     from focalrepro.study.profiles import get_profile
     from focalrepro.study.study import Study
 
-    get_profile(profile)  # else an unknown one would be told to train its runs
+    p = get_profile(profile)  # else an unknown one would be told to train its runs
     print(f"wrote {_shown(write_report(profile))}")
     if freeze:
         print(f"wrote {_shown(freeze_expected(Study.committed(profile)))}")
-    if not (get_profile(profile).own or profile == "smoke" or os.environ.get("FOCALREPRO_RESULTS")):
+    if not (p.own or profile == "smoke" or os.environ.get("FOCALREPRO_RESULTS")):
         update_front_page()
     return 0
 
@@ -168,7 +161,8 @@ def reproduce(
         if not agreed(p, ablation, seeds, hardware.pick_device(device)):
             print(f"Not started. make reproduce PROFILE={profile} starts it.")
             return 0
-    if run_ablations(profile, ablation, seeds, device, reuse=results_root(profile) if reuse else None):
+    there = results_root(profile) if reuse else None
+    if run_ablations(profile, ablation, seeds, device=device, reuse=there):
         return 1
     export(Study(profile))
     execute_all(profile)
@@ -192,7 +186,7 @@ def notebooks(profile: ProfileName = "quick", only: Positional[tuple[str, ...]] 
 
 
 def detect(
-    run: Annotated[Positional[str], arg(help="a run's id, its beginning, or the path of its record")],
+    run: RunName,
     images: Positional[tuple[Path, ...]],
     /,
     score: Annotated[float, arg(help="what scores less is neither printed nor drawn")] = 0.3,
@@ -209,7 +203,7 @@ def detect(
 
 
 def export(
-    run: Annotated[Positional[str], arg(help="a run's id, its beginning, or the path of its record")],
+    run: RunName,
     file: Annotated[Positional[Path], arg(help="ending in .safetensors")],
     /,
 ) -> int:
@@ -221,20 +215,7 @@ def export(
 
 
 def data(
-    dataset: Positional[
-        Literal[
-            "synthetic",
-            "coco",
-            "coco256",
-            "register",
-            "list",
-            "synthetic-100",
-            "synthetic-300",
-            "synthetic-1000",
-            "synthetic-3000",
-            "synthetic-10000",
-        ]
-    ],
+    dataset: Positional[Literal[*DATASETS]],
     /,
     from_: Annotated[
         Path | None, arg(name="from", help="coco, coco256: a folder to import instead of downloading")

@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -27,7 +29,7 @@ def bench_ray(profile: str, config: RunConfig, sizes: Sizes) -> Iterator[Finding
     count, steps = sizes.campaign
     short = config.replace(steps=steps, warmup=1)
     planned = [Planned(short.replace(seed=seed), (("bench", profile),)) for seed in range(count)]
-    jobs = with_ids(planned, progress=False)
+    jobs = with_ids(planned)
     prepare(jobs, "cpu")
 
     def of_ray(store: Store) -> int:
@@ -35,12 +37,12 @@ def bench_ray(profile: str, config: RunConfig, sizes: Sizes) -> Iterator[Finding
 
         os.environ.setdefault("RAY_worker_niceness", "0")  # as the other way has it; Ray's own is 15
         try:
-            return run_on_ray(jobs, store, "ray", "cpu", quiet=True)
+            return run_on_ray(jobs, store, "ray", "cpu", gpus_per_run=1.0)
         finally:
             ray.shutdown()
 
     def seconds(campaign: Callable[[Store], int]) -> float:
-        with TemporaryDirectory() as folder:
+        with TemporaryDirectory() as folder, redirect_stdout(StringIO()):  # a line for each run
             store, start = Store(Path(folder)), perf_counter()
             if campaign(store):
                 errors = [path.read_text() for path in store.folder.glob("errors/*.txt")]
@@ -49,7 +51,7 @@ def bench_ray(profile: str, config: RunConfig, sizes: Sizes) -> Iterator[Finding
 
     ours, theirs = measure.in_turn(
         sizes.repeats,
-        lambda: seconds(lambda store: run_missing(jobs, store, "cpu", quiet=True)),
+        lambda: seconds(lambda store: run_missing(jobs, store, "cpu")),
         lambda: seconds(of_ray),
     )
     more = (theirs["median"] - ours["median"]) / count

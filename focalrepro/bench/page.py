@@ -4,13 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
 from focalrepro.bench.measure import Spread
 from focalrepro.files import write_atomic
-from focalrepro.show.style import COLOURS, GREY, LINES, styled
+from focalrepro.show.style import COLOURS, GREY, LINES, panels, styled
 
 PAGE = Path(__file__).with_name("page.md.j2")
 
@@ -47,8 +46,9 @@ def write_page(folder: Path) -> Path:
 def cost_curves(curves: list[dict[str, Any]], machine: str) -> Figure:
     """Seconds against the work, a panel for each kind of work; a dotted line grows in proportion to it."""
     labels = list(dict.fromkeys(c["x_label"] for c in curves))
-    figure, panels = plt.subplots(1, len(labels), figsize=(3.1 * len(labels), 3.2), squeeze=False)
-    for axes, label in zip(panels[0], labels, strict=True):
+    settings = ({"xlabel": label, "ylabel": "seconds"} for label in labels)
+    figure, row = panels(*settings, size=(3.1 * len(labels), 3.2))
+    for axes, label in zip(row, labels, strict=True):
         mine = [c for c in curves if c["x_label"] == label]
         for curve, colour, line in zip(mine, COLOURS, LINES, strict=False):
             x, y = curve["x"], [s["median"] for s in curve["y"]]
@@ -56,7 +56,7 @@ def cost_curves(curves: list[dict[str, Any]], machine: str) -> Figure:
             style = {"color": colour, "linestyle": line, "marker": "o", "markersize": 4, "capsize": 3}
             axes.errorbar(x, y, yerr=error, label=f"{curve['what']}: slope {curve['exponent']:.2f}", **style)
             axes.plot(x, [y[-1] * at / x[-1] for at in x], ":", color=GREY, linewidth=1)
-        axes.set(xscale="log", yscale="log", xlabel=label, ylabel="seconds")
+        axes.set(xscale="log", yscale="log")
         axes.minorticks_off()
         axes.set_xticks(x, [f"{at / 1000:.3g}k" if at >= 1000 else f"{at:g}" for at in x])
         axes.set_ylim(top=axes.get_ylim()[1] * 4)  # room for the legend

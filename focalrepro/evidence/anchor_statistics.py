@@ -1,5 +1,4 @@
-"""How rare objects are among anchors, and which a set of anchors can learn at all (Table 1c),
-on a dataset."""
+"""How rare objects are among a dataset's anchors, and which a set of anchors can learn at all (Table 1c)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,16 +51,15 @@ def measure(data: DetectionData, config: RunConfig, limit: int = 300) -> Imbalan
     pictures = None if data.pictures is None else data.pictures[:limit]
     thresholds |= {"mirrored": False, "pictures": pictures}
     match = match_dataset(grid.boxes, boxes, labels, config.image_size, torch.device("cpu"), **thresholds)[0]
-    fates = {"positive": lambda part: part >= 0, "ignored": lambda part: part == IGNORED}
-    fates["background"] = lambda part: part == BACKGROUND
     rows = []
     shown = None if pictures is None else torch.from_numpy(pictures)
     on_picture = box_ops.share_on(grid.boxes, shown).split(grid.per_level)
     for level, part, on in zip(grid.levels, match.split(grid.per_level, dim=1), on_picture, strict=True):
-        count = round(float(on.sum()))  # the others are on padding, and ignored
-        entry = {"level": f"P{level}", "side": config.anchor_size * 2**level, "anchors": count}
-        entry |= {name: float(of(part).sum()) / len(boxes) for name, of in fates.items()}
-        rows.append(entry | {"ignored": entry["ignored"] - (part.shape[1] - float(on.sum()))})
+        count = float(on.sum())  # the others are on padding, and ignored
+        entry = {"level": f"P{level}", "side": config.anchor_size * 2**level, "anchors": round(count)}
+        entry["positive"] = float((part >= 0).sum()) / len(boxes)
+        entry["ignored"] = float((part == IGNORED).sum()) / len(boxes) - (part.shape[1] - count)
+        rows.append(entry | {"background": float((part == BACKGROUND).sum()) / len(boxes)})
     best = []
     for row in np.flatnonzero((labels >= 0).any(1)):
         iou = box_ops.pairwise_iou(grid.boxes, torch.from_numpy(boxes[row][labels[row] >= 0]))

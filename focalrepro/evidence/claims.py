@@ -77,8 +77,7 @@ class Side(BaseModel):
 
 
 def _best_on_tune(e: Evidence, names: list[str]) -> list[str]:
-    """Of some searched losses the one with the highest mean tune AP at its own rate; none before their
-    searches of rates are done."""
+    """The loss of the highest mean tune AP at its own rate; none before the searches of rates are done."""
     searched = rates.best(e, "lr")
     return [max(names, key=lambda name: searched[name][1])] if searched.keys() >= set(names) else []
 
@@ -87,8 +86,8 @@ class Claim(BaseModel):
     """A sentence with its source and question: a less b is above 0 ("more"), 0 ("equal"), or just "measured",
     without a verdict; or `statistic`.
 
-    id: the same for all time. short: its name in a forest plot. measure: of `difference.MEASURES`. scale: of
-    a. needs: the ablations that it reads, derived for a difference.
+    id: the same for all time. short: its name in a forest plot; against: b in words. measure: of
+    `difference.MEASURES`. scale: of a. needs: the ablations that it reads, derived for a difference.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -97,6 +96,7 @@ class Claim(BaseModel):
     sentence: str
     source: str
     short: str = ""
+    against: str = ""
     a: Side | None = None
     b: Side | None = None
     kind: Literal["more", "equal", "measured"] = "more"

@@ -1,5 +1,4 @@
-"""Intervals and differences that hold both errors, of the images and of the seeds,
-as results/PROTOCOL.md has it."""
+"""Intervals and differences that hold the errors of the images and of the seeds (results/PROTOCOL.md)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,8 +24,7 @@ UNKNOWN_SEED_MARGIN = 0.5
 
 
 def student(effect: float, error: float, freedom: float, level: float = 1 - LEVEL) -> tuple[float, float]:
-    """Student's interval of that level around an effect whose error,
-    a standard deviation, has so much freedom."""
+    """Student's interval around an effect whose error, a standard deviation, has so much freedom."""
     half = float(stats.t.ppf(0.5 + level / 2, freedom)) * error
     return effect - half, effect + half
 
@@ -140,14 +138,12 @@ class Evidence:
         return self.rows(ablation)[self.study.label(ablation, **changes)]
 
     def whole(self, ablation: str) -> Rows | None:
-        """The rows of an ablation, None unless each has a run:
-        the best of some rows is not the best of all."""
+        """The rows of an ablation; None unless each has a run: the best of some is not the best of all."""
         rows = self.rows(ablation)
         return rows if rows and all(rows.values()) else None
 
     def spread(self, measure: Measure = AP) -> seed_spread.SeedSpread:
-        """How far a measure moves with the seed: from all rows;
-        where none has a second seed, see `borrowed`."""
+        """How far a measure moves with the seed: from all rows; where none has a second seed, `borrowed`."""
         if measure not in self._spreads:
             self._spreads[measure] = (self.borrowed or self)._own(measure)
         return self._spreads[measure]
@@ -212,8 +208,7 @@ class Evidence:
         measure: Measure,
         scales: Sequence[float] = (1.0,),
     ) -> Estimate:
-        """The effect with the sum of its variances over images and seeds,
-        and Satterthwaite's degrees of freedom."""
+        """The effect with its variances over images and seeds added; freedom as Satterthwaite has it."""
         images, n, spread = float(np.nanvar(resampled, ddof=1)), len(sides[0]), self.spread(measure)
         about = {"measure": measure.name, "images_as": measure.borrowed}
         if not spread.freedom:
@@ -229,8 +224,7 @@ class Evidence:
 
 
 def seed_luck(e: Evidence, rows: Sequence[Records], rng: np.random.Generator) -> np.ndarray:
-    """AP of each row in resamples of the images, [rows, R],
-    with the luck of its seeds added where it is known."""
+    """AP of each row in resamples of the images, [rows, R], with its seeds' luck where that is known."""
     ap = np.array([np.nan_to_num(np.mean([r.bootstrap.AP for r in records], axis=0)) for records in rows])
     spread = e.spread()
     if not spread.freedom:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from focalrepro.data.annotations import describe_fault
 from focalrepro.evaluation.record import Number
 from focalrepro.evidence.difference import student
-from focalrepro.evidence.seed_spread import pooled_sd
+from focalrepro.evidence.seed_spread import pooled, repeated
 from focalrepro.files import write_json
 from focalrepro.study.study import Study
 
@@ -56,12 +56,12 @@ def ranges(study: Study) -> dict[str, Range]:
         for label, records in study.rows(name).items()
         if records
     }
-    sd, freedom = pooled_sd([list(aps) for aps in dict.fromkeys(map(tuple, rows.values()))])
+    variance, freedom = pooled(repeated(dict.fromkeys(map(tuple, rows.values()))))
     expected = {}
     for key, aps in rows.items():
         ap, half = float(np.mean(aps)), LEAST_HALF_WIDTH
         if freedom:
-            half = max(half, student(0.0, sd * np.sqrt(1 + 1 / len(aps)), freedom, 0.99)[1])
+            half = max(half, student(0.0, np.sqrt(variance * (1 + 1 / len(aps))), freedom, 0.99)[1])
         low, high = round(max(ap - half, 0.0), 2), round(ap + half, 2)
         expected[key] = Range(AP=round(ap, 2), low=low, high=high, seeds=len(aps))
     return expected

@@ -7,7 +7,7 @@ section 6): the variances of the rows are taken as drawn from a scaled inverse Ï
 fitted to them, and each row's own is drawn towards it as far as its seeds leave open.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,39 +44,27 @@ class SeedSpread:
         return (self.weight * self.variance + degrees * own) / (self.weight + degrees), self.weight + degrees
 
 
-def _pooled(rows: Sequence[Sequence[float]]) -> tuple[float, int]:
-    """Variance over seeds, pooled over rows of two seeds or more, with its degrees of freedom."""
-    freedom = sum(len(row) - 1 for row in rows)
-    return sum((len(row) - 1) * np.var(row, ddof=1) for row in rows) / freedom, freedom
-
-
-def pooled_sd(rows: Sequence[Sequence[float]]) -> tuple[float, int]:
-    """Standard deviation over seeds, pooled over the rows that find something, with its degrees of freedom.
-
-    rows: AP of each row's seeds. NaN and 0 where no row has two.
-    """
-    rows = _repeated(rows)
-    variance, freedom = _pooled(rows) if rows else (np.nan, 0)
-    return float(np.sqrt(variance)), freedom
-
-
-def _repeated(rows: Sequence[Sequence[float]], least: float = LEAST_AP) -> list[Sequence[float]]:
-    """Each row with two seeds or more that finds something."""
+def repeated(rows: Iterable[Sequence[float]], least: float = LEAST_AP) -> list[Sequence[float]]:
+    """Each row with two seeds or more that finds something; rows: a number for each seed."""
     return [row for row in rows if len(row) > 1 and abs(np.mean(row)) >= least]
 
 
+def pooled(rows: Sequence[Sequence[float]]) -> tuple[float, int]:
+    """Variance over seeds, pooled over repeated rows, with its degrees of freedom; NaN and 0 without rows."""
+    freedom = sum(len(row) - 1 for row in rows)
+    total = sum((len(row) - 1) * np.var(row, ddof=1) for row in rows)
+    return float(total / freedom) if rows else float("nan"), freedom
+
+
 def fit(rows: Sequence[Sequence[float]], least: float = LEAST_AP) -> SeedSpread:
-    """The spread of a study's rows, each once; rows: a number for each seed.
-    least: rows of a lower mean are left out."""
-    rows = [row for row in _repeated(rows, least) if np.ptp(row)]  # equal to the last digit: no logarithm
-    if not rows:
-        return SeedSpread(float("nan"), 0.0, float("nan"), 0)
-    pooled, freedom = _pooled(rows)
+    """The spread of rows, a number for each seed; those of a mean below `least` are left out."""
+    rows = [row for row in repeated(rows, least) if np.ptp(row)]  # equal to the last digit: no logarithm
+    variance, freedom = pooled(rows)
     half = np.array([len(row) - 1.0 for row in rows]) / 2
     centred = np.log([np.var(row, ddof=1) for row in rows]) - digamma(half) + np.log(half)
     excess = float(centred.var(ddof=1) - polygamma(1, half).mean()) if len(rows) > 2 else 0.0
     if excess <= 0:  # no more apart than rows of one variance would be
-        return SeedSpread(float(pooled), float(freedom), float(pooled), freedom)
+        return SeedSpread(variance, float(freedom), variance, freedom)
     weight = min(2 * brentq(lambda x: polygamma(1, x) - excess, 1e-6, 1e9), float(freedom))
     typical = float(np.exp(centred.mean() + digamma(weight / 2) - np.log(weight / 2)))
-    return SeedSpread(typical, weight, float(pooled), freedom)
+    return SeedSpread(typical, weight, variance, freedom)

@@ -1,6 +1,7 @@
 """The statistics of the claims that are no difference between two rows; `claims.toml` names them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -71,8 +72,7 @@ def _share(
 
 
 def reshaping(e: Evidence) -> Verdict | None:
-    """What γ = 2 adds to the share of the loss on the background's hardest tenth,
-    less twice what it adds for objects."""
+    """What γ = 2 adds to the loss's share on the hardest tenth of background, less twice that of objects."""
     kept = [r.loss_distribution for r in e.row("1b", **FL) if r.loss_distribution]
     if not kept:
         return None
@@ -110,8 +110,7 @@ def reliability_bins(r: Record) -> pd.DataFrame:
 
 
 def matched(e: Evidence) -> tuple[Records, Records, float] | None:
-    """Focal loss, the plain cross entropy nearest to it in AP (Table 1a's,
-    or of twice the steps), and their gap."""
+    """Focal loss, the cross entropy nearest to it in AP (of Table 1a, or of twice the steps), their gap."""
     focal, sides = e.row("1b", **FL), []
     for plain in (e.row("1a", alpha=0.5), e.row("budget", gamma=0.0, steps=2 * e.study.base.steps)):
         seeds = {r.seed for r in plain} & {r.seed for r in focal}
@@ -122,8 +121,7 @@ def matched(e: Evidence) -> tuple[Records, Records, float] | None:
 
 
 def calibrated(e: Evidence, way: str) -> Verdict | None:
-    """Calibration error of cross entropy less that of focal loss,
-    both after `way`, where their AP is matched."""
+    """Calibration error of cross entropy less focal loss's, both after `way`, where their AP is matched."""
     sides = matched(e)
     if not sides:
         return None
@@ -135,8 +133,7 @@ def calibrated(e: Evidence, way: str) -> Verdict | None:
     if sides[2] < MATCHED:
         return verdict
     how = f"not comparable: their AP differs by {sides[2]:.1f}, {MATCHED:g} or more"
-    about = {"unit": verdict.unit, "seeds": verdict.seeds, "remark": verdict.remark}
-    return Verdict("undecided", verdict.value, how=how, **about)
+    return replace(verdict, word="undecided", low=np.nan, high=np.nan, how=how)
 
 
 def closed_form(e: Evidence) -> Verdict | None:

@@ -32,7 +32,7 @@ def table(e: Evidence, name: str) -> pd.DataFrame:
         entry["low"], entry["high"] = e.interval(records)
         entry["diverged"] = sum(r.diverged for r in records)
         entry["inference_ms"] = mean(r.inference_ms or None for r in records if not r.diverged)
-        entry["images"] = _training_images(records)
+        entry["images"] = mean(round(r.config.train_fraction * r.data.train.images) or 1 for r in records)
         entry |= {f"paper_{m}": getattr(paper, m) if paper else np.nan for m in ("AP", "AP50", "AP75")}
         entry["run_ids"] = tuple(r.run_id for r in records)
         entry["seed_list"] = tuple(r.seed for r in records)
@@ -52,16 +52,8 @@ def mean(values: Iterable[float | None]) -> float:
 
 
 def at_paper_threshold(e: Evidence, name: str) -> bool:
-    """Whether an ablation's AP is that of detections of a score of .05 or more,
-    as records up to version 2 have it."""
+    """Whether an ablation's AP is of detections of a score of .05 or more, as up to version 2."""
     return any(r.at_paper_threshold for records in e.rows(name).values() for r in records)
-
-
-def _training_images(records: Records) -> float:
-    """How many images a row is trained on, its fraction of the split; NaN without runs."""
-    for r in records:
-        return max(1, round(r.config.train_fraction * r.data.train.images))
-    return float("nan")
 
 
 def rank_correlation(frame: pd.DataFrame) -> tuple[float, int]:

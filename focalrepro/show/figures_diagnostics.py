@@ -1,5 +1,4 @@
-"""Figures of what runs keep besides AP: where their loss lies (Figure 4),
-how far to trust their scores, each class."""
+"""Figures of what runs keep besides AP: where loss lies (Figure 4), how far to trust scores, each class."""
 
 from collections.abc import Mapping
 
@@ -16,8 +15,7 @@ from focalrepro.show.style import DARK, ORANGE, label_points, lines, panels, sha
 
 @styled
 def loss_distribution(record: Record) -> Figure:
-    """The paper's Figure 4 from one run: share of the loss carried
-    by the easiest share of the windows, per γ."""
+    """The paper's Figure 4 from one run: the loss's share on the easiest share of the windows, per γ."""
     kept, kinds = record.loss_distribution, ("foreground", "background")
     settings = (
         {
@@ -103,15 +101,12 @@ def errors_by_kind(rows: Mapping[str, Records]) -> Figure | None:
     known = {label: of for label, of in known.items() if of}
     if not known:
         return None
-    axis = {"title": "Kinds of errors (TIDE)", "ylabel": "AP50 that mending it would gain"}
-    figure, (axes,) = panels(axis, size=(8.6, 3.9))
-    width, at = 0.8 / len(known), np.arange(len(ERRORS))
-    for i, ((label, of), colour) in enumerate(zip(known.items(), shades(len(known)), strict=True)):
-        values = [mean(t[name] for t in of) for name in ERRORS]
-        axes.bar(at + width * (i - (len(known) - 1) / 2), values, width, color=colour, label=label)
-    axes.set_xticks(at, [text.replace(" ", "\n", 1) for text in ERRORS.values()])
+    figure, (axes,) = panels({"title": "Kinds of errors (TIDE)"}, size=(8.6, 3.9))
+    frame = pd.DataFrame({k: [mean(t[name] for t in of) for name in ERRORS] for k, of in known.items()})
+    frame.index = [text.replace(" ", "\n", 1) for text in ERRORS.values()]
+    frame.plot.bar(ax=axes, width=0.8, rot=0, color=shades(len(known)))
+    axes.set_ylabel("AP50 that mending it would gain")
     axes.grid(axis="x", visible=False)
-    axes.legend()
     return figure
 
 

@@ -43,15 +43,15 @@ def _as_trained(x_t: torch.Tensor, changes: Mapping[str, object]) -> tuple[np.nd
 
 
 @styled
-def loss_curves(losses: Mapping[str, Mapping[str, object]] = GAMMAS) -> Figure:
-    """The paper's Figure 1: FL(p_t) = -(1 - p_t)^γ log p_t against p_t; losses: changes of a config."""
+def loss_curves() -> Figure:
+    """The paper's Figure 1: FL(p_t) = -(1 - p_t)^γ log p_t against p_t."""
     label = "$p_t$, the probability given to the true class"
     settings = {"xlabel": label, "ylabel": "loss", "xlim": (0, 1), "ylim": (0, 5)}
     figure, (axes,) = panels({"title": "Focal loss against $p_t$", **settings}, size=(6.4, 4.2))
     p_t = torch.linspace(0.005, 0.999, 500, dtype=torch.float64)
     axes.axvspan(0.6, 1, color="#f1f1f1", zorder=0)
     axes.text(0.8, 4.35, "well classified", ha="center", color=DARK, fontsize=9)
-    lines(axes, {name: (p_t, _as_trained(torch.logit(p_t), loss)[0]) for name, loss in losses.items()})
+    lines(axes, {name: (p_t, _as_trained(torch.logit(p_t), loss)[0]) for name, loss in GAMMAS.items()})
     axes.legend(loc="upper left", bbox_to_anchor=(0.19, 0.98))
     return figure
 
@@ -99,14 +99,13 @@ def gradient_curves(losses: Mapping[str, Mapping[str, object]] = GAMMAS) -> Figu
 
 
 @styled
-def weight_map(
-    gammas: Sequence[float], alphas: Sequence[float], p_background: float = 0.01, p_object: float = 0.1
-) -> Figure:
+def weight_map(gammas: Sequence[float], alphas: Sequence[float]) -> Figure:
     """How many times a hard object weighs as much as an easy background patch, over γ and α.
 
-    p_background, p_object: the object probability that the detector gives to each. Ringed: the α that the
-    paper found best for its γ (Table 1b).
+    Hard: the detector gives it a probability of .1; easy: one of .01. Ringed: the α that the paper found best
+    for its γ (Table 1b).
     """
+    p_background, p_object = 0.01, 0.1
     gamma, alpha = np.asarray(gammas)[None, :], np.asarray(alphas)[:, None]
     ratio = alpha * (1 - p_object) ** gamma / ((1 - alpha) * p_background**gamma)
     title = f"Weight of an object at p = {p_object:g} ÷ weight of background at p = {p_background:g}"

@@ -79,8 +79,7 @@ def scenes(data: DetectionData, rows: Sequence[int], show_photos: bool = True) -
 
 
 def example(data: DetectionData) -> int:
-    """The first image whose largest object has a good size to look at,
-    a fifth of the frame's side or more."""
+    """The first image whose largest object is a fifth of the frame's side or more, good to look at."""
     sides = np.sqrt(box_ops.area(torch.from_numpy(data.boxes)).numpy()).max(axis=1, initial=0)
     large = np.flatnonzero(sides >= data.frame / 5)
     return int(large[0]) if len(large) else int(sides.argmax())
@@ -94,8 +93,7 @@ def _largest(data: DetectionData, row: int) -> int | None:
 
 
 def anchors_at(data: DetectionData, row: int, config: RunConfig, show_photos: bool = True) -> Figure:
-    """All anchors of one location on each level:
-    the cell nearest to the centre of the image's largest object."""
+    """Each level's anchors at one place: the cell nearest to the centre of the image's largest object."""
     number, cells = _largest(data, row), []
     box = np.array([0, 0, data.frame, data.frame]) if number is None else data.boxes[row, number]
     for level in config.levels:

@@ -30,16 +30,10 @@ COCO, EMBEDDED = ("coco-cpu", "coco-cpu-first"), ("full-quick", "quick")
 RARE_CLAIMS = [c for c in CLAIMS if c.startswith(("rare-", "few-"))]
 PLACES = {"coco256": "real COCO", "synthetic-1000": "the embedded data"}
 FIRST = "real COCO, first recipe"  # while `coco-cpu` has not judged all that its forerunner has
-# What a reader wants to know first: of each line the first claim that was judged, and its baseline in words.
+# What a reader wants to know first: of each line the first claim that was judged.
 ANSWERS = (
-    {
-        "fl-tuned-ce": "the best-tuned cross entropy, each at its own learning rate",
-        "fl-alpha-and-prior": "cross entropy with both its class weight α and its prior π tuned",
-        "fl-best-alpha": "cross entropy with its best class weight α",
-    },
-    {"fl-plain-ce": "plain cross entropy"},
-    {"fl-hard-negatives": "hard negatives, three for each positive"},
-    {"fl-sampling-free": "Sampling-Free (cross entropy from the data's own prior, scaled to the box loss)"},
+    ("fl-tuned-ce", "fl-alpha-and-prior", "fl-best-alpha"),
+    *(("fl-plain-ce",), ("fl-hard-negatives",), ("fl-sampling-free",)),
 )
 Judged = dict[str, dict[str, Verdict]]  # by study and claim, without those that were not run
 
@@ -94,13 +88,15 @@ def front_page() -> tuple[str, dict[str, Any]]:
     return text.strip(), figures
 
 
-def _spoken(claims: dict[str, str], judged: Judged) -> dict[str, tuple[str, str, Verdict]]:
-    """Of each dataset its first speaker's name, the first of these claims that it judged, and the verdict."""
+def _spoken(claims: tuple[str, ...], judged: Judged) -> dict[str, tuple[str, str, Verdict]]:
+    """Of each dataset its first speaker's name, the baseline of the first of these claims that it judged, and
+    the verdict."""
     spoken: dict[str, tuple[str, str, Verdict]] = {}
     for name, verdicts in judged.items():
         claim = next((c for c in claims if c in verdicts), None)
         if claim:
-            spoken.setdefault(get_profile(name).base.dataset, (name, claims[claim], verdicts[claim]))
+            about = name, CLAIMS[claim].against, verdicts[claim]
+            spoken.setdefault(get_profile(name).base.dataset, about)
     return spoken
 
 
@@ -199,19 +195,24 @@ def readme_path() -> Path:
     return (repo_root() or Path.cwd()) / "README.md"
 
 
-def update_front_page() -> None:
-    """Replaces what stands between the markers; ValueError where README.md has lost them."""
+def _renewed() -> tuple[str, dict[str, Any]]:
+    """README.md as the committed results have it, and its figures; ValueError where it lacks the markers."""
     path = readme_path()
     text = path.read_text(encoding="utf-8")
     if len(BLOCK.findall(text)) != 1:
         raise ValueError(f"{path}: the markers {BEGIN} and {END} must be there once each")
     block, figures = front_page()
+    return BLOCK.sub(lambda _: f"{BEGIN}\n{block}\n{END}", text), figures
+
+
+def update_front_page() -> None:
+    """Replaces what stands between the markers."""
+    text, figures = _renewed()
     for name, draw in figures.items():
         save(draw(), results_root("figures") / f"{name}.png")
-    write_atomic(path, BLOCK.sub(lambda _: f"{BEGIN}\n{block}\n{END}", text))
+    write_atomic(readme_path(), text)
 
 
 def is_up_to_date() -> bool:
     """Whether README.md shows just what the committed results say."""
-    (block,) = BLOCK.findall(readme_path().read_text(encoding="utf-8"))
-    return block.split("-->", 1)[1].rsplit("<!--", 1)[0].strip() == front_page()[0]
+    return readme_path().read_text(encoding="utf-8") == _renewed()[0]

@@ -63,8 +63,7 @@ def execute_all(profile: str, only: Sequence[str] = ()) -> list[Path]:
 
 
 def execute(source: Path, folder: Path, profile: str) -> Path:
-    """Executes one notebook to a partial file in `folder` and renames it:
-    papermill itself rewrites its output in place."""
+    """Executes a notebook to a partial file in `folder` and renames it: papermill rewrites its output."""
     target = folder / source.name
     # Photos of COCO are other people's: an executed notebook, which may be published, has boxes only. What it
     # shows was trained before, or is said to be missing.

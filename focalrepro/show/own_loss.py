@@ -5,7 +5,6 @@ from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.verdict import more
 from focalrepro.show.sentences import WORDS, effect, how
 from focalrepro.show.tables import NONE, Md, between, markdown
-from focalrepro.study import own
 
 
 def summary(e: Evidence, name: str) -> Md:
@@ -32,7 +31,8 @@ def verdict(e: Evidence, name: str) -> Md:
     """One sentence on the own loss against each other row, and one on their rates; "" of other ablations."""
     rows = e.rows(name)
     *others, mine = rows
-    if not own.is_comparison(name) or not all(rows.values()):
+    ablation = e.study.ablation(name)
+    if ablation.search or not ablation.given.startswith("--loss") or not all(rows.values()):
         return Md("")
     found = {label: more(gap) for label in others if (gap := e.difference(rows[mine], rows[label]))}
     said = "; ".join(f"{WORDS[v.word]} than {label} ({effect(v)})" for label, v in found.items())

@@ -1,5 +1,4 @@
-"""`results/<profile>/`: README.md with tables and figures, results.csv,
-figures/, all from the run records."""
+"""`results/<profile>/`: README.md with tables and figures, results.csv, all from the run records."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -127,15 +126,13 @@ def _precisions(records: Iterable[Record]) -> str:
 def _section(e: Evidence, name: str, figures: Figures) -> dict[str, Any]:
     """What a page says of one ablation; its figure is added to `figures`."""
     study, ablation, frame = e.study, e.study.ablation(name), table(e, name)
-    title, of_paper = sentence_case(ablation.title), ablation.source.startswith("Table")
+    title = sentence_case(ablation.title)
     if not ablation.search:
         figures[name] = lambda: figure_of(e, name, title)
     rho, count = rank_correlation(frame)
     seeds = study.profile.seeds_of(name) if ablation.search else int(frame["seeds"].max())
     return {
-        "heading": ablation.source.split(",")[0] if of_paper else title,
-        "about": f"{title} ({ablation.source})" if of_paper else f"Source: {ablation.source}",
-        **{"title": title, "search": ablation.search, "name": Md(name)},
+        **{"title": title, "source": ablation.source, "search": ablation.search, "name": Md(name)},
         "table": search(e, name)
         if ablation.search
         else of_page(frame, at_paper_threshold(e, name), name == "1e"),

@@ -9,6 +9,7 @@ from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.per_class import trend
 from focalrepro.evidence.tables import rank_correlation
 from focalrepro.evidence.verdict import Verdict
+from focalrepro.show.pages import render
 from focalrepro.show.tables import Md, between, bold, enough, escape, markdown, signed
 from focalrepro.study.ablations import ABLATIONS
 from focalrepro.study.store import Store
@@ -153,34 +154,19 @@ def where_from(study: Study, *names: str) -> Md:
 
     names: of the ablations that the notebook shows.
     """
-    p = study.profile
-    lines = [f"**Profile `{p.name}`**: {p.what}. Meant for: {p.hardware}.", ""]
     rows = [records for name in names for records in study.rows(name).values()]
     records = {r.run_id: r for row in rows for r in row}
-    if not records:
-        lines.append(missing(study, *names))
-    else:
-        minutes = sum(r.seconds.total for r in records.values()) / 60
-        machines = ", ".join(sorted({r.hardware.name for r in records.values()}))
-        lines.append(
-            f"Runs shown: {_whose(study, set(records))}, up to {seeds_text(max(map(len, rows)))} a row. They "
-            f"took {minutes:.1f} minutes in all, added up over the workers, on {machines}."
-        )
-        if any(r.at_paper_threshold for r in records.values()):
-            lines.append("Their AP is that of detections with a score of .05 or more, as in the paper.")
-        if not p.rates and len({r.config.lr for r in records.values()}) == 1:
-            lines.append(
-                "All losses are trained at one learning rate, chosen on focal loss (γ = 2, α = .25), which "
-                "favours it."
-            )
-        if max(r.config.steps for r in records.values()) < 20:
-            lines.append("*They are a few steps long: the path works, and their AP means nothing.*")
-    return Md("\n".join(lines))
+    text = render(
+        "where_from.md.j2",
+        **{"name": Md(study.name), "profile": study.profile, "records": list(records.values())},
+        **{"missing": missing(study, *names), "whose": _whose(study, set(records))},
+        seeds=seeds_text(max(map(len, rows), default=0)),
+    )
+    return Md(text.rstrip())
 
 
-def _whose(study: Study, left: set[str]) -> str:
-    """Whose runs these are, in words: one's own, the profile's committed ones,
-    those of the whole paper's profile."""
+def _whose(study: Study, left: set[str]) -> Md:
+    """Whose runs these are, in words: one's own, the profile's committed ones, those of its `whole`."""
     name, parts = study.profile.name, {}
     for text, store in (
         (f"of the local store, data/runs/{name}", Store.local(name)),
@@ -189,7 +175,7 @@ def _whose(study: Study, left: set[str]) -> str:
         mine = {i for i in left if store.path(i).exists()}
         parts[text], left = len(mine), left - mine
     parts[f"of the committed results of `{study.profile.whole}`"] = len(left)
-    return ", ".join(f"{count} {text}" for text, count in parts.items() if count)
+    return Md(", ".join(f"{count} {text}" for text, count in parts.items() if count))
 
 
 # ---- tables in words

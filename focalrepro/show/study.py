@@ -73,8 +73,7 @@ class Study(study.Study):
         return pd.DataFrame([{k: str(v).replace("**", "") for k, v in row.items()} for row in rows])
 
     def left_out(self, what: str, *needs: str) -> Markdown:
-        """One line in place of what no record here holds, with the command that makes such records of the
-        ablations `needs`."""
+        """One line in place of what no record holds, with the command that makes the ablations it `needs`."""
         return Markdown(sentences.left_out(self, what, *needs))
 
     def takeaway(self, *ids: str) -> Markdown:
@@ -82,8 +81,7 @@ class Study(study.Study):
         return Markdown(sentences.takeaway(self, *ids))
 
     def grid(self, gammas: Sequence[float], alphas: Sequence[float], seeds: int = 1) -> pd.DataFrame:
-        """Mean AP in percent of the baseline at every γ (columns) and α (index),
-        trained where it is missing."""
+        """Mean AP in percent of the baseline at every γ (columns) and α (index), missing ones trained."""
         cells = self.cells(gammas, alphas, seeds)
         values = {key: tables.mean(r.AP for r in records) for key, records in cells.items()}
         frame = pd.Series(values).rename_axis(["gamma", "alpha"]).unstack("gamma")

@@ -51,8 +51,7 @@ def shades(count: int) -> list[tuple[float, ...]]:
 def panels(
     *settings: dict[str, Any], size: tuple[float, float], rows: int = 1, **more: Any
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with axes side by side, in so many rows, one for each dict of what `Axes.set` takes; more: of
-    plt.subplots."""
+    """Axes side by side, in so many rows, one for each dict of `Axes.set`; more: of plt.subplots."""
     figure, grid = plt.subplots(rows, len(settings) // rows, figsize=size, squeeze=False, **more)
     for axes, chosen in zip(grid.flat, settings, strict=True):
         axes.set(**chosen)

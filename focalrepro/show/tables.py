@@ -25,8 +25,7 @@ class Md(str):
 
 
 def escape(value: object) -> Md:
-    """A text as it is, in Markdown and within a table's cell:
-    no emphasis, no HTML, no new cell, no new line."""
+    """A text as it is, within a Markdown table's cell: no emphasis, no HTML, no new cell, no new line."""
     if isinstance(value, Md):
         return value
     text = re.sub(r"\s*[\r\n]+\s*", " ", str(value)).replace("&", "&amp;").replace("<", "&lt;")
@@ -102,11 +101,11 @@ def of_page(frame: pd.DataFrame, at_paper: bool, timed: bool = False) -> Md:
         ap = bold(cells["AP"]) if best == row.AP else cells["AP"]
         ap = Md(f"{ap} ({cells['95 % interval']})") if row.seeds else cells["note"]
         entry = {"row": row.row, head: Md(f"{ap} diverged") if row.diverged else ap}
-        shown = [k for k in cells if k not in ("AP", "95 % interval", "seeds", "note") and k[:5] != "paper"]
-        entry |= {k: cells[k] for k in shown if f"paper {k}" not in cells}
-        entry |= {
-            f"{k} (paper)": f"{cells[k]} ({cells[f'paper {k}']})" for k in shown if f"paper {k}" in cells
-        }
+        for name in ("AP at .05", "AP, classes merged", "AP50", "AP75", "ms per image"):
+            if f"paper {name}" in cells:
+                entry[f"{name} (paper)"] = f"{cells[name]} ({cells[f'paper {name}']})"
+            elif name in cells:
+                entry[name] = cells[name]
         if ranked:
             entry["paper AP"] = bold(cells["paper AP"]) if row.paper_AP == theirs else cells["paper AP"]
             entry["rank (paper)"] = NONE if np.isnan(row.rank) else f"{row.rank:g} ({row.paper_rank:g})"
@@ -152,8 +151,7 @@ def gains(e: Evidence, name: str, reference: str) -> pd.DataFrame:
 
 
 def recipe_changes(study: Study) -> pd.DataFrame:
-    """Where a study's baseline leaves the paper's recipe, by field:
-    its meaning, its value here and in the paper."""
+    """Where the baseline leaves the paper's recipe, by field: its meaning, its value here and there."""
     about = tomllib.loads(Path(__file__).with_name("fields.toml").read_text("utf-8"))
     default, rows = RunConfig().as_dict(), []
     at_paper = any(r.at_paper_threshold for r in study.records)

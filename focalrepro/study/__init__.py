@@ -1,2 +1,1 @@
-"""The study: the paper's numbers, profiles, ablations, records and their store,
-the campaign that makes them."""
+"""Paper's numbers, profiles, ablations, records and their store, the campaign that makes them."""

@@ -1,5 +1,4 @@
-"""The ablations of `ablations.toml`: each a table or figure of the paper,
-as a baseline and rows that name only what they change."""
+"""The ablations of `ablations.toml`: each a table or figure, as rows that name only what they change."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,21 +41,22 @@ class Ablation:
     def configs(
         self, base: RunConfig, seeds: range | list[int], rates: Mapping[str, float] = NO_RATES
     ) -> dict[tuple[str, int], RunConfig]:
-        """The config of every (row label, seed); rates: by the loss's family, as a profile has them."""
-        return {
-            (row.label, seed): self.config(base, row, seed, rates)
-            for row in self.rows_for(base)
-            for seed in seeds
-        }
+        """The config of every (row label, seed), with the rate of its loss where the row has none of its own.
 
-    def config(
-        self, base: RunConfig, row: Row, seed: int, rates: Mapping[str, float] = NO_RATES
-    ) -> RunConfig:
-        """A row's config for its seed of that number:
-        with the rate of its loss, unless the row has one of its own."""
-        config = base.replace(**row.changes, seed=seed + SEARCH_SEED * self.search)
-        rate = None if "lr" in row.changes else rates.get(family_of(config))
-        return config.replace(lr=rate) if rate else config
+        rates: by the loss's family, as a profile has them.
+        """
+        configs = {}
+        for row in self.rows_for(base):
+            for seed in seeds:
+                config = base.replace(**row.changes, seed=seed + SEARCH_SEED * self.search)
+                rate = None if "lr" in row.changes else rates.get(family_of(config))
+                configs[row.label, seed] = config.replace(lr=rate) if rate else config
+        return configs
+
+    def row_configs(self, base: RunConfig, rates: Mapping[str, float]) -> dict[str, RunConfig]:
+        """The config of every row by its label, as `Record.row` has it: whatever seed and threshold."""
+        configs = self.configs(base, [0], rates).items()
+        return {label: config.replace(seed=0, score_threshold=0.0) for (label, _), config in configs}
 
 
 def _built_in(name: str) -> Ablation:
@@ -88,10 +88,16 @@ def get_ablation(name: str, known: Mapping[str, Ablation] = ABLATIONS) -> Ablati
 
 @dataclass(frozen=True)
 class Planned:
-    """A run that one or more ablations want."""
+    """A run that one or more ablations want, and the id that its data gives it; "" before that is loaded."""
 
     config: RunConfig
     wanted_by: tuple[tuple[str, str], ...]  # (ablation, row label)
+    run_id: str = ""
+
+    @property
+    def title(self) -> str:
+        """The first ablation and row that want it, and its seed."""
+        return f"{': '.join(self.wanted_by[0])}, seed {self.config.seed}"
 
 
 def plan(
@@ -115,9 +121,8 @@ def plan(
         for seed in range(max(numbers[a.name] for a in mine)):
             for a in mine:
                 if seed < numbers[a.name]:
-                    for row in a.rows_for(base):
-                        config = a.config(base, row, seed, profile.rates)
-                        wanted.setdefault(config, []).append((a.name, row.label))
+                    for (label, _), config in a.configs(base, [seed], profile.rates).items():
+                        wanted.setdefault(config, []).append((a.name, label))
     for loss in sorted({config.loss for config in wanted}):
         get_loss(loss)
     return [Planned(config, tuple(by)) for config, by in wanted.items()]

@@ -20,15 +20,13 @@ def strangers(study: Study) -> list[str]:
     counted, rows = set[str](), set[RunConfig]()
     for name, ablation in study.ablations.items():
         counted |= {r.run_id for records in study.rows(name).values() for r in records}
-        configs = ablation.configs(study.base, [0], study.rates).values()
-        rows |= {config.replace(seed=0, score_threshold=0.0) for config in configs}
-    protocol, off = protocol_digest(), []
-    datasets = {study.base.dataset, *(row.dataset for row in rows)}
-    for record in study.records:
-        replaced = record.row in rows and record.run_id not in counted
-        for why in _reasons(record, datasets, protocol, replaced):
-            off.append(f"runs/{record.run_id}.json: {why}")
-    return stray + off
+        rows |= set(ablation.row_configs(study.base, study.rates).values())
+    protocol, datasets = protocol_digest(), {study.base.dataset, *(row.dataset for row in rows)}
+    return stray + [
+        f"runs/{record.run_id}.json: {why}"
+        for record in study.records
+        for why in _reasons(record, datasets, protocol, record.row in rows and record.run_id not in counted)
+    ]
 
 
 def _reasons(record: Record, datasets: set[str], protocol: str, replaced: bool) -> list[str]:

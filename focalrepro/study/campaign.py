@@ -7,23 +7,33 @@ import signal
 import traceback
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack, closing, nullcontext, suppress
+from dataclasses import replace
 from math import isnan
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from focalrepro import hardware
 from focalrepro.data.prepare import ensure
+from focalrepro.detector.frozen_features import cached_features
 from focalrepro.evaluation.record import RunFileError
-from focalrepro.runs import DATA, load_splits
+from focalrepro.runs import DATA, load_splits, run_with_model
 from focalrepro.study.ablations import Planned, plan
-from focalrepro.study.jobs import RETRIES, Job, Progress
+from focalrepro.study.jobs import RETRIES, Progress
 from focalrepro.study.on_ray import check_way, run_on_ray
 from focalrepro.study.profiles import get_profile
 from focalrepro.study.store import Store
 from focalrepro.study.together import train_together
+from focalrepro.training.batches import TrainData
+from focalrepro.training.checkpoint import Checkpoint
+from focalrepro.training.initial import initial_model
+from focalrepro.training.loop import Engines
 from focalrepro.training.ranks import Ranks
+from focalrepro.training.weights import save_model
 
 MOST = 1000  # seeds, workers or runs of one command: a typing error must not plan for hours
 
@@ -34,21 +44,20 @@ def check_count(option: str, value: int, zero: str) -> None:
         raise ValueError(f"{option} is {value}; it must be 1 … {MOST}, or 0 for {zero}")
 
 
-def with_ids(planned: Iterable[Planned]) -> list[Job]:
+def with_ids(planned: Iterable[Planned]) -> list[Planned]:
     """Gives every planned run its id; each dataset that they share is loaded (and decoded) once."""
     digests: dict[tuple, tuple[str, str]] = {}
     jobs = []
     for p in planned:
-        c = p.config
-        key = tuple(getattr(c, field) for field in DATA)
+        key = tuple(getattr(p.config, field) for field in DATA)
         if key not in digests:
-            train_data, val_data = load_splits(c, progress=True)
+            train_data, val_data = load_splits(p.config, progress=True)
             digests[key] = (train_data.digest, val_data.digest)
-        jobs.append(Job(c.run_id(*digests[key]), p))
+        jobs.append(replace(p, run_id=p.config.run_id(*digests[key])))
     return jobs
 
 
-def take_over(jobs: Iterable[Job], source: Store, target: Store) -> int:
+def take_over(jobs: Iterable[Planned], source: Store, target: Store) -> int:
     """Copies finished runs from another store (committed results, say) that the target lacks; returns how
     many. RunFileError names a record that is another run's."""
     count = 0
@@ -69,28 +78,21 @@ def run_ablations(
     profile_name: str,
     ablations: Sequence[str] = (),
     seeds: int = 0,
-    device: str = "auto",
-    workers: int = 0,
-    reuse: Path | None = None,
-    limit: int = 0,
     trial: bool = False,
     weights: bool = False,
-    on: str = "local",
-    gpus_per_run: float = 1.0,
+    **how: Any,
 ) -> int:
     """Trains the missing runs of a profile's ablations (none: all of its own); returns how many failed.
 
-    seeds, workers, limit: 0 as the command line says; trial: a few steps on a few images, in a store of their
-    own; weights: kept beside the records, and runs without them made again; on, gpus_per_run: as in
-    `run_planned`. Errors: ValueError or RuntimeError that names an option which is wrong, before anything is
-    made.
+    seeds: 0 as the command line says; trial: a few steps on a few images, in a store of their own; weights:
+    kept beside the records, and runs without them made again; how: as in `run_planned`. Errors: ValueError or
+    RuntimeError that names an option which is wrong, before anything is made.
     """
     check_count("--seeds", seeds, "the profile's own number")
-    check_count("--limit", limit, "all")
     profile = get_profile(profile_name)
     planned = plan(profile, list(ablations or profile.ablations), seeds, **(TRIAL if trial else {}))
     store = Store.local(f"{profile_name}-trial" if trial else profile_name, weights)
-    failed = run_planned(planned, store, device, workers, reuse, limit, on, gpus_per_run)
+    failed = run_planned(planned, store, **how)
     if failed:
         print(f"{failed} runs failed; their errors are in {store.folder / 'errors'}")
     return failed
@@ -114,6 +116,7 @@ def run_planned(
     store. Where torchrun started this process, it and its like train one run after another, each together.
     """
     check_count("--workers", workers, "as many as cores on a CPU, one on a GPU")
+    check_count("--limit", limit, "all")
     check_way(on)
     if on != "local" and store.weights:
         raise ValueError("--keep-weights: weights stay on a cluster's machines; leave out --on")
@@ -143,7 +146,7 @@ def run_planned(
         return 0
 
 
-def run_missing(jobs: list[Job], store: Store, device: str = "auto", workers: int = 0) -> int:
+def run_missing(jobs: list[Planned], store: Store, device: str = "auto", workers: int = 0) -> int:
     """Trains what the store lacks; returns the number of runs that failed.
 
     On the CPU every run has one thread and there are as many workers as cores: small convolutions do not fill
@@ -159,7 +162,7 @@ def run_missing(jobs: list[Job], store: Store, device: str = "auto", workers: in
     workers = min(workers or (hardware.cores() if on_cpu else 1), len(missing))
     prepare(missing, device)
     waiting, tries, failed = deque(missing), Counter[str](), 0
-    with Progress(missing) as progress, ExitStack() as stack:
+    with closing(Progress(missing)) as progress, ExitStack() as stack:
 
         def hire() -> Worker:
             worker = Worker(store, device)
@@ -210,9 +213,9 @@ class Worker:
         self.process = context.Process(target=_work, args=arguments, daemon=True)
         self.process.start()
         theirs.close()  # else its end would not end the pipe
-        self.job: Job
+        self.job: Planned
 
-    def take(self, job: Job) -> None:
+    def take(self, job: Planned) -> None:
         """Gives it a run; that of a worker which is dead already is heard from `news`."""
         self.job = job
         with suppress(OSError):
@@ -232,13 +235,9 @@ class Worker:
         self.pipe.close()
 
 
-def prepare(jobs: list[Job], device: str) -> None:
+def prepare(jobs: list[Planned], device: str) -> None:
     """What runs share and no two workers should do at once: pretrained weights, features of a frozen
     backbone. Where memory runs out at it, the runs themselves will say so, and the others go on."""
-    from focalrepro.detector.frozen_features import cached_features
-    from focalrepro.training.batches import TrainData
-    from focalrepro.training.initial import initial_model
-
     hardware.keep_memory()
     fields = (*DATA, "backbone", "weights", "frozen", "views", "kept_channels")
     shared = {tuple(getattr(job.config, f) for f in fields): job.config for job in jobs}
@@ -255,13 +254,6 @@ def _work(pipe: Connection, store: Store, device: str, parent: int) -> None:
     """A worker process: takes runs until it is ended, or one of them fails."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     _die_with(parent)
-    import torch  # here and below: the parent of a campaign that has nothing to do needs none of it
-
-    from focalrepro.runs import run_with_model
-    from focalrepro.training.checkpoint import Checkpoint
-    from focalrepro.training.loop import Engines
-    from focalrepro.training.weights import save_model
-
     if hardware.pick_device(device).type == "cpu":
         torch.set_num_threads(1)
     engines = Engines()

@@ -1,30 +1,10 @@
-"""A run that a campaign makes, and what the terminal says of all of them."""
+"""What the terminal says of the runs that a campaign makes."""
 
 import sys
 import time
-from dataclasses import dataclass
 
-from focalrepro.config import RunConfig
 from focalrepro.progress import bar as progress_bar
 from focalrepro.study.ablations import Planned
-
-
-@dataclass(frozen=True)
-class Job:
-    """A planned run and the id that its data gives it."""
-
-    run_id: str
-    planned: Planned
-
-    @property
-    def config(self) -> RunConfig:
-        return self.planned.config
-
-    @property
-    def title(self) -> str:
-        """The first ablation and row that want it, and its seed."""
-        return f"{': '.join(self.planned.wanted_by[0])}, seed {self.config.seed}"
-
 
 RETRIES = 1  # of a run whose worker died
 EVALUATION_SHARE = 0.15  # of a run's time; only for the estimate
@@ -33,7 +13,7 @@ EVALUATION_SHARE = 0.15  # of a run's time; only for the estimate
 class Progress:
     """A bar over all runs with the time left; a line for each run that ends."""
 
-    def __init__(self, jobs: list[Job]) -> None:
+    def __init__(self, jobs: list[Planned]) -> None:
         self.part = {job.run_id: 0.0 for job in jobs}
         self.ended, self.terminal = 0, sys.stderr.isatty()
         form = "{desc} {percentage:3.0f}% |{bar:20}| {elapsed} gone, {remaining} left"
@@ -41,16 +21,13 @@ class Progress:
         self.bar.set_description_str(f"0/{len(jobs)} runs")
         self.started = time.perf_counter()
 
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
         self.bar.close()
 
     def say(self, line: str) -> None:
         self.bar.write(line)
 
-    def update(self, job: Job, phase: str, done: float, text: str) -> None:
+    def update(self, job: Planned, phase: str, done: float, text: str) -> None:
         """One message of a run's worker; "again": from its start."""
         before, total = self.part[job.run_id], len(self.part)
         shares = {"train": done * (1 - EVALUATION_SHARE), "evaluate": 1 - EVALUATION_SHARE * (1 - done)}

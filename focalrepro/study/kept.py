@@ -57,9 +57,9 @@ def _command(store: Store, record: Record) -> str:
         return "focalrepro run ABLATION --profile PROFILE --keep-weights"
     study, wanted = Study(name), []
     for ablation in study.ablations.values():
-        rows = [ablation.config(study.base, row, 0, study.rates) for row in ablation.rows_for(study.base)]
+        rows = ablation.row_configs(study.base, study.rates).values()
         number = record.seed - SEARCH_SEED * ablation.search
-        if number >= 0 and any(row.replace(seed=0, score_threshold=0.0) == record.row for row in rows):
+        if number >= 0 and record.row in rows:
             wanted.append((len(rows), f"{ablation.given or ablation.name} --seeds {number + 1}"))
     what = min(wanted)[1] if wanted else "ABLATION"
     return f"focalrepro run {what} --profile {name} --keep-weights"

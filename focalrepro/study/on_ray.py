@@ -4,12 +4,18 @@ One task a run, on a core or on a GPU or a share of one. Every machine of the cl
 installed and prepares the data by itself; records come back and are kept here as they finish.
 """
 
+from contextlib import closing
 from typing import Any
+
+import torch
 
 from focalrepro.config import TRAINING_VERSION, RunConfig
 from focalrepro.data.prepare import ensure
 from focalrepro.evaluation.record import Record
-from focalrepro.study.jobs import RETRIES, Job, Progress
+from focalrepro.hardware import pick_device
+from focalrepro.runs import run
+from focalrepro.study.ablations import Planned
+from focalrepro.study.jobs import RETRIES, Progress
 from focalrepro.study.store import Store
 
 LOOK_EVERY = 2.0  # seconds between two looks at how far the runs are
@@ -28,43 +34,23 @@ def check_way(on: str) -> None:
         raise ValueError("--on ray needs Ray: pip install '.[ray]'") from None
 
 
-class Board:
-    """An actor: how far each run is, as the tasks say it."""
-
-    def __init__(self) -> None:
-        self.news: dict[str, tuple[str, float]] = {}
-
-    def put(self, run_id: str, phase: str, done: float) -> None:
-        self.news[run_id] = phase, done
-
-    def take(self) -> dict[str, tuple[str, float]]:
-        """What is new since the last time."""
-        news, self.news = self.news, {}
-        return news
-
-
-def run_one(run_id: str, config: RunConfig, device: str, version: int, board: Any) -> dict[str, Any]:
-    """A task: the record of one run as JSON's types.
+def run_one(run_id: str, config: RunConfig, device: str, version: int, news: Any) -> dict[str, Any]:
+    """A task: the record of one run as JSON's types; news: the queue that it tells how far it is.
 
     Errors: RuntimeError where this machine has another version of the training code, or other data.
     """
-    import torch
-
-    from focalrepro.hardware import pick_device
-    from focalrepro.runs import run
-
     if version != TRAINING_VERSION:
         raise RuntimeError(f"training version {TRAINING_VERSION} here, not {version}: install it anew")
     ensure(config.dataset)
     if pick_device(device).type == "cpu":
         torch.set_num_threads(1)
-    record = run(config, device, lambda phase, done, total: board.put.remote(run_id, phase, done / total))
+    record = run(config, device, lambda phase, done, total: news.put((run_id, phase, done / total)))
     if record.run_id != run_id:
         raise RuntimeError(f"{config.dataset} is another here: its run is {record.run_id}, not {run_id}")
     return record.as_json()
 
 
-def run_on_ray(jobs: list[Job], store: Store, on: str, device: str, gpus_per_run: float) -> int:
+def run_on_ray(jobs: list[Planned], store: Store, on: str, device: str, gpus_per_run: float) -> int:
     """Trains what the store lacks on a cluster; returns how many runs failed.
 
     A run whose worker dies is tried once more. What fails is named, its error lies in the store, and the
@@ -72,6 +58,7 @@ def run_on_ray(jobs: list[Job], store: Store, on: str, device: str, gpus_per_run
     cluster.
     """
     import ray
+    from ray.util.queue import Queue
 
     if not jobs:
         return 0
@@ -79,13 +66,13 @@ def run_on_ray(jobs: list[Job], store: Store, on: str, device: str, gpus_per_run
     on_gpu = device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
     needs = {"num_gpus": gpus_per_run} if on_gpu else {"num_cpus": 1}
     task = ray.remote(max_retries=RETRIES, **needs)(run_one)
-    board, failed = ray.remote(num_cpus=0)(Board).remote(), 0
-    with Progress(jobs) as progress:
+    news, failed = Queue(actor_options={"num_cpus": 0}), 0
+    with closing(Progress(jobs)) as progress:
         by_id = {job.run_id: job for job in jobs}
-        waiting = {task.remote(j.run_id, j.config, device, TRAINING_VERSION, board): j for j in jobs}
+        waiting = {task.remote(j.run_id, j.config, device, TRAINING_VERSION, news): j for j in jobs}
         while waiting:
             ended, _ = ray.wait(list(waiting), timeout=LOOK_EVERY)
-            for run_id, (phase, done) in ray.get(board.take.remote()).items():
+            for run_id, phase, done in news.get_nowait_batch(news.qsize()):
                 progress.update(by_id[run_id], phase, done, "")
             for reference in ended:
                 job = waiting.pop(reference)

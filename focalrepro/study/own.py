@@ -20,11 +20,6 @@ BESIDE = ("CE, α = .5", "CE, α = .75", "FL, γ = 2")
 SEEDS = 2  # of the search, as results/PROTOCOL.md has it
 
 
-def is_comparison(name: str) -> bool:
-    """Whether an ablation of this name is that of a loss of one's own, judged beside others."""
-    return bool(OWN.fullmatch(name.removeprefix("own-")))
-
-
 def ablations_of(config: RunConfig) -> tuple[Ablation, Ablation]:
     """The search of rates and the comparison of a config's loss, which is one of the user's own."""
     changes = {"loss": config.loss} | {name: getattr(config, name) for name in NUMBERS}

@@ -4,26 +4,27 @@ One rate for all would favour the loss that it was chosen on. A config takes the
 that it is nearest to; results/PROTOCOL.md says the same in words.
 """
 
-from typing import Any
-
 from focalrepro.config import RunConfig
 from focalrepro.study.rows import RIVALS
 
+# Whatever else their config says.
+NEAREST = {
+    "focal_star": "FL, γ = 2",
+    "hinge": "FL, γ = 2",
+    "ohem": "OHEM",
+    "hard_negatives": "hard negatives 1:3",
+}
+
 
 def family_of(config: RunConfig) -> str:
-    """The searched loss whose rate a config takes;
-    "" where none is like it, so that the baseline's rate stays.
-    """
-    if config.loss == "focal_star" or config.loss == "hinge":
-        return "FL, γ = 2"
-    if config.loss == "hard_negatives":
-        return "hard negatives 1:3"
-    if config.loss == "ohem":
-        return "OHEM"
+    """The searched loss whose rate a config takes; "" where none is like it: the baseline's rate stays."""
+    if config.loss in NEAREST:
+        return NEAREST[config.loss]
     if "@" in config.loss:  # one of the user's own, whose search is named as it is
         return config.loss
     if config.loss != "focal":
-        return next((n for n, fields in RIVALS.items() if _has(config, fields)), "")
+        mine = config.as_dict().items()
+        return next((name for name, fields in RIVALS.items() if fields.items() <= mine), "")
     if config.guided:
         return "Sampling-Free" if config.prior == 0 else "Sampling-Free, its scaling alone"
     if config.gamma == 0:
@@ -33,7 +34,3 @@ def family_of(config: RunConfig) -> str:
             return "CE, α = .5, π = .001"
         return "CE, α = .75" if config.alpha > 0.5 else "CE, α = .5"
     return "FL, γ = 1" if config.gamma <= 1 else "FL, γ = 2"
-
-
-def _has(config: RunConfig, fields: dict[str, Any]) -> bool:
-    return all(getattr(config, name) == value for name, value in fields.items())

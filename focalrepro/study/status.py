@@ -2,18 +2,19 @@
 
 import shlex
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 
 from focalrepro import hardware
 from focalrepro.data import DatasetError
-from focalrepro.study.ablations import plan
-from focalrepro.study.campaign import Job, check_count, with_ids
+from focalrepro.study.ablations import Planned, plan
+from focalrepro.study.campaign import check_count, with_ids
 from focalrepro.study.profiles import Profile, get_profile
 from focalrepro.study.store import Store
 
 
-def state_of(job: Job, store: Store, committed: Store) -> str:
+def state_of(job: Planned, store: Store, committed: Store) -> str:
     """done, diverged, committed (in results/, taken over with --reuse), failed or missing."""
     record = store.get(job.run_id)
     if record:
@@ -24,8 +25,7 @@ def state_of(job: Job, store: Store, committed: Store) -> str:
 
 
 def time_left(missing: int, store: Store, profile: Profile) -> str:
-    """An estimate for so many runs: from this machine's own runs,
-    else the profile's guess for its hardware."""
+    """An estimate for so many runs: from this machine's own, else the profile's guess for its hardware."""
     own = [r.seconds.total for r in store.records() if not r.reused]
     on_gpu = hardware.pick_device().type == "cuda"
     if own:
@@ -36,16 +36,12 @@ def time_left(missing: int, store: Store, profile: Profile) -> str:
         where = f"on {profile.hardware.split(',')[0]} (a guess: none was run here)"
     minutes = seconds * missing / max(1, min(workers, missing)) / 60
     spent = f" ({minutes * profile.gpus / 60:,.1f} GPU-hours)" if profile.gpus and not own else ""
-    return (
-        f"about {minutes:.0f} min{spent} {where}"
-        if minutes < 600
-        else f"about {minutes / 60:.0f} h{spent} {where}"
-    )
+    time = f"{minutes:.0f} min" if minutes < 600 else f"{minutes / 60:.0f} h"
+    return f"about {time}{spent} {where}"
 
 
 def print_status(profile_name: str, ablations: tuple[str, ...], seeds: int) -> int:
-    """Prints a line per ablation and the total; always exit status 0. Where the data is not here all counts
-    as missing."""
+    """Prints a line per ablation and the total; returns 0. Without its data all counts as missing."""
     check_count("--seeds", seeds, "the profile's own number")
     profile = get_profile(profile_name)
     store, committed = Store.local(profile_name), Store.committed(profile_name)
@@ -54,23 +50,22 @@ def print_status(profile_name: str, ablations: tuple[str, ...], seeds: int) -> i
     try:
         jobs = with_ids(planned)
     except DatasetError as error:
-        jobs = [Job(f"run {number}", p) for number, p in enumerate(planned)]
+        jobs = [replace(p, run_id=f"run {number}") for number, p in enumerate(planned)]
         print(f"its data is not here: {error}")
     states = {job.run_id: state_of(job, store, committed) for job in jobs}
     own = f"{seeds} seed{'s'[: seeds > 1]}" if seeds else "as many seeds as each table has"
     print(f"profile {profile.name}: {profile.what}; {own}")
     for name in names:
-        mine = [job for job in jobs if any(by == name for by, _ in job.planned.wanted_by)]
+        mine = [job for job in jobs if any(by == name for by, _ in job.wanted_by)]
         counts = Counter(states[job.run_id] for job in mine)
-        print(
-            f"  {name:6} {len(mine):4} runs: "
-            + ", ".join(f"{n} {state}" for state, n in counts.most_common())
-            + (f"; {time_left(left, store, profile)}" if (left := counts["missing"]) and profile.gpus else "")
-        )
+        said = ", ".join(f"{n} {state}" for state, n in counts.most_common())
+        if counts["missing"] and profile.gpus:
+            said += f"; {time_left(counts['missing'], store, profile)}"
+        print(f"  {name:6} {len(mine):4} runs: {said}")
     missing = sum(state in ("missing", "failed") for state in states.values())
     for job in jobs:
         if states[job.run_id] == "failed":
-            print(f"  failed: {job.planned.wanted_by[0]}, see {store.error_path(job.run_id)}")
+            print(f"  failed: {job.wanted_by[0]}, see {store.error_path(job.run_id)}")
     if missing:
         print(f"{missing} of {len(jobs)} runs are missing: {time_left(missing, store, profile)}")
         words = ["focalrepro", "run", *ablations, "--profile", profile_name]

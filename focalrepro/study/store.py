@@ -75,18 +75,19 @@ class Store:
 
         Errors: RunFileError names a file that is damaged: a table without it would say something else.
         """
-        for path in self.strays():
+        strays = self.strays()
+        for path in strays:
             print(f"{path}: no run has such a name; left out", file=sys.stderr)
-        return [read_record(path) for path in sorted(self.folder.glob("*.json")) if _is_id(path.stem)]
+        return [read_record(path) for path in sorted({*self.folder.glob("*.json")}.difference(strays))]
 
     def strays(self) -> list[Path]:
         """Files that look like records by their ending alone, as a file manager's copies do."""
-        return [path for path in sorted(self.folder.glob("*.json")) if not _is_id(path.stem)]
+        paths = sorted(self.folder.glob("*.json"))
+        return [path for path in paths if not re.fullmatch("[0-9a-f]{12}", path.stem)]
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """One process at a time trains into a store;
-        a second one is told so instead of doing it all twice."""
+        """One process at a time trains into a store; a second one is told so."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / ".lock", "w") as file:
             try:
@@ -96,7 +97,3 @@ class Store:
                     f"another process is training into {self.folder}; wait for it, or stop it and start again"
                 ) from None
             yield
-
-
-def _is_id(name: str) -> bool:
-    return bool(re.fullmatch("[0-9a-f]{12}", name))

@@ -45,7 +45,7 @@ class Study:
         self._given: dict[str, Ablation] = {}
 
     @classmethod
-    def committed(cls, profile: str) -> "Study":
+    def committed(cls, profile: str) -> Self:
         """The study of the committed results alone."""
         return cls(profile, records=_committed(profile))
 
@@ -108,14 +108,16 @@ class Study:
         by_config: dict[RunConfig, list[Record]] = {}
         for record in self.records:
             by_config.setdefault(record.row, []).append(record)
-        found, rates = {}, self.rates
-        for row in ablation.rows_for(self.base):
-            config = ablation.config(self.base, row, 0, rates)
-            config = config.replace(seed=0, score_threshold=0.0)
+        found = {}
+        for label, config in ablation.row_configs(self.base, self.rates).items():
             same = sorted(by_config.get(config, ()), key=lambda r: r.training_version)
             seeds = {r.seed: r for r in same if (r.seed >= SEARCH_SEED) == ablation.search}
-            _same_data(list(seeds.values()), row.label)
-            found[row.label] = [seeds[seed] for seed in sorted(seeds)]
+            digests = {(r.data.train.digest, r.data.val.digest): r.run_id for r in seeds.values()}
+            if len(digests) > 1:  # they cannot be averaged or paired by image
+                mend = "remove the records of the data that you no longer have from the store's folder"
+                runs = ", ".join(digests.values())
+                raise ValueError(f"row {label!r}: the runs {runs} were made on different data; {mend}")
+            found[label] = [seeds[seed] for seed in sorted(seeds)]
         return found
 
     def label(self, ablation: str, **changes: object) -> str:
@@ -139,12 +141,10 @@ class Study:
         ]
 
     def typical(self) -> Record | None:
-        """The first record with the baseline's detector and anchors, else the first:
-        some ablations change these."""
-        fields = ("dataset", "detector", "image_size", "first_level", "last_level", "anchor_size")
-        fields = (*fields, "anchor_scales", "anchor_ratios")
+        """The first record of the baseline's detector and anchors, which ablations change, else the first."""
+        fields = "dataset detector image_size first_level last_level anchor_size anchor_scales anchor_ratios"
         for record in self.records:
-            if all(getattr(record.config, f) == getattr(self.base, f) for f in fields):
+            if not record.config.differences(self.base).keys() & fields.split():
                 return record
         return self.records[0] if self.records else None
 
@@ -192,8 +192,7 @@ class Study:
     def cells(
         self, gammas: Sequence[float], alphas: Sequence[float], seeds: int = 1
     ) -> dict[tuple[float, float], list[Record]]:
-        """Records of the baseline at every (γ, α), trained where they are missing;
-        by (γ, α), ordered by seed."""
+        """Records of the baseline at every (γ, α), missing ones trained; by (γ, α), ordered by seed."""
         rows = tuple(
             Row(f"γ = {g:g}, α = {a:g}", {"gamma": float(g), "alpha": float(a)})
             for g in gammas
@@ -204,16 +203,6 @@ class Study:
         self._run([Planned(c, (("cells", label),)) for (label, _), c in configs.items()])
         found = self._select(asked)
         return {(row.changes["gamma"], row.changes["alpha"]): found[row.label] for row in rows}
-
-
-def _same_data(found: list[Record], label: str) -> None:
-    """ValueError where runs of a row were made on different data, which cannot be averaged or paired."""
-    digests = {(r.data.train.digest, r.data.val.digest): r.run_id for r in found}
-    if len(digests) > 1:
-        raise ValueError(
-            f"row {label!r}: the runs {', '.join(digests.values())} were made on different data; remove the "
-            "records of the data that you no longer have from the store's folder"
-        )
 
 
 def _committed(profile: str) -> list[Record]:

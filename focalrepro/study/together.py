@@ -11,14 +11,14 @@ from collections.abc import Sequence
 import torch
 
 from focalrepro.runs import load_splits, run_with_model
-from focalrepro.study.jobs import Job
+from focalrepro.study.ablations import Planned
 from focalrepro.study.store import Store
 from focalrepro.training.checkpoint import Checkpoint
 from focalrepro.training.loop import train
 from focalrepro.training.ranks import Ranks
 
 
-def train_together(jobs: Sequence[Job], store: Store, device: torch.device, ranks: Ranks) -> None:
+def train_together(jobs: Sequence[Planned], store: Store, device: torch.device, ranks: Ranks) -> None:
     """Trains what the store lacks. Errors: ValueError for a run that cannot be shared, before the first; else
     what torch raises, which ends all ranks, and torchrun starts them again."""
     for job in jobs:

@@ -23,7 +23,7 @@ from focalrepro.evaluation.record import RunFileError
 from focalrepro.runs import load_splits, run
 from focalrepro.study import campaign
 from focalrepro.study.ablations import Planned, plan
-from focalrepro.study.campaign import Job, prepare, run_missing, take_over, with_ids
+from focalrepro.study.campaign import prepare, run_missing, take_over, with_ids
 from focalrepro.study.profiles import get_profile
 from focalrepro.study.status import state_of
 from focalrepro.study.store import Store
@@ -147,7 +147,7 @@ def test_killed_in_the_middle_it_goes_on(data_root, tmp_path):
 
 def made_up_jobs(count):
     configs = [SMOKE.replace(seed=n) for n in range(count)]
-    return [Job(record(c).run_id, Planned(c, (("1b", f"row {c.seed}"),))) for c in configs]
+    return [Planned(c, (("1b", f"row {c.seed}"),), record(c).run_id) for c in configs]
 
 
 def kill_workers(times):
