@@ -76,6 +76,7 @@ def front_page() -> tuple[str, dict[str, Any]]:
         "front.md.j2",
         answers=_answers(judged, places),
         baselines=_baselines(judged, places),
+        ours=lambda claim: _ours(claim, judged, places),
         **{"places": {Md(name): place for name, place in places.items()}, "verdicts": _verdicts(judged)},
         coco=[Md(e.study.name) for e in groups[0]],
         newer=len(groups[0][0].study.records) if groups[0] else 0,
@@ -139,6 +140,12 @@ def _baselines(judged: Judged, places: dict[str, str]) -> Md:
             row[PLACES[dataset]] = Md("; ".join(parts))
         rows += [row] if spoken else []
     return markdown(rows)
+
+
+def _ours(claim: str, judged: Judged, places: dict[str, str]) -> Md:
+    """A claim's effect wherever it was judged; "–" where it was nowhere."""
+    told = [f"{effect(v[claim])} on {places[name]}" for name, v in judged.items() if claim in v]
+    return Md("; ".join(told) or NONE)
 
 
 def _verdicts(judged: Judged) -> Md:
