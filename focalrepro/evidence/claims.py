@@ -13,8 +13,9 @@ from focalrepro.evidence import rates
 from focalrepro.evidence.difference import LEVEL, MEASURES, Estimate, Evidence, Records, holm
 from focalrepro.evidence.statistics import STATISTICS
 from focalrepro.evidence.tables import best, mean
-from focalrepro.evidence.verdict import Verdict, equal, more
+from focalrepro.evidence.verdict import Verdict, equal, measured, more
 from focalrepro.study.ablations import get_ablation
+from focalrepro.study.study import Study
 
 FAMILY = ("fl-tuned-ce", "fl-hard-negatives", "fl-sampling-free", "ridge")  # the protocol's primary one
 BASELINE = {"the baseline's": 1, "2 × the baseline's": 2}  # values of a field, as claims.toml has them
@@ -28,7 +29,7 @@ class Side(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow", validate_by_name=True)
     ablation: str = Field(alias="in")
-    pick: Literal["", "last", "best", "worst", "farthest", "tuned"] = ""
+    pick: Literal["", "last", "best", "best at .05", "worst", "farthest", "tuned"] = ""
 
     def labels(self, base: RunConfig) -> list[str]:
         """The rows over a baseline that match."""
@@ -42,9 +43,10 @@ class Side(BaseModel):
         return [k for k, mine in fields.items() if all(mine[key] in values for key, values in wanted.items())]
 
     def records(self, e: Evidence, other: Records = ()) -> tuple[Records, str] | None:
-        """The side's records and its row's label; None where a run is missing that it needs.
+        """The side's records, of every seed, and its row's label; None where a run is missing that it needs.
 
-        other: the other side, of which `farthest` is the farthest.
+        A row is picked over the seeds that all rows share. other: the other side, of which `farthest` is the
+        farthest.
         """
         labels = self.labels(e.study.base)
         if self.pick == "tuned":
@@ -55,11 +57,15 @@ class Side(BaseModel):
         if not rows or not all(rows.values()):  # the best of some rows is not the best of all
             return None
         if self.pick == "farthest":
-            middle = mean(r.AP for r in other)
-            label = max(rows, key=lambda name: abs(mean(r.AP for r in rows[name]) - middle))
+            gaps = {name: e.difference(records, other) for name, records in rows.items()}
+            label = max(rows, key=lambda name: abs(gaps[name].effect) if gaps[name] else 0.0)
+        elif self.pick == "best at .05":
+            if any(r.at_05 is None for records in rows.values() for r in records):
+                return None
+            label = max(rows, key=lambda name: mean(r.AP_at_05 for r in rows[name]))
         else:
             label = best(rows, -1 if self.pick == "worst" else 1)
-        return rows[label], label
+        return e.study.rows(self.ablation)[label], label
 
     def paper(self, base: RunConfig) -> float:
         """The paper's AP of the same side, picked by the paper's numbers; NaN where it has none."""
@@ -67,7 +73,7 @@ class Side(BaseModel):
         aps = [theirs[label] for label in self.labels(base) if label in theirs]
         if not aps or self.pick in ("farthest", "tuned"):
             return float("nan")
-        return {"": aps[0], "last": aps[-1], "best": max(aps), "worst": min(aps)}[self.pick]
+        return {"": aps[0], "last": aps[-1], "worst": min(aps)}.get(self.pick, max(aps))
 
 
 def _best_on_tune(e: Evidence, names: list[str]) -> list[str]:
@@ -77,7 +83,8 @@ def _best_on_tune(e: Evidence, names: list[str]) -> list[str]:
 
 
 class Claim(BaseModel):
-    """A sentence with its source and question: a less b is above 0 ("more") or 0 ("equal"), or `statistic`.
+    """A sentence with its source and question: a less b is above 0 ("more"), 0 ("equal"), or just "measured",
+    without a verdict; or `statistic`.
 
     id: the same for all time. short: its name in a forest plot; against: b in words. measure: of
     `difference.MEASURES`. scale: of a. needs: the ablations that it reads, derived for a difference.
@@ -92,7 +99,7 @@ class Claim(BaseModel):
     against: str = ""
     a: Side | None = None
     b: Side | None = None
-    kind: Literal["more", "equal"] = "more"
+    kind: Literal["more", "equal", "measured"] = "more"
     measure: Literal[*MEASURES] = "AP"
     scale: float = 1.0
     statistic: Literal["", *STATISTICS] = ""
@@ -108,10 +115,9 @@ class Claim(BaseModel):
         search = ["lr"] if any(side.get("pick") == "tuned" for side in sides) else []
         return {"needs": tuple(dict.fromkeys([*search, *(side["in"] for side in sides)]))} | values
 
-    @property
-    def primary(self) -> bool:
+    def primary(self, study: Study) -> bool:
         """Whether it is one of the protocol's primary family; all others are exploratory."""
-        return self.id in FAMILY
+        return self.id in FAMILY and has_family(study)
 
     def difference(self, e: Evidence) -> Estimate | None:
         """a less b; None where runs or a measure are missing. The remark names a row that was picked."""
@@ -130,7 +136,7 @@ class Claim(BaseModel):
         if self.statistic:
             return STATISTICS[self.statistic](e, **self.of)
         gap = self.difference(e)
-        return gap and {"more": more, "equal": equal}[self.kind](gap)
+        return gap and {"more": more, "equal": equal, "measured": measured}[self.kind](gap)
 
 
 CLAIMS: dict[str, Claim] = {
@@ -150,20 +156,24 @@ def judge_all(e: Evidence, *ablations: str) -> list[tuple[Claim, Verdict]]:
     p = e.study.profile
     claims = [c for c in CLAIMS.values() if not p.whole or set(c.needs) <= set(p.ablations)]
     verdicts = {c.id: c.judge(e) or Verdict("not run", how=f"needs {', '.join(c.needs)}") for c in claims}
-    primary = [i for i in FAMILY if i in verdicts and verdicts[i].p is not None]
-    for i, p_value in zip(primary, holm([verdicts[i].p for i in primary], len(FAMILY)), strict=True):
-        verdicts[i] = _in_family(verdicts[i], p_value, p.seeds_of("primary"))
+    if has_family(e.study):
+        primary = [i for i in FAMILY if i in verdicts and verdicts[i].p is not None]
+        for i, p_value in zip(primary, holm([verdicts[i].p for i in primary], len(FAMILY)), strict=True):
+            verdicts[i] = _in_family(verdicts[i], p_value, p.seeds_of(CLAIMS[i].needs[-1]))
     return [(c, verdicts[c.id]) for c in claims if not ablations or set(ablations) & set(c.needs)]
 
 
+def has_family(study: Study) -> bool:
+    """Whether the protocol's primary family is judged on a profile; elsewhere every claim is exploratory."""
+    return "primary" in study.profile.ablations
+
+
 def _in_family(v: Verdict, p: float, wanted: int) -> Verdict:
-    """A verdict of the primary family by its adjusted p value, with the interval of that level; provisional
+    """A verdict of the primary family by its adjusted p value, with the interval of that level; undecided
     until it has the seeds that the protocol wants, since who looks early and often finds something."""
-    clear = p < LEVEL
+    clear = p < LEVEL and v.seeds >= wanted
     word = "confirmed" if clear and v.direction > 0 else "refuted" if clear else "undecided"
-    changes: dict[str, Any] = {"word": word, "p": p, "primary": True}
-    if v.seeds < wanted:
-        changes["how"] = f"{v.how}; provisional, until it has {wanted} seeds"
+    changes: dict[str, Any] = {"word": word, "p": p, "primary": True, "wanted": wanted}
     if v.estimate:
         factor = p / v.p if v.p and p < 1 else len(FAMILY)
         changes["low"], changes["high"] = v.estimate.interval(1 - LEVEL / np.clip(factor, 1, len(FAMILY)))

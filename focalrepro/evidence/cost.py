@@ -49,17 +49,6 @@ def training_speed(e: Evidence) -> Verdict | None:
     return _ratio(logs, len(timed), "× the time of a step", "steps timed in turn within a run")
 
 
-def inference_speed(e: Evidence) -> Verdict | None:
-    """One image alone, of the runs with γ > 0 over that of cross entropy's.
-
-    Over runs with at least half of the best AP: a detector that finds nothing, or calls everything an object,
-    takes another time for its suppression whatever its loss.
-    """
-    frame = speeds(e.study)
-    working = frame[frame["AP"] >= frame["AP"].max() / 2]
-    return _seed_by_seed(working, INFERENCE, "× the time of an image", "seed by seed")
-
-
 def _seed_by_seed(frame: pd.DataFrame, quantity: str, unit: str, how: str) -> Verdict | None:
     """Focal loss over cross entropy within each seed, whose runs follow each other; None below two seeds."""
     known = frame.dropna(subset=[quantity])

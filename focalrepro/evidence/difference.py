@@ -1,7 +1,7 @@
 """Intervals and differences that hold the errors of the images and of the seeds (results/PROTOCOL.md)."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -68,7 +68,7 @@ class Estimate:
 
     margin: by which the interval is wider on both sides, for the unknown luck of a single seed. seeds: that
     both sides share. borrowed: the seeds' spread is that of the committed results. remark: what to know
-    besides.
+    besides. levels: the mean of either side.
     """
 
     effect: float
@@ -80,6 +80,7 @@ class Estimate:
     measure: str = "AP"
     images_as: str = ""
     remark: str = ""
+    levels: tuple[float, float] = (float("nan"), float("nan"))
 
     def interval(self, level: float = 1 - LEVEL) -> tuple[float, float]:
         """The interval of that level, in the effect's unit."""
@@ -196,7 +197,8 @@ class Evidence:
             return None
         effect = float(scale * np.mean(sides[0]) - np.mean(sides[1]))
         resampled = np.mean([scale * x - y for x, y in zip(*drawn, strict=True)], axis=0)
-        return self._estimate(effect, resampled, sides, measure, (scale, 1.0))
+        levels = float(np.mean(sides[0])), float(np.mean(sides[1]))
+        return replace(self._estimate(effect, resampled, sides, measure, (scale, 1.0)), levels=levels)
 
     def _estimate(
         self,

@@ -25,3 +25,9 @@ def best(e: Evidence, ablation: str) -> dict[str, tuple[float, float]]:
             rate = min(means, key=lambda rate: (-means[rate], rate))
             found[loss] = rate, means[rate]
     return found
+
+
+def at_the_end(e: Evidence, ablation: str) -> list[str]:
+    """The losses whose best rate is the highest that was tried: one beyond it may be better still."""
+    tried = trials(e, ablation)
+    return [loss for loss, (rate, _) in best(e, ablation).items() if rate == max(tried[loss])]

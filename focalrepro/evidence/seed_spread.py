@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 from scipy.optimize import brentq
 from scipy.special import digamma, polygamma
 
@@ -21,13 +22,20 @@ LEAST_AP = 1.0  # a row that finds nothing has the same AP whatever its seed
 class SeedSpread:
     """The fitted distribution: a typical variance in AP² and the degrees of freedom that it is worth.
 
-    freedom: of all seeds together; 0 where no row has two. weight is at most that: infinite in theory where
-    the rows spread no less alike than by chance.
+    pooled, freedom: the plain variance within rows, of all seeds together; freedom is 0 where no row has two.
+    weight is at most that: infinite in theory where the rows spread no less alike than by chance.
     """
 
     variance: float
     weight: float
+    pooled: float
     freedom: int
+
+    @property
+    def between_equals(self) -> float:
+        """What 95 of 100 differences of two runs that differ in the seed alone stay below, by the pooled
+        variance."""
+        return float(stats.t.ppf(0.975, self.freedom)) * (2 * self.pooled) ** 0.5
 
     def of(self, seeds: Sequence[float]) -> tuple[float, float]:
         """Variance of one run of a row and its degrees of freedom, from the AP of the row's seeds."""
@@ -56,7 +64,7 @@ def fit(rows: Sequence[Sequence[float]], least: float = LEAST_AP) -> SeedSpread:
     centred = np.log([np.var(row, ddof=1) for row in rows]) - digamma(half) + np.log(half)
     excess = float(centred.var(ddof=1) - polygamma(1, half).mean()) if len(rows) > 2 else 0.0
     if excess <= 0:  # no more apart than rows of one variance would be
-        return SeedSpread(variance, float(freedom), freedom)
+        return SeedSpread(variance, float(freedom), variance, freedom)
     weight = min(2 * brentq(lambda x: polygamma(1, x) - excess, 1e-6, 1e9), float(freedom))
     typical = float(np.exp(centred.mean() + digamma(weight / 2) - np.log(weight / 2)))
-    return SeedSpread(typical, weight, freedom)
+    return SeedSpread(typical, weight, variance, freedom)

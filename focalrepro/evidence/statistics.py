@@ -8,7 +8,7 @@ import pandas as pd
 
 from focalrepro.evaluation import calibration
 from focalrepro.evaluation.record import Record
-from focalrepro.evidence.cost import inference_speed, training_speed
+from focalrepro.evidence.cost import training_speed
 from focalrepro.evidence.difference import LEVEL, Evidence, Records, seed_luck
 from focalrepro.evidence.tables import best, mean
 from focalrepro.evidence.verdict import Verdict, over_seeds
@@ -162,6 +162,5 @@ def rarity(e: Evidence) -> Verdict | None:
 
 
 STATISTICS = {  # by the name that claims.toml has
-    of.__name__: of
-    for of in (best_alpha, ridge, reshaping, calibrated, closed_form, rarity, training_speed, inference_speed)
+    of.__name__: of for of in (best_alpha, ridge, reshaping, calibrated, closed_form, rarity, training_speed)
 }

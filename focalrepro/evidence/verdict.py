@@ -12,8 +12,9 @@ from focalrepro.evidence.difference import LEVEL, MARGIN, Estimate, student
 class Verdict:
     """confirmed, refuted, undecided, measured or not run; a value with its interval and unit; n and p.
 
-    p: of the test, adjusted in the primary family. direction: above 0 where the value speaks for the claim.
-    remark: which row was picked, and the like; how: what the interval holds.
+    p: of the test, adjusted in the primary family; wanted: the seeds without which that has no verdict.
+    direction: above 0 where the value speaks for the claim. remark: which row was picked, and the like; how:
+    what the interval holds.
     """
 
     word: str
@@ -24,6 +25,7 @@ class Verdict:
     seeds: int = 0
     p: float | None = None
     primary: bool = False
+    wanted: int = 0
     direction: float = 0.0
     remark: str = ""
     how: str = ""
@@ -40,14 +42,19 @@ def _of_estimate(word: str, gap: Estimate, rule: str = "") -> Verdict:
     how += ", the seeds' spread as in the committed results" if gap.borrowed else ""
     how += f", the images' error as that of {gap.images_as}" if gap.images_as else ""
     return Verdict(
-        word, gap.effect, gap.low, gap.high, gap.measure, gap.seeds, gap.p, False, gap.effect,
-        gap.remark, f"{how}; {rule}" if rule else how, gap,
+        word, gap.effect, gap.low, gap.high, gap.measure, gap.seeds, gap.p, direction=gap.effect,
+        remark=gap.remark, how=f"{how}; {rule}" if rule else how, estimate=gap,
     )  # fmt: skip
 
 
 def more(gap: Estimate) -> Verdict:
     """A claim that a difference is above 0, by its unadjusted 95 % interval."""
     return _of_estimate(word_of(gap.low, gap.high), gap)
+
+
+def measured(gap: Estimate) -> Verdict:
+    """A difference that is told and not judged."""
+    return _of_estimate("measured", gap)
 
 
 def equal(gap: Estimate) -> Verdict:

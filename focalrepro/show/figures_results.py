@@ -283,8 +283,7 @@ def figure_of(e: Evidence, name: str, title: str = "") -> Figure:
     if name == "1e":
         return speed_accuracy(frame, title)
     if name == "imbalance":
-        frame[["loss", "rarity"]] = frame["row"].str.split(", 1 in ", expand=True)
-        frame["rarity"] = pd.to_numeric(frame["rarity"], errors="coerce")
-        frame = frame.dropna(subset="rarity")  # without those of a tenth of the images
+        parts = frame["row"].str.extract(r"(?P<loss>.*), 1 in (?P<rarity>\d+)(?P<less>.*)")
+        frame = frame.assign(loss=parts["loss"] + parts["less"], rarity=parts["rarity"].astype(int))
         return sweep(frame, "rarity", "anchors for each one that is assigned to an object", title, "loss")
     return sweep(frame, *SWEEPS[name], title) if name in SWEEPS else ablation(frame, title)

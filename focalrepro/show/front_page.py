@@ -15,7 +15,7 @@ from focalrepro.files import repo_root, results_root, write_atomic
 from focalrepro.show.figures_results import figure_of, forest
 from focalrepro.show.pages import render, save
 from focalrepro.show.sentences import WORDS, effect, seeds_text, sentence
-from focalrepro.show.tables import NONE, Md, between, bold, enough, markdown, number
+from focalrepro.show.tables import NONE, Md, between, bold, enough, markdown, number, signed
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.profiles import get_profile
 from focalrepro.study.study import Study
@@ -27,8 +27,8 @@ END = "<!-- results:end -->"
 # The profiles that may speak for each dataset, down to the first whose Tables 1a and 1b are whole.
 COCO, EMBEDDED = ("coco-cpu", "coco-cpu-first"), ("full-quick", "quick")
 # What the profile says that asks from where on it matters.
-RARE_CLAIMS = ("rare-tie", "rare-default", "rare-rarest", "rare-or-few")
-PLACES = {"synthetic-1000": "the embedded data", "coco256": "real COCO"}
+RARE_CLAIMS = [c for c in CLAIMS if c.startswith(("rare-", "few-"))]
+PLACES = {"coco256": "real COCO", "synthetic-1000": "the embedded data"}
 FIRST = "real COCO, first recipe"  # while `coco-cpu` has not judged all that its forerunner has
 # What a reader wants to know first: of each line the first claim that was judged.
 ANSWERS = (
@@ -74,37 +74,69 @@ def front_page() -> tuple[str, dict[str, Any]]:
     old = {name for name, e in last.items() if at_paper_threshold(e, "1b")}
     text = render(
         "front.md.j2",
-        answers=[
-            _answer(line, judged, places) for line in ANSWERS if any(v.keys() & line for v in judged.values())
-        ],
+        answers=_answers(judged, places),
+        baselines=_baselines(judged, places),
         **{"places": {Md(name): place for name, place in places.items()}, "verdicts": _verdicts(judged)},
         coco=[Md(e.study.name) for e in groups[0]],
         newer=len(groups[0][0].study.records) if groups[0] else 0,
         heat=heat and (Md(heat.study.name), seeds_text(min(map(len, heat.rows("grid").values())))),
         rarity=[Md(f"**{v.word.capitalize()}: {t}** {effect(v)}, {seeds_text(v.seeds)}.") for t, v in told],
-        caveat=get_ablation("imbalance").note,
+        caveat=Md(get_ablation("imbalance").note),
         tables=[(get_ablation(name), _table(name, of, old)) for name, of in frames.items() if of],
         at_paper=bool(old),
     )
     return text.strip(), figures
 
 
-def _answer(claims: tuple[str, ...], judged: Judged, places: dict[str, str]) -> Md:
-    """What is known of the first of these claims that was judged, of each dataset from its first speaker."""
-    parts: dict[str, list[str]] = {}
-    spoken = set()
+def _spoken(claims: tuple[str, ...], judged: Judged) -> dict[str, tuple[str, str, Verdict]]:
+    """Of each dataset its first speaker's name, the first of these claims that it judged, and the verdict."""
+    spoken: dict[str, tuple[str, str, Verdict]] = {}
     for name, verdicts in judged.items():
-        profile, claim = get_profile(name), next((c for c in claims if c in verdicts), None)
-        if claim and profile.base.dataset not in spoken:
-            spoken.add(profile.base.dataset)
-            v = verdicts[claim]
-            seeds, wanted = seeds_text(v.seeds), profile.seeds_of("primary")
-            if v.primary and v.seeds < wanted:
-                seeds += f" of the {wanted} that the protocol wants, so provisional"
-            text = f"**{WORDS[v.word]}** on {places[name]}: {effect(v)}, {seeds}"
-            parts.setdefault(CLAIMS[claim].against, []).append(text)
-    lines = [f"Against {against}, focal loss is {'; and '.join(on)}." for against, on in parts.items()]
-    return Md(" ".join(lines))
+        claim = next((c for c in claims if c in verdicts), None)
+        if claim:
+            spoken.setdefault(get_profile(name).base.dataset, (name, CLAIMS[claim].against, verdicts[claim]))
+    return spoken
+
+
+def _word(v: Verdict) -> str:
+    return WORDS[v.word] if v.seeds >= v.wanted else "not judged yet"
+
+
+def _seeds(v: Verdict) -> str:
+    return seeds_text(v.seeds) if v.seeds >= v.wanted else f"{v.seeds} of {seeds_text(v.wanted)}"
+
+
+def _levels(v: Verdict) -> str:
+    """AP of focal loss and of what it is compared with."""
+    ours, theirs = v.estimate.levels
+    return f"AP {number(ours)} against {number(theirs)}"
+
+
+def _answers(judged: Judged, places: dict[str, str]) -> list[Md]:
+    """What is known against the strongest baseline, a sentence for each dataset."""
+    return [
+        Md(
+            f"On {places[name]}, focal loss against {against}: **{_word(v)}**. {_levels(v)}: {effect(v)}, "
+            f"{_seeds(v)}."
+        )
+        for name, against, v in _spoken(ANSWERS[0], judged).values()
+    ]
+
+
+def _baselines(judged: Judged, places: dict[str, str]) -> Md:
+    """Each baseline's line: on each dataset how focal loss does against it."""
+    rows = []
+    for claims in ANSWERS:
+        spoken = _spoken(claims, judged)
+        against = "; or ".join(dict.fromkeys(text for _, text, _ in spoken.values()))
+        row: dict[str, object] = {"focal loss against": against} | dict.fromkeys(PLACES.values(), NONE)
+        for dataset, (name, _, v) in spoken.items():
+            interval = between(v.low, v.high, text=signed)
+            parts = [f"**{_word(v)}**: {signed(v.value)} ({interval})", _levels(v), _seeds(v)]
+            parts += [FIRST.split(", ")[1]] * (places[name] == FIRST)
+            row[PLACES[dataset]] = Md("; ".join(parts))
+        rows += [row] if spoken else []
+    return markdown(rows)
 
 
 def _verdicts(judged: Judged) -> Md:

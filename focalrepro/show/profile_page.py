@@ -1,6 +1,6 @@
 """`results/<profile>/`: README.md with tables and figures, results.csv, all from the run records."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,9 @@ import nbformat
 import numpy as np
 from matplotlib.figure import Figure
 
+from focalrepro.evaluation.record import Record
+from focalrepro.evidence import rates
+from focalrepro.evidence.claims import has_family
 from focalrepro.evidence.difference import MARGIN, UNKNOWN_SEED_MARGIN, Evidence
 from focalrepro.evidence.expected import compare
 from focalrepro.evidence.tables import at_paper_threshold, rank_correlation, runs_frame, table
@@ -17,7 +20,8 @@ from focalrepro.show.cells import differences
 from focalrepro.show.figures_results import PLANES, figure_of
 from focalrepro.show.pages import render, save
 from focalrepro.show.sentences import ledger, missing, not_run, sentence_case
-from focalrepro.show.tables import Md, escape, markdown, of_page, provenance, recipe_changes, search
+from focalrepro.show.tables import Md, escape, markdown, number, of_page, provenance, recipe_changes, search
+from focalrepro.study.ablations import SEARCH_SEED
 from focalrepro.study.belonging import strangers
 from focalrepro.study.profiles import PROFILES
 from focalrepro.study.store import Store
@@ -93,6 +97,10 @@ def page(study: Study) -> tuple[str, Figures]:
         notebooks=_notebooks(study.folder / "notebooks"),
         ledger=markdown(ledger(e)),
         not_run=not_run(e),
+        family=has_family(study),
+        at_the_end=_at_the_end(e),
+        searched_in=_precisions(r for r in records if r.config.seed >= SEARCH_SEED),
+        judged_in=_precisions(r for r in records if r.config.seed < SEARCH_SEED),
         protocols=", ".join(sorted({r.protocol for r in records} - {""})),
         sections=[_section(e, name, figures) for name in names],
         missing=missing(study, *study.profile.ablations),
@@ -100,6 +108,19 @@ def page(study: Study) -> tuple[str, Figures]:
         made=markdown(provenance(records).to_dict("records")),
     )
     return text, figures
+
+
+def _at_the_end(e: Evidence) -> str:
+    """Which losses a higher learning rate than those tried may help, in a sentence; "" if none."""
+    losses = rates.at_the_end(e, "lr") if "lr" in e.study.profile.ablations else []
+    return f"Best at the highest rate tried: {'; '.join(losses)}. A higher one may be better still." * bool(
+        losses
+    )
+
+
+def _precisions(records: Iterable[Record]) -> str:
+    """What the records were computed in: bf16, fp32, or both."""
+    return " and ".join(sorted({r.pair[-1] or "bf16" for r in records}))
 
 
 def _section(e: Evidence, name: str, figures: Figures) -> dict[str, Any]:
@@ -115,8 +136,9 @@ def _section(e: Evidence, name: str, figures: Figures) -> dict[str, Any]:
         "table": search(e, name)
         if ablation.search
         else of_page(frame, at_paper_threshold(e, name), name == "1e"),
-        **{"note": own_loss.verdict(e, name) or ablation.note, "plane": name in PLANES},
-        "rank": None if np.isnan(rho) else (rho, count),
+        **{"note": own_loss.verdict(e, name) or Md(ablation.note), "plane": name in PLANES},
+        "rank": None if np.isnan(rho) else (number(rho, 2), count),
+        "at_the_end": _at_the_end(e) if name == "lr" else "",
         "command": Md(f"focalrepro run {ablation.given or name} --profile {study.name} --seeds {seeds}"),
     }
 

@@ -49,6 +49,8 @@ def effect(v: Verdict) -> str:
 def how(v: Verdict) -> str:
     """How a verdict was come by: seeds, what the interval holds, p of the primary family."""
     parts = [seeds_text(v.seeds) if v.seeds else "", v.how]
+    if v.seeds < v.wanted:
+        parts.append(f"no verdict before it has {seeds_text(v.wanted)}")
     if v.primary and v.p is not None:
         parts.append(f"adjusted p {v.p:.3f}" if v.p >= 0.001 else "adjusted p < .001")
     return "; ".join(part for part in parts if part)
@@ -65,7 +67,9 @@ def said(c: Claim, *studies: Study) -> Md:
 
 def sentence(c: Claim, *studies: Study) -> Md:
     """A claim with its source; those of the primary family say so."""
-    return Md(f"{said(c, *studies)} ({escape(c.source)}{', **primary**' if c.primary else ''})")
+    return Md(
+        f"{said(c, *studies)} ({escape(c.source)}{', **primary**' if all(map(c.primary, studies)) else ''})"
+    )
 
 
 def ledger(e: Evidence, *names: str) -> list[dict[str, object]]:
@@ -84,9 +88,13 @@ def ledger(e: Evidence, *names: str) -> list[dict[str, object]]:
 def not_run(e: Evidence) -> Md:
     """One line on the claims of the profile's ablations that have no verdict yet; "" if all have one."""
     mine = e.study.profile.ablations
-    lacking = [c.needs for c, v in judge_all(e) if v.word == "not run" and set(c.needs) <= set(mine)]
-    needs = [name for names in lacking for name in names]
-    return left_out(e.study, f"{len(lacking)} more claims", *needs) if lacking else Md("")
+    lacking = [
+        [name for name in c.needs if not e.whole(name)]  # none where records lack the measure: one class, say
+        for c, v in judge_all(e)
+        if v.word == "not run" and set(c.needs) <= set(mine)
+    ]
+    needs, count = [name for names in lacking for name in names], sum(map(bool, lacking))
+    return left_out(e.study, f"{count} more claim{'s'[: count > 1]}", *needs) if needs else Md("")
 
 
 def verdicts(study: Study, *names: str) -> Md:

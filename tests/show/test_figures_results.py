@@ -172,17 +172,6 @@ def test_cost_compares_like_with_like():
     assert "37 runs" in v.how and "whole runs" in v.how
 
 
-def test_inference_is_compared_among_detectors_that_work():
-    of = [
-        changed(r, metrics={"AP": 1.0}, inference_ms=1000.0)
-        if r.config.gamma == 0 and r.config.alpha != 0.75
-        else r
-        for r in timed(10.0, 10.0, 2)
-    ]
-    v = cost.inference_speed(Evidence(study(of)))
-    assert v.value == pytest.approx(1.0) and "14 runs" in v.how
-
-
 def test_steps_timed_in_turn_within_each_run():
     def steps(c, rng):
         noise = 1 + 10 * (c.gamma > 1)  # of the machine: the same for both sides of a run
@@ -197,4 +186,4 @@ def test_steps_timed_in_turn_within_each_run():
 def test_cost_without_a_record_of_it():
     of = Evidence(study(runs(lambda c: 20.0, ("1a",), 1)))
     assert cost.training_speed(of) is None, "there is no focal loss to compare with"
-    assert cost.inference_speed(of) is None and cost.speeds(study([])).empty
+    assert cost.speeds(study([])).empty
