@@ -76,6 +76,7 @@ def front_page() -> tuple[str, dict[str, Any]]:
         "front.md.j2",
         answers=_answers(judged, places),
         baselines=_baselines(judged, places),
+        ours=lambda claim: _ours(claim, judged, places),
         **{"places": {Md(name): place for name, place in places.items()}, "verdicts": _verdicts(judged)},
         coco=[Md(e.study.name) for e in groups[0]],
         newer=len(groups[0][0].study.records) if groups[0] else 0,
@@ -89,12 +90,14 @@ def front_page() -> tuple[str, dict[str, Any]]:
 
 
 def _spoken(claims: tuple[str, ...], judged: Judged) -> dict[str, tuple[str, str, Verdict]]:
-    """Of each dataset its first speaker's name, the first of these claims that it judged, and the verdict."""
+    """Of each dataset its first speaker's name, the baseline of the first of these claims that it judged, and
+    the verdict."""
     spoken: dict[str, tuple[str, str, Verdict]] = {}
     for name, verdicts in judged.items():
         claim = next((c for c in claims if c in verdicts), None)
         if claim:
-            spoken.setdefault(get_profile(name).base.dataset, (name, CLAIMS[claim].against, verdicts[claim]))
+            about = name, CLAIMS[claim].against, verdicts[claim]
+            spoken.setdefault(get_profile(name).base.dataset, about)
     return spoken
 
 
@@ -137,6 +140,12 @@ def _baselines(judged: Judged, places: dict[str, str]) -> Md:
             row[PLACES[dataset]] = Md("; ".join(parts))
         rows += [row] if spoken else []
     return markdown(rows)
+
+
+def _ours(claim: str, judged: Judged, places: dict[str, str]) -> Md:
+    """A claim's effect wherever it was judged; "–" where it was nowhere."""
+    told = [f"{effect(v[claim])} on {places[name]}" for name, v in judged.items() if claim in v]
+    return Md("; ".join(told) or NONE)
 
 
 def _verdicts(judged: Judged) -> Md:
