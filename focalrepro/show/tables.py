@@ -161,6 +161,10 @@ def recipe_changes(study: Study) -> pd.DataFrame:
         theirs = known.get("paper", default[field])
         if field in ("train_images", "val_images") and value == 0:
             value = "all of the dataset's"
+        if field == "lr" and study.profile.rates:
+            value = (
+                f"{min(study.profile.rates.values()):g} … {max(study.profile.rates.values()):g}, by the loss"
+            )
         if str(value) not in (str(theirs), known.get("silent")):
             row = {"field": field, "what it is": known.get("meaning", "")}
             rows.append(row | {"here": str(value), "paper": str(theirs)})
