@@ -204,13 +204,13 @@ def _against(
     Ticks stand at every value of x, unless they are given.
     """
     names = pd.Series(list(by), index=frame.index)
-    colours = {name: COLOURS[i % 4] for i, name in enumerate(names.unique())}
+    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names.unique())}
     known = frame[frame["AP"].notna() & frame[x].notna()]
     for i, (name, colour) in enumerate(colours.items()):
         rows = known[names[known.index] == name].sort_values(x)
         bars = [(rows["AP"] - rows["low"]).clip(lower=0), (rows["high"] - rows["AP"]).clip(lower=0)]
         at = rows[x].to_numpy(float) * np.exp(apart * (2 * i - len(colours) + 1))
-        look = {"marker": MARKERS[i % 4], "linestyle": LINES[i % 4], "color": colour}
+        look = {"marker": MARKERS[i % len(MARKERS)], "linestyle": LINES[i % len(LINES)], "color": colour}
         axes.errorbar(at, rows["AP"], yerr=bars, markersize=6, capsize=3, elinewidth=1.2, label=name, **look)
         lost = (rows["diverged"] > 0).to_numpy()
         axes.plot(at[lost], rows["AP"][lost], "X", color=RED, markersize=11, linestyle="none", zorder=5)

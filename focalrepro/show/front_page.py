@@ -35,6 +35,7 @@ ANSWERS = (
     ("fl-tuned-ce", "fl-alpha-and-prior", "fl-best-alpha"),
     *(("fl-plain-ce",), ("fl-hard-negatives",), ("fl-sampling-free",)),
 )
+FEW = 3  # differences; a panel of fewer shows nothing that the table beside it does not
 Judged = dict[str, dict[str, Verdict]]  # by study and claim, without those that were not run
 
 
@@ -190,8 +191,9 @@ def _gaps(judged: Judged, places: dict[str, str]) -> dict[str, pd.DataFrame]:
     claims = [c for c in CLAIMS.values() if c.short and any(c.id in of for of in judged.values())]
     index, base = [c.short for c in claims], get_profile(next(iter(judged))).base
     paper = [c.a.paper(base) - c.b.paper(base) for c in claims]
+    many = {n: v for n, v in judged.items() if sum(c.id in v for c in claims) >= FEW} or judged
     gaps = {"paper, COCO": pd.DataFrame({"value": paper, "low": np.nan, "high": np.nan}, index)}
-    for name, verdicts in judged.items():
+    for name, verdicts in many.items():
         judgements = [verdicts.get(c.id, Verdict("not run")) for c in claims]
         rows = [{"value": v.value, "low": v.low, "high": v.high} for v in judgements]
         gaps[f"here, {places[name]}"] = pd.DataFrame(rows, index)
