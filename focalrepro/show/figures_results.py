@@ -156,8 +156,9 @@ def heatmaps(
     names = {"xlabel": GREEK[x], "ylabel": GREEK[y]}
     grids = {column: frame.pivot(index=y, columns=x, values=column) for column in columns}
     shape = grids["AP"].shape
-    size = ((2.4 + 0.75 * shape[1]) * len(columns), 1.8 + 0.52 * shape[0])
-    figure, row = panels(*({"title": text, **names} for text in columns.values()), size=size)
+    count = len(columns)  # one below the other: beside each other their numbers are too small on a page
+    size = 2.4 + 0.75 * shape[1], (1.5 + 0.45 * shape[0]) * count
+    figure, row = panels(*({"title": text, **names} for text in columns.values()), size=size, rows=count)
     diverged = frame.pivot(index=y, columns=x, values="diverged") > 0
     for axes, (column, values) in zip(row, grids.items(), strict=True):
         texts = values.map(lambda v: "–" if np.isnan(v) else f"{v:.1f}").where(~diverged, "div.")
