@@ -16,12 +16,7 @@ import numpy as np
 from scipy import stats
 from scipy.sparse import csr_array
 
-from focalrepro.evaluation.match_table import (
-    IOU_THRESHOLDS,
-    RECALL_THRESHOLDS,
-    ClassMatches,
-    MatchTable,
-)
+from focalrepro.evaluation.match_table import IOU_THRESHOLDS, RECALL_THRESHOLDS, ClassMatches, MatchTable
 
 _CELLS_AT_ONCE = 1 << 21  # matched detections × replicates: float64, some six temporaries, about 100 MB
 
@@ -101,9 +96,9 @@ def bootstrap_weights(n_images: int, replicates: int = 1000, seed: int = 0) -> n
     return weights
 
 
-def replicates_of(table: MatchTable, replicates: int = 1000, seed: int = 0) -> np.ndarray:
+def replicates_of(table: MatchTable, replicates: int = 1000) -> np.ndarray:
     """AP, AP50, AP75 in percent of resamples of a match table's images, float64 [R, 3]."""
-    return weighted_ap(table, bootstrap_weights(table.n_images, replicates, seed))
+    return weighted_ap(table, bootstrap_weights(table.n_images, replicates))
 
 
 def interval(

@@ -13,7 +13,7 @@ from focalrepro.evaluation.bootstrap import (
     replicates_of,
     weighted_ap,
 )
-from focalrepro.evaluation.coco_ap import coco_metrics
+from focalrepro.evaluation.coco_ap import evaluate_coco
 from focalrepro.evaluation.detections import Detections
 from focalrepro.evaluation.match_table import match_table
 
@@ -48,7 +48,7 @@ def duplicated(coco, image_ids, detections, weights):
 def test_weights_of_one_are_coco(seed):
     case = make_case(seed)
     ours = weighted_ap(match_table(*case), np.ones((1, len(case[1]))))[0]
-    metrics = coco_metrics(*case)
+    metrics = evaluate_coco(*case).metrics
     np.testing.assert_allclose(ours, [metrics[name] for name in STATISTICS], rtol=0, atol=1e-9)
     np.testing.assert_allclose(ours, 100 * reference(*case).stats[:3], rtol=0, atol=1e-9)
     assert ours.min() > 5
@@ -87,7 +87,7 @@ def test_integer_weights_are_duplicated_images(seed):
     weights = bootstrap_weights(len(case[1]), replicates=3, seed=seed)
     ours = weighted_ap(match_table(*case), weights)
     for row, replicate in zip(ours, weights, strict=True):
-        metrics = coco_metrics(*duplicated(*case, replicate))
+        metrics = evaluate_coco(*duplicated(*case, replicate)).metrics
         np.testing.assert_allclose(row, [metrics[name] for name in STATISTICS], rtol=0, atol=1e-9)
     assert np.ptp(ours[:, 0]) > 0.1
 
@@ -96,7 +96,7 @@ def test_zero_weight_drops_the_image():
     case = make_case(4, decimals=None)
     weights = np.ones((1, len(case[1])), np.int16)
     weights[0, 5:] = 0
-    metrics = coco_metrics(*duplicated(*case, weights[0]))
+    metrics = evaluate_coco(*duplicated(*case, weights[0])).metrics
     ours = weighted_ap(match_table(*case), weights)[0]
     np.testing.assert_allclose(ours, [metrics[name] for name in STATISTICS], rtol=0, atol=1e-9)
 
