@@ -21,7 +21,7 @@ FEATURES_VERSION = 3
 
 
 def cached_features(
-    model: RetinaNet, data: DetectionData, device: torch.device, view: int = 0, progress: bool = True
+    model: RetinaNet, data: DetectionData, device: torch.device, view: int = 0
 ) -> list[Tensor]:
     """The frozen backbone's maps of one view of every image, memory-mapped bf16 [N, H, W, C], fine to coarse.
 
@@ -34,7 +34,7 @@ def cached_features(
     key = hashlib.sha256(repr((FEATURES_VERSION, data.pixels_digest, model.used, weights)).encode())
     folder = data_root() / "cache" / f"features-{key.hexdigest()[:16]}" / f"view-{view}{ids[:8]}"
     if not (folder / "done").exists():
-        _compute(model, data, view, folder, device, progress)
+        _compute(model, data, view, folder, device)
     arrays = [np.load(folder / f"C{level}.npy", mmap_mode="r") for level in model.used]
     return [as_tensor(array).view(torch.bfloat16) for array in arrays]
 
@@ -89,7 +89,6 @@ def _compute(
     view: int,
     folder: Path,
     device: torch.device,
-    progress: bool,
     batch: int = 32,
 ) -> None:
     """Writes the maps to a temporary folder and renames it, so that half of them never look like all.
@@ -107,7 +106,7 @@ def _compute(
         new_folder(folder, replace=damaged) as partial,
         torch.inference_mode(),
         autocast(device),
-        progress_bar(total=total, desc=what, unit="image", disable=not progress) as bar,
+        progress_bar(total=total, desc=what, unit="image", delay=2) as bar,
     ):
         for start in range(0, total, batch):
             rows = range(start, min(start + batch, total))

@@ -144,7 +144,7 @@ def detect(
     model = model.to(device, memory_format=torch.channels_last).eval()
     find = finder(model, config, device)
     frozen = config.frozen == "backbone"
-    cached = cached_features(model, data, device, progress=False) if frozen else None
+    cached = cached_features(model, data, device) if frozen else None
     found: tuple[list[Detections], list[Detections]] = ([], [])
     scales, pictures = data.scale, data.pictures
     for start in range(0, len(data.images), batch):

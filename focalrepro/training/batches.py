@@ -85,19 +85,14 @@ class SplitData:
     """
 
     def __init__(
-        self,
-        config: RunConfig,
-        data: DetectionData,
-        device: torch.device,
-        model: RetinaNet | None = None,
-        progress: bool = False,
+        self, config: RunConfig, data: DetectionData, device: torch.device, model: RetinaNet | None = None
     ) -> None:
         self.flips = config.flip
         self.size = float(config.image_size)
         self.cached = config.frozen == "backbone"
         self.boxes, self.labels = _targets(data, config.views, device)
         if self.cached:
-            views = [cached_features(model, data, device, view, progress) for view in range(config.views)]
+            views = [cached_features(model, data, device, view) for view in range(config.views)]
             self.inputs = [list(maps) for maps in zip(*views, strict=True)]  # by level, then by view
             if device.type == "cuda":
                 self.inputs = [[f.to(device) for f in maps] for maps in self.inputs]
@@ -150,14 +145,9 @@ class TrainData(SplitData):
     """A split on the device with the matches of its boxes to the config's anchors."""
 
     def __init__(
-        self,
-        config: RunConfig,
-        data: DetectionData,
-        device: torch.device,
-        model: RetinaNet | None = None,
-        progress: bool = False,
+        self, config: RunConfig, data: DetectionData, device: torch.device, model: RetinaNet | None = None
     ) -> None:
-        super().__init__(config, data, device, model, progress)
+        super().__init__(config, data, device, model)
         self.anchors = config_anchors(config)
         geometry = (data.frame, config.levels, config.anchor_size, config.anchor_scales, config.anchor_ratios)
         thresholds = (config.pos_iou, config.neg_iou, config.best_iou)

@@ -9,7 +9,6 @@ from test_coco_ap import CLASSES, make_case, reference
 
 from focalrepro.evaluation.bootstrap import (
     bootstrap_weights,
-    interval,
     replicates_of,
     weighted_ap,
 )
@@ -178,15 +177,3 @@ def test_weights_are_checked():
         weighted_ap(table, np.ones((3, 5)))
     with pytest.raises(ValueError, match="negative"):
         weighted_ap(table, -np.ones((3, 2)))
-
-
-def test_intervals():
-    values = np.random.default_rng(0).permutation(1001).astype(float)
-    assert interval(values) == pytest.approx((25.0, 975.0))
-    assert interval(values, level=0.5) == pytest.approx((250.0, 750.0))
-    assert interval(np.append(values, math.nan)) == pytest.approx((25.0, 975.0))
-    half = 1.96 * 1001 / math.sqrt(12)  # of a uniform distribution
-    assert interval(values, estimate=400.0) == pytest.approx((400 - half, 400 + half), rel=1e-3)
-    assert all(map(math.isnan, interval(np.array([math.nan]))))
-    with pytest.raises(ValueError, match="shape"):
-        interval(np.ones((4, 3)))
