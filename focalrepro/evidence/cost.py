@@ -8,29 +8,29 @@ from focalrepro.evidence.verdict import Verdict
 from focalrepro.study.study import Study
 
 CE, FL = "cross entropy (γ = 0)", "focal loss (γ > 0)"
-TRAINING, INFERENCE = "training, images/s", "one image alone, ms"
+TRAINING = "training, images/s"
 
 
 def speeds(study: Study) -> pd.DataFrame:
     """One row per run of Tables 1a and 1b that did not diverge:
-    seed, loss (CE or FL), AP, TRAINING, INFERENCE.
+    seed, loss (CE or FL), TRAINING.
 
     The rows of these tables differ in the loss alone. Only runs of one machine and number of threads are
     comparable, so the most frequent such group is taken. What a record did not measure is NaN.
     """
     records = {r.run_id: r for name in ("1a", "1b") for rows in study.rows(name).values() for r in rows}
-    columns = ["machine", "seed", "loss", "AP", TRAINING, INFERENCE]
+    columns = ["machine", "seed", "loss", TRAINING]
     frame = pd.DataFrame(
         [
-            (f"{r.hardware.name}, {r.hardware.threads}", r.seed, FL if r.config.gamma > 0 else CE, r.AP)
-            + (r.images_per_second or np.nan, r.inference_ms or np.nan)
+            (f"{r.hardware.name}, {r.hardware.threads}", r.seed, FL if r.config.gamma > 0 else CE)
+            + (r.images_per_second or np.nan,)
             for r in records.values()
             if not r.diverged
         ],
         columns=columns,
     )
     usual = frame["machine"].mode()
-    return frame[frame["machine"].isin(usual[:1])][columns[1:]].astype({TRAINING: float, INFERENCE: float})
+    return frame[frame["machine"].isin(usual[:1])][columns[1:]].astype({TRAINING: float})
 
 
 def _ratio(logs: pd.Series, runs: int, unit: str, how: str) -> Verdict:
@@ -44,16 +44,16 @@ def training_speed(e: Evidence) -> Verdict | None:
     """Steps of both losses timed in turn within each run; where less than three runs did so, whole runs."""
     timed = [r.step_seconds for rows in e.study.rows("1b").values() for r in rows if r.step_seconds]
     if len(timed) < 3:
-        return _seed_by_seed(speeds(e.study), TRAINING, "× the images a second", "whole runs")
+        return _seed_by_seed(speeds(e.study))
     logs = pd.Series(np.log([t.own / t.cross_entropy for t in timed]))
     return _ratio(logs, len(timed), "× the time of a step", "steps timed in turn within a run")
 
 
-def _seed_by_seed(frame: pd.DataFrame, quantity: str, unit: str, how: str) -> Verdict | None:
+def _seed_by_seed(frame: pd.DataFrame) -> Verdict | None:
     """Focal loss over cross entropy within each seed, whose runs follow each other; None below two seeds."""
-    known = frame.dropna(subset=[quantity])
-    logs = np.log(known[quantity]).groupby([known["seed"], known["loss"]]).mean().unstack()
+    known = frame.dropna()
+    logs = np.log(known[TRAINING]).groupby([known["seed"], known["loss"]]).mean().unstack()
     if not {FL, CE} <= set(logs.columns):
         return None
     gaps = (logs[FL] - logs[CE]).dropna()
-    return _ratio(gaps, len(known), unit, how) if len(gaps) > 1 else None
+    return _ratio(gaps, len(known), "× the images a second", "whole runs") if len(gaps) > 1 else None

@@ -93,7 +93,8 @@ ERRORS = {
 
 @styled
 def errors_by_kind(rows: Mapping[str, Records]) -> Figure | None:
-    """TIDE: the AP50 that mending each kind of error would gain, mean over the seeds, a bar for each row.
+    """TIDE: the AP50 that mending each kind of error would gain, mean over the seeds, a bar for each row;
+    kinds that no row has are left out.
 
     Bolya et al. 2020 (arXiv 2008.08115). None where no record has it.
     """
@@ -104,6 +105,7 @@ def errors_by_kind(rows: Mapping[str, Records]) -> Figure | None:
     figure, (axes,) = panels({"title": "Kinds of errors (TIDE)"}, size=(8.6, 3.9))
     frame = pd.DataFrame({k: [mean(t[name] for t in of) for name in ERRORS] for k, of in known.items()})
     frame.index = [text.replace(" ", "\n", 1) for text in ERRORS.values()]
+    frame = frame[(frame > 0).any(axis=1)]  # with one class there is none to mistake
     frame.plot.bar(ax=axes, width=0.8, rot=0, color=shades(len(known)))
     axes.set_ylabel("AP50 that mending it would gain")
     axes.grid(axis="x", visible=False)

@@ -151,13 +151,14 @@ def heatmaps(
     so, one without runs is "–".
     """
     columns = {"AP": ""}
-    if frame["agnostic_AP"].notna().any():  # as from version 3 on
+    if (frame["AP_at_05"] - frame["AP"]).abs().max() > 0:
         columns = {"AP": "without a threshold", "AP_at_05": "at the paper's threshold, .05"}
     names = {"xlabel": GREEK[x], "ylabel": GREEK[y]}
     grids = {column: frame.pivot(index=y, columns=x, values=column) for column in columns}
     shape = grids["AP"].shape
-    size = ((2.4 + 0.75 * shape[1]) * len(columns), 1.8 + 0.52 * shape[0])
-    figure, row = panels(*({"title": text, **names} for text in columns.values()), size=size)
+    count = len(columns)  # one below the other: beside each other their numbers are too small on a page
+    size = 2.4 + 0.75 * shape[1], (1.5 + 0.45 * shape[0]) * count
+    figure, row = panels(*({"title": text, **names} for text in columns.values()), size=size, rows=count)
     diverged = frame.pivot(index=y, columns=x, values="diverged") > 0
     for axes, (column, values) in zip(row, grids.items(), strict=True):
         texts = values.map(lambda v: "–" if np.isnan(v) else f"{v:.1f}").where(~diverged, "div.")
@@ -204,13 +205,13 @@ def _against(
     Ticks stand at every value of x, unless they are given.
     """
     names = pd.Series(list(by), index=frame.index)
-    colours = {name: COLOURS[i % 4] for i, name in enumerate(names.unique())}
+    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names.unique())}
     known = frame[frame["AP"].notna() & frame[x].notna()]
     for i, (name, colour) in enumerate(colours.items()):
         rows = known[names[known.index] == name].sort_values(x)
         bars = [(rows["AP"] - rows["low"]).clip(lower=0), (rows["high"] - rows["AP"]).clip(lower=0)]
         at = rows[x].to_numpy(float) * np.exp(apart * (2 * i - len(colours) + 1))
-        look = {"marker": MARKERS[i % 4], "linestyle": LINES[i % 4], "color": colour}
+        look = {"marker": MARKERS[i % len(MARKERS)], "linestyle": LINES[i % len(LINES)], "color": colour}
         axes.errorbar(at, rows["AP"], yerr=bars, markersize=6, capsize=3, elinewidth=1.2, label=name, **look)
         lost = (rows["diverged"] > 0).to_numpy()
         axes.plot(at[lost], rows["AP"][lost], "X", color=RED, markersize=11, linestyle="none", zorder=5)

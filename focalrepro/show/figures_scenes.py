@@ -69,7 +69,7 @@ def _box(axes: Axes, box: Sequence[float], colour: str, text: str, width: float)
 
 def _truth(data: DetectionData, row: int) -> list[Drawn]:
     objects = zip(data.boxes[row], data.labels[row], strict=True)
-    return [(box, TRUTH, data.categories[label]) for box, label in objects if label >= 0]
+    return [(box, TRUTH, _name(data, label)) for box, label in objects if label >= 0]
 
 
 def scenes(data: DetectionData, rows: Sequence[int], show_photos: bool = True) -> Figure:
@@ -153,10 +153,15 @@ def _found(data: DetectionData, row: int, kept: Mapping[str, Any], least: float)
     better = box_ops.pairwise_iou(boxes, boxes).triu(1) > 0.5
     found = zip(boxes, kept["labels"], kept["scores"], better.any(0), strict=True)
     return [
-        (box, FOUND, f"{data.categories[label]} {score:.2f}")
+        (box, FOUND, f"{_name(data, label)} {score:.2f}".lstrip())
         for box, label, score, hidden in found
         if score >= least and not hidden
     ][:10]
+
+
+def _name(data: DetectionData, label: int) -> str:
+    """The class; "" where there is only one."""
+    return data.categories[label] if len(data.categories) > 1 else ""
 
 
 def loss_on_image(data: DetectionData, row: int, maps: Mapping[str, Mapping[int, np.ndarray]]) -> Figure:

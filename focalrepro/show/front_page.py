@@ -6,13 +6,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
+from focalrepro.evaluation.record import Record
 from focalrepro.evidence.claims import CLAIMS, judge_all
 from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.tables import at_paper_threshold, rank_correlation, table
 from focalrepro.evidence.verdict import Verdict
 from focalrepro.files import repo_root, results_root, write_atomic
+from focalrepro.runs import load_splits
 from focalrepro.show.figures_results import figure_of, forest
+from focalrepro.show.figures_scenes import detections
 from focalrepro.show.pages import render, save
 from focalrepro.show.sentences import WORDS, effect, seeds_text, sentence
 from focalrepro.show.tables import NONE, Md, between, bold, enough, markdown, number, signed
@@ -27,7 +31,7 @@ END = "<!-- results:end -->"
 # The profiles that may speak for each dataset, down to the first whose Tables 1a and 1b are whole.
 COCO, EMBEDDED = ("coco-cpu", "coco-cpu-first"), ("full-quick", "quick")
 # What the profile says that asks from where on it matters.
-RARE_CLAIMS = [c for c in CLAIMS if c.startswith(("rare-", "few-"))]
+RARE_CLAIMS = [c for c, of in CLAIMS.items() if c.startswith(("rare-", "few-")) and of.kind == "more"]
 PLACES = {"coco256": "real COCO", "synthetic-1000": "the embedded data"}
 FIRST = "real COCO, first recipe"  # while `coco-cpu` has not judged all that its forerunner has
 # What a reader wants to know first: of each line the first claim that was judged.
@@ -35,6 +39,8 @@ ANSWERS = (
     ("fl-tuned-ce", "fl-alpha-and-prior", "fl-best-alpha"),
     *(("fl-plain-ce",), ("fl-hard-negatives",), ("fl-sampling-free",)),
 )
+DRAWN = {"CE, α = .75": "γ = 0, α = 0.75", "FL, γ = 2": "γ = 2, α = 0.25"}  # rows of Table 1b
+FEW = 3  # differences; a panel of fewer shows nothing that the table beside it does not
 Judged = dict[str, dict[str, Verdict]]  # by study and claim, without those that were not run
 
 
@@ -65,6 +71,10 @@ def front_page() -> tuple[str, dict[str, Any]]:
     if heat:
         title = f"AP over γ and α, {places[heat.study.name]}"
         figures["heat"] = lambda: figure_of(heat, "grid", title)
+    rows = groups[1][-1].study.rows("1b") if groups[1] else {}
+    kept = {name: rows[label][0] for name, label in DRAWN.items() if rows.get(label)}
+    if len(kept) == len(DRAWN) and all(r.examples for r in kept.values()):
+        figures["found"] = lambda: _found(kept)
     rare = Evidence(Study.committed(EMBEDDED[0]))
     told = [(CLAIMS[c].sentence, v) for c in RARE_CLAIMS if (v := CLAIMS[c].judge(rare))]
     if told:
@@ -76,16 +86,24 @@ def front_page() -> tuple[str, dict[str, Any]]:
         "front.md.j2",
         answers=_answers(judged, places),
         baselines=_baselines(judged, places),
+        ours=lambda claim: _ours(claim, judged, places),
         **{"places": {Md(name): place for name, place in places.items()}, "verdicts": _verdicts(judged)},
         coco=[Md(e.study.name) for e in groups[0]],
         newer=len(groups[0][0].study.records) if groups[0] else 0,
         heat=heat and (Md(heat.study.name), seeds_text(min(map(len, heat.rows("grid").values())))),
         rarity=[Md(f"**{v.word.capitalize()}: {t}** {effect(v)}, {seeds_text(v.seeds)}.") for t, v in told],
+        found="found" in figures,
         caveat=Md(get_ablation("imbalance").note),
         tables=[(get_ablation(name), _table(name, of, old)) for name, of in frames.items() if of],
         at_paper=bool(old),
     )
     return text.strip(), figures
+
+
+def _found(kept: dict[str, Record]) -> Figure | None:
+    """Truth and what both losses' detectors found on embedded scenes, which are drawn where they lack."""
+    _, val = load_splits(next(iter(kept.values())).config)
+    return detections(val, kept)
 
 
 def _spoken(claims: tuple[str, ...], judged: Judged) -> dict[str, tuple[str, str, Verdict]]:
@@ -141,6 +159,12 @@ def _baselines(judged: Judged, places: dict[str, str]) -> Md:
     return markdown(rows)
 
 
+def _ours(claim: str, judged: Judged, places: dict[str, str]) -> Md:
+    """A claim's effect wherever it was judged; "–" where it was nowhere."""
+    told = [f"{effect(v[claim])} on {places[name]}" for name, v in judged.items() if claim in v]
+    return Md("; ".join(told) or NONE)
+
+
 def _verdicts(judged: Judged) -> Md:
     """What each study says of each claim, question by question."""
     pages = {name: Md(f"[`{name}`](results/{name}/README.md)") for name in judged}
@@ -183,8 +207,9 @@ def _gaps(judged: Judged, places: dict[str, str]) -> dict[str, pd.DataFrame]:
     claims = [c for c in CLAIMS.values() if c.short and any(c.id in of for of in judged.values())]
     index, base = [c.short for c in claims], get_profile(next(iter(judged))).base
     paper = [c.a.paper(base) - c.b.paper(base) for c in claims]
+    many = {n: v for n, v in judged.items() if sum(c.id in v for c in claims) >= FEW} or judged
     gaps = {"paper, COCO": pd.DataFrame({"value": paper, "low": np.nan, "high": np.nan}, index)}
-    for name, verdicts in judged.items():
+    for name, verdicts in many.items():
         judgements = [verdicts.get(c.id, Verdict("not run")) for c in claims]
         rows = [{"value": v.value, "low": v.low, "high": v.high} for v in judgements]
         gaps[f"here, {places[name]}"] = pd.DataFrame(rows, index)

@@ -213,7 +213,7 @@ def summary(frame: pd.DataFrame) -> str:
     return " ".join(lines)
 
 
-def hardest(record: Record, share: float = 0.2) -> str:
+def hardest(record: Record, share: float = 0.1) -> str:
     """What the hardest windows carry of the loss, for γ = 0 and γ = 2, foreground and background."""
     kept = record.loss_distribution
     at = kept["shares"].index(round(1 - share, 2))
@@ -221,7 +221,7 @@ def hardest(record: Record, share: float = 0.2) -> str:
     for kind in ("foreground", "background"):
         plain, focal = (1 - kept[kind][gamma][at] for gamma in ("0", "2"))
         parts.append(f"of the {kind}'s loss {plain:.0%} at γ = 0 and {focal:.0%} at γ = 2")
-    return f"Here the hardest {share:.0%} of the windows carry {'; '.join(parts)}."
+    return f"**Here the hardest {share:.0%} of the windows carry {'; '.join(parts)}.**"
 
 
 def class_trend(frame: pd.DataFrame) -> str:

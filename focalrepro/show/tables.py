@@ -47,9 +47,10 @@ def markdown(rows: Iterable[Mapping[str, object]]) -> Md:
 
 
 def signed(value: float, digits: int = 1) -> str:
-    """A number with its sign, the minus as long as the plus; "–" for NaN. One digit more for what would round
-    to 0, so that its sign means something."""
-    digits += bool(value) and abs(value) < 0.5 * 10.0**-digits
+    """A number with its sign, the minus as long as the plus; "–" for NaN. More digits, four at the most, for
+    what would round to 0, so that its sign means something."""
+    while value and digits < 4 and abs(value) < 0.5 * 10.0**-digits:
+        digits += 1
     return NONE if pd.isna(value) else f"{value:+.{digits}f}".replace("-", "−")
 
 
@@ -161,6 +162,10 @@ def recipe_changes(study: Study) -> pd.DataFrame:
         theirs = known.get("paper", default[field])
         if field in ("train_images", "val_images") and value == 0:
             value = "all of the dataset's"
+        if field == "lr" and study.profile.rates:
+            value = (
+                f"{min(study.profile.rates.values()):g} … {max(study.profile.rates.values()):g}, by the loss"
+            )
         if str(value) not in (str(theirs), known.get("silent")):
             row = {"field": field, "what it is": known.get("meaning", "")}
             rows.append(row | {"here": str(value), "paper": str(theirs)})

@@ -36,12 +36,8 @@ class Progress:
             self.ended += 1
             gone = time.perf_counter() - self.started
             left = gone * (total / sum(self.part.values()) - 1)
+            clock = self.bar.format_interval
             line = f"{self.ended:3}/{total}  {job.title}: {phase}, {text}"
             self.say(line if self.terminal else f"{line}   [{clock(gone)} gone, {clock(left)} left]")
             self.bar.set_description_str(f"{self.ended}/{total} runs", refresh=False)
         self.bar.update(max(0.0, now - before))
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds as 1:05."""
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"

@@ -34,8 +34,23 @@ def check_way(on: str) -> None:
         raise ValueError("--on ray needs Ray: pip install '.[ray]'") from None
 
 
-def run_one(run_id: str, config: RunConfig, device: str, version: int, news: Any) -> dict[str, Any]:
-    """A task: the record of one run as JSON's types; news: the queue that it tells how far it is.
+class Board:
+    """An actor: how far each run is, as the tasks say it. They do not wait for it, as for Ray's own queue."""
+
+    def __init__(self) -> None:
+        self.news: dict[str, tuple[str, float]] = {}
+
+    def put(self, run_id: str, phase: str, done: float) -> None:
+        self.news[run_id] = phase, done
+
+    def take(self) -> dict[str, tuple[str, float]]:
+        """What is new since the last time."""
+        news, self.news = self.news, {}
+        return news
+
+
+def run_one(run_id: str, config: RunConfig, device: str, version: int, board: Any) -> dict[str, Any]:
+    """A task: the record of one run as JSON's types.
 
     Errors: RuntimeError where this machine has another version of the training code, or other data.
     """
@@ -44,7 +59,7 @@ def run_one(run_id: str, config: RunConfig, device: str, version: int, news: Any
     ensure(config.dataset)
     if pick_device(device).type == "cpu":
         torch.set_num_threads(1)
-    record = run(config, device, lambda phase, done, total: news.put((run_id, phase, done / total)))
+    record = run(config, device, lambda phase, done, total: board.put.remote(run_id, phase, done / total))
     if record.run_id != run_id:
         raise RuntimeError(f"{config.dataset} is another here: its run is {record.run_id}, not {run_id}")
     return record.as_json()
@@ -58,7 +73,6 @@ def run_on_ray(jobs: list[Planned], store: Store, on: str, device: str, gpus_per
     cluster.
     """
     import ray
-    from ray.util.queue import Queue
 
     if not jobs:
         return 0
@@ -66,13 +80,13 @@ def run_on_ray(jobs: list[Planned], store: Store, on: str, device: str, gpus_per
     on_gpu = device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
     needs = {"num_gpus": gpus_per_run} if on_gpu else {"num_cpus": 1}
     task = ray.remote(max_retries=RETRIES, **needs)(run_one)
-    news, failed = Queue(actor_options={"num_cpus": 0}), 0
+    board, failed = ray.remote(num_cpus=0)(Board).remote(), 0
     with closing(Progress(jobs)) as progress:
         by_id = {job.run_id: job for job in jobs}
-        waiting = {task.remote(j.run_id, j.config, device, TRAINING_VERSION, news): j for j in jobs}
+        waiting = {task.remote(j.run_id, j.config, device, TRAINING_VERSION, board): j for j in jobs}
         while waiting:
             ended, _ = ray.wait(list(waiting), timeout=LOOK_EVERY)
-            for run_id, phase, done in news.get_nowait_batch(news.qsize()):
+            for run_id, (phase, done) in ray.get(board.take.remote()).items():
                 progress.update(by_id[run_id], phase, done, "")
             for reference in ended:
                 job = waiting.pop(reference)

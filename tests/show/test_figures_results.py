@@ -43,7 +43,11 @@ def line(axes, label):
 
 def test_the_ridge_follows_the_best_alpha(tmp_path):
     best = dict(zip(GRID_GAMMAS, (0.9, 0.75, 0.75, 0.5, 0.25, 0.25, None), strict=True))
-    e = evidence("grid", lambda c: 0.0 if best[c.gamma] is None else 30.0 - 9 * abs(c.alpha - best[c.gamma]))
+
+    def ap(c):
+        return 0.0 if best[c.gamma] is None else 30.0 - 9 * abs(c.alpha - best[c.gamma])
+
+    e = evidence("grid", ap, at_05=lambda c, rng: {"AP": ap(c) * c.alpha})
     figure = figure_of(e, "grid")
     with_threshold = figure.axes[1]
     assert with_threshold.get_title() == "at the paper's threshold, .05"
