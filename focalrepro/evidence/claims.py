@@ -18,7 +18,11 @@ from focalrepro.study.ablations import get_ablation
 from focalrepro.study.study import Study
 
 FAMILY = ("fl-tuned-ce", "fl-hard-negatives", "fl-sampling-free", "ridge")  # the protocol's primary one
-BASELINE = {"the baseline's": 1, "2 × the baseline's": 2}  # values of a field, as claims.toml has them
+BASELINE = {
+    "the baseline's": 1,
+    "2 × the baseline's": 2,
+    "¼ of the baseline's": 0.25,
+}  # values of a field, as claims.toml has them
 
 
 class Side(BaseModel):
@@ -36,7 +40,7 @@ class Side(BaseModel):
         wanted = {}
         for key, value in self.model_extra.items():
             if isinstance(value, str) and value in BASELINE:
-                value = BASELINE[value] * getattr(base, key)
+                value = type(own := getattr(base, key))(BASELINE[value] * own)
             wanted[key] = value if isinstance(value, list) else [value]
         rows = get_ablation(self.ablation).rows_for(base)
         fields = {row.label: base.replace(**row.changes).as_dict() | {"label": row.label} for row in rows}

@@ -39,6 +39,7 @@ ANSWERS = (
     ("fl-tuned-ce", "fl-alpha-and-prior", "fl-best-alpha"),
     *(("fl-plain-ce",), ("fl-hard-negatives",), ("fl-sampling-free",)),
 )
+SPEED = ("sooner", "ahead-after-twice")  # whether a loss that ends up level was there first
 DRAWN = {"CE, α = .75": "γ = 0, α = 0.75", "FL, γ = 2": "γ = 2, α = 0.25"}  # rows of Table 1b
 FEW = 3  # differences; a panel of fewer shows nothing that the table beside it does not
 Judged = dict[str, dict[str, Verdict]]  # by study and claim, without those that were not run
@@ -86,6 +87,7 @@ def front_page() -> tuple[str, dict[str, Any]]:
         "front.md.j2",
         answers=_answers(judged, places),
         baselines=_baselines(judged, places),
+        speed=_speed(every.get(EMBEDDED[0], {})),
         ours=lambda claim: _ours(claim, judged, places),
         **{"places": {Md(name): place for name, place in places.items()}, "verdicts": _verdicts(judged)},
         coco=[Md(e.study.name) for e in groups[0]],
@@ -104,6 +106,13 @@ def _found(kept: dict[str, Record]) -> Figure | None:
     """Truth and what both losses' detectors found on embedded scenes, which are drawn where they lack."""
     _, val = load_splits(next(iter(kept.values())).config)
     return detections(val, kept)
+
+
+def _speed(verdicts: dict[str, Verdict]) -> list[str]:
+    """The differences early and late, where focal loss is only there sooner; else none."""
+    early, late = map(verdicts.get, SPEED)
+    only_sooner = early and late and early.word == "confirmed" != late.word
+    return [effect(early), effect(late)] if only_sooner else []
 
 
 def _spoken(claims: tuple[str, ...], judged: Judged) -> dict[str, tuple[str, str, Verdict]]:
