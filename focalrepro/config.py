@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Resize = Literal["squash", "letterbox"]
+Backbone = Literal["small", "small_deep", "resnet18", "resnet34", "resnet50", "resnet101", "resnet50v2"]
 # Bump when a change makes the same RunConfig give other numbers. It is part of every run's id.
 TRAINING_VERSION = 3
 
@@ -31,14 +32,10 @@ class RunConfig:
 
     # Model
     detector: Literal["retinanet", "faster_rcnn"] = "retinanet"  # the second: two_stage.py
-    backbone: Literal[
-        "small", "small_deep", "resnet18", "resnet34", "resnet50", "resnet101", "resnet50v2"
-    ] = "resnet50"
+    backbone: Backbone = "resnet50"
     weights: str = "imagenet"  # "imagenet", "none", "digits" (pretrain.py), or a file in its naming
     frozen: Literal["nothing", "stage1", "backbone"] = "stage1"  # "backbone": its features are computed once
-    views: int = (
-        1  # of each training image, where features are computed once: as is, mirrored, cropped (views.py)
-    )
+    views: int = 1  # of each training image, where features are computed once (detector/views.py)
     kept_channels: float = 1.0  # share of a frozen map's channels that is kept, as its principal components
     fpn_channels: int = 256
     head_convs: int = 4
@@ -60,14 +57,11 @@ class RunConfig:
     alpha: float = 0.25
     gamma: float = 2.0
     beta: float = 0.0  # FL*'s shift, appendix A
-    gamma_object: float = (
-        -1.0
-    )  # γ of the objects' terms where it is another than the background's; -1: the same
+    gamma_object: float = -1.0  # γ of the objects' terms, where it is not the background's; -1: the same
     epsilon: float = 0.0  # Poly-1's weight of the next power of 1 - p_t
     guided: bool = False  # the classification loss is scaled to the size of the box loss (Sampling-Free)
-    normalizer: Literal["positives", "anchors", "moving", "image", "picked"] = (
-        "positives"  # of the class loss
-    )
+    # What divides the classification loss (training/step.py)
+    normalizer: Literal["positives", "anchors", "moving", "image", "picked"] = "positives"
     ohem_batch: int = 128  # anchors an image that OHEM keeps
     ohem_nms: float = 0.7
     ohem_ratio: float = 0.0  # negatives for each positive; 0: as they come
@@ -145,9 +139,7 @@ def from_dict(values: dict[str, Any]) -> RunConfig:
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """What a message on an unknown name ends with:
-    the nearest that there is, or nothing where none is near.
-    """
+    """What a message on an unknown name ends with: the nearest there is, or nothing where none is near."""
     by_lower = {str(k).lower(): k for k in known}
     near = difflib.get_close_matches(str(name).lower(), by_lower, 1)
     return f"; did you mean {by_lower[near[0]]!r}?" if near else ""
@@ -159,6 +151,7 @@ _LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("anchor_scales ohem_batch topk max_detections", lambda v: v >= 1, "1 or more"),
     ("train_images val_images head_convs warmup seed", lambda v: v >= 0, "0 or more"),
     ("ohem_ratio box_weight weight_decay", lambda v: v >= 0, "0 or more"),
+    ("first_level last_level", lambda v: 2 <= v <= 30, "between 2 and 30"),
     ("gamma", lambda v: v >= 0, "0 (cross entropy) or more"),
     ("lr box_beta anchor_size", lambda v: v > 0, "above 0"),
     ("prior", lambda v: 0 <= v < 1, "0 (the data's own) or more and below 1 (0.5 is no prior)"),
@@ -173,51 +166,28 @@ _LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
 
 def _check_together(c: RunConfig) -> None:
     """What fields ask of each other; each is right by itself."""
-    _require(c.gamma > 0 or c.loss != "focal_star", "gamma", c.gamma, "above 0: FL* divides by it")
-    _require(c.neg_iou <= c.pos_iou, "neg_iou", c.neg_iou, f"at most pos_iou {c.pos_iou}")
-    _require(2 <= c.first_level <= c.last_level, "first_level", c.first_level, "2 … last_level")
     # A stride of twice the image's side or more puts the centre of the level's one cell outside the image.
     most = (c.image_size - 1).bit_length()
-    _require(c.last_level <= most, "last_level", c.last_level, f"at most {most} for {c.image_size}² images")
     stride = 2**c.first_level  # make_anchors asks for this; coarser levels round up, as their convolutions do
-    _require(
-        c.image_size % stride == 0,
-        "image_size",
-        c.image_size,
-        f"a multiple of {stride}, the stride of P{c.first_level}",
-    )
-    _require(
-        c.frozen != "backbone" or not c.flip,
-        "flip",
-        c.flip,
-        'False where frozen is "backbone": cached features cannot be mirrored exactly; set views '
-        "to 2 or more",
-    )
-    _require(c.frozen == "backbone" or c.views == 1, "views", c.views, '1 unless frozen is "backbone"')
-    _require(
-        c.frozen == "backbone" or c.kept_channels == 1,
-        "kept_channels",
-        c.kept_channels,
-        '1 unless frozen is "backbone"',
-    )
-    _require(
-        c.normalizer != "image" or c.loss != "quality",
-        "normalizer",
-        c.normalizer,
-        'another for the loss "quality", whose targets are those of the whole batch',
-    )
-    _require(
-        c.normalizer != "picked" or c.loss in ("ohem", "hard_negatives"),
-        "normalizer",
-        c.normalizer,
-        '"picked" only where the loss picks anchors: "ohem" or "hard_negatives"',
-    )
-    _require(
-        c.frozen != "backbone" or c.weights != "none",
-        "weights",
-        c.weights,
-        'something else where frozen is "backbone": a random backbone would stay random',
-    )
+    cached, picks = c.frozen == "backbone", c.loss in ("ohem", "hard_negatives")
+    mirror = 'False where frozen is "backbone", whose maps cannot be mirrored exactly; set views to 2 or more'
+    fixed = 'something else where frozen is "backbone": a random backbone would stay random'
+    whole = 'another for the loss "quality", whose targets are those of the whole batch'
+    picked = '"picked" only where the loss picks anchors: "ohem" or "hard_negatives"'
+    for field, is_right, wanted in (
+        ("gamma", c.gamma > 0 or c.loss != "focal_star", "above 0: FL* divides by it"),
+        ("neg_iou", c.neg_iou <= c.pos_iou, f"at most pos_iou {c.pos_iou}"),
+        ("first_level", c.first_level <= c.last_level, f"at most last_level {c.last_level}"),
+        ("last_level", c.last_level <= most, f"at most {most} for {c.image_size}² images"),
+        ("image_size", c.image_size % stride == 0, f"a multiple of {stride}, the stride of P{c.first_level}"),
+        ("flip", not (cached and c.flip), mirror),
+        ("views", cached or c.views == 1, '1 unless frozen is "backbone"'),
+        ("kept_channels", cached or c.kept_channels == 1, '1 unless frozen is "backbone"'),
+        ("normalizer", c.normalizer != "image" or c.loss != "quality", whole),
+        ("normalizer", c.normalizer != "picked" or picks, picked),
+        ("weights", not cached or c.weights != "none", fixed),
+    ):
+        _require(is_right, field, getattr(c, field), wanted)
 
 
 def _require(ok: bool, field: str, value: object, wanted: str) -> None:

@@ -92,10 +92,8 @@ def refusal(error: OSError | MemoryError) -> str:
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """A JSON object with one line per key, atomically; NaN is refused, since JSON has none."""
-    lines = [
-        f"{json.dumps(k)}: {json.dumps(v, allow_nan=False, ensure_ascii=False)}" for k, v in value.items()
-    ]
-    write_atomic(path, "{\n" + ",\n".join(lines) + "\n}\n")
+    entries = ((json.dumps(k), json.dumps(v, allow_nan=False, ensure_ascii=False)) for k, v in value.items())
+    write_atomic(path, "{\n" + ",\n".join(f"{k}: {v}" for k, v in entries) + "\n}\n")
 
 
 @contextmanager
@@ -140,9 +138,7 @@ def _locked_folder(parent: Path) -> tuple[Path, int]:
         folder = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=parent))
         try:
             lock = os.open(folder, os.O_RDONLY)
-            with suppress(
-                OSError
-            ):  # some network file systems lock no folders, and then none is taken for dead
+            with suppress(OSError):  # some network file systems lock no folders: then none is taken for dead
                 fcntl.flock(lock, fcntl.LOCK_EX)
         except FileNotFoundError:
             continue  # another process took it for abandoned before it was locked

@@ -1,11 +1,13 @@
 """The machine: device, threads, allocator, and its description in every run's record."""
 
 import ctypes
+import importlib
 import os
 import platform
 import subprocess
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -39,20 +41,27 @@ def autocast(device: torch.device, wanted: bool = True) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=wanted and has_bf16(device))
 
 
+@cache
+def kernels(module: str) -> ModuleType | None:
+    """A module of Triton kernels, or None where Triton is not installed: then torch's own do the work."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        return None
+
+
 def keep_memory() -> bool:
     """Tells glibc's malloc to keep freed memory; False where there is no glibc.
 
     By default every large tensor is mapped afresh and given back at once, and a training step on the CPU
     spends much of its time on the page faults of that.
     """
-    m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
+    trim_threshold, top_pad, mmap_max = -1, -2, -4  # M_… of malloc.h
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
         return False
-    return bool(
-        mallopt(m_mmap_max, 0) and mallopt(m_trim_threshold, 1 << 30) and mallopt(m_top_pad, 64 << 20)
-    )
+    return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, 1 << 30) and mallopt(top_pad, 64 << 20))
 
 
 @cache

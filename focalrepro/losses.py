@@ -46,7 +46,15 @@ def sigmoid_focal_loss(
             "the same (one 0/1 target per logit; FocalLoss also takes class indices)"
         )
     check_targets(targets)
-    return reduce(_elementwise(inputs, targets, alpha, gamma), reduction, inputs.dtype)
+    x = inputs if inputs.dtype == torch.float64 else inputs.float()
+    t = targets.to(x.dtype)
+    cross_entropy = F.softplus(-x) * t + F.softplus(x) * (1 - t)
+    # (1 - p_t)^γ as exp(γ log(1 - p_t)): at p_t = 1 and γ < 1 a power has the derivative inf · 0.
+    log_miss = torch.logaddexp(F.logsigmoid(x) + (1 - t).log(), F.logsigmoid(-x) + t.log())
+    loss = (gamma * log_miss).exp() * cross_entropy
+    if alpha >= 0:
+        loss = (alpha * t + (1 - alpha) * (1 - t)) * loss
+    return reduce(loss, reduction, inputs.dtype)
 
 
 def softmax_focal_loss(
@@ -56,8 +64,7 @@ def softmax_focal_loss(
     gamma: float = 2.0,
     reduction: str = "none",
 ) -> Tensor:
-    """FL(p_t) = -α_t (1 - p_t)^γ log p_t with p = softmax(inputs):
-    equation 5 for classes that exclude each other.
+    """FL(p_t) = -α_t (1 - p_t)^γ log p_t with p = softmax(inputs): for classes that exclude each other.
 
     The paper's extension "to the multi-class case" (section 3, first footnote). γ = 0 is torch's cross
     entropy, whose `weight` is alpha. Finite values and gradients for every γ >= 0 at finite logits, and where
@@ -76,19 +83,16 @@ def softmax_focal_loss(
     classes = inputs.shape[-1] if inputs.dim() else 0
     if classes < 2 or targets.shape != inputs.shape[:-1] or targets.is_floating_point():
         raise ValueError(
-            f"targets {tuple(targets.shape)} of {targets.dtype} do not fit logits "
-            f"{tuple(inputs.shape)}: give "
-            "integer class indices in the logits' shape less the last dimension, which holds 2 classes "
-            "or more"
+            f"targets {tuple(targets.shape)} of {targets.dtype} do not fit logits {tuple(inputs.shape)}: "
+            "give integer class indices in their shape less the last dimension, which holds 2 classes or more"
         )
     x = inputs if inputs.dtype == torch.float64 else inputs.float()
     is_class = targets.unsqueeze(-1) == torch.arange(classes, device=inputs.device)
     captured = inputs.is_cuda and torch.cuda.is_current_stream_capturing()
     if not (captured or torch.compiler.is_compiling() or is_class.any(-1).all()):
         raise ValueError(
-            f"class indices reach from {int(targets.min())} to {int(targets.max())}; with {classes} "
-            "logits they must "
-            f"lie in 0 … {classes - 1}: leave out what is to be ignored"
+            f"class indices reach from {int(targets.min())} to {int(targets.max())}; with {classes} logits "
+            f"they must lie in 0 … {classes - 1}: leave out what is to be ignored"
         )
     log_p = F.log_softmax(x, dim=-1).clamp(min=-1e30)  # -inf · 0 would be NaN
     log_p_t = log_p.masked_fill(~is_class, 0).sum(-1)
@@ -102,20 +106,6 @@ def softmax_focal_loss(
             raise ValueError(f"alpha {alpha} must be one weight per class, {classes} of them, each 0 or more")
         loss = loss * weight.expand_as(x).masked_fill(~is_class, 0).sum(-1)
     return reduce(loss, reduction, loss.dtype)
-
-
-def _elementwise(inputs: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor:
-    """Equation 5 of each element, in fp32 (float64 for float64); the arguments are taken to be right."""
-    x = inputs.double() if inputs.dtype == torch.float64 else inputs.float()
-    t = targets.to(x.dtype)
-    cross_entropy = F.softplus(-x) * t + F.softplus(x) * (1 - t)
-    # (1 - p_t)^γ as exp(γ log(1 - p_t)): a power has the derivative inf · 0 at p_t = 1 for γ < 1, an exp has
-    # none.
-    log_miss = torch.logaddexp(F.logsigmoid(x) + (1 - t).log(), F.logsigmoid(-x) + t.log())
-    loss = (gamma * log_miss).exp() * cross_entropy
-    if alpha >= 0:
-        loss = (alpha * t + (1 - alpha) * (1 - t)) * loss
-    return loss
 
 
 def reduce(loss: Tensor, reduction: str, dtype: torch.dtype) -> Tensor:
@@ -135,9 +125,7 @@ def reduce(loss: Tensor, reduction: str, dtype: torch.dtype) -> Tensor:
 
 
 def check_focal_parameters(alpha: float, gamma: float) -> None:
-    """Raises ValueError unless γ >= 0 and α <= 1 (a negative α means no class weighting,
-    as in torchvision).
-    """
+    """Raises ValueError unless γ >= 0 and α <= 1 (negative: no class weighting, as in torchvision)."""
     if not gamma >= 0:
         raise ValueError(f"gamma is {gamma}; it must be 0 (cross entropy) or more")
     if not alpha <= 1:
@@ -153,10 +141,8 @@ def check_targets(targets: Tensor) -> None:
     if not (low >= 0 and high <= 1):  # so that NaN is refused, too
         raise ValueError(
             f"targets reach from {low:g} to {high:g}; they must lie in [0, 1]. Leave out what is to be "
-            "ignored (-1 "
-            "or 255, say), divide a mask of 0 and 255 by 255, and give class indices to FocalLoss in "
-            "the logits' "
-            "shape less the last dimension"
+            "ignored (-1 or 255, say), divide a mask of 0 and 255 by 255, and give class indices to "
+            "FocalLoss in the logits' shape less the last dimension"
         )
 
 
@@ -178,8 +164,7 @@ class FocalLoss(nn.Module):
     def __init__(self, gamma: float = 1.5, alpha: float = 0.25, reduction: str = "mean") -> None:
         super().__init__()
         check_focal_parameters(alpha, gamma)
-        if reduction not in ("none", "mean", "sum"):
-            reduce(torch.zeros(()), reduction, torch.float32)
+        reduce(torch.zeros(()), reduction, torch.float32)  # ValueError where there is none of that name
         self.gamma, self.alpha, self.reduction = gamma, alpha, reduction
 
     def extra_repr(self) -> str:
@@ -191,10 +176,8 @@ class FocalLoss(nn.Module):
             return sigmoid_focal_loss(logits, targets, self.alpha, self.gamma, self.reduction)
         if targets.shape != logits.shape[:-1] or targets.is_floating_point():
             raise ValueError(
-                f"targets {tuple(targets.shape)} of {targets.dtype} do not fit logits "
-                f"{tuple(logits.shape)}: give "
-                "0/1 targets in the logits' shape, or integer class indices in their shape less the last "
-                "dimension"
+                f"targets {tuple(targets.shape)} of {targets.dtype} do not fit logits {tuple(logits.shape)}: "
+                "give 0/1 targets in their shape, or integer class indices in it less the last dimension"
             )
         check_labels(targets, logits.shape[-1])
         kept = targets != IGNORED
@@ -209,9 +192,8 @@ def check_labels(labels: Tensor, classes: int) -> None:
     """Raises ValueError where a label is neither a class 0 … classes-1, BACKGROUND (-1) nor IGNORED (-2)."""
     if labels.numel() and (int(labels.max()) >= classes or int(labels.min()) < IGNORED):
         raise ValueError(
-            f"class indices reach from {int(labels.min())} to {int(labels.max())}; with {classes} "
-            "logits they must "
-            f"lie in 0 … {classes - 1}, or be {BACKGROUND} (background) or {IGNORED} (ignored)"
+            f"class indices reach from {int(labels.min())} to {int(labels.max())}; with {classes} logits "
+            f"they must lie in 0 … {classes - 1}, or be {BACKGROUND} (background) or {IGNORED} (ignored)"
         )
 
 

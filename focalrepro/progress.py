@@ -9,9 +9,7 @@ LOG_INTERVAL = 20.0  # seconds
 
 
 def bar(*args: Any, **kwargs: Any) -> tqdm:
-    """tqdm as it is in a terminal; elsewhere it prints every
-    LOG_INTERVAL seconds and not ten times a second.
-    """
+    """tqdm as it is in a terminal; elsewhere it prints every LOG_INTERVAL seconds, not ten times a second."""
     if not sys.stderr.isatty():
         kwargs = {"mininterval": LOG_INTERVAL, "maxinterval": LOG_INTERVAL, "ascii": " #", **kwargs}
     return tqdm(*args, **kwargs)

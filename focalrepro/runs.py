@@ -26,7 +26,7 @@ from focalrepro.training.checkpoint import Checkpoint
 from focalrepro.training.loop import Engines, TrainResult, train
 from focalrepro.training.ranks import ALONE, Ranks
 from focalrepro.training.timing import step_seconds
-from focalrepro.training.two_stage import rpn_anchors, train_two_stage
+from focalrepro.training.two_stage import rpn_anchors
 
 __all__ = ["RunConfig", "from_dict", "run", "run_id"]
 
@@ -88,12 +88,7 @@ def run_with_model(
     started = time.perf_counter()
     train_data, val_data = load_splits(config)
     on_step = partial(report, "train")
-    ranks.check(config)
-    if config.detector == "faster_rcnn":
-        result = train_two_stage(config, train_data, device, on_step, checkpoint=checkpoint)
-    else:
-        kept = {"engines": engines, "checkpoint": checkpoint}
-        result = train(config, train_data, device, on_step, ranks=ranks, **kept)
+    result = train(config, train_data, device, on_step, engines, checkpoint, ranks)
     trained = time.perf_counter()
     detections, merged = Detections.empty(), Detections.empty()
     done = result.status == "done"

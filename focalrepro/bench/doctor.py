@@ -124,7 +124,7 @@ def losses_of(config: RunConfig, data: DetectionData, device: torch.device, fast
     step.captures = step.captures and fast
     if fast and device.type == "cpu":
         step.dials = step.dials.on(device)
-    history = run_steps(step.model, step, len(step.source), step.source.positives, config).history
+    history = run_steps(step, config).history
     if fast and step.captures and step.graph is None:
         raise AssertionError("no step was captured")
     return torch.tensor([history[name] for name in ("loss", "class_loss", "box_loss")])

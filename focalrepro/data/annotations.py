@@ -89,9 +89,8 @@ class Annotations:
             raise DatasetError(f"limit is {limit}: give a number of images, or 0 for all of them")
         images = self.images[: limit or None]
         kept = {image["id"] for image in images}
-        return replace(
-            self, images=images, annotations=[a for a in self.annotations if a["image_id"] in kept]
-        )
+        annotations = [a for a in self.annotations if a["image_id"] in kept]
+        return replace(self, images=images, annotations=annotations)
 
 
 # The annotations as arrays for training and as a COCO dict for evaluation: fields of `DetectionData`.

@@ -3,27 +3,22 @@
 118,287 images to train on and 5,000 to judge by, 20 GB packed and as much again unpacked.
 """
 
-import hashlib
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-import requests
-
-from focalrepro.data.fetch import PATIENT, FetchError, Retry, receive
+from focalrepro.data.fetch import fetch_checked
 from focalrepro.data.registry import DESCRIPTOR, Descriptor, Part
 from focalrepro.data.split import DatasetError
 from focalrepro.progress import bar as progress_bar
 
 NAME = "coco"
+# COCO's bucket.  Under its own name, images.cocodataset.org, it has no certificate.
 ADDRESS = "https://s3.amazonaws.com/images.cocodataset.org"
 OFFICIAL = {"train": "train2017", "val": "val2017"}
-MADE_BY = f"focalrepro data {NAME}"
 
 
-@dataclass(frozen=True)
-class Archive:
+class Archive(NamedTuple):
     """One of COCO's zip files: its path on the server, its bytes, its md5."""
 
     path: str
@@ -35,35 +30,31 @@ class Archive:
         return self.path.rsplit("/", 1)[1]
 
 
+ANNOTATIONS = "annotations/annotations_trainval2017.zip"
 ARCHIVES = (
-    Archive(
-        "annotations/annotations_trainval2017.zip",
-        252_907_541,
-        "f4bbac642086de4f52a3fdda2de5fa2c",
-    ),
+    Archive(ANNOTATIONS, 252_907_541, "f4bbac642086de4f52a3fdda2de5fa2c"),
     Archive("zips/val2017.zip", 815_585_330, "442b8da7639aecaf257c1dceb8ba8c80"),
     Archive("zips/train2017.zip", 19_336_861_798, "cced6f7f71b7629ddf16f17bbcfab6b2"),
 )
 
 
+def annotations_file(official: str) -> str:
+    """Path of a split's annotations within the dataset's folder."""
+    return f"annotations/instances_{official}.json"
+
+
 def import_coco(source: Path, root: Path) -> Path:
     """Registers a folder with `annotations/`, `train2017/` and `val2017/`, which stays where it is."""
     source = source.resolve()
-    for name in (*_annotations().values(), *OFFICIAL.values()):
-        if not (source / name).exists():
-            raise DatasetError(
-                f"{source}: has no {name}; give the folder that COCO's archives were unpacked in"
-            )
-    return _describe(root, source)
+    for official in OFFICIAL.values():
+        for name in (annotations_file(official), official):
+            if not (source / name).exists():
+                mend = "give the folder that COCO's archives were unpacked in"
+                raise DatasetError(f"{source}: has no {name}; {mend}")
+    return _describe(root / NAME, f"{source}/")
 
 
-def download_coco(
-    root: Path,
-    archives: Sequence[Archive] = ARCHIVES,
-    address: str = ADDRESS,
-    retry: Retry = PATIENT,
-    progress: bool = True,
-) -> Path:
+def download_coco(root: Path) -> Path:
     """Fetches and unpacks the archives into `root/coco/`, what is not there already; returns that folder.
 
     An archive that has been unpacked is removed. Raises DatasetError with what failed; the same command goes
@@ -72,61 +63,24 @@ def download_coco(
     folder = root / NAME
     if (folder / DESCRIPTOR).is_file():
         return folder
-    folder.mkdir(parents=True, exist_ok=True)
-    for archive in archives:
-        done = folder / f".{archive.name}.unpacked"
+    for archive in ARCHIVES:
+        done, packed = folder / f".{archive.name}.unpacked", folder / archive.name
         if not done.exists():
-            packed = fetch_on(f"{address}/{archive.path}", folder / archive.name, archive, retry, progress)
-            _unpack(packed, folder, progress)
+            fetch_checked([f"{ADDRESS}/{archive.path}"], packed, f"md5:{archive.md5}", archive.size)
+            with zipfile.ZipFile(packed) as content:
+                for name in progress_bar(content.namelist(), desc=f"unpack {archive.name}", unit="file"):
+                    content.extract(name, folder)  # zipfile keeps within the folder whatever a name says
             done.touch()
             packed.unlink()
-    return _describe(root, folder)
+    return _describe(folder)
 
 
-def fetch_on(url: str, path: Path, archive: Archive, retry: Retry, progress: bool) -> Path:
-    """The whole archive at `path`, fetched on from the bytes of it that are there already."""
-
-    def go_on() -> None:
-        have = path.stat().st_size if path.exists() else 0
-        if have < archive.size:
-            with open(path, "ab") as sink, requests.Session() as session:
-                receive(session, url, sink, archive.size, progress, start=have)
-
-    try:
-        retry(go_on)
-    except FetchError as error:
-        raise DatasetError(f"{url}: {error}; check the connection and run the same command again") from error
-    with open(path, "rb") as stream:
-        found = hashlib.file_digest(stream, "md5").hexdigest()
-    if found != archive.md5:
-        path.unlink()
-        raise DatasetError(
-            f"{url}: does not have the checksum {archive.md5}; removed, run the same command again"
-        )
-    return path
-
-
-def _unpack(packed: Path, folder: Path, progress: bool) -> None:
-    with zipfile.ZipFile(packed) as content:
-        names = content.namelist()
-        for name in progress_bar(
-            names, f"unpack {packed.name}", len(names), unit="file", disable=not progress
-        ):
-            content.extract(name, folder)  # zipfile keeps within the folder whatever a name says
-
-
-def _annotations() -> dict[str, str]:
-    return {split: f"annotations/instances_{official}.json" for split, official in OFFICIAL.items()}
-
-
-def _describe(root: Path, source: Path) -> Path:
-    """Makes `root/coco` a prepared dataset whose files lie in `source`."""
-    folder = root / NAME
+def _describe(folder: Path, prefix: str = "") -> Path:
+    """Makes `folder` a prepared dataset; prefix: of the paths of its files, where they lie elsewhere."""
     folder.mkdir(parents=True, exist_ok=True)
-    prefix = "" if source == folder else f"{source}/"
     parts = {
-        split: Part(annotations=prefix + _annotations()[split], images=[prefix + official])
+        split: Part(annotations=prefix + annotations_file(official), images=[prefix + official])
         for split, official in OFFICIAL.items()
     }
-    Descriptor(name=NAME, **parts, made_by=MADE_BY).write(folder)
+    Descriptor(name=NAME, **parts, made_by=f"focalrepro data {NAME}").write(folder)
     return folder

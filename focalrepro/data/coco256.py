@@ -21,7 +21,8 @@ import requests
 from PIL import Image
 
 from focalrepro.data.annotations import Annotations, read_annotations
-from focalrepro.data.fetch import PATIENT, FetchError, PassingError, Retry, fetch_checked, receive
+from focalrepro.data.coco import ADDRESS, ANNOTATIONS, OFFICIAL, annotations_file
+from focalrepro.data.fetch import FetchError, PassingError, fetch_checked, patiently, receive
 from focalrepro.data.pixels import squash
 from focalrepro.data.registry import DESCRIPTOR, Descriptor, Part, describe
 from focalrepro.data.sources import list_files, locate
@@ -31,9 +32,7 @@ from focalrepro.files import move_folder, new_folder, repo_root, write_json
 from focalrepro.progress import bar as progress_bar
 
 NAME, SIDE, QUALITY = "coco256", 256, 95
-SPLITS = {"train": "train2017", "val": "val2017"}
-# COCO's bucket.  Under its own name, images.cocodataset.org, it has no certificate.
-BASE = "https://s3.amazonaws.com/images.cocodataset.org"
+MANIFEST = (repo_root() or Path()) / "data" / "manifests" / f"{NAME}.json"
 ARCHIVE_LIMIT, UNFOLDED_LIMIT, IMAGE_LIMIT = 300_000_000, 1_000_000_000, 20_000_000  # bytes
 # So many images failing one after the other mean that the network or the server is gone, not the images.
 GIVE_UP_AFTER = 25
@@ -43,24 +42,18 @@ WORKERS = 8  # images fetched at a time
 Wanted = namedtuple("Wanted", "url path size")
 
 
-def load_manifest(path: Path | None = None) -> dict:
+def load_manifest() -> dict:
     """The image ids of both splits and the checksum of the official annotation archive."""
-    path = path or (repo_root() or Path()) / "data" / "manifests" / f"{NAME}.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(MANIFEST.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         mend = "run from a checkout (pip install -e .), restore it from git"
-        raise DatasetError(f"{path}: the manifest is not readable ({error}); {mend}") from error
-
-
-def annotations_file(official: str) -> str:
-    """Path of a split's annotations within the dataset's folder."""
-    return f"annotations/instances_{official}.json"
+        raise DatasetError(f"{MANIFEST}: the manifest is not readable ({error}); {mend}") from error
 
 
 def finish(folder: Path, images: dict[str, list[str]], made_by: str) -> None:
     """Write `dataset.json`, with each split's tar files or folders in `folder`, and its weights if there."""
-    parts = {s: Part(annotations=annotations_file(o), images=images[s]) for s, o in SPLITS.items()}
+    parts = {s: Part(annotations=annotations_file(o), images=images[s]) for s, o in OFFICIAL.items()}
     weights = {BACKBONE: WEIGHTS} if (folder / WEIGHTS).is_file() else {}
     Descriptor(name=NAME, **parts, weights=weights, made_by=made_by).write(folder)
 
@@ -73,9 +66,7 @@ def add_weights(root: Path, weights: Path) -> None:
     found.model_copy(update={"weights": {BACKBONE: WEIGHTS}}).write(root / NAME)
 
 
-def import_coco256(
-    source: Path, root: Path, weights: Path | None = None, manifest: Path | None = None
-) -> Path:
+def import_coco256(source: Path, root: Path, weights: Path | None = None) -> Path:
     """Take over a folder with `annotations/`, `train2017*.tar`, `val2017.tar` and the backbone's weights.
 
     All is looked for and the image ids compared with the manifest before anything is written.  Files are
@@ -83,15 +74,15 @@ def import_coco256(
 
     Returns the dataset's folder.  Raises DatasetError with a list of all that is missing.
     """
-    source, root = Path(source), Path(root)
-    tars = {split: sorted(source.glob(f"{official}*.tar")) for split, official in SPLITS.items()}
-    missing = [annotations_file(o) for o in SPLITS.values() if not (source / annotations_file(o)).is_file()]
-    missing += [f"{official}*.tar" for split, official in SPLITS.items() if not tars[split]]
+    tars = {split: sorted(source.glob(f"{official}*.tar")) for split, official in OFFICIAL.items()}
+    annotations = [annotations_file(official) for official in OFFICIAL.values()]
+    missing = [name for name in annotations if not (source / name).is_file()]
+    missing += [f"{official}*.tar" for split, official in OFFICIAL.items() if not tars[split]]
     if missing:
         what = f"not a whole copy of {NAME}" if source.is_dir() else "no such folder"
         raise DatasetError(f"{source}: {what}; missing: {', '.join(missing)}")
-    expected = load_manifest(manifest)
-    for split, official in SPLITS.items():
+    expected = load_manifest()
+    for split, official in OFFICIAL.items():
         found = read_annotations(source / annotations_file(official))
         check_ids(found, expected[official])
         locate(found, list_files(tars[split], root / "cache"))
@@ -100,7 +91,7 @@ def import_coco256(
     if weights is not None:
         check_weights(weights)
     with new_folder(root / NAME) as folder:
-        for name in (*map(annotations_file, SPLITS.values()), *(t.name for s in SPLITS for t in tars[s])):
+        for name in (*annotations, *(tar.name for split in tars.values() for tar in split)):
             take(source / name, folder / name)
         if weights is not None:
             take(weights, folder / WEIGHTS)
@@ -131,12 +122,10 @@ def take(source: Path, target: Path) -> None:
 
 def unfinished(root: Path) -> Path:
     """Where a download grows until it is whole."""
-    return Path(root) / "downloads" / NAME
+    return root / "downloads" / NAME
 
 
-def download_coco256(
-    root: Path, manifest: Path | None = None, retry: Retry = PATIENT, progress: bool = True
-) -> Path:
+def download_coco256(root: Path) -> Path:
     """Fetch the manifest's images and annotations into `root/coco256/`; returns that folder.
 
     What is there already is not fetched again, neither after an interruption nor after a whole download.
@@ -144,18 +133,18 @@ def download_coco256(
 
     Raises DatasetError listing what failed; the same command then goes on where this one stopped.
     """
-    expected, final, work = load_manifest(manifest), Path(root) / NAME, unfinished(root)
+    expected, final, work = load_manifest(), root / NAME, unfinished(root)
     if (final / DESCRIPTOR).is_file():
         return final
-    archive, md5 = work / "annotations_trainval2017.zip", f"md5:{expected['annotations_md5']}"
-    fetch_checked([f"{BASE}/annotations/{archive.name}"], archive, md5, ARCHIVE_LIMIT, retry, progress)
+    archive, md5 = work / Path(ANNOTATIONS).name, f"md5:{expected['annotations_md5']}"
+    fetch_checked([f"{ADDRESS}/{ANNOTATIONS}"], archive, md5, ARCHIVE_LIMIT)
     wanted = []
-    for official in SPLITS.values():
+    for official in OFFICIAL.values():
         for image in write_subset(archive, official, expected[official], work).images:
             name, size = f"{official}/{image['file_name']}", (image["width"], image["height"])
-            wanted.append(Wanted(f"{BASE}/{name}", work / name, size))
-    fetch_images(wanted, retry, progress)
-    finish(work, {split: [official] for split, official in SPLITS.items()}, f"focalrepro data {NAME}")
+            wanted.append(Wanted(f"{ADDRESS}/{name}", work / name, size))
+    fetch_images(wanted)
+    finish(work, {split: [official] for split, official in OFFICIAL.items()}, f"focalrepro data {NAME}")
     move_folder(work, final)
     (final / archive.name).unlink()  # last: a run killed before goes on without fetching its 253 MB again
     return final
@@ -195,7 +184,7 @@ def write_subset(archive: Path, official: str, ids: Sequence[int], folder: Path)
     return read_annotations(target)
 
 
-def fetch_images(wanted: Sequence[Wanted], retry: Retry, progress: bool) -> None:
+def fetch_images(wanted: Sequence[Wanted]) -> None:
     """Fetch and squash each image that is not there yet, WORKERS at a time.
 
     Raises DatasetError with the failures after trying all, or at once if one after the other fails.
@@ -206,10 +195,10 @@ def fetch_images(wanted: Sequence[Wanted], retry: Retry, progress: bool) -> None
         for rest in folder.glob("*.part"):
             rest.unlink()
     failures, in_a_row, pool, session = [], 0, ThreadPoolExecutor(WORKERS), requests.Session()
-    shown = {"desc": "fetch images", "unit": "image", "disable": not progress}
+    shown = {"desc": "fetch images", "unit": "image"}
     try:
         with progress_bar(total=len(wanted), initial=len(wanted) - len(missing), **shown) as bar:
-            jobs = {pool.submit(fetch_image, session, image, retry): image for image in missing}
+            jobs = {pool.submit(fetch_image, session, image): image for image in missing}
             for job in as_completed(jobs):
                 try:
                     job.result()
@@ -231,7 +220,7 @@ def fetch_images(wanted: Sequence[Wanted], retry: Retry, progress: bool) -> None
         raise DatasetError(f"{len(failures)} images failed{stopped}; {left}. {mend}\n  {listed}")
 
 
-def fetch_image(session: requests.Session, wanted: Wanted, retry: Retry) -> None:
+def fetch_image(session: requests.Session, wanted: Wanted) -> None:
     """Fetch one image, squash it to 256×256 and give it its name once it is whole.  Raises FetchError.
 
     COCO gives no checksums of images, so its size in pixels must be that of the annotations.
@@ -250,5 +239,5 @@ def fetch_image(session: requests.Session, wanted: Wanted, retry: Retry) -> None
             raise PassingError(f"not a whole image ({error})") from error
 
     partial = wanted.path.with_name(wanted.path.name + ".part")
-    retry(fetch).save(partial, "JPEG", quality=QUALITY)
+    patiently(fetch).save(partial, "JPEG", quality=QUALITY)
     os.replace(partial, wanted.path)

@@ -1,12 +1,11 @@
 """Fetching over the network: bounded in bytes and time, tried again where that can help, checked."""
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import pooch
 import requests
 import urllib3
 
@@ -14,6 +13,7 @@ from focalrepro.data.split import DatasetError
 from focalrepro.progress import bar as progress_bar
 
 TIMEOUT = (10, 60)  # seconds to connect, and between two packets
+TRIES, WAIT = 4, 1.0  # of a request, and the seconds before the second; each wait is twice the last
 GRACE, SLOWEST = 60, 50_000  # seconds, and bytes a second: what takes longer altogether is given up
 _BUSY = {408, 425, 429, 500, 502, 503, 504}  # these may pass; "not found" or "forbidden" stays
 
@@ -26,24 +26,14 @@ class PassingError(FetchError):
     """A request failed in a way that another try could mend."""
 
 
-@dataclass(frozen=True)
-class Retry:
-    """How often a request is tried, and the seconds before the second try; each wait is twice the last."""
-
-    tries: int = 4
-    wait: float = 1.0
-
-    def __call__(self, action: Callable[[], Any]) -> Any:
-        """Calls `action` until it works; raises the last PassingError, or any other FetchError at once."""
-        for attempt in range(1, self.tries):
-            try:
-                return action()
-            except PassingError:
-                time.sleep(self.wait * 2 ** (attempt - 1))
-        return action()
-
-
-PATIENT = Retry()
+def patiently(action: Callable[[], Any]) -> Any:
+    """Calls `action` until it works; raises the last PassingError, or any other FetchError at once."""
+    for attempt in range(TRIES - 1):
+        try:
+            return action()
+        except PassingError:
+            time.sleep(WAIT * 2**attempt)
+    return action()
 
 
 def receive(
@@ -59,6 +49,8 @@ def receive(
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     try:
         with session.get(url, timeout=TIMEOUT, stream=True, headers=headers) as response:
+            if start and response.status_code == 416:  # no byte comes after those
+                return
             response.raise_for_status()
             if response.headers.get("Content-Encoding", "identity") != "identity":
                 raise FetchError("the server compresses what it sends, unasked")
@@ -86,27 +78,36 @@ def receive(
         raise PassingError(f"{type(error).__name__}: {error}") from error
 
 
-def fetch_checked(
-    addresses: Sequence[str], path: Path, checksum: str, limit: int, retry: Retry, progress: bool
-) -> None:
+def fetch_checked(addresses: Sequence[str], path: Path, checksum: str, limit: int) -> None:
     """Makes `path` the content of `checksum` ("sha256:…" or "md5:…"), from the first address that gives it.
 
-    What is there already and has the checksum stays.  Raises DatasetError with what each address answered.
+    What is there already and has the checksum stays; what was cut short is fetched on from where it was cut.
+    Raises DatasetError with what each address answered.
     """
+    partial, failures = path.with_name(path.name + ".part"), []
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_file() and _checksum(path, checksum) == checksum:
+        return
 
-    def download(url: str, target: str, _: object) -> None:
-        with open(target, "wb") as sink, requests.Session() as session:
-            receive(session, url, sink, limit, progress)
+    def go_on(url: str) -> None:
+        with open(partial, "ab") as sink, requests.Session() as session:
+            receive(session, url, sink, limit, progress=True, start=sink.tell())
 
-    failures = []
     for url in addresses:
-        for rest in path.parent.glob("tmp*"):  # pooch's, of a download that was killed
-            rest.unlink()
-        get = {"url": url, "known_hash": checksum, "fname": path.name, "path": path.parent}
         try:
-            return retry(lambda get=get: pooch.retrieve(**get, downloader=download))
+            patiently(lambda url=url: go_on(url))
         except FetchError as error:
             failures.append(f"{url}: {error}")
-        except ValueError:  # pooch's word for a wrong checksum
-            failures.append(f"{url}: does not have the checksum {checksum}")
+            continue
+        if _checksum(partial, checksum) == checksum:
+            partial.replace(path)
+            return
+        partial.unlink()
+        failures.append(f"{url}: does not have the checksum {checksum}")
     raise DatasetError("; ".join(failures) + "; check the connection and run the same command again")
+
+
+def _checksum(path: Path, like: str) -> str:
+    kind = like.partition(":")[0]
+    with open(path, "rb") as stream:
+        return f"{kind}:{hashlib.file_digest(stream, kind).hexdigest()}"

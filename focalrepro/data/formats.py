@@ -108,23 +108,16 @@ def read_voc(folder: Path) -> list[Split]:
             _fault(file, f"not readable as XML ({error})", "export it again")
         if file.stem not in pictures:
             _fault(file, f"no image {file.stem}.* in JPEGImages", "add it, or remove this file")
-        size = {
-            s: int(_number(file, f"size.{s}", root.findtext(f"size/{s}"), 1)) for s in ("width", "height")
-        }
+        sides = ("width", "height")
+        size = {s: int(_number(file, f"size.{s}", root.findtext(f"size/{s}"), 1)) for s in sides}
         images.append({"id": number, "file_name": pictures[file.stem], **size})
         for at, found in enumerate(root.iter("object"), start=1):
-            place = f"{file}: object {at}"
-            x1, y1, x2, y2 = (
-                _number(place, side, found.findtext(f"bndbox/{side}"))
-                for side in ("xmin", "ymin", "xmax", "ymax")
-            )
-            name = (found.findtext("name") or "").strip() or _fault(place, "name is missing", "add the class")
-            box = {
-                "image_id": number,
-                "category_id": name,
-                "bbox": [x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1],
-            }
-            boxes.append(box | {"iscrowd": int((found.findtext("difficult") or "").strip() == "1")})
+            place, edges = f"{file}: object {at}", ("xmin", "ymin", "xmax", "ymax")
+            x1, y1, x2, y2 = (_number(place, edge, found.findtext(f"bndbox/{edge}")) for edge in edges)
+            name = found.findtext("name", "").strip() or _fault(place, "name is missing", "add the class")
+            crowd = int(found.findtext("difficult", "").strip() == "1")
+            box = {"image_id": number, "category_id": name, "iscrowd": crowd}
+            boxes.append(box | {"bbox": [x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1]})
     names = dict(enumerate(sorted({box["category_id"] for box in boxes})))
     ids = {name: key + 1 for key, name in names.items()}
     whole = _coco(images, [box | {"category_id": ids[box["category_id"]]} for box in boxes], names)

@@ -9,8 +9,10 @@ import numpy as np
 
 from focalrepro.data.annotations import read_annotations
 from focalrepro.data.formats import Split, only, read_voc, read_yolo
-from focalrepro.data.registry import DESCRIPTOR, SPLITS, check_name, describe, register
+from focalrepro.data.registry import DESCRIPTOR, SPLITS, Descriptor, Part, check_name, describe
+from focalrepro.data.sources import list_files, locate
 from focalrepro.data.split import DatasetError, named_errors
+from focalrepro.data.weights import BACKBONE, check_weights
 from focalrepro.files import data_root, new_folder, write_json
 
 VAL_SHARE = 0.2  # of the images, where nobody says which
@@ -30,7 +32,8 @@ def register_own(
 
     data: a COCO JSON, whose images are given beside it; a data.yaml, or its folder; or a folder of Pascal
     VOC's form. Where no validation split is given or found, a random fifth of the images becomes it, the same
-    at each call. weights, recipe: as in `registry.register`.
+    at each call. Every annotation is checked and every image is looked up, none is decoded. weights: the
+    backbone's safetensors file. recipe: the fields of RunConfig that its profile has otherwise.
     """
     root = data_root()
     check_name(name)
@@ -45,14 +48,27 @@ def register_own(
         parts = [parts[0], _read(Path(val_data), val_images or images)[-1]]
     elif len(parts) == 1:
         parts = _split(*parts[0])
+    if weights is not None:
+        check_weights(weights)
+    described, classes = {}, {}
     with new_folder(root / name) as folder:
-        splits: list[Any] = []
         for split, (content, where) in zip(SPLITS, parts, strict=True):
-            path = content
+            path = folder / f"{split}.json" if isinstance(content, dict) else Path(content).resolve()
             if isinstance(content, dict):
-                write_json(path := folder / f"{split}.json", content)
-            splits += [path, where]
-        register(name, splits, weights=weights, folder=folder, sources=sources, recipe=recipe or {})
+                write_json(path, content)
+            found = read_annotations(path)
+            locate(found, list_files(where, root / "cache"))
+            classes[split] = {(category["id"], category["name"]) for category in found.categories}
+            file = path.name if isinstance(content, dict) else str(path)
+            images = [str(Path(source).resolve()) for source in where]
+            described[split] = Part(annotations=file, images=images)
+        if odd := sorted(classes["train"] ^ classes["val"]):
+            what = f"{' and '.join(sources)} have different categories (id, name): {odd[:5]}"
+            raise DatasetError(f"{what}; a label must mean the same in both, so give them the same list")
+        files = {} if weights is None else {BACKBONE: str(Path(weights).resolve())}
+        more = {"weights": files, "parameters": {"sources": sources, "recipe": recipe or {}}}
+        made_by = f"focalrepro data register --name {name}"
+        Descriptor(name=name, **described, made_by=made_by, **more).write(folder)
     return root / name
 
 

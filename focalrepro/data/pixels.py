@@ -74,9 +74,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def decode(
-    data: bytes, size: int, where: str, resize: Resize = "squash"
-) -> tuple[np.ndarray, int, int, bool]:
+def decode(data: bytes, size: int, where: str, resize: Resize) -> tuple[np.ndarray, int, int, bool]:
     """Encoded image -> (uint8 [3,size,size], its own height and width, whether EXIF asks to turn it).
 
     Raises DatasetError naming `where` if it is cut short, corrupt or of a kind that `to_rgb` refuses.

@@ -43,11 +43,9 @@ def draw_if_absent(dataset: str, root: Path) -> None:
 def get_coco(root: Path) -> Path:
     """All of COCO, fetching what is missing after asking."""
     if coco.NAME not in prepared(root):
-        agree(
-            f"{coco.NAME}: its archives",
-            [archive.name for archive in coco.ARCHIVES],
-            f"give a copy: focalrepro data {coco.NAME} --from PATH",
-        )
+        archives = [archive.name for archive in coco.ARCHIVES]
+        instead = f"give a copy: focalrepro data {coco.NAME} --from PATH"
+        agree(f"{coco.NAME}: its archives", archives, instead)
     return coco.download_coco(root)
 
 

@@ -18,16 +18,13 @@ from focalrepro.data.annotations import Classes, Targets, describe_fault, make_t
 from focalrepro.data.pixels import RESIZE, load_pixels
 from focalrepro.data.sources import list_files, locate
 from focalrepro.data.split import DatasetError, DetectionData, named_errors
-from focalrepro.data.weights import BACKBONE, WEIGHTS, check_weights
+from focalrepro.data.weights import BACKBONE, WEIGHTS
 from focalrepro.files import data_root, write_json
 
 DESCRIPTOR = "dataset.json"
 SPLITS = ("train", "val")
-COMMANDS = {
-    **{
-        name: f"focalrepro data {name}"
-        for name in ("synthetic", *(f"synthetic-{n}" for n in (100, 300, 1000, 3000, 10000)))
-    },
+_EMBEDDED = ("synthetic", *(f"synthetic-{n}" for n in (100, 300, 1000, 3000, 10000)))
+COMMANDS = {name: f"focalrepro data {name}" for name in _EMBEDDED} | {
     "coco": "focalrepro data coco --from PATH (or without --from, to download COCO's archives, 20 GB)",
     "coco256": "focalrepro data coco256 --from PATH (or without --from, to download the images from COCO)",
 }
@@ -164,49 +161,11 @@ def weights_path(name: str, backbone: str, root: Path | None = None) -> Path:
     raise DatasetError(f"no prepared dataset has weights for {backbone!r}; run: {mend}")
 
 
-@named_errors()
-def register(
-    name: str,
-    splits: Sequence[Any],
-    root: Path | None = None,
-    weights: Path | None = None,
-    folder: Path | None = None,
-    **parameters: Any,
-) -> Path:
-    """Check a user's own COCO-format data and write its descriptor; the data stays where it is.
-
-    splits: annotations and images (paths of folders and tar files) of training, then of validation.  Every
-    annotation is checked and every image is looked up, none is decoded.  `weights` is the backbone's
-    safetensors file; folder: the dataset's, where it is not to have its name yet; parameters: `sources`, and
-    `recipe`, the fields of RunConfig that its profile has otherwise.  Returns the dataset's folder.
-    """
-    root = data_root() if root is None else Path(root)
-    check_name(name)
-    folder, parts, seen = folder or root / name, {}, {}
-    for split, path, images in zip(SPLITS, splits[::2], splits[1::2], strict=True):
-        found = read_annotations(Path(path))
-        locate(found, list_files(images, root / "cache"))
-        seen[split] = {(category["id"], category["name"]) for category in found.categories}
-        where = [str(Path(source).resolve()) for source in images]
-        path = Path(path).name if Path(path).parent == folder else str(Path(path).resolve())
-        parts[split] = Part(annotations=path, images=where)
-    if odd := sorted(seen["train"] ^ seen["val"]):
-        what = f"{splits[0]} and {splits[2]} have different categories (id, name): {odd[:5]}"
-        raise DatasetError(f"{what}; a label must mean the same in both, so give them the same list")
-    if weights is not None:
-        check_weights(weights)
-    files = {} if weights is None else {BACKBONE: str(Path(weights).resolve())}
-    made_by = f"focalrepro data register --name {name}"
-    Descriptor(name=name, **parts, weights=files, made_by=made_by, parameters=parameters).write(folder)
-    return folder
-
-
 def check_name(name: str) -> None:
     """DatasetError where it cannot be the name of a user's dataset."""
     if not _is_name(name) or name in COMMANDS:
-        rule = (
-            f"use letters, digits, '.', '_' and '-', and none of {', '.join(sorted({*_RESERVED, *COMMANDS}))}"
-        )
+        taken = ", ".join(sorted({*_RESERVED, *COMMANDS}))
+        rule = f"use letters, digits, '.', '_' and '-', and none of {taken}"
         raise DatasetError(f"{name!r} cannot be a dataset's name: {rule}")
 
 

@@ -56,14 +56,12 @@ def _enlarge(sample: np.ndarray) -> Image.Image:
 
 
 class Scene(NamedTuple):
-    """pixels uint8 [size, size, 3]; boxes int64 [n, 4] as x1, y1, x2, y2 and digits int64 [n], n 0 where it
-    is empty; others int64 [m, 4], the boxes of what looks like a digit and is none.
-    """
+    """A scene's pixels and what they show; boxes are x1, y1, x2, y2 in pixels."""
 
-    pixels: np.ndarray
-    boxes: np.ndarray
-    digits: np.ndarray
-    others: np.ndarray
+    pixels: np.ndarray  # uint8 [size, size, 3]
+    boxes: np.ndarray  # int64 [n, 4], n 0 where it is empty
+    digits: np.ndarray  # int64 [n]
+    others: np.ndarray  # int64 [m, 4], of what looks like a digit and is none
 
 
 def draw_scene(rng: np.random.Generator, glyphs: Glyphs, size: int, config: SceneConfig) -> Scene:

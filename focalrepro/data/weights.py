@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from focalrepro.data.fetch import PATIENT, Retry, fetch_checked
+from focalrepro.data.fetch import fetch_checked
 from focalrepro.data.split import DatasetError
 from focalrepro.files import write_atomic
 
@@ -38,14 +38,13 @@ _ABOUT = {
 }
 
 
-def fetch_weights(folder: Path, retry: Retry = PATIENT, progress: bool = True) -> Path:
+def fetch_weights(folder: Path) -> Path:
     """Fetch the zoo's file (102 MB) and keep what the detector uses of it (34 MB) as `folder/WEIGHTS`.
 
     Raises DatasetError if no address gives it, or if what it holds are other tensors.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     onnx = folder / "resnet50-v2-7.onnx"
-    fetch_checked(ADDRESSES, onnx, f"sha256:{ONNX_SHA256}", ONNX_BYTES, retry, progress)
+    fetch_checked(ADDRESSES, onnx, f"sha256:{ONNX_SHA256}", ONNX_BYTES)
     convert(onnx, folder / WEIGHTS)
     onnx.unlink()
     return folder / WEIGHTS

@@ -1,6 +1,4 @@
-"""The anchors of RetinaNet: per pyramid level l one size,
-times sub-octave scales and aspect ratios (section 4).
-"""
+"""The anchors of RetinaNet (section 4): a size for each pyramid level, times scales and aspect ratios."""
 
 from dataclasses import dataclass
 
@@ -32,12 +30,8 @@ def anchor_shapes(size: float, scales: int, ratios: int) -> Tensor:
     """
     if ratios not in RATIOS:
         raise ValueError(f"anchor_ratios is {ratios}; the paper's sets have {sorted(RATIOS)} aspect ratios")
-    shapes = []
-    for k in range(scales):
-        for ratio in RATIOS[ratios]:
-            side = size * 2 ** (k / scales)
-            shapes.append((side / ratio**0.5, side * ratio**0.5))
-    return torch.tensor(shapes)
+    sides = [size * 2 ** (k / scales) for k in range(scales)]
+    return torch.tensor([(side / r**0.5, side * r**0.5) for side in sides for r in RATIOS[ratios]])
 
 
 def make_anchors(
@@ -49,9 +43,8 @@ def make_anchors(
     Errors: ValueError where the frame is not a multiple of the finest stride.
     """
     if frame % 2 ** levels[0]:
-        raise ValueError(
-            f"image_size {frame} is not a multiple of the stride {2 ** levels[0]} of P{levels[0]}"
-        )
+        stride = 2 ** levels[0]
+        raise ValueError(f"image_size {frame} is not a multiple of the stride {stride} of P{levels[0]}")
     boxes, per_level = [], []
     for level in levels:
         stride = 2**level

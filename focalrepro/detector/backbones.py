@@ -12,16 +12,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from focalrepro.detector.group_norm import norm_kernels
+from focalrepro.detector.group_norm import TRITON
+from focalrepro.hardware import kernels
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Normalise(nn.Module):
-    """uint8 RGB [B, 3, S, S] to floats with ImageNet's mean and deviation,
-    which all backbones here expect.
-    """
+    """uint8 RGB [B, 3, S, S] to floats with ImageNet's mean and deviation, as all backbones here expect."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,8 +72,8 @@ class FrozenNorm(nn.Module):
 
     def relu(self, x: Tensor) -> Tensor:
         """ReLU of the norm of x [B, C, H, W]: on a GPU one kernel, where there is Triton."""
-        kernels = norm_kernels() if x.is_cuda else None
-        return kernels.ScaleShiftReLU.apply(x, self.scale, self.shift) if kernels else F.relu(self(x))
+        fast = kernels(TRITON) if x.is_cuda else None
+        return fast.ScaleShiftReLU.apply(x, self.scale, self.shift) if fast else F.relu(self(x))
 
     def set(self, state: dict[str, Tensor], prefix: str, eps: float = 1e-5) -> None:
         """Folds gamma, beta, running mean and variance into scale and shift."""
@@ -84,8 +83,7 @@ class FrozenNorm(nn.Module):
 
 
 def conv_norm(x: Tensor, conv: nn.Conv2d, norm: FrozenNorm) -> Tensor:
-    """A convolution without bias and the frozen norm after it as one convolution:
-    the norm costs no pass of its own.
+    """A convolution without bias and the frozen norm after it as one: the norm costs no pass of its own.
 
     The weights stay the convolution's own, so they train as they would with the norm apart.
     """
@@ -99,13 +97,9 @@ class PreActUnit(nn.Module):
     def __init__(self, inputs: int, width: int, outputs: int, stride: int, project: bool) -> None:
         super().__init__()
         self.norms = nn.ModuleList(FrozenNorm(c) for c in (inputs, width, width))
-        self.convs = nn.ModuleList(
-            [
-                nn.Conv2d(inputs, width, 1, bias=False),
-                nn.Conv2d(width, width, 3, stride=stride, padding=1, bias=False),
-                nn.Conv2d(width, outputs, 1, bias=False),
-            ]
-        )
+        narrow = nn.Conv2d(inputs, width, 1, bias=False)
+        middle = nn.Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
+        self.convs = nn.ModuleList([narrow, middle, nn.Conv2d(width, outputs, 1, bias=False)])
         if project:
             self.convs.append(nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False))
 
@@ -151,14 +145,10 @@ class ResNet50V2(nn.Module):
             self.stem.weight.copy_(state["conv0_weight"])
             self.norm_stem.set(state, "batchnorm1")
             for number, stage in enumerate(self.stages, start=1):
-                conv = norm = 0
-                for unit in stage:
-                    for module in unit.norms:
-                        module.set(state, f"stage{number}_batchnorm{norm}")
-                        norm += 1
-                    for module in unit.convs:
-                        module.weight.copy_(state[f"stage{number}_conv{conv}_weight"])
-                        conv += 1
+                for i, norm in enumerate(norm for unit in stage for norm in unit.norms):
+                    norm.set(state, f"stage{number}_batchnorm{i}")
+                for i, conv in enumerate(conv for unit in stage for conv in unit.convs):
+                    conv.weight.copy_(state[f"stage{number}_conv{i}_weight"])
             self.norm_out.set(state, "stage4_batchnorm0")
 
     def stage1(self) -> list[nn.Module]:
@@ -238,11 +228,8 @@ def make_backbone(name: str, weights: str = "none") -> nn.Module:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; it should hold the weights of {name}")
     try:
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        backbone.load(state)
+        safe = path.suffix == ".safetensors"
+        backbone.load(load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True))
     except (KeyError, RuntimeError, AttributeError, SafetensorError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path}: these are not weights of {name} in its own naming: {error}") from error
     return backbone

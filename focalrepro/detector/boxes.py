@@ -1,6 +1,4 @@
-"""Boxes as (x1, y1, x2, y2) and as offsets from an anchor:
-the parametrisation of R-CNN, with unit weights.
-"""
+"""Boxes as (x1, y1, x2, y2) and as offsets from an anchor: R-CNN's parametrisation, with unit weights."""
 
 import math
 
@@ -26,16 +24,13 @@ def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def outside(boxes: Tensor, pictures: Tensor) -> Tensor:
-    """Whether the centres of boxes [A, 4] lie on the padding around the pictures [B, 4] of B frames:
-    bool [B, A].
-    """
+    """Whether centres of boxes [A, 4] lie on the padding around the pictures [B, 4] of B frames: [B, A]."""
     centre, pictures = (boxes[:, :2] + boxes[:, 2:]) / 2, pictures.unsqueeze(1)
     return ((centre < pictures[..., :2]) | (centre >= pictures[..., 2:])).any(-1)
 
 
 def share_on(boxes: Tensor, pictures: Tensor | None) -> Tensor:
-    """On which share of the pictures [N, 4] the centre of each box [A, 4] lies: [A]; ones where they fill
-    their frames."""
+    """On which share of the pictures [N, 4] the centre of each box [A, 4] lies: [A]; without pictures, 1."""
     if pictures is None:
         return torch.ones(len(boxes))
     return 1 - sum(outside(boxes, picture[None])[0].float() for picture in pictures) / len(pictures)

@@ -21,7 +21,7 @@ FEATURES_VERSION = 3
 
 
 def cached_features(
-    model: RetinaNet, data: DetectionData, device: torch.device, view: int = 0, progress: bool = True
+    model: RetinaNet, data: DetectionData, device: torch.device, view: int = 0
 ) -> list[Tensor]:
     """The frozen backbone's maps of one view of every image, memory-mapped bf16 [N, H, W, C], fine to coarse.
 
@@ -29,17 +29,21 @@ def cached_features(
     weights, so every run that shares these shares them.
     """
     weights = state_digest(model.backbone) + (state_digest(model.reduce) if model.reduce is not None else "")
-    ids = (
-        hashlib.sha256(data.image_ids.tobytes()).hexdigest() if view >= 2 else ""
-    )  # a crop follows from the id
+    # a crop follows from its image's id
+    ids = hashlib.sha256(data.image_ids.tobytes()).hexdigest() if view >= 2 else ""
     key = hashlib.sha256(repr((FEATURES_VERSION, data.pixels_digest, model.used, weights)).encode())
     folder = data_root() / "cache" / f"features-{key.hexdigest()[:16]}" / f"view-{view}{ids[:8]}"
     if not (folder / "done").exists():
-        _compute(model, data, view, folder, device, progress)
+        _compute(model, data, view, folder, device)
     arrays = [np.load(folder / f"C{level}.npy", mmap_mode="r") for level in model.used]
+    return [as_tensor(array).view(torch.bfloat16) for array in arrays]
+
+
+def as_tensor(array: np.ndarray) -> Tensor:
+    """A file that is mapped read-only, as the tensor it is: read where it is used, and not to be written."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # torch has no read-only tensors; nothing here writes
-        return [torch.from_numpy(a.view(np.ndarray)).view(torch.bfloat16) for a in arrays]
+        warnings.simplefilter("ignore", UserWarning)  # torch has no read-only tensors
+        return torch.from_numpy(array.view(np.ndarray))
 
 
 def state_digest(module: nn.Module) -> str:
@@ -50,15 +54,13 @@ def state_digest(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def principal_components(
-    model: RetinaNet, data: DetectionData, images: int = 640, cells: int = 4000
-) -> dict[str, Tensor]:
+def principal_components(model: RetinaNet, data: DetectionData) -> dict[str, Tensor]:
     """Weights for `model.reduce`, by their names in it: the principal components of its backbone's maps.
 
-    They are those of `images` training images, of each 32 of which `cells` cells count. Deterministic.
+    They are those of 640 training images, of each 32 of which 4,000 cells count. Deterministic.
     """
     rng = np.random.default_rng(0)
-    rows = np.sort(rng.permutation(len(data.images))[:images])
+    rows = np.sort(rng.permutation(len(data.images))[:640])
     gram: dict[int, Tensor] = {}
     for start in range(0, len(rows), 32):
         batch = torch.from_numpy(np.array(data.images[rows[start : start + 32]]))
@@ -66,7 +68,7 @@ def principal_components(
             maps = model.backbone(model.normalise(batch).contiguous(memory_format=torch.channels_last))
         for level in model.used:
             x = maps[level].float().permute(0, 2, 3, 1).flatten(0, 2)
-            x = x[torch.from_numpy(rng.permutation(len(x))[:cells])].double()
+            x = x[torch.from_numpy(rng.permutation(len(x))[:4000])].double()
             x = torch.cat([x, x.new_ones(len(x), 1)], dim=1)  # the last row holds sums and the count
             gram[level] = gram.get(level, 0) + x.T @ x
     state = {}
@@ -87,15 +89,12 @@ def _compute(
     view: int,
     folder: Path,
     device: torch.device,
-    progress: bool,
     batch: int = 32,
 ) -> None:
     """Writes the maps to a temporary folder and renames it, so that half of them never look like all.
 
-    Errors: DatasetError where the disk has no room for them, before a byte of them is written.
-
     A folder that is there though nothing is "done" was damaged by hand, and gives way; else of two processes
-    the first wins.
+    the first wins. Errors: DatasetError where the disk has no room for them, before a byte is written.
     """
     damaged = folder.exists() and not (folder / "done").exists()
     was_training = model.training
@@ -107,19 +106,11 @@ def _compute(
         new_folder(folder, replace=damaged) as partial,
         torch.inference_mode(),
         autocast(device),
-        progress_bar(total=total, desc=what, unit="image", disable=not progress) as bar,
+        progress_bar(total=total, desc=what, unit="image", delay=2) as bar,
     ):
         for start in range(0, total, batch):
             rows = range(start, min(start + batch, total))
-            images = np.stack(
-                [
-                    view_of(
-                        *(data.images[i], data.boxes[i], data.labels[i], view, int(data.image_ids[i])),
-                        picture=None if data.pictures is None else data.pictures[i],
-                    )[0]
-                    for i in rows
-                ]
-            )
+            images = np.stack([view_of(data, row, view)[0] for row in rows])
             features = model.features(torch.from_numpy(images).to(device))
             features = [f.bfloat16().permute(0, 2, 3, 1).contiguous().cpu() for f in features]
             if not maps:

@@ -5,13 +5,13 @@ once, which the vector units like, and the few numbers per group are combined af
 fast. On a GPU one Triton kernel does both, where there is Triton.
 """
 
-import importlib
-from functools import lru_cache
-from types import ModuleType
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from focalrepro.hardware import kernels
+
+TRITON = "focalrepro.detector.norm_triton"
 
 
 class GroupNormReLU(nn.GroupNorm):
@@ -21,19 +21,10 @@ class GroupNormReLU(nn.GroupNorm):
         """x [B, C, H, W] of any float type, best channels last."""
         if x.device.type == "cpu" and x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
             return F.relu_(_ChannelsLast.apply(x, self.weight, self.bias, self.num_groups, self.eps))
-        kernels = norm_kernels() if x.is_cuda else None
-        if kernels and kernels.fits(self.num_channels, self.num_groups):
-            return kernels.GroupNormReLU.apply(x, self.weight, self.bias, self.num_groups, self.eps)
+        fast = kernels(TRITON) if x.is_cuda else None
+        if fast and fast.fits(self.num_channels, self.num_groups):
+            return fast.GroupNormReLU.apply(x, self.weight, self.bias, self.num_groups, self.eps)
         return F.relu_(F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps))
-
-
-@lru_cache(maxsize=1)
-def norm_kernels() -> ModuleType | None:
-    """`norm_triton`, or None where Triton is not installed: then torch's own kernels do it."""
-    try:
-        return importlib.import_module("focalrepro.detector.norm_triton")
-    except ImportError:
-        return None
 
 
 class _ChannelsLast(torch.autograd.Function):
@@ -76,9 +67,7 @@ def _rows(x: Tensor) -> Tensor:
 
 
 def _image(rows: Tensor, like: Tensor) -> Tensor:
-    """The way back, to the shape, type and layout of `like`;
-    no view, so that a ReLU may work in place on it.
-    """
+    """The way back, to the shape, type and layout of `like`; no view, so that a ReLU may work in place."""
     image = torch.empty_like(like, memory_format=torch.channels_last)
     _rows(image).copy_(rows)
     return image

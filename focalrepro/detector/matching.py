@@ -54,8 +54,7 @@ def match_dataset(
     pictures: np.ndarray | None = None,
     **thresholds: float,
 ) -> Tensor:
-    """Matches of a dataset's images as they are ([0]) and, if asked for, mirrored ([1]):
-    int16 [1 or 2, N, A].
+    """Matches of a dataset's images as they are ([0]) and, if asked for, mirrored: int16 [1 or 2, N, A].
 
     boxes [N, M, 4] in the frame's pixels, labels [N, M] with -1 for padding; pictures as in DetectionData.
     Images with equally many boxes go together, so that padding costs next to nothing.

@@ -87,15 +87,9 @@ def _backward(x, dy, dx, weight, bias, mean, rstd, along, total, channels, cells
 
 
 def fits(channels: int, groups: int) -> bool:
-    """Whether the kernels take a norm of that shape:
-    channels of a group, and of a program, are powers of two.
-    """
+    """Whether the kernels take a norm of that shape: channels, also those of a group, are a power of two."""
     each = channels // groups
-    return (
-        each & (each - 1) == 0
-        and channels % max(min(WIDTH, channels), each) == 0
-        and channels & (channels - 1) == 0
-    )
+    return each & (each - 1) == 0 and channels & (channels - 1) == 0
 
 
 class GroupNormReLU(torch.autograd.Function):
@@ -145,9 +139,7 @@ BLOCK = 1024  # elements of a program
 
 
 class ScaleShiftReLU(torch.autograd.Function):
-    """relu(x · scale + shift) of x [B, C, H, W], channels last, with fixed fp32 [C] numbers;
-    first order only.
-    """
+    """relu(x · scale + shift) of x [B, C, H, W], channels last, scale and shift fp32 [C] and fixed."""
 
     @staticmethod
     def forward(ctx, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:  # noqa: ANN001

@@ -47,10 +47,8 @@ class Head(nn.Module):
         layers: list[nn.Module] = []
         for _ in range(convs):
             layers.append(nn.Conv2d(channels, channels, 3, padding=1, bias=norm == "none"))
-            if norm == "group":
-                layers.append(GroupNormReLU(min(32, channels // 4), channels))
-            else:
-                layers.append(nn.ReLU(inplace=True))
+            group = norm == "group"
+            layers.append(GroupNormReLU(min(32, channels // 4), channels) if group else nn.ReLU(inplace=True))
         layers.append(nn.Conv2d(channels, shapes * outputs, 3, padding=1))
         self.layers = nn.Sequential(*layers)
         self.outputs = outputs
@@ -61,9 +59,7 @@ class Head(nn.Module):
                     nn.init.zeros_(layer.bias)
 
     def set_prior(self, prior: float) -> None:
-        """The last layer's bias such that every output begins as
-        the logit of a probability π (section 3.3).
-        """
+        """Sets the last layer's bias so that every output begins as the logit of π (section 3.3)."""
         nn.init.constant_(self.layers[-1].bias, -math.log((1 - prior) / prior))
 
     def forward(self, pyramid: list[Tensor]) -> Tensor:
@@ -92,9 +88,9 @@ class RetinaNet(nn.Module):
         self.normalise = Normalise()
         self.used = [level for level in config.levels if level in self.backbone.channels]
         if not self.used or self.used[0] != config.first_level:
+            levels = sorted(self.backbone.channels)
             raise ValueError(
-                f"first_level is {config.first_level}; {config.backbone} has the levels "
-                f"{sorted(self.backbone.channels)}"
+                f"first_level is {config.first_level}; {config.backbone} has the levels {levels}"
             )
         inputs = [self.backbone.channels[level] for level in self.used]
         if config.kept_channels < 1:
@@ -114,12 +110,9 @@ class RetinaNet(nn.Module):
         self.class_head = Head(*common, classes)
         self.class_head.set_prior(config.prior or 0.01)  # 0, the data's own, is set where the data is known
         self.box_head = Head(*common, 4)
-        self._freeze(config.frozen)
-
-    def _freeze(self, frozen: str) -> None:
-        self.backbone_frozen = frozen == "backbone"
-        modules = {"nothing": [], "stage1": self.backbone.stage1(), "backbone": [self.backbone]}[frozen]
-        for module in modules:
+        self.backbone_frozen = config.frozen == "backbone"
+        frozen = {"nothing": [], "stage1": self.backbone.stage1(), "backbone": [self.backbone]}
+        for module in frozen[config.frozen]:
             module.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "RetinaNet":
@@ -152,5 +145,6 @@ class RetinaNet(nn.Module):
         pyramid = self.pyramid(features)
         return self.class_head(pyramid), self.box_head(pyramid)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        return self.predict(self.features(images))
+    def forward(self, inputs: Tensor | list[Tensor]) -> tuple[Tensor, Tensor]:
+        """As `predict`, from uint8 images [B, 3, S, S] or from the maps that are cached of them."""
+        return self.predict(inputs if isinstance(inputs, list) else self.features(inputs))

@@ -9,30 +9,25 @@ the others each is a crop of its own, enlarged to the frame, and every odd one i
 import numpy as np
 from PIL import Image
 
+from focalrepro.data import DetectionData
+
 SIDES = (0.5, 0.85)  # a crop's side, as a share of the image's
 LEAST_VISIBLE = 0.4  # an object of which a crop shows less is not one of its objects
 
 
 def view_of(
-    image: np.ndarray,
-    boxes: np.ndarray,
-    labels: np.ndarray,
-    view: int,
-    image_id: int,
-    pixels: bool = True,
-    picture: np.ndarray | None = None,
+    data: DetectionData, row: int, view: int, pixels: bool = True
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One view of an image: uint8 [3, S, S], boxes float32 [M, 4] in its pixels,
-    labels int64 [M], padding last.
+    """One view of an image: uint8 [3, S, S], boxes float32 [M, 4] in it, labels int64 [M], padding last.
 
-    image uint8 [3, S, S], boxes [M, 4] and labels [M] (-1 for padding) as in DetectionData. Which crop it is
-    follows from the view's number, image_id and picture (x1, y1, x2, y2 of what is no padding) alone. pixels:
-    False returns the image as it came, where only the objects are wanted.
+    Which crop it is follows from the view's number, the image's id and where the image lies in its frame
+    alone. pixels: False returns the image as it came, where only the objects are wanted.
     """
-    size = image.shape[-1]
-    boxes, labels = boxes.copy(), labels.copy()
+    image, size = data.images[row], data.frame
+    boxes, labels = data.boxes[row].copy(), data.labels[row].copy()
     if view >= 2:
-        x, y, side = _crop(view, image_id, size, picture)
+        picture = None if data.pictures is None else data.pictures[row]
+        x, y, side = _crop(view, int(data.image_ids[row]), size, picture)
         if pixels:
             whole = Image.fromarray(image.transpose(1, 2, 0))
             enlarged = whole.resize((size, size), Image.Resampling.BILINEAR, box=(x, y, x + side, y + side))

@@ -13,15 +13,9 @@ and 1,000 replicates cost one matching and some cumulative sums. Weights of one 
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
 from scipy.sparse import csr_array
 
-from focalrepro.evaluation.match_table import (
-    IOU_THRESHOLDS,
-    RECALL_THRESHOLDS,
-    ClassMatches,
-    MatchTable,
-)
+from focalrepro.evaluation.match_table import IOU_THRESHOLDS, RECALL_THRESHOLDS, ClassMatches, MatchTable
 
 _CELLS_AT_ONCE = 1 << 21  # matched detections × replicates: float64, some six temporaries, about 100 MB
 
@@ -101,34 +95,6 @@ def bootstrap_weights(n_images: int, replicates: int = 1000, seed: int = 0) -> n
     return weights
 
 
-def replicates_of(table: MatchTable, replicates: int = 1000, seed: int = 0) -> np.ndarray:
+def replicates_of(table: MatchTable, replicates: int = 1000) -> np.ndarray:
     """AP, AP50, AP75 in percent of resamples of a match table's images, float64 [R, 3]."""
-    return weighted_ap(table, bootstrap_weights(table.n_images, replicates, seed))
-
-
-def interval(
-    replicates: np.ndarray, level: float = 0.95, estimate: float | None = None
-) -> tuple[float, float]:
-    """Bootstrap interval of one statistic's replicates, [R]; those that are nan are left out.
-
-    Without `estimate` it is the percentile interval. With the statistic of the images as they are it is
-    the normal one around that, with the replicates' standard deviation. AP needs the latter: the fewer
-    different images, the higher the precision envelope rides on noise, so AP grows a little with every
-    resampling, and its replicates lie too high, at low AP all of them. In a difference of two runs that
-    mostly cancels, and the percentile interval serves.
-
-    Raises ValueError for another shape or a level outside 0..1.
-    """
-    values = np.asarray(replicates, np.float64)
-    if values.ndim != 1:
-        raise ValueError(f"replicates have shape {values.shape}, expected [R]")
-    if not 0 < level < 1:
-        raise ValueError("level must lie between 0 and 1")
-    values = values[~np.isnan(values)]
-    if not len(values):
-        return float("nan"), float("nan")
-    if estimate is not None:
-        half = float(stats.norm.ppf(0.5 + level / 2) * values.std())
-        return estimate - half, estimate + half
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return weighted_ap(table, bootstrap_weights(table.n_images, replicates))

@@ -22,9 +22,7 @@ Histogram = dict[str, list[int]]
 
 @dataclass(frozen=True)
 class Calibration:
-    """Of one set of probabilities: expected calibration error,
-    Brier score and negative log likelihood, per detection.
-    """
+    """Of probabilities: expected calibration error, Brier score, negative log likelihood, per detection."""
 
     error: float
     brier: float
@@ -69,9 +67,7 @@ def closed_form(alpha: float, gamma: float) -> np.ndarray:
 
 
 def calibration_of(histogram: Histogram, probability: np.ndarray) -> Calibration:
-    """How well probabilities [240], one a bin of the histogram, fit what was right;
-    NaN without detections.
-    """
+    """How well probabilities [240], one a bin of the histogram, fit what was right; NaN without any."""
     right, wrong = (np.array(histogram[k], float) for k in ("right", "wrong"))
     total = (right + wrong).sum()
     if not total:
@@ -84,9 +80,7 @@ def calibration_of(histogram: Histogram, probability: np.ndarray) -> Calibration
 
 
 def reliability(histogram: Histogram, probability: np.ndarray) -> list[dict[str, Any]]:
-    """For each of ten equal bins of probability with a detection:
-    count, mean score and the share that is right.
-    """
+    """Count, mean score and share that is right of each of ten equal bins of probability, but empty ones."""
     right, wrong = (np.array(histogram[k], float) for k in ("right", "wrong"))
     count = right + wrong
     at = np.minimum((probability * BINS).astype(int), BINS - 1)

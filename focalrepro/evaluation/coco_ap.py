@@ -31,10 +31,9 @@ class CocoResult:
 
 
 def average_precision(matches: ClassMatches) -> np.ndarray:
-    """AP of one category at each IoU threshold, [10] in 0..1:
-    the mean, over 101 recalls, of the precision there.
+    """AP of one category at each IoU threshold, [10] in 0..1; nan without an object.
 
-    The precision at a recall is the best one at that recall or a higher one. nan without an object.
+    It is the mean, over 101 recalls, of the best precision at that recall or a higher one.
     """
     if not len(matches.gt_image):
         return np.full(len(matches.matched), math.nan)
@@ -50,9 +49,7 @@ def average_precision(matches: ClassMatches) -> np.ndarray:
 
 
 def average_recall(matches: ClassMatches, detections: int) -> float:
-    """Share of one category's objects found by so many detections an image, mean over IoU;
-    nan without an object.
-    """
+    """Share of a category's objects found by so many detections an image, mean over IoU; nan without any."""
     if not len(matches.gt_image):
         return math.nan
     found = (matches.matched & (matches.place < detections)).sum(axis=1)
@@ -77,10 +74,8 @@ def summarise(tables: Mapping[str, MatchTable], names: list[str]) -> CocoResult:
     for most in (1, 10, 100):
         recall = np.array([average_recall(c, most) for c in tables["all"].classes])
         metrics[f"AR{most}"] = _mean(recall)
-    return CocoResult(
-        metrics=metrics,
-        per_class={name: 100.0 * float(row.mean()) for name, row in zip(names, overall, strict=True)},
-    )
+    per_class = {name: 100.0 * float(row.mean()) for name, row in zip(names, overall, strict=True)}
+    return CocoResult(metrics, per_class)
 
 
 def category_names(coco: dict) -> list[str]:
@@ -89,17 +84,5 @@ def category_names(coco: dict) -> list[str]:
 
 
 def evaluate_coco(coco: dict, image_ids: np.ndarray, detections: Detections) -> CocoResult:
-    """Evaluate `detections` on the images `image_ids` of `coco`;
-    arguments and errors as in `match_tables`.
-    """
+    """Evaluate detections on the images `image_ids` of `coco`; arguments and errors as in `match_tables`."""
     return summarise(match_tables(coco, image_ids, detections), category_names(coco))
-
-
-def coco_metrics(coco: dict, image_ids: np.ndarray, detections: Detections) -> dict[str, float]:
-    """METRICS by name, in percent; see `evaluate_coco`."""
-    return evaluate_coco(coco, image_ids, detections).metrics
-
-
-def per_class_ap(coco: dict, image_ids: np.ndarray, detections: Detections) -> dict[str, float]:
-    """AP in percent by category name; see `evaluate_coco`, which gives both at once."""
-    return evaluate_coco(coco, image_ids, detections).per_class

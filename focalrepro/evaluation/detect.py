@@ -1,6 +1,4 @@
-"""From a trained model to detections (section 4, "Inference"):
-top-k per level, decode, NMS; no score threshold.
-"""
+"""From a model to detections (section 4, "Inference"): top-k per level, decode, NMS; no score threshold."""
 
 import math
 import time
@@ -30,8 +28,7 @@ FIRST = 400  # candidates that suppression begins with
 def candidates(
     logits: Tensor, offsets: Tensor, anchors: AnchorGrid, config: RunConfig, picture: Tensor | None = None
 ) -> Found:
-    """What one image's suppression chooses from, best first:
-    the topk scores of each level, above the threshold if any.
+    """What one image's suppression chooses from: topk scores of each level above the threshold, best first.
 
     logits [A, K] and offsets [A, 4]. The threshold is compared with the logits in their own type. picture
     [4]: what is no padding; anchors whose centre lies outside it were not trained and find nothing.
@@ -142,16 +139,12 @@ def detect(
     device: torch.device,
     on_step: OnStep = lambda done, total: None,
     batch: int = 16,
-    progress: bool = False,
 ) -> tuple[Detections, Detections]:
-    """Detections on a whole split with classes, and with all classes merged;
-    boxes in the original images' pixels.
-    """
+    """Detections on a split with classes, and with all merged into one; boxes in the original's pixels."""
     model = model.to(device, memory_format=torch.channels_last).eval()
     find = finder(model, config, device)
-    cached = None
-    if config.frozen == "backbone":
-        cached = cached_features(model, data, device, progress=progress)
+    frozen = config.frozen == "backbone"
+    cached = cached_features(model, data, device) if frozen else None
     found: tuple[list[Detections], list[Detections]] = ([], [])
     scales, pictures = data.scale, data.pictures
     for start in range(0, len(data.images), batch):
@@ -166,14 +159,9 @@ def detect(
             height, width = scales[i]
             scale = np.array([width, height, width, height], dtype=np.float32)
             edge = np.inf if pictures is None else np.tile(data.sizes[i, ::-1], 2)
-            for parts, (boxes, scores, labels) in zip(found, both, strict=True):
-                parts.append(
-                    Detections(
-                        image_index=np.full(len(scores), i, dtype=np.int64),
-                        boxes=np.minimum(boxes.cpu().numpy() * scale, edge),
-                        scores=scores.cpu().numpy(),
-                        labels=labels.cpu().numpy().astype(np.int64),
-                    )
-                )
+            for parts, each in zip(found, both, strict=True):
+                boxes, scores, labels = (values.cpu().numpy() for values in each)
+                image, boxes = np.full(len(scores), i), np.minimum(boxes * scale, edge)
+                parts.append(Detections(image, boxes, scores, labels.astype(np.int64)))
         on_step(min(start + batch, len(data.images)), len(data.images))
     return Detections.concat(found[0]), Detections.concat(found[1])

@@ -29,13 +29,13 @@ def loss_distribution(
     """
     model = model.to(device).eval()
     count = min(images, len(data))
-    source = TrainData(config.replace(flip=False, views=1), first(data, count), device, model, progress=False)
+    source = TrainData(config.replace(flip=False, views=1), first(data, count), device, model)
     kinds: dict[str, list[torch.Tensor]] = {"foreground": [], "background": []}
     for start in range(0, count, 16):
         index = torch.arange(start, min(start + 16, count), device=device)
         inputs, labels, _, _ = source.batch(index, torch.zeros_like(index))
         with autocast(device, config.precision == "bf16"):
-            logits, _ = model.predict(inputs) if source.cached else model(inputs[0])
+            logits, _ = model(inputs)
         x_t, weight = signed_logits(logits, labels, 1.0)  # 1 on the labelled class, 0 elsewhere
         kinds["foreground"].append(x_t[weight == 1])
         kept = (labels >= BACKGROUND).unsqueeze(-1) & (weight == 0)

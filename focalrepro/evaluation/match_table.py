@@ -50,13 +50,9 @@ class ClassMatches:
 
     def kept(self, rows: np.ndarray) -> ClassMatches:
         """With some of the detections only, bool [D]; the objects stay."""
+        matched, ignored = self.matched[:, rows], self.ignored[:, rows]
         return ClassMatches(
-            image=self.image[rows],
-            matched=self.matched[:, rows],
-            ignored=self.ignored[:, rows],
-            gt_image=self.gt_image,
-            score=self.score[rows],
-            place=self.place[rows],
+            self.image[rows], matched, ignored, self.gt_image, self.score[rows], self.place[rows]
         )
 
 
@@ -100,20 +96,11 @@ def ground_truth_of(coco: dict, image_ids: np.ndarray) -> dict:
     images = [dict(image) for image in coco["images"] if image["id"] in ids]
     if len(images) != len(ids):
         raise ValueError(f"{len(ids) - len(images)} of the image_ids are not images of the ground truth")
-    annotations = []
-    for annotation in coco["annotations"]:
-        if annotation["image_id"] in ids:
-            x, y, width, height = annotation["bbox"]
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": annotation["image_id"],
-                    "category_id": annotation["category_id"],
-                    "bbox": [x, y, width, height],
-                    "area": annotation.get("area", width * height),
-                    "iscrowd": int(annotation.get("iscrowd", 0)),
-                }
-            )
+    kept = (annotation for annotation in coco["annotations"] if annotation["image_id"] in ids)
+    annotations = [
+        {"area": a["bbox"][2] * a["bbox"][3], "iscrowd": 0} | a | {"id": number}
+        for number, a in enumerate(kept, start=1)
+    ]
     return {"images": images, "annotations": annotations, "categories": [dict(c) for c in coco["categories"]]}
 
 
@@ -258,16 +245,7 @@ def match_tables(
         area = box[:, 2] * box[:, 3]
         ignored |= ~matched & ~((area >= least) & (area <= most))
         objects, kinds = by_id[gt_group[counts] % n], gt_group[counts] // n
-        classes = tuple(
-            ClassMatches(
-                image=image[by_score],
-                matched=matched[:, by_score],
-                ignored=ignored[:, by_score],
-                gt_image=objects[kinds == k],
-                score=score[by_score],
-                place=place[by_score],
-            )
-            for k, by_score in enumerate(rows)
-        )
-        tables[name] = MatchTable(n_images=len(ids), classes=classes)
+        every = ClassMatches(image, matched, ignored, objects, score, place)
+        each = (replace(every.kept(r), gt_image=objects[kinds == k]) for k, r in enumerate(rows))
+        tables[name] = MatchTable(len(ids), tuple(each))
     return tables

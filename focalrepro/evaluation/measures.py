@@ -1,5 +1,4 @@
-"""All that a record says of a run's detections:
-one pass without a score threshold, one matching, many readings.
+"""All that a record says of a run's detections: one pass without a threshold, one matching, many readings.
 
 The validation images are split by id: on `tune` everything is chosen that is chosen at all (learning rates,
 what maps scores to probabilities), on `test` everything is judged. AP is that of the test images without a
@@ -48,7 +47,7 @@ def measures(data: DetectionData, detections: Detections, merged: Detections) ->
     rows, names = splits(data.image_ids), category_names(data.coco)
     tables = match_tables(data.coco, data.image_ids, detections)
     parts = {key: {area: table.images(r) for area, table in tables.items()} for key, r in rows.items()}
-    test = parts["test"]["all"]
+    tune, test = parts["tune"]["all"], parts["test"]["all"]
     at_paper = {area: table.above(PAPER_THRESHOLD) for area, table in parts["test"].items()}
     coco = summarise(parts["test"], names)
     replicates = replicates_of(test, REPLICATES)
@@ -59,17 +58,15 @@ def measures(data: DetectionData, detections: Detections, merged: Detections) ->
         "metrics": numbers(coco.metrics),
         "per_class": numbers(coco.per_class),
         "at_05": numbers(summarise(at_paper, names).metrics),
-        "tune": _few(parts["tune"]["all"])
-        | {"AP_at_05": _few(parts["tune"]["all"].above(PAPER_THRESHOLD))["AP"]},
+        "tune": _few(tune) | {"AP_at_05": _few(tune.above(PAPER_THRESHOLD))["AP"]},
         "whole": _few(tables["all"]) | {"AP_at_05": _few(tables["all"].above(PAPER_THRESHOLD))["AP"]},
         "agnostic": _few(agnostic),
         "thresholds": {f"{t:g}": _few(test.above(t))["AP"] for t in THRESHOLDS},
         "tide": tide(data, rows["test"], detections),
         "scores": {key: score_histogram(part["all"]) for key, part in parts.items()},
         "detections": {
-            "tune": _count(parts["tune"]["all"]),
-            "test": _count(test),
-            "test_at_05": _count(at_paper["all"]),
+            name: sum(len(c.image) for c in table.classes)
+            for name, table in (("tune", tune), ("test", test), ("test_at_05", at_paper["all"]))
         },
         "bootstrap": {
             "what": "percent, over resamples of the test images; seed 0 for every run, so paired",
@@ -79,10 +76,6 @@ def measures(data: DetectionData, detections: Detections, merged: Detections) ->
         },
         "examples": examples(data, rows["test"], detections),
     }
-
-
-def _count(table: MatchTable) -> int:
-    return sum(len(c.image) for c in table.classes)
 
 
 def _few(table: MatchTable) -> dict[str, float | None]:
@@ -115,15 +108,13 @@ def tide(data: DetectionData, rows: np.ndarray, detections: Detections) -> dict[
     evaluator = COCOeval(truth, truth.load_res(mine.to_coco(data.image_ids)), "bbox")
     evaluator.evaluate()
     found = evaluator.tide_errors(pos_thr=0.5, bg_thr=0.1)
-    return {"AP50": number(100 * found["ap_base"])} | {
-        kind: number(100 * found["delta_ap"][kind])
-        for kind in ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss", "FP", "FN")
-    }
+    kinds = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss", "FP", "FN")
+    gains = {kind: number(100 * found["delta_ap"][kind]) for kind in kinds}
+    return {"AP50": number(100 * found["ap_base"])} | gains
 
 
-LOGITS = np.linspace(
-    -12, 12, 241
-)  # edges of the score histogram's bins, a tenth wide; the ends take what is beyond
+# Edges of the score histogram's bins, a tenth wide; the ends take what is beyond.
+LOGITS = np.linspace(-12, 12, 241)
 
 
 def score_histogram(table: MatchTable) -> dict[str, list[int]]:
@@ -142,22 +133,18 @@ def score_histogram(table: MatchTable) -> dict[str, list[int]]:
 
 
 def examples(data: DetectionData, rows: np.ndarray, detections: Detections) -> list[dict[str, Any]]:
-    """The best detections on the first dozen of the test images by the order of `splits`:
-    boxes x1 y1 x2 y2 in pixels.
-    """
+    """The best detections on the first dozen of the test images by the order of `splits`; boxes in pixels."""
     first = sorted(rows, key=lambda i: _hash(int(data.image_ids[i])))[:EXAMPLES]
     kept = []
     for row in first:
         at = np.flatnonzero(detections.image_index == row)
         at = at[np.argsort(-detections.scores[at], kind="stable")][:SHOWN]
-        kept.append(
-            {
-                "image_id": int(data.image_ids[row]),
-                "boxes": [[round(float(v), 1) for v in box] for box in detections.boxes[at]],
-                "scores": [number(v) for v in detections.scores[at]],
-                "labels": detections.labels[at].tolist(),
-            }
-        )
+        boxes = [[round(float(v), 1) for v in box] for box in detections.boxes[at]]
+        found = {
+            "scores": [number(v) for v in detections.scores[at]],
+            "labels": detections.labels[at].tolist(),
+        }
+        kept.append({"image_id": int(data.image_ids[row]), "boxes": boxes, **found})
     return kept
 
 

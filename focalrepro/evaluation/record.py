@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -37,20 +38,11 @@ def _config(values: Any) -> RunConfig:
         return values
     if not isinstance(values, dict):
         raise ValueError("it should be an object of RunConfig's fields")
-    try:
-        return from_dict(values)
-    except TypeError as error:
-        raise ValueError(str(error)) from None
+    return from_dict(values)
 
 
-def _replicates(values: Any) -> np.ndarray:
-    """A JSON list of numbers and null as float64 [R]; null, a resample without any object, becomes NaN."""
-    if not isinstance(values, list) or not values:
-        raise ValueError("it should be a list, not empty, of numbers or null")
-    if not all(v is None or (isinstance(v, int | float) and not isinstance(v, bool)) for v in values):
-        raise ValueError("it should hold numbers or null only")
-    if not all(v is None or 0 <= v <= 100 for v in values):  # nor NaN
-        raise ValueError("it should hold percentages, 0 to 100, or null only")
+def _array(values: list[float | None]) -> np.ndarray:
+    """float64 [R]; null, a resample without any object, becomes NaN."""
     found = np.array(values, np.float64)
     found.flags.writeable = False
     return found
@@ -59,7 +51,7 @@ def _replicates(values: Any) -> np.ndarray:
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Text = Annotated[str, Field(strict=True, min_length=1)]
 Percent = Annotated[Number, Field(ge=0, le=100)] | None  # null: no such object in any image
-Replicates = Annotated[np.ndarray, BeforeValidator(_replicates)]
+Replicates = Annotated[list[Percent], Field(min_length=1), AfterValidator(_array)]
 Counts = list[Annotated[int, Field(strict=True, ge=0)]]
 
 
@@ -107,9 +99,7 @@ class Scores(_Part):
 
 
 class Reliability(_Part):
-    """Ten bins of score, of records up to version 2:
-    count, mean score, share that is right, and the error.
-    """
+    """Ten bins of score, of records up to version 2: count, mean score, share that is right; the error."""
 
     count: Counts
     score: list[Percent]
@@ -307,9 +297,7 @@ class Record(_Part):
 
 
 def content_digest(values: dict[str, Any]) -> str:
-    """16 hex digits of a record's content, all but the digest
-    itself and how it came to a store ("reused").
-    """
+    """16 hex digits of a record's content, but the digest and how it came to a store ("reused")."""
     content = {k: v for k, v in values.items() if k not in ("digest", "reused")}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -332,12 +320,9 @@ def read_record(path: Path) -> Record:
     try:
         record = Record.model_validate(values)
     except ValidationError as error:
-        fault = describe_fault(error) if error.errors()[0]["loc"] else _message(error)
+        first = error.errors()[0]
+        fault = describe_fault(error) if first["loc"] else first["msg"].removeprefix("Value error, ")
         raise RunFileError(f"{path}: {fault}; {mend}") from None
     if record.run_id != path.stem:
         raise RunFileError(f"{path}: run_id is {record.run_id!r}, the file name says {path.stem!r}; {mend}")
     return record
-
-
-def _message(error: ValidationError) -> str:
-    return error.errors()[0]["msg"].removeprefix("Value error, ")

@@ -30,10 +30,7 @@ def command(
     same = csv is not None and out is not None and out.exists() and csv.exists() and out.samefile(csv)
     unwritable = folder and not (folder.is_dir() and os.access(folder, os.W_OK))
     for wrong, message in (
-        (
-            (csv is None) != (not target),
-            "--csv FILE and --target COLUMN belong together: give both, or none for built-in data",
-        ),
+        ((csv is None) != (not target), "--csv FILE and --target COLUMN belong together: give both or none"),
         (csv and rates, "--rates is for the built-in data: a CSV is run at its own rate; leave it out"),
         (steps < 0, f"--steps is {steps}; it must be 1 or more, or 0 for the default"),
         (out and out.is_dir(), f"--out {out} is a folder; give the path of a CSV file"),

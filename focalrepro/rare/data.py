@@ -73,10 +73,8 @@ def overlapping(negatives: int = 32_000, positives: int = 3_600, dimensions: int
     common = rng.normal(0, 1.5, (4, dimensions))
     step = rng.normal(size=(2, dimensions))
     rare = common[:2] + 3.0 * step / np.linalg.norm(step, axis=1, keepdims=True)
-    x = [
-        centres[rng.integers(len(centres), size=n)] + rng.normal(size=(n, dimensions))
-        for centres, n in ((common, negatives), (rare, positives))
-    ]
+    kinds = ((common, negatives), (rare, positives))
+    x = [of[rng.integers(len(of), size=n)] + rng.normal(size=(n, dimensions)) for of, n in kinds]
     y, about = np.repeat([0, 1], [negatives, positives]), f"overlapping Gaussians in {dimensions} dimensions"
     return RareData("generated", np.concatenate(x).astype(np.float32), y, about)
 

@@ -71,7 +71,7 @@ def paired(differences: pd.DataFrame, metric: str = "ap") -> Figure:
     axes.set_ylim(len(groups) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel(
-        f"difference to cross entropy in {METRICS[metric][0]} (filled: the interval leaves out 0)"
+        f"difference to cross entropy in {METRICS[metric][0]} (filled: its interval leaves out 0)"
     )
     figure.legend(loc="outside lower center", ncols=3)
     return figure
@@ -93,11 +93,8 @@ def reliability(
     axes.plot(edges, edges, color="#999999", linewidth=1, label="score = share of positives")
     for i, name in enumerate(m.name for m in methods):
         score = np.clip(scores[:, i].reshape(-1), 1e-9, 1 - 1e-9)
-        index = np.digitize(logit(score), edges)
-        count, total, hits, mean = (
-            np.bincount(index, values, minlength=len(edges) + 1)
-            for values in (y, weight, weight * y, weight * score)
-        )
+        index, sums = np.digitize(logit(score), edges), (y, weight, weight * y, weight * score)
+        count, total, hits, mean = (np.bincount(index, v, minlength=len(edges) + 1) for v in sums)
         kept = (count >= least) & (hits < total)
         share, said = hits[kept] / total[kept], mean[kept] / total[kept]
         axes.plot(logit(said), logit(share), label=name, **LOOKS[name])

@@ -73,7 +73,7 @@ def loss_maps(
                 inputs, labels, _, _ = step.source.batch(image, torch.zeros(1, dtype=torch.long))
                 step.model.eval()
                 with torch.inference_mode():
-                    logits, _ = step.model.predict(inputs) if step.source.cached else step.model(inputs[0])
+                    logits, _ = step.model(inputs)
                 step.model.train()
                 terms = focal_terms(logits[0], labels[0], own.alpha, own.gamma).sum(-1)
                 maps[name][done] = _on_finest(terms, step.source.anchors)

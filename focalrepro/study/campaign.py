@@ -246,7 +246,7 @@ def prepare(jobs: list[Planned], device: str) -> None:
             train_data, val_data = load_splits(config)
             model = initial_model(config, train_data)
             if config.frozen == "backbone":
-                TrainData(config, train_data, hardware.pick_device(device), model, progress=True)
+                TrainData(config, train_data, hardware.pick_device(device), model)
                 cached_features(model, val_data, hardware.pick_device(device))
 
 

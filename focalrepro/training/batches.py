@@ -6,7 +6,6 @@ Every image has a number of views. Where the backbone is frozen each is encoded 
 
 import hashlib
 import io
-import warnings
 from functools import lru_cache
 
 import numpy as np
@@ -17,7 +16,7 @@ from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData, data_root
 from focalrepro.detector.anchors import AnchorGrid, make_anchors
 from focalrepro.detector.boxes import flip as flip_boxes
-from focalrepro.detector.frozen_features import cached_features
+from focalrepro.detector.frozen_features import as_tensor, cached_features
 from focalrepro.detector.matching import match_dataset
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.detector.views import picture_in, view_of
@@ -34,14 +33,7 @@ def _targets(data: DetectionData, views: int, device: torch.device) -> tuple[Ten
     """Boxes [V, N, M, 4] and labels [V, N, M] of the split's cached views."""
     boxes, labels = [data.boxes], [data.labels]
     for view in range(1, views):
-        parts = [
-            view_of(image, box, label, view, int(number), False, picture)[1:]
-            for image, box, label, number, picture in zip(
-                *(data.images, data.boxes, data.labels, data.image_ids),
-                [None] * len(data) if data.pictures is None else data.pictures,
-                strict=True,
-            )
-        ]
+        parts = [view_of(data, row, view, pixels=False)[1:] for row in range(len(data))]
         boxes.append(np.stack([box for box, _ in parts]))
         labels.append(np.stack([label for _, label in parts]))
     return tuple(torch.from_numpy(np.stack(parts)).to(device) for parts in (boxes, labels))
@@ -62,16 +54,10 @@ def _matches(
         match = _match_views(data, views, flips, device, geometry, thresholds)
         if not kept:
             return match
-        write_atomic(path, _as_npy(match))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # torch has no read-only tensors; nothing here writes
-        return torch.from_numpy(np.load(path, mmap_mode="r").view(np.ndarray))
-
-
-def _as_npy(tensor: Tensor) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, tensor.numpy())
-    return buffer.getvalue()
+        buffer = io.BytesIO()
+        np.save(buffer, match.numpy())
+        write_atomic(path, buffer.getvalue())
+    return as_tensor(np.load(path, mmap_mode="r"))
 
 
 def _match_views(
@@ -99,19 +85,14 @@ class SplitData:
     """
 
     def __init__(
-        self,
-        config: RunConfig,
-        data: DetectionData,
-        device: torch.device,
-        model: RetinaNet | None = None,
-        progress: bool = False,
+        self, config: RunConfig, data: DetectionData, device: torch.device, model: RetinaNet | None = None
     ) -> None:
         self.flips = config.flip
         self.size = float(config.image_size)
         self.cached = config.frozen == "backbone"
         self.boxes, self.labels = _targets(data, config.views, device)
         if self.cached:
-            views = [cached_features(model, data, device, view, progress) for view in range(config.views)]
+            views = [cached_features(model, data, device, view) for view in range(config.views)]
             self.inputs = [list(maps) for maps in zip(*views, strict=True)]  # by level, then by view
             if device.type == "cuda":
                 self.inputs = [[f.to(device) for f in maps] for maps in self.inputs]
@@ -122,8 +103,8 @@ class SplitData:
     def __len__(self) -> int:
         return self.labels.shape[1]
 
-    def read(self, index: Tensor, view: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Inputs (NCHW, channels last), boxes [B, M, 4] and labels [B, M] of some images.
+    def read(self, index: Tensor, view: Tensor) -> tuple[Tensor | list[Tensor], Tensor, Tensor]:
+        """Images [B, 3, S, S] or their cached maps (channels last), boxes [B, M, 4] and labels [B, M].
 
         index [B] into the split, view [B], both on the device.
         """
@@ -137,18 +118,17 @@ class SplitData:
             mirrored = view.bool().view(-1, 1, 1, 1)
             x = torch.where(mirrored, x.flip(-1), x)
             boxes = torch.where(mirrored[..., 0], flip_boxes(boxes, self.size), boxes)
-        return [x], boxes, self.labels[0, index]
+        return x, boxes, self.labels[0, index]
 
 
 def _images_on(device: torch.device, images: np.ndarray) -> Tensor:
-    """uint8 [N, 3, H, W] on the device; left in their file, from where each batch is read, where they would
-    take more than RESIDENT of its free memory."""
+    """uint8 [N, 3, H, W] on the device; where they would take more than RESIDENT of its free memory they are
+    left in their file, from where each batch is read.
+    """
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory()
     if images.nbytes <= RESIDENT * free:
         return torch.from_numpy(np.array(images)).to(device)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # as in `_matches`
-        return torch.from_numpy(images.view(np.ndarray))
+    return as_tensor(images)
 
 
 def _rows(maps: list[Tensor], view: Tensor, index: Tensor) -> Tensor:
@@ -165,21 +145,16 @@ class TrainData(SplitData):
     """A split on the device with the matches of its boxes to the config's anchors."""
 
     def __init__(
-        self,
-        config: RunConfig,
-        data: DetectionData,
-        device: torch.device,
-        model: RetinaNet | None = None,
-        progress: bool = False,
+        self, config: RunConfig, data: DetectionData, device: torch.device, model: RetinaNet | None = None
     ) -> None:
-        super().__init__(config, data, device, model, progress)
+        super().__init__(config, data, device, model)
         self.anchors = config_anchors(config)
         geometry = (data.frame, config.levels, config.anchor_size, config.anchor_scales, config.anchor_ratios)
         thresholds = (config.pos_iou, config.neg_iou, config.best_iou)
         self.match = _matches(data, config.views, config.flip, device, geometry, thresholds)
         self.positives = float((self.match >= 0).sum()) / (len(self.match) * len(self))  # per image
 
-    def batch(self, index: Tensor, view: Tensor) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
+    def batch(self, index: Tensor, view: Tensor) -> tuple[Tensor | list[Tensor], Tensor, Tensor, Tensor]:
         """As `read`: inputs, labels [B, A], target boxes [B, A, 4] and positive [B, A] of some images."""
         inputs, boxes, labels = self.read(index, view)
         match = self.match[view, index].long()  # [B, A]

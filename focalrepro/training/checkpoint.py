@@ -9,23 +9,17 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from focalrepro.files import write_atomic
 from focalrepro.hardware import has_bf16
+from focalrepro.training.step import Step
+from focalrepro.training.two_stage import TwoStageStep
 
 EVERY = 300.0  # seconds between two; a training that is shorter writes none
-
-
-class Trains(Protocol):
-    """What a step has, whatever its detector."""
-
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    device: torch.device
 
 
 @dataclass
@@ -39,7 +33,7 @@ class Checkpoint:
     every: float = EVERY
     since: float = field(default_factory=time.perf_counter)
 
-    def restore(self, step: Trains, history: Tensor) -> tuple[int, float]:
+    def restore(self, step: Step | TwoStageStep, history: Tensor) -> tuple[int, float]:
         """Puts a step and its history [steps, 3] where they stood; the steps done and the seconds they took.
 
         0, 0.0 where nothing is kept, or what is kept is damaged or of another torch, device or precision,
@@ -58,7 +52,7 @@ class Checkpoint:
         history[: kept["done"]] = kept["history"]
         return kept["done"], kept["seconds"]
 
-    def keep(self, step: Trains, history: Tensor, seconds: float) -> None:
+    def keep(self, step: Step | TwoStageStep, history: Tensor, seconds: float) -> None:
         """Writes where a step stands, if it is time; history [done, 3], seconds: of the training so far."""
         if time.perf_counter() - self.since < self.every:
             return
@@ -84,5 +78,5 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
 
 
-def _made(step: Trains) -> list[str]:
+def _made(step: Step | TwoStageStep) -> list[str]:
     return [str(torch.__version__), step.device.type, str(has_bf16(step.device))]

@@ -55,8 +55,7 @@ def hinge(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
 
 
 def asymmetric(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
-    """-α_t (1 - p_t)^γ_t log p_t with a γ for each kind:
-    gamma_object of an object's terms, gamma of all others.
+    """-α_t (1 - p_t)^γ_t log p_t, where γ_t is gamma_object of an object's terms and gamma of all others.
 
     Ridnik et al. 2021 (arXiv 2009.14119), equation 4, with the α of focal loss and without the shift of their
     equation 5.
@@ -97,10 +96,10 @@ def ghm(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
 
 
 def quality(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
-    """Quality focal loss: |y - p|^γ times the cross entropy with y,
-    the IoU of the predicted box at its object's class.
+    """Quality focal loss: |y - p|^γ times the cross entropy with y. No α.
 
-    Li et al. 2020 (arXiv 2006.04388), equation 3 (their β is γ here); y is 0 everywhere else. No α.
+    y is the IoU of the predicted box at its object's class and 0 everywhere else. Li et al. 2020 (arXiv
+    2006.04388), equation 3 (their β is γ here).
     """
     x = logits if logits.dtype == torch.float64 else logits.float()
     is_object = labels.unsqueeze(-1) == torch.arange(logits.shape[-1], device=logits.device)
@@ -128,8 +127,7 @@ QUALITY = {"quality"}  # these read dials.quality, which a step makes for them
 
 
 def get_loss(name: str) -> Callable[[Tensor, Tensor, Dials], Tensor]:
-    """The loss of that name, one of the user's own as `own_loss` names them;
-    ValueError lists the names that there are."""
+    """The loss of that name, or the user's own as `own_loss` names it; ValueError lists those there are."""
     if own_loss.OWN.fullmatch(name):
         return own_loss.load(name)
     if name not in LOSSES:
@@ -148,7 +146,7 @@ def box_loss(
     anchors = anchors.expand_as(targets)
     if (
         offsets.device.type == "cpu"
-    ):  # pick the one anchor in a thousand; a GPU would have to wait for its count
+    ):  # pick one anchor in a thousand; a GPU would have to wait for their count
         offsets, anchors, targets = offsets[positive], anchors[positive], targets[positive]
         positive = positive[positive]
     return dense_box_loss(offsets, anchors, targets, positive, config)
@@ -170,13 +168,9 @@ def smooth_l1(difference: Tensor, beta: float) -> Tensor:
 
 @torch.no_grad()
 def box_quality(offsets: Tensor, anchors: Tensor, targets: Tensor, positive: Tensor) -> Tensor:
-    """IoU [B, A] of each positive anchor's predicted box with its object, 0 elsewhere;
-    arguments as in `box_loss`.
-    """
+    """IoU [B, A] of each positive anchor's predicted box with its object, 0 elsewhere; see `box_loss`."""
     predicted = box_ops.decode(offsets.float(), anchors)
-    overlap = torch.minimum(predicted[..., 2:], targets[..., 2:]) - torch.maximum(
-        predicted[..., :2], targets[..., :2]
-    )
-    both = overlap.clamp(min=0).prod(-1)
+    corner = torch.maximum(predicted[..., :2], targets[..., :2])
+    both = (torch.minimum(predicted[..., 2:], targets[..., 2:]) - corner).clamp(min=0).prod(-1)
     union = box_ops.area(predicted) + box_ops.area(targets) - both
     return torch.where(positive, both / union.clamp(min=1e-9), 0.0)

@@ -1,6 +1,4 @@
-"""What a loss reads besides logits and labels:
-its numbers, and the config for everything that is no number of it.
-"""
+"""What a loss reads besides logits and labels: its numbers, and the config for everything else."""
 
 from dataclasses import dataclass, fields
 
@@ -14,8 +12,7 @@ Number = float | Tensor
 
 @dataclass
 class Dials:
-    """The numbers of a loss, floats on a CPU and scalar tensors on a GPU,
-    so that a captured step serves a whole sweep.
+    """The numbers of a loss: floats on a CPU, on a GPU scalar tensors, so that one graph serves a sweep.
 
     config: shapes and choices, which a captured step keeps. quality: IoU [B, A] of the predicted boxes with
     their objects, made by a step for the losses that ask for it.

@@ -1,20 +1,18 @@
-"""The focal loss summed over all anchors of a batch, value and gradient in one pass:
-`focal_terms(...).sum()`, faster.
+"""The focal loss summed over all anchors, value and gradient in one pass: `focal_terms(…).sum()`, faster.
 
 A detector's labels are integers and nearly all background, so the sum is made as if all were, then mended at
 the few that are not.
 """
 
-import importlib
 from collections.abc import Callable
 from functools import lru_cache, wraps
-from types import ModuleType
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from focalrepro.hardware import kernels
 from focalrepro.losses import IGNORED, focal_terms
 
 
@@ -32,24 +30,14 @@ def detection_focal_loss(
     """
     if logits.device.type == "cpu":
         return _FocalSum.apply(logits, labels, float(alpha), float(gamma))
-    kernels = _kernels() if logits.device.type == "cuda" and logits.dtype != torch.float64 else None
-    if kernels:
-        return kernels.focal_sum(logits, labels, alpha, gamma)
+    on_gpu = logits.device.type == "cuda" and logits.dtype != torch.float64
+    if on_gpu and (fast := kernels("focalrepro.training.focal_triton")):
+        return fast.focal_sum(logits, labels, alpha, gamma)
     return focal_terms(logits, labels, alpha, gamma).sum()
 
 
-@lru_cache(maxsize=1)
-def _kernels() -> ModuleType | None:
-    """`focal_triton`, or None where Triton is not installed: then the plain definition does it."""
-    try:
-        return importlib.import_module("focalrepro.training.focal_triton")
-    except ImportError:
-        return None
-
-
 def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """For a backward written by hand: RuntimeError under create_graph=True,
-    the only time it runs with gradients on.
+    """A backward written by hand, with a RuntimeError under create_graph=True: only then are gradients on.
 
     torch's `once_differentiable` would not do. It warns of a second derivative only where the upstream
     gradient has a graph of its own; under a plain or a divided sum it has none, and a gradient penalty on the
@@ -60,9 +48,8 @@ def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
     def checked(ctx, *upstream: Tensor) -> Any:  # noqa: ANN001
         if torch.is_grad_enabled():
             raise RuntimeError(
-                "detection_focal_loss can be differentiated once only, and create_graph=True asks for "
-                "twice: take "
-                "focalrepro.losses.focal_terms(logits, labels, alpha, gamma).sum() instead"
+                "detection_focal_loss can be differentiated once only, and create_graph=True asks for twice: "
+                "take focalrepro.losses.focal_terms(logits, labels, alpha, gamma).sum() instead"
             )
         return backward(ctx, *upstream)
 

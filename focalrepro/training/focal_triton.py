@@ -1,5 +1,4 @@
-"""The focal loss of a detector as two Triton kernels:
-one reads the logits for the value, one for the gradient.
+"""The focal loss of a detector as two Triton kernels: one for the value, one for the gradient.
 
 No gradient is kept from the forward pass: reading the bf16 logits again and writing their gradient once moves
 less memory than scaling a kept gradient by the 1/N that the loss is divided by. α and γ are read from the
@@ -28,9 +27,7 @@ def _places(BLOCK: tl.constexpr, WIDE: tl.constexpr):
 
 @triton.jit
 def _terms(x, label, column, alpha, gamma, IGNORED: tl.constexpr):  # noqa: ANN001
-    """Weight × (1 - p_t)^γ, cross entropy, p_t and 1 - p_t of each element,
-    and whether it is the labelled class.
-    """
+    """Weight × (1 - p_t)^γ, cross entropy, p_t, 1 - p_t, and whether it is the labelled class."""
     is_object = label == column
     x_t = tl.where(is_object, x, -x)
     small = tl.exp(-tl.abs(x_t))
@@ -39,9 +36,8 @@ def _terms(x, label, column, alpha, gamma, IGNORED: tl.constexpr):  # noqa: ANN0
     log1p = tl.where(one_more == 1.0, small, tl.log(one_more) * (small / tl.maximum(one_more - 1.0, 1e-38)))
     cross_entropy = tl.maximum(-x_t, 0.0) + log1p
     p_t = tl.where(x_t >= 0, 1.0, small) / one_more
-    miss = (
-        tl.where(x_t >= 0, small, 1.0) / one_more
-    )  # 1 - p_t, which a subtraction would leave without digits
+    # 1 - p_t, which a subtraction would leave without digits
+    miss = tl.where(x_t >= 0, small, 1.0) / one_more
     modulating = tl.exp(-gamma * (tl.maximum(x_t, 0.0) + log1p))  # (1 - p_t)^γ
     weight = tl.where(label == IGNORED, 0.0, tl.where(is_object, alpha, 1.0 - alpha))
     return weight * modulating, cross_entropy, p_t, miss, is_object
@@ -81,9 +77,7 @@ class FocalSum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, logits: Tensor, labels: Tensor, alpha: Tensor, gamma: Tensor) -> Tensor:  # noqa: ANN001
-        """logits [..., K], labels [...] as in `losses.focal_terms`;
-        alpha and gamma fp32 scalars on the device.
-        """
+        """As in `losses.focal_terms`; alpha and gamma fp32 scalars on the device."""
         x, labels = logits.detach().contiguous(), labels.contiguous()
         blocks = triton.cdiv(x.numel(), BLOCK)
         sums = torch.empty(blocks, dtype=torch.float32, device=x.device)

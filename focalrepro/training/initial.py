@@ -18,14 +18,18 @@ from focalrepro.detector.frozen_features import principal_components, state_dige
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.files import write_atomic
 from focalrepro.training.pretrain import pretrained_weights
+from focalrepro.training.two_stage import TwoStage
 
 
-def initial_model(config: RunConfig, data: DetectionData, kind: type[RetinaNet] = RetinaNet) -> RetinaNet:
-    """The untrained model of a config's seed, on the CPU; data:
-    the training split. kind: RetinaNet or a descendant.
-    """
+def new_model(config: RunConfig, classes: int) -> RetinaNet:
+    """The detector that a config asks for, its weights drawn at random."""
+    return (TwoStage if config.detector == "faster_rcnn" else RetinaNet)(config, classes)
+
+
+def initial_model(config: RunConfig, data: DetectionData) -> RetinaNet:
+    """The untrained model of a config's seed, on the CPU; data: the training split."""
     torch.manual_seed(config.seed)
-    model = kind(config, len(data.categories))
+    model = new_model(config, len(data.categories))
     state = backbone_weights(config.backbone, config.weights, data)
     if state is not None:
         model.backbone.load_state_dict(state)
@@ -52,9 +56,7 @@ def backbone_weights(name: str, weights: str, data: DetectionData) -> dict[str, 
 
 
 def _components(config: RunConfig, model: RetinaNet, data: DetectionData) -> dict[str, Tensor]:
-    """The projection of the frozen maps: computed once for a dataset and a backbone,
-    and kept beside the data.
-    """
+    """The projection of the frozen maps: computed once for a dataset and a backbone, kept with the data."""
     key = f"{state_digest(model.backbone)} {data.pixels_digest} {model.used} {config.kept_channels:g}"
     name = f"components-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
     path = data_root() / "cache" / name

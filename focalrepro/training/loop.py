@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData
 from focalrepro.detector.retinanet import RetinaNet
-from focalrepro.training.batches import TrainData, batches
+from focalrepro.training.batches import SplitData, TrainData, batches
 from focalrepro.training.checkpoint import Checkpoint
 from focalrepro.training.initial import initial_model
 from focalrepro.training.optimizer import learning_rate
 from focalrepro.training.ranks import ALONE, Ranks
 from focalrepro.training.step import Step
+from focalrepro.training.two_stage import TwoStageStep
 
 CHECK_EVERY = 10  # steps between two looks at whether everything is finite
 
@@ -45,12 +46,11 @@ def train(
     data: DetectionData,
     device: torch.device,
     on_step: OnStep = lambda done, total: None,
-    progress: bool = False,
     engines: "Engines | None" = None,
     checkpoint: Checkpoint | None = None,
     ranks: Ranks = ALONE,
 ) -> TrainResult:
-    """Trains one model from scratch or from ImageNet weights, as the config says.
+    """Trains one detector, of one stage or two, from scratch or from weights, as the config says.
 
     on_step(done, total) is called now and then. A loss or gradient that is not finite ends the training with
     status "diverged", and the history ends with that loss. engines: keeps what the next run can use again.
@@ -58,27 +58,19 @@ def train(
     it together. Errors: ValueError where they cannot (`Ranks.check`).
     """
     ranks.check(config)
-    step = engines.step(config, data, device) if engines else new_step(config, data, device, progress, ranks)
-    return run_steps(step.model, step, len(step.source), step.source.positives, config, on_step, checkpoint)
+    step = engines.step(config, data, device) if engines else new_step(config, data, device, ranks)
+    return run_steps(step, config, on_step, checkpoint)
 
 
 def run_steps(
-    model: nn.Module,
-    step: Step,
-    images: int,
-    positives: float,
+    step: Step | TwoStageStep,
     config: RunConfig,
     on_step: OnStep = lambda done, total: None,
     checkpoint: Checkpoint | None = None,
 ) -> TrainResult:
-    """All steps of a training, whatever its detector:
-    the order of the images, the rates, the watch over finiteness.
-
-    step: called with indices, views and a rate; leaves `losses` [3] and `finite`.
-    """
-    device = step.device
-    ranks: Ranks = getattr(step, "ranks", ALONE)
-    index, views = (ranks.share(t).to(device) for t in batches(images, config))
+    """All steps of a training: the order of the images, the rates, the watch over what is finite."""
+    device, ranks = step.device, step.ranks
+    index, views = (ranks.share(t).to(device) for t in batches(len(step.source), config))
     history = torch.zeros(config.steps, 3, device=device)
 
     done, resumed = checkpoint.restore(step, history) if checkpoint else (0, 0.0)
@@ -95,17 +87,17 @@ def run_steps(
             if checkpoint and ranks.rank == 0:
                 checkpoint.keep(step, history[:done], time.perf_counter() - start)
     # The last update may be the one that broke it.
-    if not all(torch.isfinite(p).all() for p in model.parameters()):
+    if not all(torch.isfinite(p).all() for p in step.model.parameters()):
         status = "diverged"
     seconds = time.perf_counter() - start
     return TrainResult(
-        model=model,
+        model=step.model,
         status=status,
         history=summarise(history[:done]),
         seconds=seconds,
         resumed=resumed,
         images_per_second=done * config.batch_size / seconds,
-        positives=positives,
+        positives=step.positives,
     )
 
 
@@ -113,9 +105,8 @@ def summarise(history: Tensor, points: int = 100) -> dict[str, list[float]]:
     """At most `points` values of each loss, means over equal stretches of steps, and the last raw ones."""
     values = history.double().cpu().numpy()
     stretch = max(1, -(-len(values) // points))
-    result: dict[str, list[float]] = {"step": []}
     parts = [values[i : i + stretch] for i in range(0, len(values), stretch)]
-    result["step"] = [min((i + 1) * stretch, len(values)) for i in range(len(parts))]
+    result = {"step": [min((i + 1) * stretch, len(values)) for i in range(len(parts))]}
     for column, name in enumerate(("loss", "class_loss", "box_loss")):
         result[name] = [round(float(p[:, column].mean()), 5) for p in parts]
         result[f"last_{name}"] = [round(float(v), 5) for v in values[-CHECK_EVERY:, column]]
@@ -146,7 +137,7 @@ class Engines:
         """Forgets the kept step, after an error that may have left it, or the device, in pieces."""
         self.kept = None
 
-    def step(self, config: RunConfig, data: DetectionData, device: torch.device) -> Step:
+    def step(self, config: RunConfig, data: DetectionData, device: torch.device) -> Step | TwoStageStep:
         """A step with the initial weights of the config's seed."""
         neutral = RunConfig()
         shape = config.replace(**{field: getattr(neutral, field) for field in SWEPT})
@@ -157,29 +148,28 @@ class Engines:
             return step
         self.kept = None  # its memory first, then the new one
         step = new_step(config, data, device)
-        if self.everywhere or device.type == "cuda":
+        if isinstance(step, Step) and (self.everywhere or device.type == "cuda"):
             self.kept = (key, step)
         return step
 
 
 def new_step(
-    config: RunConfig,
-    data: DetectionData,
-    device: torch.device,
-    progress: bool = False,
-    ranks: Ranks = ALONE,
-) -> Step:
+    config: RunConfig, data: DetectionData, device: torch.device, ranks: Ranks = ALONE
+) -> Step | TwoStageStep:
     """A step of its own."""
     model = initial_model(config, data)
-    source = TrainData(config, data, device, model, progress)
+    if config.detector == "faster_rcnn":
+        source = SplitData(config, data, device, model)
+        model = model.to(device, memory_format=torch.channels_last).train()
+        return TwoStageStep(model, source, config, device)
+    source = TrainData(config, data, device, model)
     model = _with_prior(model, config, source)
     model = model.to(device, memory_format=torch.channels_last).train()
     return Step(model, source, config, device, ranks)
 
 
 def _with_prior(model: RetinaNet, config: RunConfig, source: TrainData) -> RetinaNet:
-    """Where the config leaves π to the data, it is the share of
-    object among all pairs of an anchor and a class.
+    """Where the config leaves π to the data, it is the share of objects among pairs of anchor and class.
 
     Chen et al. 2019 (arXiv 1909.04868), section 4.1.
     """

@@ -13,8 +13,8 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from focalrepro.config import RunConfig
-from focalrepro.detector.anchors import make_anchors
 from focalrepro.losses import BACKGROUND, IGNORED, signed_logits
+from focalrepro.training.batches import config_anchors
 from focalrepro.training.dials import Dials
 
 # NMS is quadratic in its candidates, so it sees the hardest of them: this many for each anchor of the batch.
@@ -24,8 +24,8 @@ CANDIDATES_WITH_RATIO = 4
 
 
 @lru_cache(maxsize=4)
-def _anchor_boxes(geometry: tuple, device: torch.device) -> Tensor:
-    return make_anchors(*geometry).boxes.to(device)
+def _anchor_boxes(config: RunConfig, device: torch.device) -> Tensor:
+    return config_anchors(config).boxes.to(device)
 
 
 def _anchor_losses(logits: Tensor, labels: Tensor) -> Tensor:
@@ -42,22 +42,16 @@ def ohem(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
     by all positives: the loss is then smaller than one divided by its own. normalizer "picked" mends that.
     """
     config = dials.config
-    boxes = _anchor_boxes(
-        (config.image_size, config.levels, config.anchor_size, config.anchor_scales, config.anchor_ratios),
-        logits.device,
-    )
+    boxes = _anchor_boxes(config, logits.device)
     losses = _anchor_losses(logits, labels)
     total, picked = losses.new_zeros(()), 0
     for loss, label in zip(losses, labels, strict=True):
         chosen = choose(loss.detach(), label, boxes, config)
         total = total + loss[chosen].sum()
         picked += len(chosen)
-    return _over_picked(total, labels, picked) if config.normalizer == "picked" else total
-
-
-def _over_picked(total: Tensor, labels: Tensor, picked: int) -> Tensor:
-    """The sum, scaled so that a step's division by the positives makes it a mean over the picked anchors."""
-    return total * (labels >= 0).sum().clamp(min=1) / max(picked, 1)
+    if config.normalizer == "picked":  # so that a step's division by the positives makes it a mean
+        return total * (labels >= 0).sum().clamp(min=1) / max(picked, 1)
+    return total
 
 
 def choose(loss: Tensor, label: Tensor, boxes: Tensor, config: RunConfig) -> Tensor:

@@ -29,9 +29,7 @@ def make_optimizer(model: nn.Module, config: RunConfig, captured: bool = False) 
 
 
 def learning_rate(step: int, config: RunConfig) -> float:
-    """The rate of a step: linear warm-up from a third (Detectron),
-    then steps at 2/3 and 8/9, or a cosine to 0.
-    """
+    """The rate of a step: linear warm-up from a third (Detectron); steps at 2/3 and 8/9, or a cosine to 0."""
     rate = config.lr * config.batch_size / REFERENCE_BATCH
     if step < config.warmup:
         rate *= 1 / 3 + 2 / 3 * step / config.warmup

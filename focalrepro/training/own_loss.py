@@ -48,9 +48,8 @@ def told(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        at = [
-            frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)
-        ]
+        frames = traceback.extract_tb(error.__traceback__)
+        at = [frame.lineno for frame in frames if frame.filename == str(path)]
         at = [error.lineno] if isinstance(error, SyntaxError) else at
         where = f"{path}, line {at[-1]}" if at else str(path)
         what = (error.msg if isinstance(error, SyntaxError) else str(error)).strip().split("\n")[0]
@@ -105,10 +104,9 @@ class OwnLoss:
         """The loss of each element [N, K]; ValueError where the function fails or returns something else."""
         with told(self.path):
             terms = self.function(logits, labels, **numbers)
-        if not isinstance(terms, Tensor) or terms.shape != logits.shape or not terms.is_floating_point():
-            got = (
-                f"{list(terms.shape)} of {terms.dtype}" if isinstance(terms, Tensor) else type(terms).__name__
-            )
+        is_tensor = isinstance(terms, Tensor)
+        if not is_tensor or terms.shape != logits.shape or not terms.is_floating_point():
+            got = f"{list(terms.shape)} of {terms.dtype}" if is_tensor else type(terms).__name__
             asked = f"the loss of each logit, {list(logits.shape)} of floats"
             raise ValueError(f"{self.path}: {self.name} returns {got}; it must return {asked}")
         return terms
@@ -155,9 +153,8 @@ def _own(content: bytes, name: str, path: Path) -> OwnLoss:
         raise ValueError(f"{path}: {name} takes {len(single)} arguments; it must take logits and labels")
     for p in single[2:]:
         if p.name not in NUMBERS and p.default is p.empty:
-            raise ValueError(
-                f"{path}: {name} wants {p.name!r}, which is none of {', '.join(NUMBERS)}; give a default"
-            )
+            what = f"{name} wants {p.name!r}, which is none of {', '.join(NUMBERS)}"
+            raise ValueError(f"{path}: {what}; give a default")
     known = {p.name: p.default for p in single[2:] if p.name in NUMBERS}
     with told(path):
         numbers = {k: float(v) for k, v in known.items() if v is not inspect.Parameter.empty}
@@ -190,17 +187,16 @@ def check(loss: OwnLoss, numbers: dict[str, float]) -> str:
     with torch.no_grad():
         ends = [[loss.terms(x + s * e, labels, **numbers) for s in (1, -1)] for e in steps]
     numeric = torch.stack([(up - down).sum() / (2 * h) for up, down in ends]).view_as(x)
-    same = torch.allclose(gradient, numeric.to(gradient.dtype), near, near)
-    slope = "its gradient is that of finite differences" if same else (
-        "its gradient is NOT that of finite differences (a detached part?), and is trained as it stands"
-    )  # fmt: skip
+    slope = "its gradient is that of finite differences"
+    if not torch.allclose(gradient, numeric.to(gradient.dtype), near, near):
+        slope = (
+            "its gradient is NOT that of finite differences (a detached part?), and is trained as it stands"
+        )
     plain = f"; {_at_zero(loss, x, labels, numbers)}" if "gamma" in loss.parameters else ""
     return f"{loss.name}: finite at ±200 in {', '.join(TYPES)}; {slope}{plain}"
 
 
-def _slope(
-    loss: OwnLoss, x: Tensor, labels: Tensor, numbers: dict[str, float], kind: str
-) -> tuple[Tensor, Tensor]:
+def _slope(loss: OwnLoss, x: Tensor, labels: Tensor, numbers: dict, kind: str) -> tuple[Tensor, Tensor]:
     """Loss and gradient [N, K], both finite."""
     x = x.clone().requires_grad_()
     value = loss.terms(x, labels, **numbers)

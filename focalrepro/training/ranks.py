@@ -64,9 +64,7 @@ class Ranks:
         if self.count == 1:
             return network
         if any(isinstance(m, nn.BatchNorm2d) and m.weight.requires_grad for m in network.modules()):
-            raise ValueError(
-                "this backbone has batch norm, which needs whole batches: run it without torchrun"
-            )
+            raise ValueError("this backbone's batch norm needs whole batches: run it without torchrun")
         return DistributedDataParallel(network, static_graph=True)  # a body may have more than is used
 
     def share(self, batches: Tensor) -> Tensor:

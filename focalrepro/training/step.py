@@ -3,7 +3,7 @@
 import os
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from focalrepro.config import RunConfig
 from focalrepro.detector.retinanet import RetinaNet
@@ -17,18 +17,6 @@ from focalrepro.training.ranks import ALONE, Ranks
 
 FIRST_AVERAGE = 100.0  # positives a batch, as detectron2 begins; normalizer "moving" alone uses it
 EAGER = "FOCALREPRO_EAGER"  # set in the environment: no step is captured as a CUDA graph
-
-
-class Network(nn.Module):
-    """What of a model a step trains: all of it, or what stands on the cached maps of a frozen backbone."""
-
-    def __init__(self, model: RetinaNet, cached: bool) -> None:
-        super().__init__()
-        self.model, self.cached = model, cached
-
-    def forward(self, inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Logits [B, A, K] and offsets [B, A, 4] of what `TrainData.batch` reads."""
-        return self.model.predict(inputs) if self.cached else self.model(inputs[0])
 
 
 class Step:
@@ -49,7 +37,8 @@ class Step:
         ranks: Ranks = ALONE,
     ) -> None:
         self.model, self.source, self.device, self.ranks = model, source, device, ranks
-        self.network = ranks.wrap(Network(model, source.cached))
+        self.positives = source.positives
+        self.network = ranks.wrap(model)
         self.on_gpu = device.type == "cuda"
         self.anchors = source.anchors.boxes.to(device)
         self.optimizer = make_optimizer(model, config, captured=self.on_gpu)
@@ -62,10 +51,8 @@ class Step:
         self.config = config
         self.dials = Dials.of(config).on(device) if self.on_gpu else Dials.of(config)
         self.graph: torch.cuda.CUDAGraph | None = None
-        varies = config.loss in DATA_DEPENDENT or isinstance(self.loss_function, OwnLoss)
-        self.captures = (
-            self.on_gpu and not (varies or source.streams) and ranks.count == 1 and not os.environ.get(EAGER)
-        )
+        varies = config.loss in DATA_DEPENDENT or isinstance(self.loss_function, OwnLoss) or source.streams
+        self.captures = self.on_gpu and not varies and ranks.count == 1 and not os.environ.get(EAGER)
         # One side stream for all steps and the capture: the allocator keeps what each stream has used.
         self.side = torch.cuda.Stream(device) if self.on_gpu else None
         self.calls = 0
@@ -146,10 +133,8 @@ class Step:
         """
         config = self.config
         if config.normalizer == "image":
-            each = [
-                self.loss_function(x, t, self.dials)
-                for x, t in zip(logits.split(1), labels.split(1), strict=True)
-            ]
+            images = zip(logits.split(1), labels.split(1), strict=True)
+            each = [self.loss_function(x, t, self.dials) for x, t in images]
             return (torch.stack(each) / positive.sum(1).clamp(min=1)).mean() / self.ranks.count
         total = self.loss_function(logits, labels, self.dials)
         if config.loss in MEANS:

@@ -19,8 +19,7 @@ from focalrepro.training.loop import new_step
 def step_seconds(
     config: RunConfig, data: DetectionData, device: torch.device, pairs: int = 12
 ) -> dict[str, float] | None:
-    """Median seconds of a training step with the config's loss ("own") and with "cross_entropy",
-    timed in turn.
+    """Median seconds of a training step with the config's loss ("own") and with "cross_entropy".
 
     None where there is nothing to compare: the loss is not focal, γ is 0, or the device is a GPU, where one
     captured step serves every γ.
@@ -28,10 +27,8 @@ def step_seconds(
     if config.loss != "focal" or config.gamma == 0 or config.detector != "retinanet" or device.type != "cpu":
         return None
     short = config.replace(steps=pairs + 2, warmup=0)  # two to warm up
-    steps = {
-        "own": new_step(short, data, device),
-        "cross_entropy": new_step(short.replace(gamma=0.0), data, device),
-    }
+    plain = short.replace(gamma=0.0)
+    steps = {"own": new_step(short, data, device), "cross_entropy": new_step(plain, data, device)}
     index, flips = batches(len(steps["own"].source), short)
     taken: dict[str, list[float]] = {name: [] for name in steps}
     for i in range(pairs + 2):

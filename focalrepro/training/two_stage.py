@@ -1,5 +1,4 @@
-"""The other side of the paper's comparison (Table 2):
-Faster R-CNN with FPN, on RetinaNet's backbone and pyramid.
+"""The other side of the paper's comparison (Table 2): Faster R-CNN on RetinaNet's backbone and pyramid.
 
 First a region proposal network says where something is, then each proposal is pooled and classified: the
 imbalance is met by proposing few regions and by sampling, not by the loss. Both stages are torchvision's,
@@ -17,20 +16,16 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import MultiScaleRoIAlign
 
 from focalrepro.config import RunConfig
-from focalrepro.data import DetectionData
 from focalrepro.detector.anchors import AnchorGrid, make_anchors
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.hardware import autocast
 from focalrepro.training.batches import SplitData
-from focalrepro.training.checkpoint import Checkpoint
-from focalrepro.training.initial import initial_model
-from focalrepro.training.loop import OnStep, TrainResult, run_steps
 from focalrepro.training.optimizer import make_optimizer
+from focalrepro.training.ranks import ALONE
 
 POOLED = 7  # cells a side that a region is pooled to
 # Regions an image that the second stage learns from, a quarter of them on objects at most. Faster R-CNN's
-# number: FPN's 512 are for images of 800 px; in one of 128 px with three digits they are nearly all
-# background.
+# number: FPN's 512 are for 800 px; of an image of 128 px with three digits they are nearly all background.
 REGIONS = 128
 FPN_ANCHOR = 8  # strides: FPN's 32² on P2 (stride 4) to 512² on P6
 
@@ -39,8 +34,7 @@ def middle_size(config: RunConfig) -> float:
     """The side of the one anchor a level, in strides: the middle of RetinaNet's scales on that level.
 
     FPN has 8 strides, for objects of COCO's size at 800 px; a profile whose RetinaNet looks for smaller
-    objects needs smaller proposals in the same measure, or the two detectors would not look for the same
-    things.
+    objects needs smaller proposals in the same measure: both detectors are to look for the same things.
     """
     return config.anchor_size * 2 ** ((config.anchor_scales - 1) / (2 * config.anchor_scales))
 
@@ -61,8 +55,7 @@ class Anchors(nn.Module):
         return [self.boxes] * len(images.image_sizes)
 
 
-# Under autocast a head's numbers come out as bf16, and boxes made from them would lie on a grid of half
-# pixels.
+# Under autocast a head's numbers are bf16, and boxes made from them would lie on a grid of half pixels.
 class ObjectnessHead(RPNHead):
     """torchvision's, with outputs in fp32."""
 
@@ -140,35 +133,35 @@ class TwoStage(RetinaNet):
 
 
 def as_targets(boxes: Tensor, labels: Tensor) -> list[dict[str, Tensor]]:
-    """boxes [B, M, 4] and labels [B, M], -1 for padding, as torchvision takes them:
-    ragged, classes from 1.
-    """
-    return [
-        {"boxes": b[valid], "labels": k[valid] + 1}
-        for b, k, valid in zip(boxes, labels, labels >= 0, strict=True)
-    ]
+    """boxes [B, M, 4] and labels [B, M], -1 for padding, as torchvision has them: ragged, classes from 1."""
+    each = zip(boxes, labels, labels >= 0, strict=True)
+    return [{"boxes": b[valid], "labels": k[valid] + 1} for b, k, valid in each]
 
 
 class TwoStageStep:
-    """One optimisation step; `losses` [3] (all, of classes, of boxes) and `finite` are left behind."""
+    """One optimisation step; `losses` [3] (all, of classes, of boxes) and `finite` are left behind.
+
+    positives: anchors of the proposal network that are assigned to an object, per image.
+    """
+
+    ranks = ALONE
 
     def __init__(self, model: TwoStage, source: SplitData, config: RunConfig, device: torch.device) -> None:
         self.model, self.source, self.config, self.device = model, source, config, device
+        self.positives = positives(model, source)
         self.optimizer = make_optimizer(model, config)
         self.losses = torch.zeros(3, device=device)
         self.finite = torch.ones((), dtype=torch.bool, device=device)
 
     def __call__(self, index: Tensor, view: Tensor, rate: float) -> None:
-        """Trains on some images, each in its view, at a learning rate;
-        nothing once something was not finite.
-        """
+        """Trains on some images, each in its view, at a rate; nothing once something was not finite."""
         if not self.finite:
             return
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         inputs, boxes, labels = self.source.read(index, view)
         with autocast(self.device, self.config.precision == "bf16"):
-            features = inputs if self.source.cached else self.model.features(inputs[0])
+            features = inputs if self.source.cached else self.model.features(inputs)
             losses = self.model(features, as_targets(boxes, labels))
         of_classes = losses["loss_objectness"] + losses["loss_classifier"]
         of_boxes = losses["loss_rpn_box_reg"] + losses["loss_box_reg"]
@@ -180,22 +173,6 @@ class TwoStageStep:
         self.finite = torch.isfinite(torch.stack(norms).sum()) & torch.isfinite(loss)
         if self.finite:
             self.optimizer.step()
-
-
-def train_two_stage(
-    config: RunConfig,
-    data: DetectionData,
-    device: torch.device,
-    on_step: OnStep = lambda done, total: None,
-    progress: bool = False,
-    checkpoint: Checkpoint | None = None,
-) -> TrainResult:
-    """As `train.train`, for the two-stage detector; positives are its proposal network's."""
-    model = initial_model(config, data, TwoStage)
-    source = SplitData(config, data, device, model, progress)
-    model = model.to(device, memory_format=torch.channels_last).train()
-    step = TwoStageStep(model, source, config, device)
-    return run_steps(model, step, len(source), positives(model, source), config, on_step, checkpoint)
 
 
 def positives(model: TwoStage, source: SplitData) -> float:

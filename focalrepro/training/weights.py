@@ -9,9 +9,8 @@ from safetensors.torch import save
 from torch import nn
 
 from focalrepro.config import RunConfig
-from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.files import write_atomic
-from focalrepro.training.two_stage import TwoStage
+from focalrepro.training.initial import new_model
 
 
 def save_model(path: Path, model: nn.Module, categories: Sequence[str]) -> None:
@@ -25,16 +24,13 @@ def load_model(path: Path, config: RunConfig) -> tuple[nn.Module, list[str]]:
 
     Errors: ValueError that names a file which is damaged or holds another model.
     """
-    kind = TwoStage if config.detector == "faster_rcnn" else RetinaNet
     try:
         with safe_open(path, "pt") as file:
             names = json.loads(file.metadata()["categories"])
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, it is no dict
-        model = kind(config, len(names))
+        model = new_model(config, len(names))
         model.load_state_dict(state)
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        why = str(error).splitlines()[0]
-        raise ValueError(
-            f"{path}: not this run's weights ({why}); delete the file and make it again"
-        ) from error
+        what = f"{path}: not this run's weights ({str(error).splitlines()[0]})"
+        raise ValueError(f"{what}; delete the file and make it again") from error
     return model.eval(), names

@@ -10,12 +10,11 @@ from server import Server
 from test_download import jpeg, official_annotations
 
 from focalrepro.cli import data as command
-from focalrepro.data import DatasetError, load
+from focalrepro.data import DatasetError, coco, load
+from focalrepro.data import fetch as fetching
 from focalrepro.data.coco import ARCHIVES, Archive, download_coco, import_coco
-from focalrepro.data.fetch import Retry
 
 IDS = {"train2017": [9, 25, 30], "val2017": [139, 285]}
-AT_ONCE = Retry(tries=3, wait=0.0)
 
 
 def packed(files):
@@ -40,9 +39,13 @@ def contents():
 
 
 @pytest.fixture
-def server(contents):
+def server(contents, monkeypatch):
     with Server() as running:
         running.files |= contents
+        monkeypatch.setattr(coco, "ADDRESS", running.url)
+        monkeypatch.setattr(coco, "ARCHIVES", small(contents))
+        monkeypatch.setattr(fetching, "TRIES", 3)
+        monkeypatch.setattr(fetching, "WAIT", 0.0)
         yield running
 
 
@@ -53,18 +56,14 @@ def small(contents):
     ]
 
 
-def get(server, contents, root, **more):
-    return download_coco(root, small(contents), server.url, AT_ONCE, progress=False, **more)
-
-
 def test_archives_become_a_dataset(server, contents, tmp_path):
-    folder = get(server, contents, tmp_path)
+    folder = download_coco(tmp_path)
     assert folder == tmp_path / "coco" and not list(folder.glob("*.zip"))
     for split, official in (("train", "train2017"), ("val", "val2017")):
         found = load("coco", split, 64, resize="letterbox", progress=False, root=tmp_path)
         assert len(found) == len(IDS[official]) + 1 and found.categories == ("toothbrush",)
     asked = sum(server.asked.values())
-    get(server, contents, tmp_path)
+    download_coco(tmp_path)
     assert sum(server.asked.values()) == asked, "what is there is not fetched again"
 
 
@@ -72,23 +71,24 @@ def test_archives_become_a_dataset(server, contents, tmp_path):
 def test_a_cut_archive_is_fetched_on(server, contents, tmp_path, fault):
     path = "/zips/train2017.zip"
     server.faults[path] = ["truncate", fault]
-    get(server, contents, tmp_path)
+    download_coco(tmp_path)
     assert len(load("coco", "train", 64, progress=False, root=tmp_path)) == 4
     assert server.asked[path] == (2 if fault == "no ranges" else 3)
 
 
-def test_a_broken_archive_is_said_and_removed(server, contents, tmp_path):
-    wrong = [Archive(a.path, a.size, "0" * 32) for a in small(contents)]
-    with pytest.raises(DatasetError, match=r"annotations_trainval2017\.zip: does not have the checksum 0000"):
-        download_coco(tmp_path, wrong, server.url, AT_ONCE, progress=False)
+def test_a_broken_archive_is_said_and_removed(server, contents, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(coco, "ARCHIVES", [a._replace(md5="0" * 32) for a in small(contents)])
+        with pytest.raises(DatasetError, match=r"trainval2017\.zip: does not have the checksum md5:0000"):
+            download_coco(tmp_path)
     assert not list((tmp_path / "coco").glob("*.zip"))
     server.faults["/zips/val2017.zip"] = [404]
     with pytest.raises(DatasetError, match=r"val2017\.zip: the server answers 404.*same command again"):
-        get(server, contents, tmp_path)
+        download_coco(tmp_path)
 
 
 def test_a_copy_stays_where_it_is(server, contents, tmp_path):
-    copy = get(server, contents, tmp_path / "elsewhere")
+    copy = download_coco(tmp_path / "elsewhere")
     folder = import_coco(copy, tmp_path)
     assert len(load("coco", "val", 64, progress=False, root=tmp_path)) == 3
     assert [p.name for p in folder.iterdir()] == ["dataset.json"]

@@ -26,7 +26,7 @@ def jpeg(seed):
 
 
 @pytest.fixture
-def source(tmp_path):
+def source(tmp_path, monkeypatch):
     """A small folder laid out like the real one, and a manifest that agrees with it."""
     folder = tmp_path / "source"
     (folder / "annotations").mkdir(parents=True)
@@ -49,11 +49,12 @@ def source(tmp_path):
                 archive.addfile(entry, io.BytesIO(data))
     save_file({"conv0_weight": np.ones((2, 3), np.float32)}, folder / coco256.WEIGHTS)
     (tmp_path / "manifest.json").write_text(json.dumps(IDS))
+    monkeypatch.setattr(coco256, "MANIFEST", tmp_path / "manifest.json")
     return folder
 
 
 def do(source, **more):
-    return import_coco256(source, source.parent / "root", manifest=source.parent / "manifest.json", **more)
+    return import_coco256(source, source.parent / "root", **more)
 
 
 def snapshot(folder):
@@ -144,12 +145,9 @@ def test_the_shipped_manifest_holds_both_splits():
 
 
 def test_a_manifest_that_is_not_there_is_named(source, monkeypatch):
-    with pytest.raises(DatasetError, match=r"none\.json: the manifest is not readable"):
-        import_coco256(source, source.parent / "root", manifest=source / "none.json")
-    monkeypatch.setattr(coco256, "repo_root", lambda: None)
-    monkeypatch.chdir(source)
-    with pytest.raises(DatasetError, match="run from a checkout"):
-        coco256.load_manifest()
+    monkeypatch.setattr(coco256, "MANIFEST", source / "none.json")
+    with pytest.raises(DatasetError, match=r"none\.json: the manifest is not readable.*run from a checkout"):
+        do(source)
 
 
 REAL = os.environ.get("FOCALREPRO_COCO256")

@@ -15,7 +15,6 @@ from server import Server
 from focalrepro.data import DatasetError, coco256, load
 from focalrepro.data import fetch as fetching
 from focalrepro.data.coco256 import download_coco256
-from focalrepro.data.fetch import Retry
 from focalrepro.data.weights import ADDRESSES
 
 IDS = {"train2017": [9, 25, 30, 34, 36], "val2017": [139, 285]}
@@ -69,11 +68,14 @@ def fetch(server, tmp_path, monkeypatch):
     md5 = hashlib.md5(server.files[ARCHIVE]).hexdigest()
     manifest.write_text(json.dumps({**IDS, "annotations_md5": md5}))
 
-    monkeypatch.setattr(coco256, "BASE", server.url)
+    monkeypatch.setattr(coco256, "ADDRESS", server.url)
+    monkeypatch.setattr(coco256, "MANIFEST", manifest)
+    monkeypatch.setattr(fetching, "TRIES", 3)
+    monkeypatch.setattr(fetching, "WAIT", 0.002)
 
-    def call(workers=3, progress=False):
+    def call(workers=3):
         monkeypatch.setattr(coco256, "WORKERS", workers)
-        return download_coco256(tmp_path / "root", manifest, Retry(tries=3, wait=0.002), progress)
+        return download_coco256(tmp_path / "root")
 
     return call
 
@@ -171,10 +173,20 @@ def test_a_cut_archive_is_fetched_again(fetch, server):
     assert server.asked[ARCHIVE] == 3
 
 
-def test_what_a_killed_fetching_left_goes_at_once(fetch, tmp_path):
+@pytest.mark.parametrize("share", [2, 1])
+def test_what_a_killed_fetching_left_is_fetched_on(fetch, server, tmp_path, share):
+    folder, whole = tmp_path / "root" / "downloads" / "coco256", server.files[ARCHIVE]
+    folder.mkdir(parents=True)
+    (folder / "annotations_trainval2017.zip.part").write_bytes(whole[: len(whole) // share])
+    assert names(fetch()) == ["annotations", "dataset.json", "train2017", "val2017"]
+
+
+def test_what_it_left_and_is_no_part_of_it_goes(fetch, tmp_path):
     folder = tmp_path / "root" / "downloads" / "coco256"
     folder.mkdir(parents=True)
-    (folder / "tmp0123abcd").write_bytes(b"half of an archive")
+    (folder / "annotations_trainval2017.zip.part").write_bytes(b"half of an archive")
+    with pytest.raises(DatasetError, match=r"does not have the checksum md5:.* run the same command again"):
+        fetch()
     assert names(fetch()) == ["annotations", "dataset.json", "train2017", "val2017"]
 
 
@@ -205,10 +217,10 @@ def test_a_dead_server_ends_the_download_early(fetch, server, monkeypatch):
 def test_a_killed_download_goes_on(fetch, server, monkeypatch):
     kept = coco256.fetch_image
 
-    def killed(session, wanted, retry):
+    def killed(session, wanted):
         if wanted.url.endswith("000000000030.jpg"):
             raise KeyboardInterrupt
-        kept(session, wanted, retry)
+        kept(session, wanted)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(coco256, "fetch_image", killed)
@@ -236,7 +248,7 @@ def test_no_more_connections_than_workers(fetch, server):
 
 def test_progress_is_shown_and_can_be_silent(fetch, capfd, caplog):
     caplog.set_level(logging.WARNING)
-    fetch(progress=True)
+    fetch()
     shown = capfd.readouterr().err
     assert "fetch images" in shown and "7/7" in shown
 
@@ -273,4 +285,4 @@ def test_an_archive_that_unfolds_too_far_is_refused(fetch, monkeypatch):
 
 
 def test_every_address_of_its_own_is_encrypted():
-    assert all(url.startswith("https://") for url in (coco256.BASE, *ADDRESSES))
+    assert all(url.startswith("https://") for url in (coco256.ADDRESS, *ADDRESSES))

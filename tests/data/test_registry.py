@@ -7,18 +7,23 @@ from made import CATEGORIES
 
 from focalrepro import files
 from focalrepro.data import DatasetError, data_root, load, registry, weights_path
+from focalrepro.data.own import register_own
 
 
-def register(made, root, name="mine", **more):
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path / "root"))
+    return tmp_path / "root"
+
+
+def register(made, name="mine", **more):
     made.load()
     path = made.folder / "instances.json"
-    return registry.register(name, [path, [made.images], more.get("val", path), [made.images]], root)
+    return register_own(name, path, [made.images], more.get("val", path))
 
 
-def test_register_and_load_ones_own_data(made, tmp_path, monkeypatch):
-    root = tmp_path / "root"
-    monkeypatch.setenv("FOCALREPRO_DATA", str(root))
-    assert register(made, root) == root / "mine" and data_root() == root
+def test_register_and_load_ones_own_data(made, root):
+    assert register(made) == root / "mine" and data_root() == root
     data = load("mine", "val", 20, progress=False)
     assert data.name == "mine" and data.split == "val" and data.digest == made.load().digest
     assert list((root / "cache").glob("*/images.npy"))
@@ -32,31 +37,30 @@ def test_register_and_load_ones_own_data(made, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["", "../mine", "a/b", "cache", "coco256", ".hidden"])
-def test_register_refuses_names_that_cannot_be_folders(made, tmp_path, name):
+def test_register_refuses_names_that_cannot_be_folders(made, root, name):
     with pytest.raises(DatasetError, match="cannot be a dataset's name"):
-        register(made, tmp_path / "root", name)
+        register(made, name)
 
 
-def test_register_checks_images_and_categories_first(made, tmp_path):
+def test_register_checks_images_and_categories_first(made, root, tmp_path):
     made.load()
     other = tmp_path / "other.json"
     other.write_text(json.dumps({**made.value, "categories": [*CATEGORIES, {"id": 91, "name": "hat"}]}))
     with pytest.raises(DatasetError, match=r"different categories.*hat"):
-        register(made, tmp_path / "root", val=other)
+        register(made, val=other)
     (made.images / "005.png").unlink()
     path = made.folder / "instances.json"
     with pytest.raises(DatasetError, match=r"005\.png"):
-        registry.register("mine", [path, [made.images]] * 2, tmp_path / "root")
-    assert registry.prepared(tmp_path / "root") == []
+        register_own("mine", path, [made.images], path)
+    assert registry.prepared(root) == []
 
 
-def test_what_is_not_prepared_says_how_to_prepare_it(made, tmp_path):
-    root = tmp_path / "root"
+def test_what_is_not_prepared_says_how_to_prepare_it(made, root):
     with pytest.raises(DatasetError, match=r"run: focalrepro data synthetic$"):
         load("synthetic", "train", 128, root=root)
     with pytest.raises(DatasetError, match=r"run: focalrepro data coco256 --from PATH"):
         load("coco256", "train", 256, root=root)
-    register(made, root)
+    register(made)
     with pytest.raises(DatasetError, match=r"unknown dataset 'yours'; registered in .*: mine; "):
         load("yours", "train", 20, root=root)
     (root / "mine" / "dataset.json").write_text('{"train": {}}')

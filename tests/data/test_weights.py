@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 from server import Server
 
 from focalrepro.data import DatasetError, weights
-from focalrepro.data.fetch import Retry
+from focalrepro.data import fetch as fetching
 from focalrepro.data.weights import WEIGHTS, fetch_weights, read_initializers, tensors_digest
 from focalrepro.detector.backbones import ResNet50V2
 
@@ -69,7 +69,9 @@ def fetch(server, monkeypatch):
         monkeypatch.setattr(weights, "ADDRESSES", tuple(server.url + path for path in addresses))
         monkeypatch.setattr(weights, "ONNX_SHA256", hashlib.sha256(body or onnx_bytes()).hexdigest())
         monkeypatch.setattr(weights, "TENSORS_SHA256", tensors_digest(tensors))
-        return fetch_weights(folder, Retry(tries=3, wait=0.002), progress=False)
+        monkeypatch.setattr(fetching, "TRIES", 3)
+        monkeypatch.setattr(fetching, "WAIT", 0.002)
+        return fetch_weights(folder)
 
     return call
 

@@ -33,9 +33,9 @@ def test_a_disk_without_room_for_them_is_one_line(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "posix_fallocate", full)
     model = RetinaNet(CONFIG, 10)
     with pytest.raises(DatasetError, match=r"C\d\.npy: no room for .* FOCALREPRO_DATA") as caught:
-        cached_features(model, tiny[1], torch.device("cpu"), progress=False)
+        cached_features(model, tiny[1], torch.device("cpu"))
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "cache").rglob("*.npy"))
     monkeypatch.undo()
     monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path))
-    assert len(cached_features(model, tiny[1], torch.device("cpu"), progress=False)[0]) == 12
+    assert len(cached_features(model, tiny[1], torch.device("cpu"))[0]) == 12

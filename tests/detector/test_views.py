@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from focalrepro.detector.views import LEAST_VISIBLE, view_of
+from focalrepro.data import DetectionData
+from focalrepro.detector import views
+from focalrepro.detector.views import LEAST_VISIBLE
 
 
 def picture(boxes, size=64):
@@ -17,6 +19,14 @@ def picture(boxes, size=64):
 BOXES = np.array([[10, 20, 30, 40], [40, 4, 60, 24], [0, 0, 0, 0]], np.float32)
 LABELS = np.array([3, 1, -1])
 IMAGE = picture(BOXES[:2].astype(int))
+
+
+def view_of(image, boxes, labels, view, image_id, **more):
+    """The view of an image that is a dataset of its own."""
+    given = {"images": image, "boxes": boxes, "labels": labels, "sizes": (64, 64), "image_ids": image_id}
+    rest = {"name": "made", "split": "train", "categories": ("a",), "coco": {}, "digest": "d"}
+    data = DetectionData(**{name: np.asarray(value)[None] for name, value in given.items()}, **rest)
+    return views.view_of(data, 0, view, **more)
 
 
 def test_view_0_is_the_image_and_view_1_its_mirror_image():

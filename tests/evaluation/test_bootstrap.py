@@ -9,11 +9,10 @@ from test_coco_ap import CLASSES, make_case, reference
 
 from focalrepro.evaluation.bootstrap import (
     bootstrap_weights,
-    interval,
     replicates_of,
     weighted_ap,
 )
-from focalrepro.evaluation.coco_ap import coco_metrics
+from focalrepro.evaluation.coco_ap import evaluate_coco
 from focalrepro.evaluation.detections import Detections
 from focalrepro.evaluation.match_table import match_table
 
@@ -48,7 +47,7 @@ def duplicated(coco, image_ids, detections, weights):
 def test_weights_of_one_are_coco(seed):
     case = make_case(seed)
     ours = weighted_ap(match_table(*case), np.ones((1, len(case[1]))))[0]
-    metrics = coco_metrics(*case)
+    metrics = evaluate_coco(*case).metrics
     np.testing.assert_allclose(ours, [metrics[name] for name in STATISTICS], rtol=0, atol=1e-9)
     np.testing.assert_allclose(ours, 100 * reference(*case).stats[:3], rtol=0, atol=1e-9)
     assert ours.min() > 5
@@ -87,7 +86,7 @@ def test_integer_weights_are_duplicated_images(seed):
     weights = bootstrap_weights(len(case[1]), replicates=3, seed=seed)
     ours = weighted_ap(match_table(*case), weights)
     for row, replicate in zip(ours, weights, strict=True):
-        metrics = coco_metrics(*duplicated(*case, replicate))
+        metrics = evaluate_coco(*duplicated(*case, replicate)).metrics
         np.testing.assert_allclose(row, [metrics[name] for name in STATISTICS], rtol=0, atol=1e-9)
     assert np.ptp(ours[:, 0]) > 0.1
 
@@ -96,7 +95,7 @@ def test_zero_weight_drops_the_image():
     case = make_case(4, decimals=None)
     weights = np.ones((1, len(case[1])), np.int16)
     weights[0, 5:] = 0
-    metrics = coco_metrics(*duplicated(*case, weights[0]))
+    metrics = evaluate_coco(*duplicated(*case, weights[0])).metrics
     ours = weighted_ap(match_table(*case), weights)[0]
     np.testing.assert_allclose(ours, [metrics[name] for name in STATISTICS], rtol=0, atol=1e-9)
 
@@ -178,15 +177,3 @@ def test_weights_are_checked():
         weighted_ap(table, np.ones((3, 5)))
     with pytest.raises(ValueError, match="negative"):
         weighted_ap(table, -np.ones((3, 2)))
-
-
-def test_intervals():
-    values = np.random.default_rng(0).permutation(1001).astype(float)
-    assert interval(values) == pytest.approx((25.0, 975.0))
-    assert interval(values, level=0.5) == pytest.approx((250.0, 750.0))
-    assert interval(np.append(values, math.nan)) == pytest.approx((25.0, 975.0))
-    half = 1.96 * 1001 / math.sqrt(12)  # of a uniform distribution
-    assert interval(values, estimate=400.0) == pytest.approx((400 - half, 400 + half), rel=1e-3)
-    assert all(map(math.isnan, interval(np.array([math.nan]))))
-    with pytest.raises(ValueError, match="shape"):
-        interval(np.ones((4, 3)))

@@ -10,7 +10,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from focalrepro.evaluation.coco_ap import METRICS, coco_metrics, evaluate_coco, per_class_ap
+from focalrepro.evaluation.coco_ap import METRICS, evaluate_coco
 from focalrepro.evaluation.detections import Detections
 
 CLASSES = 5
@@ -123,10 +123,10 @@ def test_subset_of_the_images_equals_pycocotools():
     keep = detections.image_index < 12
     names = ("image_index", "boxes", "scores", "labels")
     part = Detections(**{name: getattr(detections, name)[keep] for name in names})
-    metrics = coco_metrics(coco, image_ids[:12], part)
+    metrics = evaluate_coco(coco, image_ids[:12], part).metrics
     expected = 100 * reference(coco, image_ids[:12], part).stats[0]
     assert metrics["AP"] == pytest.approx(expected, abs=1e-10)
-    assert metrics["AP"] != pytest.approx(coco_metrics(coco, image_ids, part)["AP"], abs=0.1)
+    assert metrics["AP"] != pytest.approx(evaluate_coco(coco, image_ids, part).metrics["AP"], abs=0.1)
 
 
 def test_no_detections_is_zero_and_no_object_is_nan():
@@ -139,7 +139,7 @@ def test_no_detections_is_zero_and_no_object_is_nan():
         assert result.metrics[name] == pytest.approx(expected, nan_ok=True), name
     assert result.per_class["class0"] == 0.0
     assert math.isnan(result.per_class[f"class{CLASSES - 1}"])
-    assert per_class_ap(coco, image_ids, Detections.empty())["class1"] == 0.0
+    assert evaluate_coco(coco, image_ids, Detections.empty()).per_class["class1"] == 0.0
 
 
 def test_is_silent_and_leaves_the_ground_truth_alone(capfd):
@@ -147,23 +147,23 @@ def test_is_silent_and_leaves_the_ground_truth_alone(capfd):
     for annotation in coco["annotations"]:
         annotation["id"] -= 1  # id 0 reads as "unmatched" in the evaluators
     before = copy.deepcopy(coco)
-    shifted = coco_metrics(coco, image_ids, detections)
+    shifted = evaluate_coco(coco, image_ids, detections).metrics
     assert coco == before
     assert capfd.readouterr() == ("", "")
-    assert shifted == coco_metrics(make_case(1, images=8)[0], image_ids, detections)
+    assert shifted == evaluate_coco(make_case(1, images=8)[0], image_ids, detections).metrics
 
 
 def test_rejects_unknown_rows_labels_and_images():
     coco, image_ids, detections = make_case(0, images=8)
     with pytest.raises(ValueError, match="image_index"):
-        coco_metrics(coco, image_ids[:3], detections)
+        evaluate_coco(coco, image_ids[:3], detections)
     coco["categories"] = coco["categories"][:2]
     with pytest.raises(ValueError, match="label"):
-        coco_metrics(coco, image_ids, detections)
+        evaluate_coco(coco, image_ids, detections)
     with pytest.raises(ValueError, match="not images"):
-        coco_metrics(coco, np.array([10**6]), Detections.empty())
+        evaluate_coco(coco, np.array([10**6]), Detections.empty())
     with pytest.raises(ValueError, match="twice"):
-        coco_metrics(coco, image_ids[[0, 0]], Detections.empty())
+        evaluate_coco(coco, image_ids[[0, 0]], Detections.empty())
 
 
 def test_detections_check_their_arrays():

@@ -9,7 +9,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from focalrepro.evaluation.coco_ap import coco_metrics
+from focalrepro.evaluation.coco_ap import evaluate_coco
 from focalrepro.evaluation.detections import Detections
 from focalrepro.evaluation.match_table import match_table
 from focalrepro.evaluation.measures import LOGITS, measures, score_histogram, splits
@@ -62,7 +62,7 @@ def test_every_image_is_tune_or_test_and_the_shares_are_the_protocols():
 def test_ap_is_that_of_the_parts_images_alone(case, part):
     data, found, record = case
     rows = splits(data.image_ids)[part]
-    wanted = coco_metrics(data.coco, data.image_ids[rows], of_rows(found, rows))
+    wanted = evaluate_coco(data.coco, data.image_ids[rows], of_rows(found, rows)).metrics
     got = record["metrics"] if part == "test" else record["tune"]
     for name in ("AP", "AP50", "AP75"):
         assert got[name] == pytest.approx(wanted[name], abs=1e-4)
@@ -73,7 +73,7 @@ def test_ap_above_a_threshold_is_that_of_the_detections_above_it(case):
     rows = splits(data.image_ids)["test"]
     high = found.scores > 0.05
     cut = Detections(*(getattr(found, f)[high] for f in ("image_index", "boxes", "scores", "labels")))
-    wanted = coco_metrics(data.coco, data.image_ids[rows], of_rows(cut, rows))
+    wanted = evaluate_coco(data.coco, data.image_ids[rows], of_rows(cut, rows)).metrics
     assert record["at_05"]["AP"] == pytest.approx(wanted["AP"], abs=1e-4)
     assert record["thresholds"]["0.05"] == record["at_05"]["AP"] < record["metrics"]["AP"]
 

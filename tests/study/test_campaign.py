@@ -297,7 +297,7 @@ class Whole(Broken):
 
 
 def compute(model, tiny, folder, batch=8):
-    features._compute(model, tiny[0], 0, folder, torch.device("cpu"), progress=False, batch=batch)
+    features._compute(model, tiny[0], 0, folder, torch.device("cpu"), batch=batch)
 
 
 def test_a_crash_leaves_no_half_of_the_features(tiny, tmp_path):

@@ -11,7 +11,6 @@ from test_loop import CPU, SMALL
 from focalrepro.data import load
 from focalrepro.training.checkpoint import Checkpoint
 from focalrepro.training.loop import train
-from focalrepro.training.two_stage import train_two_stage
 
 CONFIG = SMALL.replace(steps=60, normalizer="moving")
 VICTIM = """
@@ -58,22 +57,18 @@ def test_after_kill_9_it_ends_with_the_same_numbers(data_root, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("trainer", "changes"),
-    [
-        (train, {"optimizer": "sgd"}),
-        (train_two_stage, {"detector": "faster_rcnn", "normalizer": "positives"}),
-    ],
+    "changes", [{"optimizer": "sgd"}, {"detector": "faster_rcnn", "normalizer": "positives"}]
 )
-def test_other_optimizers_and_detectors_go_on_too(data_root, tmp_path, trainer, changes):
+def test_other_optimizers_and_detectors_go_on_too(data_root, tmp_path, changes):
     data = load("synthetic", "train", 128, limit=4, progress=False)
     config, checkpoint = CONFIG.replace(steps=40, **changes), Checkpoint(tmp_path / "run.pt", every=0)
     torch.manual_seed(0)
-    whole = trainer(config, data, CPU)
+    whole = train(config, data, CPU)
     torch.manual_seed(0)
     with pytest.raises(Stop):
-        trainer(config, data, CPU, stop_at(20), checkpoint=checkpoint)
+        train(config, data, CPU, stop_at(20), checkpoint=checkpoint)
     torch.rand(7)  # the process that goes on has drawn otherwise
-    assert same(trainer(config, data, CPU, checkpoint=checkpoint), whole)
+    assert same(train(config, data, CPU, checkpoint=checkpoint), whole)
 
 
 @pytest.mark.parametrize("harm", ["cut short", "another torch", "empty"])

@@ -14,7 +14,6 @@ from focalrepro.study.profiles import get_profile
 from focalrepro.training import two_stage
 from focalrepro.training.loop import CHECK_EVERY, Engines, train
 from focalrepro.training.step import Step
-from focalrepro.training.two_stage import train_two_stage
 
 CPU = torch.device("cpu")
 ONE = get_profile("smoke").base.replace(weights="none", steps=3, fpn_channels=8)
@@ -57,8 +56,7 @@ def spoiled(call, at, kind, value):
 @pytest.mark.parametrize(("steps", "at"), [(3, 0), (3, 1), (3, 2), (LONG, LONG - 1)])
 def test_a_nan_at_any_step_is_a_divergence(tiny, spoil, config, kind, steps, at):
     spoil(at, kind)
-    of_detector = train_two_stage if config is TWO else train
-    result = of_detector(config.replace(steps=steps), tiny[0], CPU)
+    result = train(config.replace(steps=steps), tiny[0], CPU)
     assert result.status == "diverged" and len(result.history["step"]) == steps
     assert all(map(math.isfinite, result.history["loss"][:at])), "what was right before it is kept"
 
@@ -89,10 +87,9 @@ def test_the_run_after_a_divergence_is_as_if_it_had_been_the_first(tiny, monkeyp
 @pytest.mark.parametrize("config", [ONE, TWO], ids=["one stage", "two stages"])
 def test_the_same_config_gives_the_same_bits(data_root, config):
     data = load("synthetic", "train", 128, progress=False)
-    of_detector = train_two_stage if config is TWO else train
-    first = of_detector(config, data, CPU).model.state_dict()
+    first = train(config, data, CPU).model.state_dict()
     torch.rand(3)  # whatever was drawn between
-    second = of_detector(config, data, CPU).model.state_dict()
+    second = train(config, data, CPU).model.state_dict()
     assert first.keys() == second.keys()
     for name, value in first.items():
         assert torch.equal(value, second[name]), name

@@ -173,7 +173,7 @@ def test_mirrored_images_come_with_mirrored_boxes(tiny):
     data = tiny[0]
     source = TrainData(SMALL, data, CPU)
     index = torch.tensor([5, 5, 9, 9])
-    (images,), labels, boxes, positive = source.batch(index, torch.tensor([0, 1, 0, 1]))
+    images, labels, boxes, positive = source.batch(index, torch.tensor([0, 1, 0, 1]))
     assert torch.equal(images[1], images[0].flip(-1)) and not torch.equal(images[1], images[0])
     assert torch.equal(images[2], torch.from_numpy(np.array(data.images[9])))
     for plain, mirrored, row in ((0, 1, 5), (2, 3, 9)):
@@ -201,7 +201,7 @@ def test_the_digits_are_where_the_boxes_say(tiny):
     """
     data = tiny[0]
     source = TrainData(SMALL, data, CPU)
-    (images,), _, boxes, positive = source.batch(torch.tensor([5]), torch.tensor([1]))
+    images, _, boxes, positive = source.batch(torch.tensor([5]), torch.tensor([1]))
     x1, y1, x2, y2 = boxes[0][positive[0]][0].round().int().tolist()
     original = torch.from_numpy(np.array(data.images[5]))[:, y1:y2, 128 - x2 : 128 - x1]
     assert original.numel() and torch.equal(images[0][:, y1:y2, x1:x2], original.flip(-1))

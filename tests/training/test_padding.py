@@ -36,8 +36,7 @@ def dataset():
 def test_a_view_knows_where_it_shows_the_picture(view):
     data = dataset()
     for row in range(3):
-        given = data.images[row], data.boxes[row], data.labels[row], view, row
-        image, boxes, labels = view_of(*given, picture=PICTURES[row])
+        image, boxes, labels = view_of(data, row, view)
         x1, y1, x2, y2 = picture_in(view, row, PICTURES[row], 64)
         assert x2 > x1 and y2 > y1, "a crop always shows some of it"
         assert (image[0] / 255).sum() == pytest.approx((x2 - x1) * (y2 - y1), rel=0.06)

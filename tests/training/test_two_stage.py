@@ -14,7 +14,8 @@ from focalrepro.evaluation.detect import detect, milliseconds_per_image
 from focalrepro.runs import load_splits, run
 from focalrepro.study.profiles import PROFILES
 from focalrepro.training.batches import SplitData, TrainData, batches
-from focalrepro.training.two_stage import TwoStage, TwoStageStep, as_targets, rpn_anchors, train_two_stage
+from focalrepro.training.loop import train
+from focalrepro.training.two_stage import TwoStage, TwoStageStep, as_targets, rpn_anchors
 
 CPU = torch.device("cpu")
 SMALL = PROFILES["smoke"].base.replace(detector="faster_rcnn", precision="fp32")
@@ -61,7 +62,7 @@ def test_it_reads_what_retinanet_reads(data):
     flips[0, 0] = 1
     inputs, boxes, _ = SplitData(SMALL, data[0], CPU).read(index[0], flips[0])
     theirs, labels, targets, positive = TrainData(SMALL, data[0], CPU).batch(index[0], flips[0])
-    assert torch.equal(inputs[0], theirs[0])
+    assert torch.equal(inputs, theirs)
     first = targets[0][positive[0]][0]
     assert (boxes[0] == first).all(1).any() and labels[0][positive[0]].min() >= 0
 
@@ -120,7 +121,7 @@ def test_a_run_of_it_has_a_whole_record(data):
 
 
 def test_what_is_not_finite_ends_as_diverged(data):
-    result = train_two_stage(SMALL.replace(lr=1e18, steps=30, warmup=0, optimizer="sgd"), data[0], CPU)
+    result = train(SMALL.replace(lr=1e18, steps=30, warmup=0, optimizer="sgd"), data[0], CPU)
     assert result.status == "diverged" and result.history["step"][-1] < 30
 
 
@@ -137,7 +138,7 @@ def test_cached_features_give_what_the_images_give(data, data_root, monkeypatch)
         frozen="backbone", weights=str(weights), flip=False, precision="bf16", score_threshold=0.01
     )
     assert (data_root / "synthetic" / DESCRIPTOR).is_file()
-    result = train_two_stage(frozen.replace(steps=10), data[0], CPU)
+    result = train(frozen.replace(steps=10), data[0], CPU)
     assert result.status == "done"
     cached, _ = detect(result.model, frozen, data[1], CPU)
     seen, _ = detect(result.model, frozen.replace(frozen="stage1"), data[1], CPU)

@@ -51,7 +51,7 @@ def test_hinge_is_zero_beyond_its_margin_and_linear_below():
 def test_gradients_are_right(name):
     torch.manual_seed(1)
     config = SMALL.replace(loss=name, ohem_batch=16, image_size=32, first_level=3, last_level=4)
-    count = len(ohem._anchor_boxes((32, (3, 4), config.anchor_size, 3, 3), torch.device("cpu")))
+    count = len(ohem._anchor_boxes(config, torch.device("cpu")))
     logits = torch.randn(1, count, 2, dtype=torch.float64).requires_grad_()
     labels = torch.randint(-2, 2, (1, count))
     dials = Dials.of(config)
@@ -95,7 +95,7 @@ def test_ohem_chooses_as_if_it_had_seen_all_candidates_at_once(monkeypatch, over
         ohem_nms=overlap,
         ohem_ratio=ratio,
     )
-    boxes = ohem._anchor_boxes((64, (3, 4), config.anchor_size, 3, 3), torch.device("cpu"))
+    boxes = ohem._anchor_boxes(config, torch.device("cpu"))
     generator = torch.Generator().manual_seed(0)
     loss, draw = (torch.rand(len(boxes), generator=generator) for _ in "ab")
     label = torch.where(draw < 0.05, 0, torch.where(draw < 0.1, IGNORED, BACKGROUND))
