@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -191,6 +192,7 @@ def test_a_worker_that_is_killed_after_its_record_lost_nothing(tmp_path, monkeyp
 
         def __init__(self, store, device):
             self.pipe, self.theirs = multiprocessing.Pipe()
+            self.process = SimpleNamespace(is_alive=lambda: False)
 
         def take(self, job):
             self.job = job
@@ -199,9 +201,6 @@ def test_a_worker_that_is_killed_after_its_record_lost_nothing(tmp_path, monkeyp
 
         def news(self):
             return "died", 0.0, "gone"
-
-        def is_alive(self):
-            return False
 
         def end(self):
             self.pipe.close()
