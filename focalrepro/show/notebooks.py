@@ -23,30 +23,32 @@ CELL_TIMEOUT = 3600  # seconds
 AT_ONCE = 4  # kernels at the most; each takes up to a gigabyte
 
 
-def sources() -> list[Path]:
-    """The source notebooks in their order; FileNotFoundError outside a checkout of the repository."""
+def sources(only: Sequence[str] = ()) -> list[Path]:
+    """The source notebooks in their order, or those whose name begins with one of `only`.
+
+    Errors: FileNotFoundError where there is no checkout around the package; ValueError for a name that no
+    notebook begins with.
+    """
     folder = (repo_root() or Path.cwd()) / "notebooks"
     notebooks = sorted(folder.glob("[0-9A-Z]*.ipynb"))
     if not notebooks:
         raise FileNotFoundError(f"{folder}: no notebooks here; run this inside a checkout of the repository")
-    return notebooks
-
-
-def execute_all(profile: str, only: Sequence[str] = ()) -> list[Path]:
-    """Executes all notebooks, or those whose name begins with one of `only`, one a core at once;
-    returns the executed files.
-
-    Errors: ValueError for an unknown profile or a name that no notebook begins with, before anything is made;
-    RuntimeError naming the notebook and its last error line; nothing is left of a failed execution but a file
-    with "partial" in its name to look into.
-    """
-    get_profile(profile)
-    notebooks = sources()
     for start in only:
         if not any(path.stem.startswith(start) for path in notebooks):
             names = ", ".join(path.stem for path in notebooks)
             raise ValueError(f"no notebook's name begins with {start!r}; there are {names}")
-    chosen = [path for path in notebooks if not only or path.stem.startswith(tuple(only))]
+    return [path for path in notebooks if not only or path.stem.startswith(tuple(only))]
+
+
+def execute_all(profile: str, only: Sequence[str] = ()) -> list[Path]:
+    """Executes all notebooks, or those of `only` (`sources`), one a core at once; returns the executed files.
+
+    Errors: ValueError for an unknown profile or name, before anything is made; RuntimeError naming the
+    notebook and its last error line; nothing is left of a failed execution but a file with "partial" in its
+    name to look into.
+    """
+    get_profile(profile)
+    chosen = sources(only)
     target = results_root(profile) / "notebooks"
     target.mkdir(parents=True, exist_ok=True)
     workers = min(AT_ONCE, hardware.cores(), len(chosen))

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from importlib.util import find_spec
 
 import pytest
@@ -46,7 +47,10 @@ def test_the_whole_way(own, tmp_path, device, rows, curves):
 
 @pytest.mark.slow
 def test_ctrl_c_keeps_the_rows_that_were_measured(own, tmp_path):
-    process = subprocess.Popen([*COMMAND, "cpu"], env=own, stdout=subprocess.PIPE, text=True)
+    # Where the tests run in the background, Ctrl-C is ignored, and so it would be by what they start.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    command = [*COMMAND, "cpu"]
+    process = subprocess.Popen(command, env=own, stdout=subprocess.PIPE, text=True, preexec_fn=heard)
     said = []
     for line in process.stdout:  # limits, then a line for each row
         said.append(line)
