@@ -79,6 +79,17 @@ def calibration_of(histogram: Histogram, probability: np.ndarray) -> Calibration
     return Calibration(float(error / total), float(brier / total), float(nll / total))
 
 
+def best_scored(histogram: Histogram) -> Histogram:
+    """The part of a histogram with the highest scores, about as many detections as are right in all of it.
+
+    A hundred detections an image are nearly all near a score of 0, where every detector is calibrated: their
+    mean error says little of the few detections that somebody would look at.
+    """
+    right, wrong = (np.array(histogram[k]) for k in ("right", "wrong"))
+    kept = np.cumsum((right + wrong)[::-1])[::-1] - (right + wrong) < right.sum()
+    return {"right": (right * kept).tolist(), "wrong": (wrong * kept).tolist()}
+
+
 def reliability(histogram: Histogram, probability: np.ndarray) -> list[dict[str, Any]]:
     """Count, mean score and share that is right of each of ten equal bins of probability, but empty ones."""
     right, wrong = (np.array(histogram[k], float) for k in ("right", "wrong"))

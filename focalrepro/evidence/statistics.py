@@ -84,11 +84,12 @@ def reshaping(e: Evidence) -> Verdict | None:
     return over_seeds(background - 2 * objects, "points of the loss", remark, "background less twice objects")
 
 
-def calibration_error(r: Record, way: str = "raw") -> float:
+def calibration_error(r: Record, way: str = "raw", best: bool = False) -> float:
     """Expected calibration error of the test images' detections: raw, or after temperature, isotonic or
-    closed form; NaN where a record has no scores for it. Records up to version 2 have the raw one only."""
+    closed form; best: of the best-scored ones alone, as many as are right. NaN where a record has no scores
+    for it: those up to version 2 have the raw one of all only."""
     if r.scores is None:
-        return r.calibration.error if r.calibration and way == "raw" else np.nan
+        return r.calibration.error if r.calibration and way == "raw" and not best else np.nan
     tune = r.scores.tune.model_dump()
     if way == "closed form":
         probabilities = calibration.closed_form(r.config.alpha, r.config.gamma)
@@ -97,7 +98,10 @@ def calibration_error(r: Record, way: str = "raw") -> float:
     else:
         maps = {"raw": calibration.raw, "temperature": calibration.tempered, "isotonic": calibration.isotonic}
         probabilities = maps[way](tune)
-    return calibration.calibration_of(r.scores.test.model_dump(), probabilities).error
+    judged = r.scores.test.model_dump()
+    return calibration.calibration_of(
+        calibration.best_scored(judged) if best else judged, probabilities
+    ).error
 
 
 def reliability_bins(r: Record) -> pd.DataFrame:
@@ -129,7 +133,11 @@ def calibrated(e: Evidence, way: str) -> Verdict | None:
     if np.isnan([*focal, *plain]).any():
         return None
     steps = sides[1][0].config.steps
-    verdict = _errors(plain, focal, f"{{1:.3f}} against {{0:.3f}} of cross entropy after {steps:,} steps")
+    best = [mean(calibration_error(r, way, best=True) for r in side) for side in sides[:2]]
+    remark = f"{{1:.3f}} against {{0:.3f}} of cross entropy after {steps:,} steps"
+    if not np.isnan(best).any():
+        remark += "; of the best-scored detections, as many as are right, {:.3f} against {:.3f}".format(*best)
+    verdict = _errors(plain, focal, remark)
     if sides[2] < MATCHED:
         return verdict
     how = f"not comparable: their AP differs by {sides[2]:.1f}, {MATCHED:g} or more"
@@ -139,12 +147,17 @@ def calibrated(e: Evidence, way: str) -> Verdict | None:
 def closed_form(e: Evidence) -> Verdict | None:
     """Calibration error of focal loss's scores as they are less that after the closed form."""
     records = [r for r in e.row("1b", **FL) if r.scores]
-    before, after = ([calibration_error(r, way) for r in records] for way in ("raw", "closed form"))
-    return _errors(before, after, "{0:.3f} before, {1:.3f} after") if records else None
+    if not records:
+        return None
+    ways = ("raw", "closed form")
+    before, after = ([calibration_error(r, way) for r in records] for way in ways)
+    best = [mean(calibration_error(r, way, best=True) for r in records) for way in ways]
+    remark = "{0:.3f} before, {1:.3f} after; of the best-scored {2:.3f} and {3:.3f}"
+    return _errors(before, after, remark, *best)
 
 
-def _errors(one: Sequence[float], other: Sequence[float], remark: str) -> Verdict:
-    text = remark.format(np.mean(one), np.mean(other))
+def _errors(one: Sequence[float], other: Sequence[float], remark: str, *beside: float) -> Verdict:
+    text = remark.format(np.mean(one), np.mean(other), *beside)
     return over_seeds(np.subtract(one, other), "calibration error", text)
 
 

@@ -187,8 +187,9 @@ def calibration(rows: Mapping[str, Records]) -> pd.DataFrame:
     raw, and after what maps scores.
 
     A temperature and isotonic regression are fitted on tune images; the closed form needs no data, and is for
-    a loss with γ > 0. Compare rows of nearly the same AP only. Rows without records are left out, as are ways
-    for which no record keeps what they take.
+    a loss with γ > 0. "best" is the error of the best-scored detections alone, as many as are right: the
+    others are nearly all near a score of 0. Compare rows of nearly the same AP only. Rows without records are
+    left out, as are ways for which no record keeps what they take.
     """
     shown = {}
     for label, records in rows.items():
@@ -196,6 +197,8 @@ def calibration(rows: Mapping[str, Records]) -> pd.DataFrame:
             shown[label] = {"AP": number(tables.mean(r.AP for r in records))}
             for way in ("raw", "temperature", "isotonic", "closed form"):
                 of = [r for r in records if way != "closed form" or r.config.gamma > 0]
-                shown[label][f"error, {way}"] = number(tables.mean(calibration_error(r, way) for r in of), 4)
+                for name, best in ((f"error, {way}", False), (f"{way}, best", True)):
+                    error = tables.mean(calibration_error(r, way, best) for r in of)
+                    shown[label][name] = number(error, 3 if best else 4)
     frame = pd.DataFrame.from_dict(shown, orient="index")
     return frame.loc[:, (frame != NONE).any()]

@@ -57,3 +57,12 @@ def test_maps_fitted_on_tune_mend_scores_that_are_too_sure():
     for mend in (calibration.tempered, calibration.isotonic):
         after = calibration_of(test, mend(tune))
         assert after.error < 0.02 < before.error and after.nll < before.nll
+
+
+def test_the_best_scored_are_as_many_as_are_right_and_not_drowned_by_the_rest():
+    h = histogram([2.0, 1.0, -6.0], [1, 1, 0], [2, 0, 1000])  # 2 are right: the best bin has 3 already
+    best = calibration.best_scored(h)
+    assert best == histogram([2.0], [1], [2])
+    assert calibration_of(h, calibration.raw(h)).error < 0.01
+    assert calibration_of(best, calibration.raw(best)).error == pytest.approx(0.88 - 1 / 3, abs=0.01)
+    assert calibration.best_scored(histogram([], [], [])) == histogram([], [], [])
