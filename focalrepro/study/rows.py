@@ -39,7 +39,8 @@ def rows_of(block: dict[str, Any], base: RunConfig) -> list[Row]:
     for values in product(*lists.values()):
         changes = dict(zip(lists, values, strict=True))
         loss = changes.pop("losses", "")
-        words = {"loss": loss, "rarity": changes.get("dataset", "").removeprefix("synthetic-")} | changes
+        rarity = changes.get("dataset", "").removeprefix("synthetic-")
+        words = {"loss": loss, "rarity": f"{int(rarity):,}" if rarity.isdigit() else rarity} | changes
         rows.append(Row(block.get("label", "{loss}").format(**words), NAMED.get(loss, {}) | changes))
     return rows
 
