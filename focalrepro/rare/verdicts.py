@@ -119,8 +119,8 @@ def differences(frame: pd.DataFrame, metrics: Sequence[str] = ("ap",), reference
 
 def _effect(mean: float, low: float, high: float) -> str:
     if np.isnan(low):
-        return "undefined" if np.isnan(mean) else f"{mean:+.3f}"
-    return f"{mean:+.3f} ({low:+.3f} … {high:+.3f})"
+        return "undefined" if np.isnan(mean) else f"{mean:+.3f}".replace("-", "−")
+    return f"{mean:+.3f} ({low:+.3f} … {high:+.3f})".replace("-", "−")
 
 
 def verdicts(

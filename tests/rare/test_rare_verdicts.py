@@ -15,7 +15,7 @@ def test_verdicts(made_up):
         "better against cross entropy at 1:1000 on X: "
         "average precision +0.110 (+0.085 … +0.135): clearly better"
     )
-    assert worse.endswith("average precision -0.110 (-0.135 … -0.085): clearly worse")
+    assert worse.endswith("average precision −0.110 (−0.135 … −0.085): clearly worse")
     assert neither.endswith("no clear difference")
     assert verdicts.verdicts(made_up, only="clearly worse") == [worse]
 
@@ -30,7 +30,7 @@ def test_counts_and_places(made_up):
     assert counted.loc["better", "clearly better"] == 1 and counted.loc["worse", "clearly worse"] == 1
     assert counted.loc["neither"].tolist() == [0, 0, 1]
     (line,) = verdicts.verdicts(made_up, ("f1",), methods=["worse"])
-    assert line.endswith("on X: F1 of the decisions -0.110 (-0.135 … -0.085): clearly worse")
+    assert line.endswith("on X: F1 of the decisions −0.110 (−0.135 … −0.085): clearly worse")
     assert verdicts.verdicts(made_up, ("f1",), only="clearly better", methods=["worse"]) == []
 
 
@@ -78,7 +78,7 @@ def test_not_worth_it(made_up):
     rows = focal(made_up)
     (said,) = verdicts.worth(rows[rows["method"] != METHODS[2].name])
     assert "focal loss is not worth it: the best of 1 setting, focal loss γ = 2, changes" in said
-    assert "by -0.110 (-0.135 … -0.085)" in said and said.endswith(
+    assert "by −0.110 (−0.135 … −0.085)" in said and said.endswith(
         "the highest of all is cross entropy with 0.500"
     )
     (said,) = verdicts.worth(rows[rows["seed"] == 0])
