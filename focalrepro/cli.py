@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
+from typing_extensions import Doc
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from focalrepro.files import refusal
 
-ProfileName = Annotated[str, arg(help="smoke, quick, full-quick, coco-cpu, coco256, or a registered dataset")]
-Device = Annotated[str, arg(help="auto, cpu, cuda or cuda:N")]
-Seeds = Annotated[int, arg(help="how many seeds, from 0 on; 0: as many as the profile has")]
-RunName = Annotated[Positional[str], arg(help="a run's id, its beginning, or the path of its record")]
+ProfileName = Annotated[str, Doc("smoke, quick, full-quick, coco-cpu, coco256, or a registered dataset")]
+Device = Annotated[str, Doc("auto, cpu, cuda or cuda:N")]
+Seeds = Annotated[int, Doc("how many seeds, from 0 on; 0: as many as the profile has")]
+Ablations = Positional[tuple[str, ...]]
+RunName = Annotated[Positional[str], Doc("a run's id, its beginning, or the path of its record")]
 RARITIES = (f"synthetic-{n}" for n in (100, 300, 1000, 3000, 10000))
 DATASETS = ("synthetic", "coco", "coco256", "register", "list", *RARITIES)
 
@@ -28,28 +30,24 @@ def check_device(name: str) -> None:
 
 
 def run(
-    ablation: Positional[tuple[str, ...]] = (),
+    ablation: Ablations = (),
     /,
     profile: ProfileName = "quick",
     seeds: Seeds = 0,
     device: Device = "auto",
-    workers: Annotated[int, arg(help="runs at once; 0: as many as cores on a CPU, one on a GPU")] = 0,
-    reuse: Annotated[
-        Path | None, arg(help="results to take finished runs from, e.g. results/coco256")
-    ] = None,
-    limit: Annotated[int, arg(help="at most this many runs; 0: all")] = 0,
+    workers: Annotated[int, Doc("runs at once; 0: as many as cores on a CPU, one on a GPU")] = 0,
+    reuse: Annotated[Path | None, Doc("results to take finished runs from, e.g. results/coco256")] = None,
+    limit: Annotated[int, Doc("at most this many runs; 0: all")] = 0,
     trial: Annotated[
-        bool, arg(help="3 steps on 16 images, kept apart: proves the path, gives no results")
+        bool, Doc("3 steps on 16 images, kept apart: proves the path, gives no results")
     ] = False,
     loss: Annotated[
-        str, arg(help="FILE.py:FUNCTION, a loss of your own: its rate is searched, then it is compared")
+        str, Doc("FILE.py:FUNCTION, a loss of your own: its rate is searched, then it is compared")
     ] = "",
     own: Annotated[str, arg(name="ablation", help="FILE.py:NAME, an Ablation of your own")] = "",
-    keep_weights: Annotated[
-        bool, arg(help="keep each model beside its record, for detect and export")
-    ] = False,
-    on: Annotated[str, arg(help="local, or a Ray cluster: ray, ray://HOST:PORT")] = "local",
-    gpus_per_run: Annotated[float, arg(help="of a Ray cluster's; .25: four runs share one")] = 1.0,
+    keep_weights: Annotated[bool, Doc("keep each model beside its record, for detect and export")] = False,
+    on: Annotated[str, Doc("local, or a Ray cluster: ray, ray://HOST:PORT")] = "local",
+    gpus_per_run: Annotated[float, Doc("of a Ray cluster's; .25: four runs share one")] = 1.0,
 ) -> int:
     """Computes the missing runs of ablations (all of the profile's, unless named). Needs no Jupyter."""
     check_device(device)
@@ -72,7 +70,7 @@ def run(
 
 
 def status(
-    ablation: Positional[tuple[str, ...]] = (),
+    ablation: Ablations = (),
     /,
     profile: ProfileName = "quick",
     seeds: Seeds = 0,
@@ -85,7 +83,7 @@ def status(
 
 def report(
     profile: ProfileName = "quick",
-    freeze: Annotated[bool, arg(help="make these results the expected ones of a reproduction")] = False,
+    freeze: Annotated[bool, Doc("make these results the expected ones of a reproduction")] = False,
 ) -> int:
     """Writes results/PROFILE (tables, figures, results.csv) and the front page from the run JSONs,
     without training."""
@@ -116,23 +114,21 @@ def verify(profile: ProfileName = "quick") -> int:
 
 
 def reproduce(
-    ablation: Positional[tuple[str, ...]] = (),
+    ablation: Ablations = (),
     /,
     profile: ProfileName = "quick",
     seeds: Seeds = 0,
     device: Device = "auto",
-    reuse: Annotated[bool, arg(help="take the committed runs instead of training them again")] = False,
+    reuse: Annotated[bool, Doc("take the committed runs instead of training them again")] = False,
     data: Annotated[
-        Path | None, arg(help="your own: a COCO JSON, or a folder in YOLO's or Pascal VOC's form")
+        Path | None, Doc("your own: a COCO JSON, or a folder in YOLO's or Pascal VOC's form")
     ] = None,
-    images: Annotated[tuple[Path, ...], arg(help="the folders or tar files of a COCO JSON's images")] = (),
-    val_data: Annotated[Path | None, arg(help="without, a fifth of the images is kept out")] = None,
+    images: Annotated[tuple[Path, ...], Doc("the folders or tar files of a COCO JSON's images")] = (),
+    val_data: Annotated[Path | None, Doc("without, a fifth of the images is kept out")] = None,
     val_images: tuple[Path, ...] = (),
-    name: Annotated[str, arg(help="of the profile that your data becomes")] = "mine",
-    weights: Annotated[Path | None, arg(help="the resnet50v2 weights, instead of downloading them")] = None,
-    recipe: Annotated[
-        tuple[str, ...], arg(help="FIELD=VALUE of RunConfig, as steps=1000 resize=squash")
-    ] = (),
+    name: Annotated[str, Doc("of the profile that your data becomes")] = "mine",
+    weights: Annotated[Path | None, Doc("the resnet50v2 weights, instead of downloading them")] = None,
+    recipe: Annotated[tuple[str, ...], Doc("FIELD=VALUE of RunConfig, as steps=1000 resize=squash")] = (),
 ) -> int:
     """Everything: data, missing runs, executed notebooks, report, comparison with the committed results.
     Own data is looked at first; what it holds and what it will take is printed."""
@@ -177,7 +173,7 @@ def _shown(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def notebooks(profile: ProfileName = "quick", only: Positional[tuple[str, ...]] = ()) -> int:
+def notebooks(profile: ProfileName = "quick", only: Ablations = ()) -> int:
     """Executes the notebooks with papermill into results/PROFILE/notebooks/."""
     from focalrepro.show.notebooks import execute_all
 
@@ -189,9 +185,9 @@ def detect(
     run: RunName,
     images: Positional[tuple[Path, ...]],
     /,
-    score: Annotated[float, arg(help="what scores less is neither printed nor drawn")] = 0.3,
-    json: Annotated[Path | None, arg(help="write every detection to this file")] = None,
-    out: Annotated[Path, arg(help="the folder for the pictures")] = Path(),
+    score: Annotated[float, Doc("what scores less is neither printed nor drawn")] = 0.3,
+    json: Annotated[Path | None, Doc("write every detection to this file")] = None,
+    out: Annotated[Path, Doc("the folder for the pictures")] = Path(),
     device: Device = "auto",
 ) -> int:
     """Finds objects in images with a run's model, which `run --keep-weights` has kept."""
@@ -204,7 +200,7 @@ def detect(
 
 def export(
     run: RunName,
-    file: Annotated[Positional[Path], arg(help="ending in .safetensors")],
+    file: Annotated[Positional[Path], Doc("ending in .safetensors")],
     /,
 ) -> int:
     """Writes a run's kept model for torchvision's own RetinaNet, and beside it the Python that loads it."""
@@ -220,13 +216,13 @@ def data(
     from_: Annotated[
         Path | None, arg(name="from", help="coco, coco256: a folder to import instead of downloading")
     ] = None,
-    weights: Annotated[Path | None, arg(help="coco256: the resnet50v2 weights, when downloading")] = None,
-    name: Annotated[str, arg(help="register: the name of your dataset")] = "",
+    weights: Annotated[Path | None, Doc("coco256: the resnet50v2 weights, when downloading")] = None,
+    name: Annotated[str, Doc("register: the name of your dataset")] = "",
     train_annotations: Annotated[
-        Path | None, arg(help="register: a COCO JSON, or a folder in YOLO's or Pascal VOC's form")
+        Path | None, Doc("register: a COCO JSON, or a folder in YOLO's or Pascal VOC's form")
     ] = None,
     train_images: tuple[Path, ...] = (),
-    val_annotations: Annotated[Path | None, arg(help="without, a fifth of the images is kept out")] = None,
+    val_annotations: Annotated[Path | None, Doc("without, a fifth of the images is kept out")] = None,
     val_images: tuple[Path, ...] = (),
 ) -> int:
     """Prepares a dataset: generates the embedded one, imports or downloads COCO, or registers your own."""
@@ -240,7 +236,7 @@ def data(
 def bench(
     device: Device = "auto",
     trial: Annotated[
-        bool, arg(help="little of everything, kept beside the data: proves the path, measures nothing")
+        bool, Doc("little of everything, kept beside the data: proves the path, measures nothing")
     ] = False,
 ) -> int:
     """Speed against torchvision's RetinaNet and losses and pycocotools, in one run;
@@ -253,7 +249,7 @@ def bench(
 
 def doctor(
     device: Annotated[
-        str, arg(help="prove that it computes right: cpu, cuda or cuda:N; none: say what is here")
+        str, Doc("prove that it computes right: cpu, cuda or cuda:N; none: say what is here")
     ] = "",
 ) -> int:
     """Says what this machine has and which profiles it can run in what time;
@@ -266,14 +262,12 @@ def doctor(
 
 
 def rare(
-    csv: Annotated[
-        Path | None, arg(help="your own table, at its own rate; default: the built-in data")
-    ] = None,
-    target: Annotated[str, arg(help="its binary column; the rarer value is the positive one")] = "",
-    seeds: Annotated[int, arg(help="splits and starts; 2 or more for intervals")] = 5,
-    rates: Annotated[tuple[float, ...], arg(help="negatives to one positive, e.g. 10 100 1000")] = (),
-    steps: Annotated[int, arg(help="training steps; 0: the default")] = 0,
-    out: Annotated[Path | None, arg(help="keep the rows in this CSV")] = None,
+    csv: Annotated[Path | None, Doc("your own table, at its own rate; default: the built-in data")] = None,
+    target: Annotated[str, Doc("its binary column; the rarer value is the positive one")] = "",
+    seeds: Annotated[int, Doc("splits and starts; 2 or more for intervals")] = 5,
+    rates: Annotated[tuple[float, ...], Doc("negatives to one positive, e.g. 10 100 1000")] = (),
+    steps: Annotated[int, Doc("training steps; 0: the default")] = 0,
+    out: Annotated[Path | None, Doc("keep the rows in this CSV")] = None,
 ) -> int:
     """Focal loss on rare events in tables and small images, against cross entropy, weighted and not;
     trees too."""
