@@ -71,7 +71,7 @@ def test_links_in_the_readme_lead_somewhere():
 
 
 def test_the_front_page_shows_what_the_committed_results_say():
-    from focalrepro.show.front_page import front_page, is_up_to_date
+    from focalrepro.show.front_page import front_page, readme_path, renewed
 
     assert "Table 1a" in front_page()[0]
     changed = subprocess.run(
@@ -83,4 +83,4 @@ def test_the_front_page_shows_what_the_committed_results_say():
     )
     if changed.returncode or changed.stdout:
         pytest.skip("results/ holds a reproduction of one's own, not the committed results")
-    assert is_up_to_date()
+    assert readme_path().read_text() == renewed()[0]

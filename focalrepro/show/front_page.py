@@ -1,14 +1,13 @@
 """The results on the repository's front page: written between two markers of README.md, never by hand."""
 
-import re
+from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
-from focalrepro.evaluation.record import Record
 from focalrepro.evidence.claims import CLAIMS, judge_all
 from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.tables import at_paper_threshold, rank_correlation, table
@@ -24,9 +23,7 @@ from focalrepro.study.ablations import get_ablation
 from focalrepro.study.profiles import get_profile
 from focalrepro.study.study import Study
 
-BEGIN = "<!-- results:begin (written by `focalrepro report`) -->"
-BLOCK = re.compile(r"<!-- results:begin[^>]*-->\n.*?<!-- results:end -->", re.DOTALL)
-END = "<!-- results:end -->"
+BEGIN, END = "<!-- results:begin (written by `focalrepro report`) -->", "<!-- results:end -->"
 
 # The profiles that may speak for each dataset, down to the first whose Tables 1a and 1b are whole.
 COCO, EMBEDDED = ("coco-cpu", "coco-cpu-first"), ("full-quick", "quick")
@@ -75,7 +72,10 @@ def front_page() -> tuple[str, dict[str, Any]]:
     rows = groups[1][-1].study.rows("1b") if groups[1] else {}
     kept = {name: rows[label][0] for name, label in DRAWN.items() if rows.get(label)}
     if len(kept) == len(DRAWN) and all(r.examples for r in kept.values()):
-        figures["found"] = lambda: _found(kept)
+        # Truth and what both losses found, on scenes that are drawn where they are not prepared.
+        figures["found"] = lambda: detections(load_splits(kept[next(iter(kept))].config)[1], kept)
+    early, late = map(every.get(EMBEDDED[0], {}).get, SPEED)
+    only_sooner = early and late and early.word == "confirmed" != late.word
     rare = Evidence(Study.committed(EMBEDDED[0]))
     told = [(CLAIMS[c].sentence, v) for c in RARE_CLAIMS if (v := CLAIMS[c].judge(rare))]
     if told:
@@ -85,10 +85,12 @@ def front_page() -> tuple[str, dict[str, Any]]:
     old = {name for name, e in last.items() if at_paper_threshold(e, "1b")}
     text = render(
         "front.md.j2",
-        answers=_answers(judged, places),
+        answers=list(_answers(judged, places)),
         baselines=_baselines(judged, places),
-        speed=_speed(every.get(EMBEDDED[0], {})),
-        ours=lambda claim: _ours(claim, judged, places),
+        speed=[effect(early), effect(late)] if only_sooner else [],
+        ours=lambda claim: Md(
+            "; ".join(f"{effect(v[claim])} on {places[n]}" for n, v in judged.items() if claim in v) or NONE
+        ),
         **{"places": {Md(name): place for name, place in places.items()}, "verdicts": _verdicts(judged)},
         coco=[Md(e.study.name) for e in groups[0]],
         newer=len(groups[0][0].study.records) if groups[0] else 0,
@@ -102,91 +104,62 @@ def front_page() -> tuple[str, dict[str, Any]]:
     return text.strip(), figures
 
 
-def _found(kept: dict[str, Record]) -> Figure | None:
-    """Truth and what both losses' detectors found on embedded scenes, which are drawn where they lack."""
-    _, val = load_splits(next(iter(kept.values())).config)
-    return detections(val, kept)
-
-
-def _speed(verdicts: dict[str, Verdict]) -> list[str]:
-    """The differences early and late, where focal loss is only there sooner; else none."""
-    early, late = map(verdicts.get, SPEED)
-    only_sooner = early and late and early.word == "confirmed" != late.word
-    return [effect(early), effect(late)] if only_sooner else []
-
-
 def _spoken(claims: tuple[str, ...], judged: Judged) -> dict[str, tuple[str, str, Verdict]]:
     """Of each dataset its first speaker's name, the baseline of the first of these claims that it judged, and
     the verdict."""
     spoken: dict[str, tuple[str, str, Verdict]] = {}
     for name, verdicts in judged.items():
-        claim = next((c for c in claims if c in verdicts), None)
-        if claim:
+        for claim in [c for c in claims if c in verdicts][:1]:
             about = name, CLAIMS[claim].against, verdicts[claim]
             spoken.setdefault(get_profile(name).base.dataset, about)
     return spoken
 
 
-def _word(v: Verdict) -> str:
-    return WORDS[v.word] if v.seeds >= v.wanted else "not judged yet"
+def _told(v: Verdict) -> tuple[str, str, str]:
+    """A verdict's word, AP of focal loss and of what it is compared with, and the seeds."""
+    word, seeds, (ours, theirs) = WORDS[v.word], seeds_text(v.seeds), v.estimate.levels
+    if v.seeds < v.wanted:
+        word, seeds = "not judged yet", f"{v.seeds} of {seeds_text(v.wanted)}"
+    return word, f"AP {number(ours)} against {number(theirs)}", seeds
 
 
-def _seeds(v: Verdict) -> str:
-    return seeds_text(v.seeds) if v.seeds >= v.wanted else f"{v.seeds} of {seeds_text(v.wanted)}"
-
-
-def _levels(v: Verdict) -> str:
-    """AP of focal loss and of what it is compared with."""
-    ours, theirs = v.estimate.levels
-    return f"AP {number(ours)} against {number(theirs)}"
-
-
-def _answers(judged: Judged, places: dict[str, str]) -> list[Md]:
+def _answers(judged: Judged, places: dict[str, str]) -> Iterator[Md]:
     """What is known against the strongest baseline, a sentence for each dataset."""
-    return [
-        Md(
-            f"On {places[name]}, focal loss against {against}: **{_word(v)}**. {_levels(v)}: {effect(v)}, "
-            f"{_seeds(v)}."
+    for name, against, v in _spoken(ANSWERS[0], judged).values():
+        word, levels, seeds = _told(v)
+        yield Md(
+            f"On {places[name]}, focal loss against {against}: **{word}**. {levels}: {effect(v)}, {seeds}."
         )
-        for name, against, v in _spoken(ANSWERS[0], judged).values()
-    ]
 
 
 def _baselines(judged: Judged, places: dict[str, str]) -> Md:
     """Each baseline's line: on each dataset how focal loss does against it."""
     rows = []
-    for claims in ANSWERS:
-        spoken = _spoken(claims, judged)
+    for spoken in filter(None, (_spoken(claims, judged) for claims in ANSWERS)):
         against = "; or ".join(dict.fromkeys(text for _, text, _ in spoken.values()))
         row: dict[str, object] = {"focal loss against": against} | dict.fromkeys(PLACES.values(), NONE)
         for dataset, (name, _, v) in spoken.items():
-            interval = between(v.low, v.high, text=signed)
-            word = "exploratory" if places[name] == FIRST else _word(v)  # one rate for all, AP at .05
-            parts = [f"**{word}**: {signed(v.value)} ({interval})", _levels(v), _seeds(v)]
-            parts += [FIRST.split(", ")[1]] * (places[name] == FIRST)
-            row[PLACES[dataset]] = Md("; ".join(parts))
-        rows += [row] if spoken else []
+            word, levels, seeds = _told(v)
+            text = f"{signed(v.value)} ({between(v.low, v.high, text=signed)}); {levels}; {seeds}"
+            first = places[name] == FIRST  # one rate for all, AP at .05
+            row[PLACES[dataset]] = Md(
+                f"**exploratory**: {text}; first recipe" if first else f"**{word}**: {text}"
+            )
+        rows.append(row)
     return markdown(rows)
-
-
-def _ours(claim: str, judged: Judged, places: dict[str, str]) -> Md:
-    """A claim's effect wherever it was judged; "–" where it was nowhere."""
-    told = [f"{effect(v[claim])} on {places[name]}" for name, v in judged.items() if claim in v]
-    return Md("; ".join(told) or NONE)
 
 
 def _verdicts(judged: Judged) -> Md:
     """What each study says of each claim, question by question."""
     pages = {name: Md(f"[`{name}`](results/{name}/README.md)") for name in judged}
-    rows, questions = [], set()
-    for claim in CLAIMS.values():
-        cells = {pages[name]: verdicts.get(claim.id) for name, verdicts in judged.items()}
-        if any(cells.values()):
-            if claim.question not in questions:
-                rows.append({"claim": bold(claim.question)} | dict.fromkeys(cells, ""))
-            questions.add(claim.question)
-            texts = {k: Md(f"{bold(v.word)}: {effect(v)}") if v else NONE for k, v in cells.items()}
-            rows.append({"claim": sentence(claim, *map(Study.committed, judged))} | texts)
+    told = [c for c in CLAIMS.values() if any(c.id in verdicts for verdicts in judged.values())]
+    studies, rows = [*map(Study.committed, judged)], []
+    for question, claims in groupby(told, lambda claim: claim.question):
+        rows.append({"claim": bold(question)} | dict.fromkeys(pages.values(), ""))
+        for c in claims:
+            found = {page: judged[name].get(c.id) for name, page in pages.items()}
+            cells = {k: Md(f"{bold(v.word)}: {effect(v)}") if v else NONE for k, v in found.items()}
+            rows.append({"claim": sentence(c, *studies)} | cells)
     return markdown(rows)
 
 
@@ -205,10 +178,8 @@ def _table(name: str, frames: dict[str, pd.DataFrame], at_paper: set[str]) -> Md
             link = Md(f"[{number(r.AP)}]({page})")
             about = f"({between(r.low, r.high)}, {seeds_text(r.seeds)})"
             column.append(Md(f"{bold(link) if best == r.AP else link} {about}") if r.seeds else "")
-        cells[Md(f"`{study}`" + ", at .05" * (study in at_paper))] = [
-            *column,
-            number(rank_correlation(frame)[0], 2),
-        ]
+        name = Md(f"`{study}`" + ", at .05" * (study in at_paper))
+        cells[name] = [*column, number(rank_correlation(frame)[0], 2)]
     return markdown(pd.DataFrame(cells).to_dict("records"))
 
 
@@ -220,9 +191,9 @@ def _gaps(judged: Judged, places: dict[str, str]) -> dict[str, pd.DataFrame]:
     many = {n: v for n, v in judged.items() if sum(c.id in v for c in claims) >= FEW} or judged
     gaps = {"paper, COCO": pd.DataFrame({"value": paper, "low": np.nan, "high": np.nan}, index)}
     for name, verdicts in many.items():
-        judgements = [verdicts.get(c.id, Verdict("not run")) for c in claims]
-        rows = [{"value": v.value, "low": v.low, "high": v.high} for v in judgements]
-        gaps[f"here, {places[name]}"] = pd.DataFrame(rows, index)
+        found = [verdicts.get(c.id, Verdict("not run")) for c in claims]
+        columns = {side: [getattr(v, side) for v in found] for side in ("value", "low", "high")}
+        gaps[f"here, {places[name]}"] = pd.DataFrame(columns, index)
     return gaps
 
 
@@ -230,24 +201,20 @@ def readme_path() -> Path:
     return (repo_root() or Path.cwd()) / "README.md"
 
 
-def _renewed() -> tuple[str, dict[str, Any]]:
+def renewed() -> tuple[str, dict[str, Any]]:
     """README.md as the committed results have it, and its figures; ValueError where it lacks the markers."""
     path = readme_path()
-    text = path.read_text(encoding="utf-8")
-    if len(BLOCK.findall(text)) != 1:
+    before, _, rest = (text := path.read_text(encoding="utf-8")).partition("<!-- results:begin")
+    _, end, after = rest.partition(END)
+    if not end or text.count("<!-- results:begin") + text.count(END) > 2:
         raise ValueError(f"{path}: the markers {BEGIN} and {END} must be there once each")
     block, figures = front_page()
-    return BLOCK.sub(lambda _: f"{BEGIN}\n{block}\n{END}", text), figures
+    return f"{before}{BEGIN}\n{block}\n{END}{after}", figures
 
 
 def update_front_page() -> None:
     """Replaces what stands between the markers."""
-    text, figures = _renewed()
+    text, figures = renewed()
     for name, draw in figures.items():
         save(draw(), results_root("figures") / f"{name}.png")
     write_atomic(readme_path(), text)
-
-
-def is_up_to_date() -> bool:
-    """Whether README.md shows just what the committed results say."""
-    return readme_path().read_text(encoding="utf-8") == _renewed()[0]
