@@ -53,9 +53,8 @@ def run(
     check_device(device)
     if loss or own:
         if limit or trial or ablation or (loss and own) or on != "local":
-            raise ValueError(
-                "--loss or --ablation stands alone: no ablation, --limit, --trial or --on beside it"
-            )
+            beside = "no ablation, --limit, --trial or --on beside it"
+            raise ValueError(f"--loss or --ablation stands alone: {beside}")
         from focalrepro.show.study import run_own
 
         how = {"seeds": seeds, "device": device, "workers": workers}
@@ -63,18 +62,12 @@ def run(
         return 0
     from focalrepro.study.campaign import run_ablations
 
-    how = {"device": device, "workers": workers, "reuse": reuse, "limit": limit}
-    where = {"on": on, "gpus_per_run": gpus_per_run}
-    failed = run_ablations(profile, ablation, seeds, trial, keep_weights, **how, **where)
+    how = {"workers": workers, "reuse": reuse, "limit": limit, "on": on, "gpus_per_run": gpus_per_run}
+    failed = run_ablations(profile, ablation, seeds, trial, keep_weights, device=device, **how)
     return 1 if failed else 0
 
 
-def status(
-    ablation: Ablations = (),
-    /,
-    profile: ProfileName = "quick",
-    seeds: Seeds = 0,
-) -> int:
+def status(ablation: Ablations = (), /, profile: ProfileName = "quick", seeds: Seeds = 0) -> int:
     """Shows what is done, missing, diverged or failed, and the time that the missing runs will take."""
     from focalrepro.study.status import print_status
 
@@ -104,8 +97,7 @@ def report(
 
 def verify(profile: ProfileName = "quick") -> int:
     """Makes every table and verdict of results/PROFILE again from its runs; exits 1 with what differs, cell
-    by cell, and with what does not belong to it. Writes nothing.
-    """
+    by cell, and with what does not belong to it. Writes nothing."""
     from focalrepro.show.profile_page import verify as differences
 
     off = differences(profile)
@@ -137,6 +129,7 @@ def reproduce(
         raise ValueError("--images, --val-data, --val-images, --weights and --recipe belong to --data")
     from focalrepro import hardware
     from focalrepro.files import results_root
+    from focalrepro.show.forecast import agreed, take
     from focalrepro.show.notebooks import execute_all
     from focalrepro.show.profile_page import agreement, export, write_report
     from focalrepro.study.campaign import run_ablations
@@ -144,19 +137,14 @@ def reproduce(
     from focalrepro.study.study import Study
 
     if data is not None:
-        from focalrepro.show.forecast import take
-
         more = {"val_data": val_data, "val_images": val_images, "weights": weights}
         take(profile := name, data, images, more, recipe)
     started, p = time.perf_counter(), get_profile(profile)
     here = hardware.describe(hardware.pick_device(device).type)
     print(f"profile {p.name}: {p.what}\nmeant for {p.hardware}; here: {here.get('gpu', here['cpu'])}")
-    if p.own:
-        from focalrepro.show.forecast import agreed
-
-        if not agreed(p, ablation, seeds, hardware.pick_device(device)):
-            print(f"Not started. make reproduce PROFILE={profile} starts it.")
-            return 0
+    if p.own and not agreed(p, ablation, seeds, hardware.pick_device(device)):
+        print(f"Not started. make reproduce PROFILE={profile} starts it.")
+        return 0
     there = results_root(profile) if reuse else None
     if run_ablations(profile, ablation, seeds, device=device, reuse=there):
         return 1
@@ -239,8 +227,7 @@ def bench(
         bool, Doc("little of everything, kept beside the data: proves the path, measures nothing")
     ] = False,
 ) -> int:
-    """Speed against torchvision's RetinaNet and losses and pycocotools, in one run;
-    kept in results/bench/."""
+    """Speed against torchvision's RetinaNet and losses and pycocotools, in one run, into results/bench/."""
     check_device(device)
     from focalrepro.bench.run import run_bench
 
@@ -252,9 +239,7 @@ def doctor(
         str, Doc("prove that it computes right: cpu, cuda or cuda:N; none: say what is here")
     ] = "",
 ) -> int:
-    """Says what this machine has and which profiles it can run in what time;
-    with --device, proves that device.
-    """
+    """Says what this machine has and which profiles it can run in what time; --device: proves that device."""
     check_device(device or "auto")
     from focalrepro.bench.doctor import doctor as examine
 
@@ -276,13 +261,8 @@ def rare(
     return command(csv, target, seeds, rates, out, steps)
 
 
-COMMANDS = {
-    command.__name__: command
-    for command in (
-        *(run, status, report, verify, reproduce, notebooks),
-        *(detect, export, data, bench, doctor, rare),
-    )
-}
+EVERY = (run, status, report, verify, reproduce, notebooks, detect, export, data, bench, doctor, rare)
+COMMANDS = {command.__name__: command for command in EVERY}
 
 
 def main() -> None:
@@ -291,12 +271,9 @@ def main() -> None:
     args = [a for a in sys.argv[1:] if a != "--debug"]
     debug = len(args) < len(sys.argv) - 1 or os.environ.get("FOCALREPRO_DEBUG", "0") not in ("", "0")
     about = "Where a command fails, --debug or FOCALREPRO_DEBUG=1 shows the traceback."
+    how = {"prog": "focalrepro", "description": about, "args": args, "config": (OmitArgPrefixes,)}
     try:
-        sys.exit(
-            tyro.extras.subcommand_cli_from_dict(
-                COMMANDS, prog="focalrepro", description=about, args=args, config=(OmitArgPrefixes,)
-            )
-        )
+        sys.exit(tyro.extras.subcommand_cli_from_dict(COMMANDS, **how))
     except BrokenPipeError:  # whoever read the output has read enough, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

@@ -1,5 +1,4 @@
-"""`focalrepro doctor`: what this machine has and which profiles it can run;
-and proof that a device computes right.
+"""`focalrepro doctor`: what this machine has and can run; and proof that a device computes right.
 
 Each check compares a fast path with a plain one. All but one run on a CPU as well, where what a GPU alone has
 (a captured step, numbers of a loss as tensors) has a stand-in, so that the checks themselves are tested
@@ -46,8 +45,7 @@ SAME = {"rtol": 1e-3, "atol": 1e-3}
 
 def doctor(device_name: str = "") -> int:
     """Prints what the machine has; with a device, proves it. Returns 1 where a check fails."""
-    for line in machine():
-        print(line)
+    print(*machine(), sep="\n")
     if not device_name:
         return 0
     device = hardware.pick_device(device_name)
@@ -186,21 +184,15 @@ def selection_is_the_cpus(device: torch.device) -> str:
 
 def memory_is_flat(device: torch.device) -> str:
     """Memory that 40 steps of OHEM reserve, after their first ten."""
-    config, reserved = SMALL.replace(loss="ohem", steps=4 * CHECK_EVERY), []
-    on_gpu = device.type == "cuda"
-    train(
-        config,
-        load_splits(config)[0],
-        device,
-        lambda done, total: reserved.append(torch.cuda.memory_reserved(device) / 1e6 if on_gpu else 0),
-    )
+    config, seen, on_gpu = SMALL.replace(loss="ohem", steps=4 * CHECK_EVERY), [], device.type == "cuda"
+    look = lambda done, total: seen.append(torch.cuda.memory_reserved(device) / 1e6 if on_gpu else 0)  # noqa: E731
+    train(config, load_splits(config)[0], device, look)
     if not on_gpu:
         return "reserved memory is a GPU's matter"
-    if reserved[-1] > 1.1 * reserved[0]:
-        raise AssertionError(
-            f"{reserved[0]:.0f} MB after {CHECK_EVERY} steps, {reserved[-1]:.0f} after {config.steps}"
-        )
-    return f"{reserved[-1]:.0f} MB after {config.steps} steps"
+    said = f"{seen[0]:.0f} MB after {CHECK_EVERY} steps, {seen[-1]:.0f} after {config.steps}"
+    if seen[-1] > 1.1 * seen[0]:
+        raise AssertionError(said)
+    return said
 
 
 CHECKS: dict[str, Check] = {

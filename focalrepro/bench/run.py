@@ -24,8 +24,7 @@ from focalrepro.study.profiles import get_profile
 
 POINTS = (1, 2, 3), (64, 96, 128), (10, 20, 30)
 TRIAL = Sizes(0.01, 2, 64, (2, 500, 8), 1, 20, 10, *POINTS, ("smoke",), (2,), (2, 2))
-GPU_SIZES = Sizes(0.5, matrix=8_192, batches=(32, 64, 128), sides=(128, 256, 512))
-FULL = {"cpu": Sizes(), "cuda": GPU_SIZES}
+ON_GPU = Sizes(0.5, matrix=8_192, batches=(32, 64, 128), sides=(128, 256, 512))
 # Weights change no speed; some of the images are enough, since each is as fast as another.
 GPU_CHANGES = {"weights": "none", "train_images": 1_024, "steps": 500, "warmup": 1}
 EMBEDDED_ON_GPU = RunConfig(dataset=EMBEDDED, backbone="resnet50", weights="none", anchor_size=2.0)
@@ -40,7 +39,6 @@ def gpu_config() -> RunConfig:
 
 def parts_of(device: torch.device, limits: Limits, sizes: Sizes) -> list[Part]:
     """On a GPU a step by its batch; on a CPU the profiles whose dataset is prepared, and curves of AP."""
-    bases = {name: get_profile(name).base for name in sizes.profiles}
     loss, evaluation = partial(bench_loss, device, limits, sizes), partial(bench_evaluation, device, sizes)
     if device.type == "cuda":
         config = gpu_config()
@@ -48,10 +46,11 @@ def parts_of(device: torch.device, limits: Limits, sizes: Sizes) -> list[Part]:
         steps = [partial(bench_step, c, device, limits, sizes) for c in by_batch]
         two = partial(bench_two, by_batch[0], device, sizes)
         return [*steps, loss, two, partial(training_curves, config, device, sizes), evaluation]
-    trained = {name: base for name, base in bases.items() if base.dataset in prepared()}
-    runs = [partial(bench_cpu_runs, name, base, sizes) for name, base in trained.items()]
-    runs += [partial(bench_ray, name, base, sizes) for name, base in [*trained.items()][:1]]
-    curves = partial(training_curves, bases[sizes.profiles[0]].replace(weights="none"), device, sizes)
+    bases = [(name, get_profile(name).base) for name in sizes.profiles]
+    trained = [(name, base) for name, base in bases if base.dataset in prepared()]
+    runs = [partial(bench_cpu_runs, *each, sizes) for each in trained]
+    runs += [partial(bench_ray, *each, sizes) for each in trained[:1]]
+    curves = partial(training_curves, bases[0][1].replace(weights="none"), device, sizes)
     return [loss, evaluation, *runs, partial(evaluation_curves, sizes), curves]
 
 
@@ -63,7 +62,8 @@ def run_bench(device_name: str = "auto", trial: bool = False) -> int:
     little of everything, kept beside the data.
     """
     device = hardware.pick_device(device_name)
-    sizes, info = TRIAL if trial else FULL[device.type], hardware.describe(str(device))
+    sizes = TRIAL if trial else ON_GPU if device.type == "cuda" else Sizes()
+    info = hardware.describe(str(device))
     for dataset in {EMBEDDED, get_profile(sizes.profiles[0]).base.dataset} - set(prepared()):
         ensure(dataset)
     machine = info.get("gpu", f"{info['cpu']} {info['cores']} cores")

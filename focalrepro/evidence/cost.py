@@ -12,25 +12,21 @@ TRAINING = "training, images/s"
 
 
 def speeds(study: Study) -> pd.DataFrame:
-    """One row per run of Tables 1a and 1b that did not diverge:
-    seed, loss (CE or FL), TRAINING.
+    """One row per run of Tables 1a and 1b that did not diverge: seed, loss (CE or FL), TRAINING.
 
     The rows of these tables differ in the loss alone. Only runs of one machine and number of threads are
     comparable, so the most frequent such group is taken. What a record did not measure is NaN.
     """
     records = {r.run_id: r for name in ("1a", "1b") for rows in study.rows(name).values() for r in rows}
-    columns = ["machine", "seed", "loss", TRAINING]
-    frame = pd.DataFrame(
-        [
-            (f"{r.hardware.name}, {r.hardware.threads}", r.seed, FL if r.config.gamma > 0 else CE)
-            + (r.images_per_second or np.nan,)
-            for r in records.values()
-            if not r.diverged
-        ],
-        columns=columns,
-    )
-    usual = frame["machine"].mode()
-    return frame[frame["machine"].isin(usual[:1])][columns[1:]].astype({TRAINING: float})
+    rows = [
+        (r.seed, FL if r.config.gamma > 0 else CE, r.images_per_second or np.nan)
+        + (f"{r.hardware.name}, {r.hardware.threads}",)
+        for r in records.values()
+        if not r.diverged
+    ]
+    frame = pd.DataFrame(rows, columns=["seed", "loss", TRAINING, "machine"]).astype({TRAINING: float})
+    machine = frame.pop("machine")
+    return frame[machine.isin(machine.mode()[:1])]
 
 
 def _ratio(logs: pd.Series, runs: int, unit: str, how: str) -> Verdict:

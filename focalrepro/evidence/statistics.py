@@ -34,7 +34,7 @@ def best_alpha(e: Evidence) -> Verdict | None:
     winner, at = _winners(e, rows, np.random.default_rng(0))
     share = float(((winner >= 0.5) & (winner <= 0.9)).mean())
     word = "confirmed" if share >= 1 - LEVEL else "refuted" if share <= LEVEL else "undecided"
-    return _share(e, rows, word, share, f"best at α = {at:g}")
+    return _with_luck(e, rows, Verdict(word, share, remark=f"best at α = {at:g}"))
 
 
 def ridge(e: Evidence, gamma: float) -> Verdict | None:
@@ -51,21 +51,19 @@ def ridge(e: Evidence, gamma: float) -> Verdict | None:
     p, direction = min((1 - lower, 1.0), (1 - higher, -1.0))
     word = "undecided" if p > LEVEL else "confirmed" if direction > 0 else "refuted"
     remark = f"best at α = {at_plain:g} for γ = 0 and at α = {at_focal:g} for γ = {gamma:g}"
-    return _share(e, rows, word, lower, remark, p, direction)
+    return _with_luck(e, rows, Verdict(word, lower, p=p, direction=direction, remark=remark))
 
 
-def _share(
-    e: Evidence, rows: Rows, word: str, share: float, remark: str, p: float | None = None,
-    direction: float = 0.0,
-) -> Verdict:  # fmt: skip
+def _with_luck(e: Evidence, rows: Rows, v: Verdict) -> Verdict:
+    """The verdict of a share of resamples, undecided where the seeds' luck is unknown or nothing is found."""
     how = "resamples of the images and of the seeds' luck"
-    if not e.spread().freedom:
-        word, p, how = "undecided", None, "resamples of the images; one seed, whose luck is unknown"
+    v = replace(v, unit="of resamples", seeds=min(map(len, rows.values())), how=how)
     if max(mean(r.AP for r in records) for records in rows.values()) < 1:
-        word, p, how = "undecided", None, "no row finds anything"
-    seeds = min(map(len, rows.values()))
-    about = {"direction": direction, "remark": remark, "how": how}
-    return Verdict(word, share, unit="of resamples", seeds=seeds, p=p, **about)
+        return replace(v, word="undecided", p=None, how="no row finds anything")
+    if not e.spread().freedom:
+        how = "resamples of the images; one seed, whose luck is unknown"
+        return replace(v, word="undecided", p=None, how=how)
+    return v
 
 
 # ---- numbers of each run, over seeds
@@ -99,9 +97,8 @@ def calibration_error(r: Record, way: str = "raw", best: bool = False) -> float:
         maps = {"raw": calibration.raw, "temperature": calibration.tempered, "isotonic": calibration.isotonic}
         probabilities = maps[way](tune)
     judged = r.scores.test.model_dump()
-    return calibration.calibration_of(
-        calibration.best_scored(judged) if best else judged, probabilities
-    ).error
+    judged = calibration.best_scored(judged) if best else judged
+    return calibration.calibration_of(judged, probabilities).error
 
 
 def reliability_bins(r: Record) -> pd.DataFrame:

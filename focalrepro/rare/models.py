@@ -247,8 +247,7 @@ def run_rare(
     for data in built_in() if datasets is None else datasets:
         tried = [m for m in methods if data.table or not m.trees]
         for rate in map(float, (data.rate,) if data.own_rate else rates):
-            count = int(split(data, rate, 0).train.y.sum())
-            if count < settings.least_positives:
+            if (count := int(split(data, rate, 0).train.y.sum())) < settings.least_positives:
                 few = count_of(count, "positive")
                 notice(f"{data.name} at {rate_name(rate)} is not run: {few} to train on")
             elif tried:

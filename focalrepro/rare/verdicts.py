@@ -12,6 +12,7 @@ import pandas as pd
 from focalrepro.evidence.difference import student
 from focalrepro.rare.data import count_of, rate_name
 from focalrepro.rare.models import CE, METHODS, TREES
+from focalrepro.show.tables import number
 
 METRICS = {  # name, whether more is better, and the name in a terminal
     "ap": ("average precision", True, "AP (95 % interval)"),
@@ -48,7 +49,7 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     for (data, rate, method), group in frame.groupby(KEYS, sort=False):
         row = {"data": data, "rate": rate_name(rate)}
         row |= {"positives trained on": group["train_positives"].iloc[0], "loss": method}
-        row |= {name: _plain(group[metric].mean()) for metric, (name, *_) in METRICS.items()}
+        row |= {name: number(group[metric].mean(), 3) for metric, (name, *_) in METRICS.items()}
         _, low, high = t_interval(group["ap"])
         row["average precision"] += "" if np.isnan(low) else f" ({low:.3f} … {high:.3f})"
         rows.append(row)
@@ -77,7 +78,7 @@ def compact(frame: pd.DataFrame, metrics: Sequence[str] = ("ap", "f1")) -> pd.Da
         same = found[found["metric"] == metric].groupby("method")["same"].all()
         for method in means.columns.drop(same.index[same]):
             cells, name = means[method].dropna(), method.replace(" = ", "\u00a0=\u00a0")
-            texts = [_plain(mean) + marks.get((*at, method, metric), "") for at, mean in cells.items()]
+            texts = [number(mean, 3) + marks.get((*at, method, metric), "") for at, mean in cells.items()]
             columns[METRICS[metric][0], name] = pd.Series(texts, cells.index)
     shown = pd.DataFrame(columns).rename(index=rate_name, level=1)
     return shown.rename_axis(index=["data", "rate"], columns=["", "loss"])
@@ -88,10 +89,6 @@ def as_list(sentences: Sequence[str], none: str = "- in none of them") -> str:
     return "\n".join(f"- {s}" for s in sentences) or none
 
 
-def _plain(value: float) -> str:
-    return "–" if pd.isna(value) else f"{value:.3f}"
-
-
 def differences(frame: pd.DataFrame, metrics: Sequence[str] = ("ap",), reference: str = "") -> pd.DataFrame:
     """Paired differences to the reference, seed by seed: one row per data set, rate, method and metric.
 
@@ -100,20 +97,21 @@ def differences(frame: pd.DataFrame, metrics: Sequence[str] = ("ap",), reference
     direction says. `paired` holds the seeds' differences. Errors: ValueError where the reference has no rows.
     """
     rows = []
-    for (dataset, rate), group in frame.groupby(["dataset", "rate"], sort=False):
+    for at, group in frame.groupby(["dataset", "rate"], sort=False):
         by_method = dict(list(group.set_index("seed").groupby("method", sort=False)))
         for method, ours in by_method.items():
             base = reference or (TREES[0] if method.startswith("trees") else CE).name
             if base not in by_method:
-                raise ValueError(f"{dataset} at {rate_name(rate)} has no rows of {base!r} to compare with")
+                where = f"{at[0]} at {rate_name(at[1])}"
+                raise ValueError(f"{where} has no rows of {base!r} to compare with")
             for metric in metrics if method != base else ():
                 paired = ours[metric] - by_method[base][metric]
                 mean, low, high = t_interval(paired)
                 verdict = WORSE if (low > 0) != METRICS[metric][1] else BETTER
                 verdict = ONE_SEED if np.isnan(low) else NO_DIFFERENCE if low <= 0 <= high else verdict
                 same = bool((paired.dropna() == 0).all())  # as of a moved threshold, which changes no score
-                at = (dataset, rate, method, base, metric)
-                rows.append((*at, mean, low, high, verdict, same, paired.tolist()))
+                about = (method, base, metric, mean, low, high, verdict, same, paired.tolist())
+                rows.append((*at, *about))
     return pd.DataFrame(rows, columns=DIFFERENCE)
 
 
@@ -144,11 +142,11 @@ def verdicts(
 
 def counts(frame: pd.DataFrame, metrics: Sequence[str] = ("ap", "recall_at_1fpr", "f1")) -> pd.DataFrame:
     """How often each method is clearly better than its reference, clearly worse, or neither, by metric."""
-    found = differences(frame, metrics).query("not same")
+    found = differences(frame, metrics).query("not same").rename(columns={"method": "loss"})
     found = found.sort_values("metric", key=lambda names: names.map(metrics.index), kind="stable")
-    by = found["metric"].map(lambda metric: METRICS[metric][0]), found["method"].rename("loss")
+    found = found.assign(metric=found["metric"].map(lambda metric: METRICS[metric][0]))
     each = {verdict: found["verdict"] == verdict for verdict in (BETTER, WORSE, NO_DIFFERENCE)}
-    return pd.DataFrame(each).groupby(list(by), sort=False).sum()
+    return found.assign(**each).groupby(["metric", "loss"], sort=False)[list(each)].sum()
 
 
 def caution(frame: pd.DataFrame) -> str:

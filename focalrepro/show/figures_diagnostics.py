@@ -17,17 +17,11 @@ from focalrepro.show.style import DARK, ORANGE, label_points, lines, panels, sha
 def loss_distribution(record: Record) -> Figure:
     """The paper's Figure 4 from one run: the loss's share on the easiest share of the windows, per γ."""
     kept, kinds = record.loss_distribution, ("foreground", "background")
-    settings = (
-        {
-            "title": f"{kind}: {kept[kind]['windows']:,} windows of {kept['images']} images",
-            "xlabel": f"share of the {kind} windows, easiest first",
-        }
-        for kind in kinds
-    )
-    figure, row = panels(*settings, size=(9.2, 3.9), sharey=True)
+    figure, row = panels({}, {}, size=(9.2, 3.9), sharey=True)
     for axes, kind in zip(row, kinds, strict=True):
         lines(axes, {f"γ = {k}": (kept["shares"], v) for k, v in kept[kind].items() if k != "windows"})
-        axes.set(xlim=(0, 1), ylim=(0, 1))
+        axes.set_title(f"{kind}: {kept[kind]['windows']:,} windows of {kept['images']} images")
+        axes.set(xlabel=f"share of the {kind} windows, easiest first", xlim=(0, 1), ylim=(0, 1))
     row[0].set_ylabel("cumulative share of the loss")
     row[0].legend(loc="upper left")
     return figure
@@ -64,8 +58,7 @@ def thresholds(rows: Mapping[str, Records]) -> Figure | None:
     """
     curves = {}
     for label, records in rows.items():
-        of = [r.thresholds for r in records if r.thresholds]
-        if of:
+        if of := [r.thresholds for r in records if r.thresholds]:
             at = sorted(map(float, of[0]))
             values = [mean(t.get(f"{x:g}", np.nan) for t in of) for x in at]
             whole = mean(r.AP for r in records if r.thresholds)
@@ -98,15 +91,14 @@ def errors_by_kind(rows: Mapping[str, Records]) -> Figure | None:
 
     Bolya et al. 2020 (arXiv 2008.08115). None where no record has it.
     """
-    known = {label: [r.tide for r in records if r.tide] for label, records in rows.items()}
-    known = {label: of for label, of in known.items() if of}
-    if not known:
+    kept = [r.tide | {"row": label} for label, records in rows.items() for r in records if r.tide]
+    if not kept:
         return None
     figure, (axes,) = panels({"title": "Kinds of errors (TIDE)"}, size=(8.6, 3.9))
-    frame = pd.DataFrame({k: [mean(t[name] for t in of) for name in ERRORS] for k, of in known.items()})
+    frame = pd.DataFrame(kept).groupby("row", sort=False)[list(ERRORS)].mean().T.rename_axis(columns=None)
     frame.index = [text.replace(" ", "\n", 1) for text in ERRORS.values()]
     frame = frame[(frame > 0).any(axis=1)]  # with one class there is none to mistake
-    frame.plot.bar(ax=axes, width=0.8, rot=0, color=shades(len(known)))
+    frame.plot.bar(ax=axes, width=0.8, rot=0, color=shades(frame.shape[1]))
     axes.set_ylabel("AP50 that mending it would gain")
     axes.grid(axis="x", visible=False)
     return figure

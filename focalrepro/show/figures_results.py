@@ -16,18 +16,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from focalrepro.evidence.difference import Evidence, Records
 from focalrepro.evidence.tables import table, ties
-from focalrepro.show.style import (
-    COLOURS,
-    DARK,
-    GREY,
-    LINES,
-    MARKERS,
-    RED,
-    label_points,
-    lines,
-    panels,
-    styled,
-)
+from focalrepro.show.style import COLOURS, DARK, GREY, LINES, RED, label_points, lines, panels, styled
 from focalrepro.show.tables import signed
 from focalrepro.study.paper import TABLES
 
@@ -103,7 +92,6 @@ def reach(frame: pd.DataFrame) -> Figure:
 
 
 GREEK = {"alpha": "α", "beta": "β", "gamma": "γ"}
-MARK = 0.2  # of a cell's height below its top, clear of the text
 
 
 def plane(
@@ -127,15 +115,14 @@ def plane(
         axes.text(column + 0.5, row + 0.62, str(texts[row, column]), **look)
     columns, rows = list(values.columns), list(values.index)
     dots_at = [(x, y) for x in columns for y in rows if best is not None and bool(best.loc[y, x])]
-    rings_at = [(x, y) for x, y in theirs if x in columns and y in rows]
     dot = {"markersize": 6, "color": RED, "markeredgecolor": "white", "markeredgewidth": 0.8}
     ring = {"markersize": 10, "markerfacecolor": "none", "markeredgewidth": 1.8, "color": "white"}
     ring["path_effects"] = [withStroke(linewidth=3.6, foreground=DARK)]
     text = f"best {names['ylabel']} for each {names['xlabel']}, or not clearly worse"
-    for at, look, label in ((dots_at, dot, text), (rings_at, ring, "the paper's")):
-        where = np.array([(columns.index(x) + 0.5, rows.index(y) + MARK) for x, y in at])
-        if at:
-            axes.plot(*where.T, "o", linestyle="none", label=label, **look)
+    for marked, look, label in ((dots_at, dot, text), (theirs, ring, "the paper's")):
+        at = [(columns.index(x), rows.index(y)) for x, y in marked if x in columns and y in rows]
+        if at:  # in a cell's upper part, clear of the text
+            axes.plot(*(np.array(at) + (0.5, 0.2)).T, "o", linestyle="none", label=label, **look)
     axes.set_xticklabels([f"{v:g}" for v in columns])
     axes.set_yticklabels([f"{v:g}" for v in rows], rotation=0)
     axes.set(**names)
@@ -155,9 +142,8 @@ def heatmaps(
         columns = {"AP": "without a threshold", "AP_at_05": "at the paper's threshold, .05"}
     names = {"xlabel": GREEK[x], "ylabel": GREEK[y]}
     grids = {column: frame.pivot(index=y, columns=x, values=column) for column in columns}
-    shape = grids["AP"].shape
-    count = len(columns)  # one below the other: beside each other their numbers are too small on a page
-    size = 2.4 + 0.75 * shape[1], (1.5 + 0.45 * shape[0]) * count
+    (height, width), count = grids["AP"].shape, len(columns)
+    size = 2.4 + 0.75 * width, (1.5 + 0.45 * height) * count  # side by side, numbers would be too small
     figure, row = panels(*({"title": text, **names} for text in columns.values()), size=size, rows=count)
     diverged = frame.pivot(index=y, columns=x, values="diverged") > 0
     for axes, (column, values) in zip(row, grids.items(), strict=True):
@@ -194,24 +180,21 @@ def training_curves(runs: Mapping[str, Records], title: str = "") -> Figure:
     return figure
 
 
-APART = 0.03  # of a factor of e; so that intervals at the same setting lie beside each other
-
-
 def _against(
-    axes: Axes, frame: pd.DataFrame, x: str, by: Sequence[str], apart: float = 0.0, ticks: Sequence = ()
+    axes: Axes, frame: pd.DataFrame, x: str, apart: float = 0.0, ticks: Sequence = ()
 ) -> dict[str, str]:
     """AP with its interval against the column x on a log axis, a line for each name in `by`; their colours.
 
-    Ticks stand at every value of x, unless they are given.
+    apart: of a factor of e, so that intervals at the same setting lie beside each other. Ticks stand at every
+    value of x, unless they are given.
     """
-    names = pd.Series(list(by), index=frame.index)
-    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names.unique())}
-    known = frame[frame["AP"].notna() & frame[x].notna()]
+    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(frame["by"].unique())}
+    known = frame.dropna(subset=["AP", x])
     for i, (name, colour) in enumerate(colours.items()):
-        rows = known[names[known.index] == name].sort_values(x)
+        rows = known[known["by"] == name].sort_values(x)
         bars = [(rows["AP"] - rows["low"]).clip(lower=0), (rows["high"] - rows["AP"]).clip(lower=0)]
         at = rows[x].to_numpy(float) * np.exp(apart * (2 * i - len(colours) + 1))
-        look = {"marker": MARKERS[i % len(MARKERS)], "linestyle": LINES[i % len(LINES)], "color": colour}
+        look = {"marker": "os^vDP"[i % 6], "linestyle": LINES[i % len(LINES)], "color": colour}
         axes.errorbar(at, rows["AP"], yerr=bars, markersize=6, capsize=3, elinewidth=1.2, label=name, **look)
         lost = (rows["diverged"] > 0).to_numpy()
         axes.plot(at[lost], rows["AP"][lost], "X", color=RED, markersize=11, linestyle="none", zorder=5)
@@ -236,7 +219,8 @@ def sweep(frame: pd.DataFrame, x: str, label: str, title: str = "", by: str = ""
     setting of the ablation.
     """
     figure, (axes,) = panels({"xlabel": label, "ylabel": "AP, %", "title": title}, size=(6.4, 4.0))
-    _against(axes, frame, x, frame[by] if by else frame["row"].str.split(",").str[0], APART)
+    names = frame[by] if by else frame["row"].str.split(",").str[0]
+    _against(axes, frame.assign(by=names), x, apart=0.03)
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     return figure
 
@@ -259,10 +243,10 @@ def speed_accuracy(frame: pd.DataFrame, title: str = "") -> Figure:
     for axes, side in zip(row, sides.values(), strict=True):
         known = side.dropna(subset=["AP", "ms"])
         ticks = np.geomspace(known["ms"].min(), known["ms"].max(), 5).round(1) if len(known) else []
-        colours = _against(axes, known, "ms", known["by"], ticks=ticks)
+        colours = _against(axes, known, "ms", ticks=ticks)
         axes.margins(x=0.14, y=0.12)
         names = list(known["size"].map("{:.0f}".format))
-        label_points(axes, known["ms"], known["AP"], names, [colours[by] for by in known["by"]])
+        label_points(axes, known["ms"], known["AP"], names, known["by"].map(colours))
     figure.suptitle(title, fontsize=12)
     return figure
 

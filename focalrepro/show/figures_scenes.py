@@ -99,9 +99,8 @@ def anchors_at(data: DetectionData, row: int, config: RunConfig, show_photos: bo
     for level in config.levels:
         stride = 2**level
         centre = (np.floor((box[:2] + box[2:]) / 2 / stride) + 0.5) * stride
-        shapes = anchor_shapes(
-            config.anchor_size * stride, config.anchor_scales, config.anchor_ratios
-        ).numpy()
+        side = config.anchor_size * stride
+        shapes = anchor_shapes(side, config.anchor_scales, config.anchor_ratios).numpy()
         drawn = [((*(centre - shape / 2), *(centre + shape / 2)), SKY, "") for shape in shapes]
         cells.append((row, f"P{level}, stride {stride} px", [*drawn, (box, TRUTH, "")]))
     return pictures(data, cells, len(cells), show_photos)
@@ -169,17 +168,13 @@ def loss_on_image(data: DetectionData, row: int, maps: Mapping[str, Mapping[int,
 
     maps: of `one_run.loss_maps`. Each map is scaled to its own brightest place; boxes are the objects.
     """
-    boxes, bright = [(box, SKY, "") for box, *_ in _truth(data, row)], plt.get_cmap("magma")
-    cells = [
-        # By a power of .4: else a diffuse loss could not be seen.
-        (
-            bright((of / max(of.max(), 1e-30)) ** 0.4),
-            f"{name}, step {step}\n{share_on_objects(of, data, row):.0%} on objects",
-            boxes,
-        )
-        for name, by_step in maps.items()
-        for step, of in by_step.items()
-    ]
+    boxes, cells = [(box, SKY, "") for box, *_ in _truth(data, row)], []
+    for name, by_step in maps.items():
+        for step, of in by_step.items():
+            # By a power of .4: else a diffuse loss could not be seen.
+            bright = plt.get_cmap("magma")((of / max(of.max(), 1e-30)) ** 0.4)
+            share = share_on_objects(of, data, row)
+            cells.append((bright, f"{name}, step {step}\n{share:.0%} on objects", boxes))
     return pictures(data, cells, len(cells) // len(maps))
 
 
@@ -187,17 +182,10 @@ def loss_on_image(data: DetectionData, row: int, maps: Mapping[str, Mapping[int,
 def imbalance(measured: Imbalance) -> Figure:
     """Anchors per level and their fate, how well the anchors cover the objects, and the objects' sizes."""
     levels = {"title": "Anchors by level", "xlabel": "level, smallest anchor", "ylabel": "anchors per image"}
-    figure, (fates, cover, sizes) = panels(
-        levels | {"yscale": "log"},
-        {
-            "title": "Reach",
-            "xlabel": "IoU with the object's best anchor",
-            "ylabel": "objects",
-            "xlim": (0, 1),
-        },
-        {"title": "Object sizes", "xlabel": "side = √area, px in the frame", "ylabel": "objects"},
-        size=(11, 3.7),
-    )
+    reach = {"title": "Reach", "xlabel": "IoU with the object's best anchor", "xlim": (0, 1)}
+    size = {"title": "Object sizes", "xlabel": "side = √area, px in the frame", "ylabel": "objects"}
+    settings = (levels | {"yscale": "log"}, reach | {"ylabel": "objects"}, size)
+    figure, (fates, cover, sizes) = panels(*settings, size=(11, 3.7))
     at = np.arange(len(measured.levels))
     for i, (name, colour) in enumerate((("background", GREY), ("ignored", SKY), ("positive", ORANGE))):
         fates.bar(at + 0.27 * (i - 1), measured.levels[name], 0.25, color=colour, label=name)

@@ -178,8 +178,8 @@ def _table(name: str, frames: dict[str, pd.DataFrame], at_paper: set[str]) -> Md
             link = Md(f"[{number(r.AP)}]({page})")
             about = f"({between(r.low, r.high)}, {seeds_text(r.seeds)})"
             column.append(Md(f"{bold(link) if best == r.AP else link} {about}") if r.seeds else "")
-        name = Md(f"`{study}`" + ", at .05" * (study in at_paper))
-        cells[name] = [*column, number(rank_correlation(frame)[0], 2)]
+        head = Md(f"`{study}`" + ", at .05" * (study in at_paper))
+        cells[head] = [*column, number(rank_correlation(frame)[0], 2)]
     return markdown(pd.DataFrame(cells).to_dict("records"))
 
 

@@ -1,6 +1,6 @@
 """`results/<profile>/`: README.md with tables and figures, results.csv, all from the run records."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,18 +8,16 @@ import nbformat
 import numpy as np
 from matplotlib.figure import Figure
 
-from focalrepro.evaluation.record import Record
 from focalrepro.evidence import rates
 from focalrepro.evidence.claims import has_family
 from focalrepro.evidence.difference import MARGIN, UNKNOWN_SEED_MARGIN, Evidence
 from focalrepro.evidence.expected import compare
 from focalrepro.evidence.tables import at_paper_threshold, rank_correlation, runs_frame, table
 from focalrepro.files import results_root, write_atomic
-from focalrepro.show import own_loss
 from focalrepro.show.cells import differences
 from focalrepro.show.figures_results import PLANES, figure_of
 from focalrepro.show.pages import render, save
-from focalrepro.show.sentences import ledger, missing, not_run, sentence_case
+from focalrepro.show.sentences import ledger, missing, not_run, own_verdict, sentence_case
 from focalrepro.show.tables import Md, escape, markdown, number, of_page, provenance, recipe_changes, search
 from focalrepro.study.ablations import SEARCH_SEED
 from focalrepro.study.belonging import strangers
@@ -59,19 +57,16 @@ def write_report(profile: str) -> Path:
 
 
 def verify(profile: str) -> list[str]:
-    """What the committed page and results.csv say otherwise than the committed records do;
-    nothing is written.
+    """What the committed page and results.csv say otherwise than the committed records; nothing is written.
 
     Every table, figure's name and verdict is made again. A cell that differs is named with its table, row and
     column, and so are files and records that do not belong to the results. Errors: FileNotFoundError where
     there is no page or no record to check; RunFileError for a damaged record.
     """
     study = Study.committed(profile)
-    readme = study.folder / "README.md"
+    readme, how = study.folder / "README.md", f"make them with focalrepro report --profile {profile}"
     if not readme.is_file() or not study.records:
-        raise FileNotFoundError(
-            f"{readme}: no committed results; make them with focalrepro report --profile {profile}"
-        )
+        raise FileNotFoundError(f"{readme}: no committed results; {how}")
     text, figures = page(study)
     wanted = {readme: text, study.folder / "results.csv": runs_frame(study).to_csv(index=False)}
     off = strangers(study)
@@ -90,6 +85,8 @@ def page(study: Study) -> tuple[str, Figures]:
     e, figures, records = Evidence(study), {}, study.records
     names = [name for name in study.shown() if not missing(study, name)]
     changes = recipe_changes(study).to_dict("index").items()
+    late = rates.at_the_end(e, "lr") if "lr" in study.profile.ablations else []
+    at_the_end = f"Best at the highest rate tried: {'; '.join(late)}. A higher one may be better still."
     text = render(
         "profile.md.j2",
         **{"study": study, "e": e, "records": records, "margin": MARGIN, "unknown": UNKNOWN_SEED_MARGIN},
@@ -98,9 +95,8 @@ def page(study: Study) -> tuple[str, Figures]:
         ledger=markdown(ledger(e)),
         not_run=not_run(e),
         family=has_family(study),
-        at_the_end=_at_the_end(e),
-        searched_in=_precisions(r for r in records if r.config.seed >= SEARCH_SEED),
-        judged_in=_precisions(r for r in records if r.config.seed < SEARCH_SEED),
+        at_the_end=at_the_end * bool(late),
+        search_seed=SEARCH_SEED,
         protocols=", ".join(sorted({r.protocol for r in records} - {""})),
         sections=[_section(e, name, figures) for name in names],
         missing=missing(study, *study.profile.ablations),
@@ -110,36 +106,21 @@ def page(study: Study) -> tuple[str, Figures]:
     return text, figures
 
 
-def _at_the_end(e: Evidence) -> str:
-    """Which losses a higher learning rate than those tried may help, in a sentence; "" if none."""
-    losses = rates.at_the_end(e, "lr") if "lr" in e.study.profile.ablations else []
-    return f"Best at the highest rate tried: {'; '.join(losses)}. A higher one may be better still." * bool(
-        losses
-    )
-
-
-def _precisions(records: Iterable[Record]) -> str:
-    """What the records were computed in: bf16, fp32, or both."""
-    return " and ".join(sorted({r.pair[-1] or "bf16" for r in records}))
-
-
 def _section(e: Evidence, name: str, figures: Figures) -> dict[str, Any]:
     """What a page says of one ablation; its figure is added to `figures`."""
-    study, ablation, frame = e.study, e.study.ablation(name), table(e, name)
+    ablation, frame = e.study.ablation(name), table(e, name)
     title = sentence_case(ablation.title)
-    if not ablation.search:
+    if ablation.search:
+        shown, seeds = search(e, name), e.study.profile.seeds_of(name)
+    else:
+        shown, seeds = of_page(frame, at_paper_threshold(e, name), name == "1e"), int(frame["seeds"].max())
         figures[name] = lambda: figure_of(e, name, title)
     rho, count = rank_correlation(frame)
-    seeds = study.profile.seeds_of(name) if ablation.search else int(frame["seeds"].max())
     return {
-        **{"title": title, "source": ablation.source, "search": ablation.search, "name": Md(name)},
-        "table": search(e, name)
-        if ablation.search
-        else of_page(frame, at_paper_threshold(e, name), name == "1e"),
-        **{"note": own_loss.verdict(e, name) or Md(ablation.note), "plane": name in PLANES},
+        **{"ablation": ablation, "name": Md(name), "title": title, "table": shown, "plane": name in PLANES},
+        "note": own_verdict(e, name) or Md(ablation.note),
         "rank": None if np.isnan(rho) else (number(rho, 2), count),
-        "at_the_end": _at_the_end(e) if name == "lr" else "",
-        "command": Md(f"focalrepro run {ablation.given or name} --profile {study.name} --seeds {seeds}"),
+        "command": Md(f"focalrepro run {ablation.given or name} --profile {e.study.name} --seeds {seeds}"),
     }
 
 
@@ -156,26 +137,17 @@ def _notebooks(folder: Path) -> Md:
 
 def agreement(profile: str) -> str:
     """One paragraph: how one's own runs agree with the committed ones."""
-    found = compare(Study(profile, records=Store.local(profile).records()))
-    if found is None:
+    if not (found := compare(Study(profile, records=Store.local(profile).records()))):
         return f"No committed results of {profile} to compare with."
     off, rows = found
     text = f"{rows - len(off)} of {rows} rows are within the range expected from the committed results."
     return "\n".join([text, *(f"  outside: {line}" for line in off)])
 
 
-def write_index() -> Path:
+def write_index() -> None:
     """results/README.md: a line per profile that has results."""
     root = results_root("x").parent
-    rows = [
-        {
-            "profile": Md(f"[{p.name}]({p.name}/README.md)"),
-            "what": f"{p.what}; {p.hardware}",
-            "runs": len(list((root / p.name / "runs").glob("*.json"))),
-        }
-        for p in PROFILES.values()
-        if (root / p.name / "README.md").exists() and p.name != "smoke"
-    ]
-    text = render("index.md.j2", profiles=markdown(rows), bench=(root / "bench" / "README.md").exists())
-    write_atomic(root / "README.md", text)
-    return root / "README.md"
+    shown = [p for n, p in PROFILES.items() if (root / n / "README.md").exists() and n != "smoke"]
+    runs = {p.name: len(list((root / p.name / "runs").glob("*.json"))) for p in shown}
+    bench = (root / "bench" / "README.md").exists()
+    write_atomic(root / "README.md", render("index.md.j2", profiles=shown, runs=runs, bench=bench))

@@ -7,10 +7,10 @@ from focalrepro.evaluation.record import Record
 from focalrepro.evidence.claims import Claim, judge_all
 from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.per_class import trend
-from focalrepro.evidence.tables import rank_correlation
-from focalrepro.evidence.verdict import Verdict
+from focalrepro.evidence.tables import rank_correlation, table
+from focalrepro.evidence.verdict import Verdict, more
 from focalrepro.show.pages import render
-from focalrepro.show.tables import Md, between, bold, enough, escape, markdown, signed
+from focalrepro.show.tables import NONE, Md, between, bold, enough, escape, markdown, signed
 from focalrepro.study.ablations import ABLATIONS
 from focalrepro.study.store import Store
 from focalrepro.study.study import Study
@@ -33,7 +33,6 @@ def effect(v: Verdict) -> str:
     """A verdict's number with its interval and unit, and what was picked."""
     if v.word == "not run":
         return ""
-    digits = 3 if v.unit == "calibration error" else 1
     if v.unit == "of resamples":
         text = f"{v.value:.0%} of resamples"
     elif v.unit.startswith("anchors"):
@@ -41,6 +40,7 @@ def effect(v: Verdict) -> str:
     elif v.unit.startswith("×"):
         text = f"{v.value:.2f} {v.unit} ({between(v.low, v.high, 2)})"
     else:
+        digits = 3 if v.unit == "calibration error" else 1
         text = f"{signed(v.value, digits)} {v.unit}"
         text += "" if np.isnan(v.low) else f" ({between(v.low, v.high, digits, signed)})"
     return "; ".join(part for part in (text, v.remark) if part)
@@ -238,3 +238,42 @@ def class_trend(frame: pd.DataFrame) -> str:
         f"({between(v.low, v.high, 2, signed)}, 95 %, {v.how}), where {v.remark}: "
         f"**{which.get(v.word, 'no trend can be claimed, in either direction')}**."
     )
+
+
+# ---- a loss of one's own
+
+
+def own_table(e: Evidence, name: str) -> Md:
+    """The rows of the comparison, each with its rate and with what the own loss has more AP; the verdict."""
+    rows, lines = e.rows(name), []
+    *_, mine = rows
+    for r in table(e, name).itertuples():
+        gap = r.row != mine and e.difference(rows[mine], rows[r.row])
+        lines.append(
+            {
+                "loss": r.row,
+                "rate": f"{rows[r.row][0].config.lr:g}",
+                "AP (95 %)": f"{r.AP:.1f} ({between(r.low, r.high)})",
+                "AP at .05": f"{r.AP_at_05:.1f}",
+                f"{mine} less this (95 %)": effect(more(gap)) if gap else NONE,
+                "seeds": str(r.seeds) + f", {r.diverged} diverged" * bool(r.diverged),
+            }
+        )
+    return Md(f"{markdown(lines)}\n\n{own_verdict(e, name)}")
+
+
+def own_verdict(e: Evidence, name: str) -> Md:
+    """One sentence on the own loss against each other row, and one on their rates; "" of other ablations."""
+    rows, ablation = e.rows(name), e.study.ablation(name)
+    if ablation.search or not ablation.given.startswith("--loss") or not all(rows.values()):
+        return Md("")
+    *others, mine = rows
+    found = {label: more(gap) for label in others if (gap := e.difference(rows[mine], rows[label]))}
+    better = "; ".join(f"{WORDS[v.word]} than {label} ({effect(v)})" for label, v in found.items())
+    rates = f"{mine} was trained at {rows[mine][0].config.lr:g}, the best of its search"
+    if e.study.profile.rates:
+        rates += ", the others each at the best of theirs."
+    else:
+        base = f"the profile's one rate, {e.study.base.lr:g}, which was chosen on focal loss"
+        rates += f"; the others at {base}: a search of theirs might move them."
+    return Md(f"**{mine} is {better}** (exploratory; {how(next(iter(found.values())))}). {rates}")

@@ -18,7 +18,6 @@ P = ParamSpec("P")
 BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, PINK, GREY, YELLOW, SKY = sns.color_palette("colorblind").as_hex()
 DARK = "#333333"
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, BROWN, SKY)
-MARKERS = "os^vDP"
 LINES = ("-", "--", "-.", (0, (1, 1.2)))  # so that neighbouring curves differ without colour, too
 
 STYLE: dict[str, Any] = sns.axes_style("whitegrid") | rc_params_from_file(

@@ -4,16 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import groupby
-from types import MappingProxyType
 from typing import Any
 
 from focalrepro.config import RunConfig, did_you_mean
 from focalrepro.study.profiles import Profile
 from focalrepro.study.rates import family_of
 from focalrepro.study.rows import FILE, RATES, Row, rows_of
+from focalrepro.training.criteria import get_loss
 
 SEARCH_SEED = 1000
-NO_RATES: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Ablation:
         return self.rows(base) if callable(self.rows) else self.rows
 
     def configs(
-        self, base: RunConfig, seeds: range | list[int], rates: Mapping[str, float] = NO_RATES
+        self, base: RunConfig, seeds: range | list[int], rates: Mapping[str, float] | None = None
     ) -> dict[tuple[str, int], RunConfig]:
         """The config of every (row label, seed), with the rate of its loss where the row has none of its own.
 
@@ -49,7 +48,7 @@ class Ablation:
         for row in self.rows_for(base):
             for seed in seeds:
                 config = base.replace(**row.changes, seed=seed + SEARCH_SEED * self.search)
-                rate = None if "lr" in row.changes else rates.get(family_of(config))
+                rate = None if "lr" in row.changes or not rates else rates.get(family_of(config))
                 configs[row.label, seed] = config.replace(lr=rate) if rate else config
         return configs
 
@@ -109,9 +108,6 @@ def plan(
     what comes after it in `names` begins.
     Errors: ValueError for an unknown ablation or loss lists those there are.
     """
-    # Imports torch: the names of ablations need not wait for it.
-    from focalrepro.training.criteria import get_loss
-
     base = profile.base.replace(**overrides)
     wanted: dict[RunConfig, list[tuple[str, str]]] = {}
     asked = [get_ablation(a) if isinstance(a, str) else a for a in names]
@@ -119,10 +115,9 @@ def plan(
     for _, block in groupby(asked, lambda a: a.search):
         mine = list(block)
         for seed in range(max(numbers[a.name] for a in mine)):
-            for a in mine:
-                if seed < numbers[a.name]:
-                    for (label, _), config in a.configs(base, [seed], profile.rates).items():
-                        wanted.setdefault(config, []).append((a.name, label))
+            for a in (a for a in mine if seed < numbers[a.name]):
+                for (label, _), config in a.configs(base, [seed], profile.rates).items():
+                    wanted.setdefault(config, []).append((a.name, label))
     for loss in sorted({config.loss for config in wanted}):
         get_loss(loss)
     return [Planned(config, tuple(by)) for config, by in wanted.items()]

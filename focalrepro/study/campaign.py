@@ -27,11 +27,10 @@ from focalrepro.study.jobs import RETRIES, Progress
 from focalrepro.study.on_ray import check_way, run_on_ray
 from focalrepro.study.profiles import get_profile
 from focalrepro.study.store import Store
-from focalrepro.study.together import train_together
 from focalrepro.training.batches import TrainData
 from focalrepro.training.checkpoint import Checkpoint
 from focalrepro.training.initial import initial_model
-from focalrepro.training.loop import Engines
+from focalrepro.training.loop import Engines, train
 from focalrepro.training.ranks import Ranks
 from focalrepro.training.weights import save_model
 
@@ -144,6 +143,28 @@ def run_planned(
             ranks.wait()
         train_together(ranks.agree(missing), store, own_device, ranks)
         return 0
+
+
+def train_together(jobs: Sequence[Planned], store: Store, device: torch.device, ranks: Ranks) -> None:
+    """Trains what the store lacks, one run after another, each by all the processes that torchrun started:
+
+        torchrun --nproc-per-node 8 --max-restarts 3 -m focalrepro.cli run grid --profile coco
+
+    Rank 0 evaluates and keeps the records. Errors: ValueError for a run that cannot be shared, before the
+    first; else what torch raises, which ends all ranks: torchrun starts them again, and the run that was
+    under way goes on from its checkpoint.
+    """
+    for job in jobs:
+        ranks.check(job.config)
+    for number, job in enumerate(jobs, start=1):
+        config, checkpoint = job.config, Checkpoint(store.checkpoint_path(job.run_id))
+        if ranks.rank:
+            train(config, load_splits(config)[0], device, checkpoint=checkpoint, ranks=ranks)
+            continue
+        record, *_ = run_with_model(config, device, checkpoint=checkpoint, ranks=ranks)
+        store.put(record)
+        checkpoint.drop()
+        print(f"{number:3}/{len(jobs)}  {job.title}: {record.status}, AP {record.AP:.1f}", flush=True)
 
 
 def run_missing(jobs: list[Planned], store: Store, device: str = "auto", workers: int = 0) -> int:

@@ -1,6 +1,4 @@
-"""Profiles: a dataset, a model and a budget, as `profiles.toml` has them. Each is a baseline RunConfig;
-ablations change its fields.
-"""
+"""Profiles of `profiles.toml`: a dataset, a model, a budget; a baseline whose fields ablations change."""
 
 import tomllib
 from collections.abc import Mapping
@@ -50,15 +48,14 @@ def _base(name: str) -> RunConfig:
     return (_base(like) if like else RunConfig()).replace(**fields)
 
 
-def _profile(name: str) -> Profile:
+def _profile(name: str, ablations: str, **more: Any) -> Profile:
     """A profile of the file; base and rates are those of its `whole`, where it has one."""
-    mine = FILE[name]
-    whole = mine.get("whole", name)
-    given = {"base": _base(whole), "ablations": tuple(mine["ablations"].split())}
-    return Profile(name, **mine | given | {"rates": FILE[whole].get("rates", {})})
+    whole = more.get("whole", name)
+    more |= {"base": _base(whole), "rates": FILE[whole].get("rates", {})}
+    return Profile(name, ablations=tuple(ablations.split()), **more)
 
 
-PROFILES: dict[str, Profile] = {name: _profile(name) for name in FILE}
+PROFILES: dict[str, Profile] = {name: _profile(name, **fields) for name, fields in FILE.items()}
 
 
 def own_profile(dataset: str, recipe: Mapping[str, Any]) -> Profile:

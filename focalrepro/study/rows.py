@@ -27,8 +27,10 @@ class Row:
 
 def rows_of(block: dict[str, Any], base: RunConfig) -> list[Row]:
     """The rows of one block of `ablations.toml` over a baseline."""
-    if "paper" in block:
-        return paper_rows(block["paper"])
+    if "paper" in block:  # a row for each of its table: of what sets it apart the fields that a config has
+        known = RunConfig.__dataclass_fields__
+        theirs = TABLES[block["paper"]]
+        return [Row(r.label, {k: v for k, v in r.fields.items() if k in known}, r) for r in theirs]
     if "sizes" in block:
         return depth_scale_rows(base)
     lists = {key: v if isinstance(v, list) else [v] for key, v in block.items() if key != "label"}
@@ -43,12 +45,6 @@ def rows_of(block: dict[str, Any], base: RunConfig) -> list[Row]:
         words = {"loss": loss, "rarity": f"{int(rarity):,}" if rarity.isdigit() else rarity} | changes
         rows.append(Row(block.get("label", "{loss}").format(**words), NAMED.get(loss, {}) | changes))
     return rows
-
-
-def paper_rows(table: str) -> list[Row]:
-    """A row for each of a table of the paper's: of what sets it apart the fields that a config has."""
-    known = RunConfig.__dataclass_fields__
-    return [Row(r.label, {k: v for k, v in r.fields.items() if k in known}, r) for r in TABLES[table]]
 
 
 # The deeper network of the same kind; of the others only one depth is at hand.

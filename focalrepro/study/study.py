@@ -71,10 +71,9 @@ class Study:
         """Committed records of the profile's `whole` that belong to none of this profile's own ablations."""
         if not self.profile.whole:
             return []
-        whole = Study(self.profile.name, records=_committed(self.profile.whole))
-        mine = {
-            r.run_id for name in self.profile.ablations for rows in whole.rows(name).values() for r in rows
-        }
+        whole = Study(self.name, records=_committed(self.profile.whole))
+        rows = [rows for name in self.profile.ablations for rows in whole.rows(name).values()]
+        mine = {r.run_id for records in rows for r in records}
         return [record for record in whole.records if record.run_id not in mine]
 
     @property
@@ -128,17 +127,13 @@ class Study:
         raise KeyError(f"ablation {ablation} has no row with {changes}")
 
     def shown(self) -> list[str]:
-        """The ablations that a report shows: the profile's own that have any run,
-        and others that are complete.
+        """The ablations that a report shows: the profile's own that have any run, others that are complete.
 
         Rows are shared, so every run of Table 1b is also a piece of ablations that nobody has asked for.
         """
-        mine = self.profile.ablations
-        return [
-            name
-            for name in (*mine, *(n for n in self.ablations if n not in mine))
-            if (any if name in mine else all)(self.rows(name).values())
-        ]
+        mine, rest = self.profile.ablations, [n for n in self.ablations if n not in self.profile.ablations]
+        shown = [name for name in mine if any(self.rows(name).values())]
+        return shown + [name for name in rest if all(self.rows(name).values())]
 
     def typical(self) -> Record | None:
         """The first record of the baseline's detector and anchors, which ablations change, else the first."""
@@ -193,11 +188,8 @@ class Study:
         self, gammas: Sequence[float], alphas: Sequence[float], seeds: int = 1
     ) -> dict[tuple[float, float], list[Record]]:
         """Records of the baseline at every (γ, α), missing ones trained; by (γ, α), ordered by seed."""
-        rows = tuple(
-            Row(f"γ = {g:g}, α = {a:g}", {"gamma": float(g), "alpha": float(a)})
-            for g in gammas
-            for a in alphas
-        )
+        plane = [{"gamma": float(g), "alpha": float(a)} for g in gammas for a in alphas]
+        rows = tuple(Row("γ = {gamma:g}, α = {alpha:g}".format(**changes), changes) for changes in plane)
         asked = Ablation("cells", "a plane of γ and α", "", rows)
         configs = asked.configs(self.base, range(seeds), self.rates)
         self._run([Planned(c, (("cells", label),)) for (label, _), c in configs.items()])
