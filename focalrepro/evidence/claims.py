@@ -13,16 +13,13 @@ from focalrepro.evidence import rates
 from focalrepro.evidence.difference import LEVEL, MEASURES, Estimate, Evidence, Records, holm
 from focalrepro.evidence.statistics import STATISTICS
 from focalrepro.evidence.tables import best, mean
-from focalrepro.evidence.verdict import Verdict, equal, measured, more
+from focalrepro.evidence.verdict import Verdict, verdict_of
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.study import Study
 
 FAMILY = ("fl-tuned-ce", "fl-hard-negatives", "fl-sampling-free", "ridge")  # the protocol's primary one
-BASELINE = {
-    "the baseline's": 1,
-    "2 × the baseline's": 2,
-    "¼ of the baseline's": 0.25,
-}  # values of a field, as claims.toml has them
+# Values of a field, as claims.toml has them.
+BASELINE = {"the baseline's": 1, "2 × the baseline's": 2, "¼ of the baseline's": 0.25}
 
 
 class Side(BaseModel):
@@ -53,8 +50,10 @@ class Side(BaseModel):
         farthest.
         """
         labels = self.labels(e.study.base)
-        if self.pick == "tuned":
-            labels = _best_on_tune(e, labels)
+        if self.pick == "tuned":  # at its own rate; none before the searches of rates are done
+            searched = rates.best(e, "lr")
+            done = searched.keys() >= set(labels)
+            labels = [max(labels, key=lambda label: searched[label][1])] if done else []
         elif self.pick in ("", "last"):
             labels = labels[-1:] if self.pick else labels[:1]
         rows = {label: e.rows(self.ablation)[label] for label in labels}
@@ -78,12 +77,6 @@ class Side(BaseModel):
         if not aps or self.pick in ("farthest", "tuned"):
             return float("nan")
         return {"": aps[0], "last": aps[-1], "worst": min(aps)}.get(self.pick, max(aps))
-
-
-def _best_on_tune(e: Evidence, names: list[str]) -> list[str]:
-    """The loss of the highest mean tune AP at its own rate; none before the searches of rates are done."""
-    searched = rates.best(e, "lr")
-    return [max(names, key=lambda name: searched[name][1])] if searched.keys() >= set(names) else []
 
 
 class Claim(BaseModel):
@@ -140,7 +133,7 @@ class Claim(BaseModel):
         if self.statistic:
             return STATISTICS[self.statistic](e, **self.of)
         gap = self.difference(e)
-        return gap and {"more": more, "equal": equal, "measured": measured}[self.kind](gap)
+        return gap and verdict_of(gap, self.kind)
 
 
 CLAIMS: dict[str, Claim] = {
@@ -151,8 +144,7 @@ CLAIMS: dict[str, Claim] = {
 
 
 def judge_all(e: Evidence, *ablations: str) -> list[tuple[Claim, Verdict]]:
-    """Claims with their verdicts, "not run" where runs are missing;
-    ablations: only claims that read one of these.
+    """Claims with their verdicts, "not run" where runs are missing; ablations: only claims that read these.
 
     Where another profile runs the whole paper over the same baseline, the claims that only that one can judge
     are left to it.

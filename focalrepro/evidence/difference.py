@@ -44,17 +44,17 @@ class Measure:
     least: float = seed_spread.LEAST_AP
 
 
-def _beyond(record: Record) -> np.ndarray | None:
-    at_05 = record.bootstrap.AP_at_05
-    return None if at_05 is None else 2 * record.bootstrap.AP - at_05
-
-
 AP = Measure("AP", lambda r: r.AP, lambda r: r.bootstrap.AP)
 MEASURES = {
     "AP": AP,
     # The worse row less the better one: the gap at .05 less twice the gap without a threshold, above 0 where
     # most of the gap is the threshold's.
-    "threshold": Measure("AP", lambda r: 2 * r.AP - r.AP_at_05 if r.at_05 else None, _beyond, least=-np.inf),
+    "threshold": Measure(
+        "AP",
+        lambda r: 2 * r.AP - r.AP_at_05 if r.at_05 else None,
+        lambda r: None if (at_05 := r.bootstrap.AP_at_05) is None else 2 * r.bootstrap.AP - at_05,
+        least=-np.inf,
+    ),
     "agnostic": Measure("class-agnostic AP", lambda r: r.agnostic_AP, lambda r: r.bootstrap.AP, "AP"),
     "background": Measure(
         "AP50 by TIDE's Bkg", lambda r: (r.tide or {}).get("Bkg"), lambda r: r.bootstrap.AP50, "AP50", -np.inf
@@ -158,15 +158,13 @@ class Evidence:
 
     @cached_property
     def borrowed(self) -> "Evidence | None":
-        """The committed results whose spread over seeds is taken:
-        the same training moves as far wherever it is run.
+        """The committed results whose spread over seeds is taken: a training moves as far wherever it is run.
 
         None where own rows have a second seed, and on another dataset.
         """
         if self._own(AP).freedom or self.study.profile.own:
             return None
-        profile = self.study.profile
-        return Evidence(Study.committed(profile.whole or profile.name))
+        return Evidence(Study.committed(self.study.profile.whole or self.study.name))
 
     def interval(self, records: Records) -> tuple[float, float]:
         """The 95 % interval of a row's mean AP, over images and seeds; NaN without records."""

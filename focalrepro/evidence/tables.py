@@ -88,32 +88,27 @@ def best(rows: Mapping[Any, Records], sign: int = 1) -> Any:
 
 
 def gains(e: Evidence, name: str, reference: str) -> pd.DataFrame:
-    """Each row's AP less the reference row's: row, effect, low, high, clear, paper;
-    NaN where they share no seed.
+    """Each row's AP less the reference row's: row, effect, low, high, clear, paper; NaN without shared seeds.
 
     Errors: ValueError for a reference that is no row.
     """
-    ours = e.rows(name)
+    ours, theirs = e.rows(name), table(e, name).set_index("row")["paper_AP"]
     if reference not in ours:
         raise ValueError(f"{name} has no row {reference!r}; it has {', '.join(ours)}")
-    theirs = {r.label: r.paper.AP for r in e.study.ablation(name).rows_for(e.study.base) if r.paper}
     rows = []
-    for label in ours:
-        if label != reference:
-            gap = e.difference(ours[label], ours[reference])
-            values = (gap.effect, gap.low, gap.high, gap.clear) if gap else (np.nan, np.nan, np.nan, None)
-            paper = theirs.get(label, np.nan) - theirs.get(reference, np.nan)
-            rows.append((label, *values, paper))
+    for label in [label for label in ours if label != reference]:
+        gap = e.difference(ours[label], ours[reference])
+        values = (gap.effect, gap.low, gap.high, gap.clear) if gap else (np.nan, np.nan, np.nan, None)
+        rows.append((label, *values, theirs[label] - theirs[reference]))
     return pd.DataFrame(rows, columns=["row", "effect", "low", "high", "clear", "paper"])
 
 
 # ---- a row per run
 
-_CONFIG = ("gamma", "alpha", "loss", "seed")
 RUN_COLUMNS = (
-    *("ablation", "row", *_CONFIG, *METRICS, "status", "run_id", "seconds", "images_per_second", "device"),
-    *("AP_low", "AP_high", "steps", "batch_size", "hardware", "commit", "inference_ms"),
-    *("AP_at_05", "agnostic_AP", "tune_AP", "lr", "training_version", "protocol"),
+    *("ablation", "row", "gamma", "alpha", "loss", "seed", *METRICS, "status", "run_id", "seconds"),
+    *("images_per_second", "device", "AP_low", "AP_high", "steps", "batch_size", "hardware", "commit"),
+    *("inference_ms", "AP_at_05", "agnostic_AP", "tune_AP", "lr", "training_version", "protocol"),
 )
 
 
@@ -135,11 +130,9 @@ def runs_frame(study: Study) -> pd.DataFrame:
 
 def _run_row(r: Record, name: str, label: str) -> dict[str, Any]:
     half = float(stats.norm.ppf(0.975)) * float(np.nanstd(r.bootstrap.AP))
-    values = {"ablation": name, "row": label, "agnostic_AP": r.agnostic_AP}
-    values |= {"seconds": r.seconds.total, "device": r.hardware.device, "hardware": r.hardware.name}
+    values = {"ablation": name, "row": label, "seconds": r.seconds.total, "hardware": r.hardware.name}
     values |= {"AP_low": round(max(r.AP - half, 0.0), 4), "AP_high": round(r.AP + half, 4)}
-    values |= {metric: getattr(r.metrics, metric) for metric in METRICS} | {"commit": r.hardware.commit}
-    for column in RUN_COLUMNS:
-        if column not in values:
-            values[column] = getattr(r if hasattr(r, column) else r.config, column)
+    parts = [r.metrics, r, r.config, r.hardware]  # what has a column's name first, has its value
+    for column in [column for column in RUN_COLUMNS if column not in values]:
+        values[column] = getattr(next(part for part in parts if hasattr(part, column)), column)
     return values

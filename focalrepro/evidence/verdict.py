@@ -37,32 +37,21 @@ def word_of(low: float, high: float) -> str:
     return "confirmed" if low > 0 else "refuted" if high < 0 else "undecided"
 
 
-def _of_estimate(word: str, gap: Estimate, rule: str = "") -> Verdict:
+def verdict_of(gap: Estimate, kind: str = "more") -> Verdict:
+    """The verdict of a difference: "more" claims that it is above 0, by its unadjusted 95 % interval; "equal"
+    that the rows tie, by two one-sided tests at 5 % within ±MARGIN, refuted by the 95 % interval; one that is
+    "measured" is told and not judged."""
     how = f"images, and ±{gap.margin:g} for the one seed" if gap.margin else "images and seeds"
     how += ", the seeds' spread as in the committed results" if gap.borrowed else ""
     how += f", the images' error as that of {gap.images_as}" if gap.images_as else ""
-    return Verdict(
-        word, gap.effect, gap.low, gap.high, gap.measure, gap.seeds, gap.p, direction=gap.effect,
-        remark=gap.remark, how=f"{how}; {rule}" if rule else how, estimate=gap,
-    )  # fmt: skip
-
-
-def more(gap: Estimate) -> Verdict:
-    """A claim that a difference is above 0, by its unadjusted 95 % interval."""
-    return _of_estimate(word_of(gap.low, gap.high), gap)
-
-
-def measured(gap: Estimate) -> Verdict:
-    """A difference that is told and not judged."""
-    return _of_estimate("measured", gap)
-
-
-def equal(gap: Estimate) -> Verdict:
-    """A claim that two rows tie: two one-sided tests at 5 % within ±MARGIN; refuted by the 95 % interval."""
-    low, high = gap.interval(1 - 2 * LEVEL)  # both tests hold where it lies within the margin
-    beyond = gap.low > MARGIN or gap.high < -MARGIN
-    word = "confirmed" if low > -MARGIN and high < MARGIN else "refuted" if beyond else "undecided"
-    return _of_estimate(word, gap, f"equal within ±{MARGIN:g}")
+    word = word_of(gap.low, gap.high) if kind == "more" else "measured"
+    if kind == "equal":
+        low, high = gap.interval(1 - 2 * LEVEL)  # both tests hold where it lies within the margin
+        beyond = gap.low > MARGIN or gap.high < -MARGIN
+        word = "confirmed" if low > -MARGIN and high < MARGIN else "refuted" if beyond else "undecided"
+        how += f"; equal within ±{MARGIN:g}"
+    about = {"direction": gap.effect, "remark": gap.remark, "how": how, "estimate": gap}
+    return Verdict(word, gap.effect, gap.low, gap.high, gap.measure, gap.seeds, gap.p, **about)
 
 
 def over_seeds(values: Sequence[float], unit: str, remark: str, how: str = "") -> Verdict:

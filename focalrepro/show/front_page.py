@@ -1,9 +1,7 @@
 """The results on the repository's front page: written between two markers of README.md, never by hand."""
 
-from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +14,7 @@ from focalrepro.files import repo_root, results_root, write_atomic
 from focalrepro.runs import load_splits
 from focalrepro.show.figures_results import figure_of, forest
 from focalrepro.show.figures_scenes import detections
-from focalrepro.show.pages import render, save
+from focalrepro.show.pages import Figures, render, save
 from focalrepro.show.sentences import WORDS, effect, seeds_text, sentence
 from focalrepro.show.tables import NONE, Md, between, bold, enough, markdown, number, signed
 from focalrepro.study.ablations import get_ablation
@@ -52,7 +50,7 @@ def _speakers(names: tuple[str, ...]) -> list[Evidence]:
     return found
 
 
-def front_page() -> tuple[str, dict[str, Any]]:
+def front_page() -> tuple[str, Figures]:
     """The text between the markers, and its figures by name, not drawn yet; "" without results."""
     groups = [_speakers(names) for names in (COCO, EMBEDDED)]
     sides = {e.study.name: e for group in groups for e in group}
@@ -64,7 +62,7 @@ def front_page() -> tuple[str, dict[str, Any]]:
     places = {name: PLACES[get_profile(name).base.dataset] for name in sides}
     if set(COCO) <= places.keys():
         places[COCO[1]] = FIRST
-    figures: dict[str, Any] = {"forest": lambda: forest(_gaps(judged, places), "Differences in AP")}
+    figures: Figures = {"forest": lambda: forest(_gaps(judged, places), "Differences in AP")}
     heat = next((e for e in sides.values() if e.whole("grid")), None)
     if heat:
         title = f"AP over γ and α, {places[heat.study.name]}"
@@ -85,7 +83,7 @@ def front_page() -> tuple[str, dict[str, Any]]:
     old = {name for name, e in last.items() if at_paper_threshold(e, "1b")}
     text = render(
         "front.md.j2",
-        answers=list(_answers(judged, places)),
+        **{"answers": _spoken(ANSWERS[0], judged).values(), "told": _told, "effect": effect},
         baselines=_baselines(judged, places),
         speed=[effect(early), effect(late)] if only_sooner else [],
         ours=lambda claim: Md(
@@ -121,15 +119,6 @@ def _told(v: Verdict) -> tuple[str, str, str]:
     if v.seeds < v.wanted:
         word, seeds = "not judged yet", f"{v.seeds} of {seeds_text(v.wanted)}"
     return word, f"AP {number(ours)} against {number(theirs)}", seeds
-
-
-def _answers(judged: Judged, places: dict[str, str]) -> Iterator[Md]:
-    """What is known against the strongest baseline, a sentence for each dataset."""
-    for name, against, v in _spoken(ANSWERS[0], judged).values():
-        word, levels, seeds = _told(v)
-        yield Md(
-            f"On {places[name]}, focal loss against {against}: **{word}**. {levels}: {effect(v)}, {seeds}."
-        )
 
 
 def _baselines(judged: Judged, places: dict[str, str]) -> Md:
@@ -201,7 +190,7 @@ def readme_path() -> Path:
     return (repo_root() or Path.cwd()) / "README.md"
 
 
-def renewed() -> tuple[str, dict[str, Any]]:
+def renewed() -> tuple[str, Figures]:
     """README.md as the committed results have it, and its figures; ValueError where it lacks the markers."""
     path = readme_path()
     before, _, rest = (text := path.read_text(encoding="utf-8")).partition("<!-- results:begin")
@@ -215,6 +204,5 @@ def renewed() -> tuple[str, dict[str, Any]]:
 def update_front_page() -> None:
     """Replaces what stands between the markers."""
     text, figures = renewed()
-    for name, draw in figures.items():
-        save(draw(), results_root("figures") / f"{name}.png")
+    save(figures, results_root("figures"))
     write_atomic(readme_path(), text)

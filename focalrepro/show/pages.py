@@ -1,15 +1,17 @@
 """Pages from templates: texts are escaped for Markdown unless they are `Md` already."""
 
 import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from focalrepro.show.tables import escape
+
+Figures = dict[str, Callable[[], Figure]]  # by the name of their file, not drawn yet
 
 
 @cache
@@ -35,8 +37,8 @@ def render(template: str, **values: Any) -> str:
     return re.sub("\n{3,}", "\n\n", "\n".join(map(str.rstrip, lines))).strip() + "\n"
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Writes a figure as PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130, bbox_inches="tight")
-    plt.close(figure)
+def save(figures: Figures, folder: Path) -> None:
+    """Draws figures and writes them as PNG."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, draw in figures.items():
+        draw().savefig(folder / f"{name}.png", dpi=130, bbox_inches="tight")

@@ -1,12 +1,10 @@
 """`results/<profile>/`: README.md with tables and figures, results.csv, all from the run records."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import numpy as np
-from matplotlib.figure import Figure
 
 from focalrepro.evidence import rates
 from focalrepro.evidence.claims import has_family
@@ -16,7 +14,7 @@ from focalrepro.evidence.tables import at_paper_threshold, rank_correlation, run
 from focalrepro.files import results_root, write_atomic
 from focalrepro.show.cells import differences
 from focalrepro.show.figures_results import PLANES, figure_of
-from focalrepro.show.pages import render, save
+from focalrepro.show.pages import Figures, render, save
 from focalrepro.show.sentences import ledger, missing, not_run, own_verdict, sentence_case
 from focalrepro.show.tables import Md, escape, markdown, number, of_page, provenance, recipe_changes, search
 from focalrepro.study.ablations import SEARCH_SEED
@@ -24,8 +22,6 @@ from focalrepro.study.belonging import strangers
 from focalrepro.study.profiles import PROFILES
 from focalrepro.study.store import Store
 from focalrepro.study.study import Study
-
-Figures = dict[str, Callable[[], Figure]]  # by the name of its file
 
 
 def export(study: Study) -> Path:
@@ -48,8 +44,7 @@ def write_report(profile: str) -> Path:
     if local:
         export(study)
     text, figures = page(study)
-    for name, draw in figures.items():
-        save(draw(), study.folder / "figures" / f"{name}.png")
+    save(figures, study.folder / "figures")
     write_atomic(study.folder / "results.csv", runs_frame(study).to_csv(index=False))
     write_atomic(study.folder / "README.md", text)
     write_index()

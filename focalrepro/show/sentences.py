@@ -8,7 +8,7 @@ from focalrepro.evidence.claims import Claim, judge_all
 from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.per_class import trend
 from focalrepro.evidence.tables import rank_correlation, table
-from focalrepro.evidence.verdict import Verdict, more
+from focalrepro.evidence.verdict import Verdict, verdict_of
 from focalrepro.show.pages import render
 from focalrepro.show.tables import NONE, Md, between, bold, enough, escape, markdown, signed
 from focalrepro.study.ablations import ABLATIONS
@@ -255,7 +255,7 @@ def own_table(e: Evidence, name: str) -> Md:
                 "rate": f"{rows[r.row][0].config.lr:g}",
                 "AP (95 %)": f"{r.AP:.1f} ({between(r.low, r.high)})",
                 "AP at .05": f"{r.AP_at_05:.1f}",
-                f"{mine} less this (95 %)": effect(more(gap)) if gap else NONE,
+                f"{mine} less this (95 %)": effect(verdict_of(gap)) if gap else NONE,
                 "seeds": str(r.seeds) + f", {r.diverged} diverged" * bool(r.diverged),
             }
         )
@@ -268,7 +268,7 @@ def own_verdict(e: Evidence, name: str) -> Md:
     if ablation.search or not ablation.given.startswith("--loss") or not all(rows.values()):
         return Md("")
     *others, mine = rows
-    found = {label: more(gap) for label in others if (gap := e.difference(rows[mine], rows[label]))}
+    found = {label: verdict_of(gap) for label in others if (gap := e.difference(rows[mine], rows[label]))}
     better = "; ".join(f"{WORDS[v.word]} than {label} ({effect(v)})" for label, v in found.items())
     rates = f"{mine} was trained at {rows[mine][0].config.lr:g}, the best of its search"
     if e.study.profile.rates:
