@@ -35,6 +35,8 @@ ANSWERS = (
     *(("fl-plain-ce",), ("fl-hard-negatives",), ("fl-sampling-free",)),
 )
 SPEED = ("sooner", "ahead-after-twice")  # whether a loss that ends up level was there first
+# Whether the divisor is worth more than the loss, and who is ahead once it is steady.
+DIVISOR = ("divisor-smooth", "divisor-smooth-ce", "divisor-smooth-hard", "divisor-smooth-free")
 DRAWN = {"CE, α = .75": "γ = 0, α = 0.75", "FL, γ = 2": "γ = 2, α = 0.25"}  # rows of Table 1b
 FEW = 3  # differences; a panel of fewer shows nothing that the table beside it does not
 Judged = dict[str, dict[str, Verdict]]  # by study and claim, without those that were not run
@@ -72,8 +74,6 @@ def front_page() -> tuple[str, Figures]:
     if len(kept) == len(DRAWN) and all(r.examples for r in kept.values()):
         # Truth and what both losses found, on scenes that are drawn where they are not prepared.
         figures["found"] = lambda: detections(load_splits(kept[next(iter(kept))].config)[1], kept)
-    early, late = map(every.get(EMBEDDED[0], {}).get, SPEED)
-    only_sooner = early and late and early.word == "confirmed" != late.word
     rare = Evidence(Study.committed(EMBEDDED[0]))
     told = [(CLAIMS[c].sentence, v) for c in RARE_CLAIMS if (v := CLAIMS[c].judge(rare))]
     if told:
@@ -85,7 +85,8 @@ def front_page() -> tuple[str, Figures]:
         "front.md.j2",
         **{"answers": _spoken(ANSWERS[0], judged).values(), "told": _told, "effect": effect},
         baselines=_baselines(judged, places),
-        speed=[effect(early), effect(late)] if only_sooner else [],
+        speed=_speed(every.get(EMBEDDED[0], {})),
+        divisor=_divisor(every.get(EMBEDDED[0], {})),
         ours=lambda claim: Md(
             "; ".join(f"{effect(v[claim])} on {places[n]}" for n, v in judged.items() if claim in v) or NONE
         ),
@@ -100,6 +101,21 @@ def front_page() -> tuple[str, Figures]:
         at_paper=bool(old),
     )
     return text.strip(), figures
+
+
+def _speed(verdicts: dict[str, Verdict]) -> list[str]:
+    """The differences early and late, where focal loss is only there sooner; else none."""
+    early, late = map(verdicts.get, SPEED)
+    only_sooner = early and late and early.word == "confirmed" != late.word
+    return [effect(early), effect(late)] if only_sooner else []
+
+
+def _divisor(verdicts: dict[str, Verdict]) -> list[str]:
+    """What a steady divisor adds, and the losses' differences with it, where it is more than they are."""
+    found = [verdicts[claim] for claim in DIVISOR if claim in verdicts]
+    if len(found) < len(DIVISOR) or found[0].word != "confirmed":
+        return []
+    return [effect(v) for v in found] if found[0].value > max(abs(v.value) for v in found[1:]) else []
 
 
 def _spoken(claims: tuple[str, ...], judged: Judged) -> dict[str, tuple[str, str, Verdict]]:
