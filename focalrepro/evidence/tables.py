@@ -132,7 +132,8 @@ def _run_row(r: Record, name: str, label: str) -> dict[str, Any]:
     half = float(stats.norm.ppf(0.975)) * float(np.nanstd(r.bootstrap.AP))
     values = {"ablation": name, "row": label, "seconds": r.seconds.total, "hardware": r.hardware.name}
     values |= {"AP_low": round(max(r.AP - half, 0.0), 4), "AP_high": round(r.AP + half, 4)}
-    parts = [r.metrics, r, r.config, r.hardware]  # what has a column's name first, has its value
+    values |= {metric: getattr(r.metrics, metric) for metric in METRICS}
+    parts = [r, r.config, r.hardware]  # what has a column's name first, has its value
     for column in [column for column in RUN_COLUMNS if column not in values]:
         values[column] = getattr(next(part for part in parts if hasattr(part, column)), column)
     return values

@@ -35,9 +35,8 @@ def boxes_in(
     with autocast(device, frozen or config.precision == "bf16"):
         maps = model.features(image)
     maps = [m.bfloat16() for m in maps] if frozen else maps
-    (found, _), *_ = finder(model, config, device)(
-        maps, None if picture is None else picture[None].to(device)
-    )
+    pictures = None if picture is None else picture[None].to(device)
+    (found, _), *_ = finder(model, config, device)(maps, pictures)
     return tuple(part.float().cpu().numpy() for part in found)
 
 

@@ -19,10 +19,8 @@ HEADLESS = "FOCALREPRO_HEADLESS"  # set where notebooks are executed without a r
 
 # The losses of the paper's Figure 1, and of its Figures 5 and 6 with the hinge that section 3 tried, as
 # changes of a config; α is left out, as there.
-GAMMAS: dict[str, dict[str, object]] = {
-    f"γ = {gamma:g}{'' if gamma else ' (cross entropy)'}": {"gamma": gamma}
-    for gamma in (0.0, 0.5, 1.0, 2.0, 5.0)
-}
+GAMMAS: dict[str, dict[str, object]] = {"γ = 0 (cross entropy)": {"gamma": 0.0}}
+GAMMAS |= {f"γ = {gamma:g}": {"gamma": gamma} for gamma in (0.5, 1.0, 2.0, 5.0)}
 VARIANTS: dict[str, dict[str, object]] = {
     "cross entropy": {"gamma": 0.0},
     "FL, γ = 2": {"gamma": 2.0},
@@ -81,12 +79,9 @@ def slider() -> Figure | None:
 def gradient_curves(losses: Mapping[str, Mapping[str, object]] = GAMMAS) -> Figure:
     """Loss and size of its gradient against x_t = ±x, the logit signed so that right is positive: the
     appendix's Figures 5 and 6. losses: changes of a config, as GAMMAS or VARIANTS."""
-    figure, (left, right) = panels(
-        {"xlabel": "$x_t$", "ylabel": "loss", "title": "Loss", "ylim": (0, 5), "xlim": (-6, 6)},
-        {"xlabel": "$x_t$", "ylabel": "$-dL/dx_t$", "title": "Size of the gradient"},
-        size=(9.2, 3.8),
-        sharex=True,
-    )
+    of_loss = {"xlabel": "$x_t$", "ylabel": "loss", "title": "Loss", "ylim": (0, 5), "xlim": (-6, 6)}
+    of_slope = {"xlabel": "$x_t$", "ylabel": "$-dL/dx_t$", "title": "Size of the gradient"}
+    figure, (left, right) = panels(of_loss, of_slope, size=(9.2, 3.8), sharex=True)
     x_t = torch.linspace(-6, 6, 241, dtype=torch.float64)
     drawn = {name: _as_trained(x_t, loss) for name, loss in losses.items()}
     lines(left, {name: (x_t, value) for name, (value, _) in drawn.items()})

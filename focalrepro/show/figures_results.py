@@ -246,7 +246,7 @@ def speed_accuracy(frame: pd.DataFrame, title: str = "") -> Figure:
         colours = _against(axes, known, "ms", ticks=ticks)
         axes.margins(x=0.14, y=0.12)
         names = list(known["size"].map("{:.0f}".format))
-        label_points(axes, known["ms"], known["AP"], names, known["by"].map(colours))
+        label_points(axes, known["ms"], known["AP"], names, [colours[by] for by in known["by"]])
     figure.suptitle(title, fontsize=12)
     return figure
 

@@ -71,9 +71,8 @@ def agreed(profile: Profile, ablations: Sequence[str], seeds: int, device: torch
     missing = len(planned)
     if store.records():
         missing = sum(store.lacks(job.run_id) for job in with_ids(planned))
-        print(
-            f"  to do: {missing} of {len(planned)} runs, {time_left(missing, store, profile)}" * bool(missing)
-        )
+        left = f"  to do: {missing} of {len(planned)} runs, {time_left(missing, store, profile)}"
+        print(left * bool(missing))
     else:
         for line in what_it_takes(profile.base, missing, device):
             print(line, flush=True)
@@ -96,9 +95,10 @@ def what_is_there(config: RunConfig) -> Iterator[str]:
         raise ValueError(f"{config.dataset}: {found.images} training images without an object; label some")
     sides = " … ".join(f"{side:.0f}" for side in np.percentile(found.sides, (5, 50, 95)))
     yield f"  their sides: {sides} pixels of the {config.image_size} (of 5, 50, 95 %)"
-    positive, limit = found.levels["positive"].sum(), min(config.best_iou, config.pos_iou)
-    rare = (
-        f"1 in {1 + found.background_per_positive:,.0f} is assigned to an object" if positive else "none fits"
+    rare = f"1 in {1 + found.background_per_positive:,.0f} is assigned to an object"
+    rare, limit = (
+        rare if found.levels["positive"].any() else "none fits",
+        min(config.best_iou, config.pos_iou),
     )
     far = 100 - reach(found.best_iou, (limit,)).iloc[0]
     some = f" (in the first {found.images} images)" * (found.images < len(train.sizes))

@@ -67,9 +67,8 @@ def said(c: Claim, *studies: Study) -> Md:
 
 def sentence(c: Claim, *studies: Study) -> Md:
     """A claim with its source; those of the primary family say so."""
-    return Md(
-        f"{said(c, *studies)} ({escape(c.source)}{', **primary**' if all(map(c.primary, studies)) else ''})"
-    )
+    primary = ", **primary**" if all(map(c.primary, studies)) else ""
+    return Md(f"{said(c, *studies)} ({escape(c.source)}{primary})")
 
 
 def ledger(e: Evidence, *names: str) -> list[dict[str, object]]:

@@ -158,16 +158,13 @@ def recipe_changes(study: Study) -> pd.DataFrame:
     at_paper = any(r.at_paper_threshold for r in study.records)
     base = study.base.replace(score_threshold=PAPER_THRESHOLD) if at_paper else study.base
     for field, value in base.as_dict().items():
-        known = about.get(field, {})
-        theirs = known.get("paper", default[field])
+        theirs = about["paper"].get(field, default[field])
         if field in ("train_images", "val_images") and value == 0:
             value = "all of the dataset's"
-        if field == "lr" and study.profile.rates:
-            value = (
-                f"{min(study.profile.rates.values()):g} … {max(study.profile.rates.values()):g}, by the loss"
-            )
-        if str(value) not in (str(theirs), known.get("silent")):
-            row = {"field": field, "what it is": known.get("meaning", "")}
+        if field == "lr" and (each := study.profile.rates.values()):
+            value = f"{min(each):g} … {max(each):g}, by the loss"
+        if str(value) not in (str(theirs), about["silent"].get(field)):
+            row = {"field": field, "what it is": about["meaning"].get(field, "")}
             rows.append(row | {"here": str(value), "paper": str(theirs)})
     return pd.DataFrame(rows).set_index("field")
 
@@ -175,8 +172,7 @@ def recipe_changes(study: Study) -> pd.DataFrame:
 def provenance(records: Records) -> pd.DataFrame:
     """Runs by machine and version: how many, and the seconds that they took; empty without records."""
     keys = ["hardware", "threads", "torch", "commit"]
-    machines = [(r.hardware, r.seconds.total) for r in records]
-    rows = [(h.name, h.threads, h.torch, h.commit, seconds) for h, seconds in machines]
+    rows = [(h.name, h.threads, h.torch, h.commit, r.seconds.total) for r in records for h in [r.hardware]]
     grouped = pd.DataFrame(rows, columns=[*keys, "seconds"]).groupby(keys, dropna=False)["seconds"]
     names = {"size": "runs", "sum": "seconds in all", "median": "median, s"}
     return grouped.agg(list(names)).round(1).reset_index().rename(columns=names)
