@@ -29,11 +29,9 @@ from focalrepro.study.profiles import get_profile
 from focalrepro.study.store import Store
 from focalrepro.study.together import train_together
 from focalrepro.training.batches import TrainData
-from focalrepro.training.checkpoint import Checkpoint
-from focalrepro.training.initial import initial_model
-from focalrepro.training.loop import Engines
+from focalrepro.training.initial import initial_model, save_model
+from focalrepro.training.loop import Checkpoint, Engines
 from focalrepro.training.ranks import Ranks
-from focalrepro.training.weights import save_model
 
 MOST = 1000  # seeds, workers or runs of one command: a typing error must not plan for hours
 

@@ -13,8 +13,7 @@ import torch
 from focalrepro.runs import load_splits, run_with_model
 from focalrepro.study.ablations import Planned
 from focalrepro.study.store import Store
-from focalrepro.training.checkpoint import Checkpoint
-from focalrepro.training.loop import train
+from focalrepro.training.loop import Checkpoint, train
 from focalrepro.training.ranks import Ranks
 
 
