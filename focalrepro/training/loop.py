@@ -26,7 +26,7 @@ from focalrepro.training.step import Step, learning_rate
 from focalrepro.training.two_stage import TwoStageStep
 
 CHECK_EVERY = 10  # steps between two looks at whether everything is finite
-EVERY = 300.0  # seconds between two; a training that is shorter writes none
+EVERY = 300.0  # seconds between two checkpoints; a training that is shorter writes none
 
 OnStep = Callable[[int, int], None]
 
