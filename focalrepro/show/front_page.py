@@ -40,6 +40,8 @@ ANSWERS = (
     *(("fl-plain-ce",), ("fl-hard-negatives",), ("fl-sampling-free",)),
 )
 SPEED = ("sooner", "ahead-after-twice")  # whether a loss that ends up level was there first
+# Whether the divisor is worth more than the loss, and who is ahead once it is steady.
+DIVISOR = ("divisor-smooth", "divisor-smooth-ce", "divisor-smooth-hard", "divisor-smooth-free")
 DRAWN = {"CE, α = .75": "γ = 0, α = 0.75", "FL, γ = 2": "γ = 2, α = 0.25"}  # rows of Table 1b
 FEW = 3  # differences; a panel of fewer shows nothing that the table beside it does not
 Judged = dict[str, dict[str, Verdict]]  # by study and claim, without those that were not run
@@ -88,6 +90,7 @@ def front_page() -> tuple[str, dict[str, Any]]:
         answers=_answers(judged, places),
         baselines=_baselines(judged, places),
         speed=_speed(every.get(EMBEDDED[0], {})),
+        divisor=_divisor(every.get(EMBEDDED[0], {})),
         ours=lambda claim: _ours(claim, judged, places),
         **{"places": {Md(name): place for name, place in places.items()}, "verdicts": _verdicts(judged)},
         coco=[Md(e.study.name) for e in groups[0]],
@@ -113,6 +116,14 @@ def _speed(verdicts: dict[str, Verdict]) -> list[str]:
     early, late = map(verdicts.get, SPEED)
     only_sooner = early and late and early.word == "confirmed" != late.word
     return [effect(early), effect(late)] if only_sooner else []
+
+
+def _divisor(verdicts: dict[str, Verdict]) -> list[str]:
+    """What a steady divisor adds, and the losses' differences with it, where it is more than they are."""
+    found = [verdicts[claim] for claim in DIVISOR if claim in verdicts]
+    if len(found) < len(DIVISOR) or found[0].word != "confirmed":
+        return []
+    return [effect(v) for v in found] if found[0].value > max(abs(v.value) for v in found[1:]) else []
 
 
 def _spoken(claims: tuple[str, ...], judged: Judged) -> dict[str, tuple[str, str, Verdict]]:
