@@ -17,7 +17,7 @@ from focalrepro.files import new_array, new_folder
 from focalrepro.hardware import autocast
 from focalrepro.progress import bar as progress_bar
 
-FEATURES_VERSION, BATCH = 3, 32
+FEATURES_VERSION = 3
 
 
 def cached_features(
@@ -83,7 +83,9 @@ def principal_components(model: RetinaNet, data: DetectionData) -> dict[str, Ten
 
 
 @named_errors()
-def _compute(model: RetinaNet, data: DetectionData, view: int, folder: Path, device: torch.device) -> None:
+def _compute(
+    model: RetinaNet, data: DetectionData, view: int, folder: Path, device: torch.device, batch: int = 32
+) -> None:
     """A folder that is there, though nothing is "done", was damaged by hand, and gives way; else of two
     processes the first wins. Errors: DatasetError where the disk has no room, before a byte is written.
     """
@@ -99,7 +101,7 @@ def _compute(model: RetinaNet, data: DetectionData, view: int, folder: Path, dev
         autocast(device),
         progress_bar(total=total, desc=what, unit="image", delay=2) as bar,
     ):
-        for rows in np.array_split(np.arange(total), range(BATCH, total, BATCH)):
+        for rows in np.array_split(np.arange(total), range(batch, total, batch)):
             images = np.stack([view_of(data, row, view)[0] for row in rows])
             features = model.features(torch.from_numpy(images).to(device))
             features = [f.bfloat16().permute(0, 2, 3, 1).contiguous().cpu() for f in features]
