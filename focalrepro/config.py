@@ -89,9 +89,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         for field, hint in typing.get_type_hints(type(self)).items():
-            _check_type(field, getattr(self, field), hint)
+            _check_type(field, value := getattr(self, field), hint)
             if hint is float:  # 2 and 2.0 are the same number and must give the same id
-                value = getattr(self, field)
                 _require(abs(value) <= sys.float_info.max, field, value, "a finite number")  # nor NaN
                 object.__setattr__(self, field, float(value))
         for fields, is_right, wanted in _LIMITS:

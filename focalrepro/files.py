@@ -29,9 +29,7 @@ def repo_root() -> Path | None:
 def data_root() -> Path:
     """Where datasets lie: $FOCALREPRO_DATA, else `data/` of the checkout or of the current folder."""
     given = os.environ.get("FOCALREPRO_DATA")
-    if given:
-        return Path(given).expanduser().resolve()
-    return (repo_root() or Path.cwd()) / "data"
+    return Path(given).expanduser().resolve() if given else (repo_root() or Path.cwd()) / "data"
 
 
 def results_root(profile: str) -> Path:

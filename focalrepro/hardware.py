@@ -5,7 +5,8 @@ import importlib
 import os
 import platform
 import subprocess
-from functools import cache
+from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -88,12 +89,9 @@ def describe(device: str) -> dict[str, Any]:
 
 
 def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     return platform.processor() or platform.machine()
 
 
@@ -103,16 +101,12 @@ def commit() -> str:
 
     Outside a checkout it is what FOCALREPRO_COMMIT says, or "".
     """
-    here = Path(__file__).parent
+    git = partial(subprocess.check_output, cwd=Path(__file__).parent, text=True, stderr=subprocess.DEVNULL)
     try:
-        sha = _git("rev-parse", "--short=12", "HEAD", cwd=here)
-        return sha + ("+" if _git("status", "--porcelain", "--", ".", cwd=here) else "")
+        changed = "+" if git(["git", "status", "--porcelain", "--", "."]) else ""
+        return git(["git", "rev-parse", "--short=12", "HEAD"]).strip() + changed
     except (OSError, subprocess.CalledProcessError):
         return os.environ.get("FOCALREPRO_COMMIT", "")
-
-
-def _git(*args: str, cwd: Path) -> str:
-    return subprocess.run(["git", *args], cwd=cwd, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def memory() -> int:

@@ -46,7 +46,7 @@ def sigmoid_focal_loss(
             "the same (one 0/1 target per logit; FocalLoss also takes class indices)"
         )
     check_targets(targets)
-    x = inputs if inputs.dtype == torch.float64 else inputs.float()
+    x = at_least_fp32(inputs)
     t = targets.to(x.dtype)
     cross_entropy = F.softplus(-x) * t + F.softplus(x) * (1 - t)
     # (1 - p_t)^γ as exp(γ log(1 - p_t)): at p_t = 1 and γ < 1 a power has the derivative inf · 0.
@@ -86,26 +86,35 @@ def softmax_focal_loss(
             f"targets {tuple(targets.shape)} of {targets.dtype} do not fit logits {tuple(inputs.shape)}: "
             "give integer class indices in their shape less the last dimension, which holds 2 classes or more"
         )
-    x = inputs if inputs.dtype == torch.float64 else inputs.float()
-    is_class = targets.unsqueeze(-1) == torch.arange(classes, device=inputs.device)
-    captured = inputs.is_cuda and torch.cuda.is_current_stream_capturing()
-    if not (captured or torch.compiler.is_compiling() or is_class.any(-1).all()):
+    x = at_least_fp32(inputs)
+    labelled = is_class(targets, inputs)
+    if not (_is_traced(inputs) or labelled.any(-1).all()):
         raise ValueError(
             f"class indices reach from {int(targets.min())} to {int(targets.max())}; with {classes} logits "
             f"they must lie in 0 … {classes - 1}: leave out what is to be ignored"
         )
     log_p = F.log_softmax(x, dim=-1).clamp(min=-1e30)  # -inf · 0 would be NaN
-    log_p_t = log_p.masked_fill(~is_class, 0).sum(-1)
+    log_p_t = log_p.masked_fill(~labelled, 0).sum(-1)
     # log(1 - p_t) without cancellation: from the other classes, or where p_t is small from itself.
-    others = log_p.masked_fill(is_class, -torch.inf).logsumexp(-1)
+    others = log_p.masked_fill(labelled, -torch.inf).logsumexp(-1)
     log_miss = torch.where(log_p_t < -1, (-log_p_t.clamp(max=-0.5).exp()).log1p(), others)
     loss = -(gamma * log_miss).exp() * log_p_t
     if alpha is not None:
         weight = torch.as_tensor(alpha, dtype=x.dtype, device=x.device)
         if weight.shape != (classes,) or not bool((weight >= 0).all()):
             raise ValueError(f"alpha {alpha} must be one weight per class, {classes} of them, each 0 or more")
-        loss = loss * weight.expand_as(x).masked_fill(~is_class, 0).sum(-1)
+        loss = loss * weight.expand_as(x).masked_fill(~labelled, 0).sum(-1)
     return reduce(loss, reduction, loss.dtype)
+
+
+def at_least_fp32(x: Tensor) -> Tensor:
+    """x in fp32, or float64 as it is: the types in which losses are computed."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def is_class(labels: Tensor, logits: Tensor) -> Tensor:
+    """Whether each of logits [..., K] is that of its label's class, bool [..., K], from labels [...]."""
+    return labels.unsqueeze(-1) == torch.arange(logits.shape[-1], device=logits.device)
 
 
 def reduce(loss: Tensor, reduction: str, dtype: torch.dtype) -> Tensor:
@@ -132,10 +141,13 @@ def check_focal_parameters(alpha: float, gamma: float) -> None:
         raise ValueError(f"alpha is {alpha}; it must lie in [0, 1], or be negative for no class weighting")
 
 
+def _is_traced(x: Tensor) -> bool:
+    return torch.compiler.is_compiling() or (x.is_cuda and torch.cuda.is_current_stream_capturing())
+
+
 def check_targets(targets: Tensor) -> None:
     """Raises ValueError where a target lies outside [0, 1]: a logarithm would quietly make it NaN."""
-    captured = targets.is_cuda and torch.cuda.is_current_stream_capturing()
-    if targets.dtype == torch.bool or not targets.numel() or captured or torch.compiler.is_compiling():
+    if targets.dtype == torch.bool or not targets.numel() or _is_traced(targets):
         return
     low, high = torch.stack(torch.aminmax(targets.detach())).tolist()  # one wait for the device, not two
     if not (low >= 0 and high <= 1):  # so that NaN is refused, too
@@ -180,11 +192,9 @@ class FocalLoss(nn.Module):
                 "give 0/1 targets in their shape, or integer class indices in it less the last dimension"
             )
         check_labels(targets, logits.shape[-1])
-        kept = targets != IGNORED
-        one_hot = targets.unsqueeze(-1) == torch.arange(logits.shape[-1], device=targets.device)
+        kept, one_hot = targets != IGNORED, is_class(targets, logits)
         if self.reduction == "none":
-            loss = sigmoid_focal_loss(logits, one_hot, self.alpha, self.gamma)
-            return loss * kept.unsqueeze(-1)
+            return sigmoid_focal_loss(logits, one_hot, self.alpha, self.gamma) * kept.unsqueeze(-1)
         return sigmoid_focal_loss(logits[kept], one_hot[kept], self.alpha, self.gamma, self.reduction)
 
 
@@ -207,8 +217,7 @@ def signed_logits(logits: Tensor, labels: Tensor, alpha: float | Tensor) -> tupl
     x_t is the logit itself for the labelled class and its negative for every other, so p_t = σ(x_t). α_t is
     alpha, 1 - alpha, or 0 on IGNORED anchors.
     """
-    x = logits if logits.dtype == torch.float64 else logits.float()
-    is_object = labels.unsqueeze(-1) == torch.arange(logits.shape[-1], device=logits.device)
+    x, is_object = at_least_fp32(logits), is_class(labels, logits)
     x_t = torch.where(is_object, x, -x)
     return x_t, torch.where(is_object, alpha, 1 - alpha) * (labels != IGNORED).unsqueeze(-1)
 

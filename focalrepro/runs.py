@@ -22,10 +22,8 @@ from focalrepro.evaluation.measures import measures
 from focalrepro.evaluation.record import Record, content_digest
 from focalrepro.files import repo_root
 from focalrepro.training.batches import config_anchors
-from focalrepro.training.checkpoint import Checkpoint
-from focalrepro.training.loop import Engines, TrainResult, train
+from focalrepro.training.loop import Checkpoint, Engines, TrainResult, step_seconds, train
 from focalrepro.training.ranks import ALONE, Ranks
-from focalrepro.training.timing import step_seconds
 from focalrepro.training.two_stage import rpn_anchors
 
 __all__ = ["RunConfig", "from_dict", "run", "run_id"]
@@ -44,11 +42,9 @@ def load_splits(config: RunConfig, progress: bool = False) -> tuple[DetectionDat
 def _load_splits(root: Path, fields: tuple, progress: bool) -> tuple[DetectionData, DetectionData]:
     dataset, size, resize, classes, *limits = fields
     draw_if_absent(dataset, root)  # so that a notebook runs on a fresh clone
-    common = {"classes": classes, "resize": resize, "progress": progress, "root": root}
-    train, val = (
-        load(dataset, split, size, limit=limit, **common) for split, limit in zip(SPLITS, limits, strict=True)
-    )
-    return train, val
+    more = {"classes": classes, "resize": resize, "progress": progress, "root": root}
+    of = dict(zip(SPLITS, limits, strict=True))
+    return tuple(load(dataset, split, size, limit=limit, **more) for split, limit in of.items())
 
 
 def run_id(config: RunConfig) -> str:
@@ -58,9 +54,7 @@ def run_id(config: RunConfig) -> str:
 
 
 def run(
-    config: RunConfig,
-    device: str | torch.device = "auto",
-    report: Report = lambda phase, done, total: None,
+    config: RunConfig, device: str | torch.device = "auto", report: Report = lambda phase, done, total: None
 ) -> Record:
     """Trains and evaluates one config; returns its record, whose `as_json()` is what a store keeps.
 
@@ -112,10 +106,7 @@ def run_with_model(
         "images_per_second": round(result.images_per_second, 2),
         "step_seconds": step_seconds(config, train_data, device),
         "inference_ms": round(milliseconds_per_image(result.model, config, val_data, device), 3),
-        "data": {
-            "train": {"images": len(train_data), "digest": train_data.digest},
-            "val": {"images": len(val_data), "digest": val_data.digest},
-        },
+        "data": {d.split: {"images": len(d), "digest": d.digest} for d in (train_data, val_data)},
         "hardware": hardware.describe(device.type)
         | {"threads": torch.get_num_threads()}
         | ({"processes": ranks.count} if ranks.count > 1 else {}),

@@ -16,8 +16,7 @@ from focalrepro.bench.training import torchvision_twin
 from focalrepro.config import RunConfig
 from focalrepro.detector.anchors import AnchorGrid
 from focalrepro.detector.retinanet import RetinaNet
-from focalrepro.evaluation.bootstrap import replicates_of
-from focalrepro.evaluation.coco_ap import evaluate_coco
+from focalrepro.evaluation.coco_ap import evaluate_coco, replicates_of
 from focalrepro.evaluation.detect import select
 from focalrepro.evaluation.detections import Detections
 from focalrepro.evaluation.match_table import match_table

@@ -31,8 +31,7 @@ from focalrepro.training.batches import batches
 from focalrepro.training.focal_sum import detection_focal_loss
 from focalrepro.training.initial import initial_model
 from focalrepro.training.loop import new_step
-from focalrepro.training.optimizer import learning_rate, make_optimizer
-from focalrepro.training.step import Step
+from focalrepro.training.step import Step, learning_rate, make_optimizer
 
 CPU = torch.device("cpu")
 POSITIVE, LEFT_OUT = 1e-3, 2e-3  # shares of the anchors

@@ -88,9 +88,7 @@ class Annotations:
         if limit < 0:
             raise DatasetError(f"limit is {limit}: give a number of images, or 0 for all of them")
         images = self.images[: limit or None]
-        kept = {image["id"] for image in images}
-        annotations = [a for a in self.annotations if a["image_id"] in kept]
-        return replace(self, images=images, annotations=annotations)
+        return replace(self, images=images, annotations=of_images(self.annotations, images))
 
 
 # The annotations as arrays for training and as a COCO dict for evaluation: fields of `DetectionData`.
@@ -121,18 +119,23 @@ def read_annotations(path: Path) -> Annotations:
             if (first := seen.setdefault(entry[field], index)) != index:
                 what = f"{entry[field]!r} is also {kind}[{first}]'s {field}"
                 raise DatasetError(f"{path}: {kind}[{index}].{field}: {what}; {mend}")
-    for field, kind in (("image_id", "images"), ("category_id", "categories")):
-        known = {entry["id"] for entry in found[kind]}
-        for index, entry in enumerate(found["annotations"]):
-            if entry[field] not in known:
+    known = {kind: {entry["id"] for entry in found[kind]} for kind in ("images", "categories")}
+    for index, entry in enumerate(found["annotations"]):
+        for field, kind in (("image_id", "images"), ("category_id", "categories")):
+            if entry[field] not in known[kind]:
                 what = f"annotations[{index}].{field}: none of the {kind} has the id {entry[field]}"
                 raise DatasetError(f"{path}: {what}; add it to `{kind}` or remove the annotation")
-    for entry in found["annotations"]:
         entry.setdefault("area", entry["bbox"][2] * entry["bbox"][3])
         entry.setdefault("iscrowd", 0)
-    images, categories = (sorted(found[kind], key=lambda e: e["id"]) for kind in ("images", "categories"))
-    info = found.get("info")
-    return Annotations(path, info if isinstance(info, dict) else {}, images, found["annotations"], categories)
+    images, categories = (sorted(found[kind], key=lambda e: e["id"]) for kind in known)
+    info = found["info"] if isinstance(found.get("info"), dict) else {}
+    return Annotations(path, info, images, found["annotations"], categories)
+
+
+def of_images(annotations: list[dict], images: list[dict]) -> list[dict]:
+    """Those of some images."""
+    kept = {image["id"] for image in images}
+    return [annotation for annotation in annotations if annotation["image_id"] in kept]
 
 
 def _without_outline(entry: dict) -> dict:
@@ -157,18 +160,16 @@ def class_map(found: Annotations, classes: Classes) -> tuple[dict[int, int], lis
     """
     if classes not in ("all", "supercategories"):
         raise DatasetError(f"classes is {classes!r}: choose 'all' or 'supercategories'")
-    group = {c["id"]: str(c.get("supercategory") or "") for c in found.categories}
-    name = {c["id"]: c["name"] for c in found.categories}
-    if classes == "supercategories":
-        nameless = [name[key] for key in name if not group[key]]
-        if nameless:
-            mend = "add it, or use classes='all'"
-            raise DatasetError(f"{found.path}: categories {nameless[:5]} have no `supercategory`; {mend}")
-        name = group
-    merged = dict(zip(name.values(), group.values(), strict=True))
-    label = {value: k for k, value in enumerate(merged)}
-    entries = [{"id": k + 1, "name": n, "supercategory": g} for k, (n, g) in enumerate(merged.items())]
-    return {key: label[name[key]] for key in name}, entries
+    groups = [str(c.get("supercategory") or "") for c in found.categories]
+    names = [c["name"] for c in found.categories] if classes == "all" else groups
+    if "" in names:
+        nameless = [c["name"] for c, group in zip(found.categories, groups, strict=True) if not group]
+        mend = "add it, or use classes='all'"
+        raise DatasetError(f"{found.path}: categories {nameless[:5]} have no `supercategory`; {mend}")
+    merged = dict(zip(names, groups, strict=True))
+    entries = [{"id": k, "name": n, "supercategory": g} for k, (n, g) in enumerate(merged.items(), start=1)]
+    label = {name: k for k, name in enumerate(merged)}
+    return {c["id"]: label[name] for c, name in zip(found.categories, names, strict=True)}, entries
 
 
 def make_targets(found: Annotations, size: int, classes: Classes, resize: Resize = "squash") -> Targets:

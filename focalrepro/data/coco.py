@@ -1,21 +1,47 @@
-"""The whole of COCO 2017: its official archives, each fetched on from where a connection was cut, or a copy.
+"""COCO 2017, whole or a subset of it: its official archives and images, fetched on from a cut, or a copy.
 
-118,287 images to train on and 5,000 to judge by, 20 GB packed and as much again unpacked.
+coco: 118,287 images to train on and 5,000 to judge by, 20 GB packed and as much again unpacked.
+coco256: 5,705 and 2,939 of them, squashed to 256×256. The manifest in `data/manifests/` fixes which, so an
+imported copy and a download hold the same images with the same boxes. A download is about 1.4 GB over the
+network and 130 MB once squashed; it will be interrupted, so each step is done wholly or not at all, and the
+same command again does what is missing.
 """
 
+import io
+import json
+import os
+import shutil
 import zipfile
+from collections import namedtuple
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from focalrepro.data.fetch import fetch_checked
-from focalrepro.data.registry import DESCRIPTOR, Descriptor, Part
+import requests
+from PIL import Image
+
+from focalrepro.data.annotations import Annotations, of_images, read_annotations
+from focalrepro.data.fetch import FetchError, PassingError, fetch_checked, patiently, receive
+from focalrepro.data.pixels import squash
+from focalrepro.data.registry import DESCRIPTOR, Descriptor, Part, describe
+from focalrepro.data.sources import list_files, locate
 from focalrepro.data.split import DatasetError
+from focalrepro.data.weights import BACKBONE, WEIGHTS, check_weights
+from focalrepro.files import move_folder, new_folder, repo_root, write_json
 from focalrepro.progress import bar as progress_bar
 
-NAME = "coco"
+WHOLE, SUBSET = "coco", "coco256"
 # COCO's bucket.  Under its own name, images.cocodataset.org, it has no certificate.
 ADDRESS = "https://s3.amazonaws.com/images.cocodataset.org"
 OFFICIAL = {"train": "train2017", "val": "val2017"}
+MANIFEST = (repo_root() or Path()) / "data" / "manifests" / f"{SUBSET}.json"
+SIDE, QUALITY = 256, 95
+ARCHIVE_LIMIT, UNFOLDED_LIMIT, IMAGE_LIMIT = 300_000_000, 1_000_000_000, 20_000_000  # bytes
+# So many images failing one after the other mean that the network or the server is gone, not the images.
+GIVE_UP_AFTER = 25
+WORKERS = 8  # images fetched at a time
 
 
 class Archive(NamedTuple):
@@ -36,6 +62,8 @@ ARCHIVES = (
     Archive("zips/val2017.zip", 815_585_330, "442b8da7639aecaf257c1dceb8ba8c80"),
     Archive("zips/train2017.zip", 19_336_861_798, "cced6f7f71b7629ddf16f17bbcfab6b2"),
 )
+# One image: its address, the file to make, and its (width, height) by the annotations.
+Wanted = namedtuple("Wanted", "url path size")
 
 
 def annotations_file(official: str) -> str:
@@ -43,15 +71,33 @@ def annotations_file(official: str) -> str:
     return f"annotations/instances_{official}.json"
 
 
+def finish(
+    folder: Path, name: str, images: dict[str, list[str]] | None = None, copy: str = "", prefix: str = ""
+) -> Path:
+    """Makes `folder` a prepared dataset, with its weights if they are there; returns it.
+
+    images: each split's tar files or folders, where they are not COCO's. copy: how it was made, if not
+    fetched. prefix: of the paths of its files, where they lie elsewhere.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    images = images or {split: [prefix + official] for split, official in OFFICIAL.items()}
+    parts = {s: Part(annotations=prefix + annotations_file(o), images=images[s]) for s, o in OFFICIAL.items()}
+    weights = {BACKBONE: WEIGHTS} if (folder / WEIGHTS).is_file() else {}
+    Descriptor(name=name, **parts, weights=weights, made_by=f"focalrepro data {name}{copy}").write(folder)
+    return folder
+
+
+# ---- the whole
+
+
 def import_coco(source: Path, root: Path) -> Path:
     """Registers a folder with `annotations/`, `train2017/` and `val2017/`, which stays where it is."""
     source = source.resolve()
-    for official in OFFICIAL.values():
-        for name in (annotations_file(official), official):
-            if not (source / name).exists():
-                mend = "give the folder that COCO's archives were unpacked in"
-                raise DatasetError(f"{source}: has no {name}; {mend}")
-    return _describe(root / NAME, f"{source}/")
+    for name in (name for official in OFFICIAL.values() for name in (annotations_file(official), official)):
+        if not (source / name).exists():
+            mend = "give the folder that COCO's archives were unpacked in"
+            raise DatasetError(f"{source}: has no {name}; {mend}")
+    return finish(root / WHOLE, WHOLE, prefix=f"{source}/")
 
 
 def download_coco(root: Path) -> Path:
@@ -60,7 +106,7 @@ def download_coco(root: Path) -> Path:
     An archive that has been unpacked is removed. Raises DatasetError with what failed; the same command goes
     on where this one stopped.
     """
-    folder = root / NAME
+    folder = root / WHOLE
     if (folder / DESCRIPTOR).is_file():
         return folder
     for archive in ARCHIVES:
@@ -72,15 +118,199 @@ def download_coco(root: Path) -> Path:
                     content.extract(name, folder)  # zipfile keeps within the folder whatever a name says
             done.touch()
             packed.unlink()
-    return _describe(folder)
+    return finish(folder, WHOLE)
 
 
-def _describe(folder: Path, prefix: str = "") -> Path:
-    """Makes `folder` a prepared dataset; prefix: of the paths of its files, where they lie elsewhere."""
-    folder.mkdir(parents=True, exist_ok=True)
-    parts = {
-        split: Part(annotations=prefix + annotations_file(official), images=[prefix + official])
-        for split, official in OFFICIAL.items()
-    }
-    Descriptor(name=NAME, **parts, made_by=f"focalrepro data {NAME}").write(folder)
-    return folder
+# ---- the subset
+
+
+def load_manifest() -> dict:
+    """The image ids of both splits and the checksum of the official annotation archive."""
+    try:
+        return json.loads(MANIFEST.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        mend = "run from a checkout (pip install -e .), restore it from git"
+        raise DatasetError(f"{MANIFEST}: the manifest is not readable ({error}); {mend}") from error
+
+
+def check_ids(found: Annotations, expected: list[int]) -> None:
+    """The annotations must list exactly the manifest's images: another subset would be another benchmark."""
+    ids = {image["id"] for image in found.images}
+    absent, extra = sorted(set(expected) - ids), sorted(ids - set(expected))
+    if absent or extra:
+        what = f"{len(absent)} missing {absent[:5]}, {len(extra)} too many {extra[:5]}"
+        mend = "for another subset use `focalrepro data register`"
+        raise DatasetError(f"{found.path}: not the images of the manifest: {what}; {mend}")
+
+
+def add_weights(root: Path, weights: Path) -> None:
+    """Put the backbone's weights into the prepared folder and name them in its `dataset.json`."""
+    found = describe(SUBSET, root)
+    check_weights(weights)
+    take(weights, root / SUBSET / WEIGHTS)
+    found.model_copy(update={"weights": {BACKBONE: WEIGHTS}}).write(root / SUBSET)
+
+
+def take(source: Path, target: Path) -> None:
+    """Hard-link `source` to `target`, or copy it (times kept) where a link is not possible."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def import_coco256(source: Path, root: Path, weights: Path | None = None) -> Path:
+    """Take over a folder with `annotations/`, `train2017*.tar`, `val2017.tar` and the backbone's weights.
+
+    All is looked for and the image ids compared with the manifest before anything is written.  Files are
+    hard-linked if possible, else copied; the source is never changed.  `weights` stands in for the source's.
+
+    Returns the dataset's folder.  Raises DatasetError with a list of all that is missing.
+    """
+    files, images, missing = {}, {}, []
+    for split, official in OFFICIAL.items():
+        name, tars = annotations_file(official), sorted(source.glob(f"{official}*.tar"))
+        files |= {name: source / name} | {tar.name: tar for tar in tars}
+        images[split] = [tar.name for tar in tars]
+        missing += [] if (source / name).is_file() else [name]
+        missing += [] if tars else [f"{official}*.tar"]
+    if missing:
+        what = f"not a whole copy of {SUBSET}" if source.is_dir() else "no such folder"
+        raise DatasetError(f"{source}: {what}; missing: {', '.join(missing)}")
+    expected = load_manifest()
+    for split, official in OFFICIAL.items():
+        found = read_annotations(source / annotations_file(official))
+        check_ids(found, expected[official])
+        locate(found, list_files([files[name] for name in images[split]]))
+    if weights is not None or (source / WEIGHTS).is_file():
+        files[WEIGHTS] = weights or source / WEIGHTS
+        check_weights(files[WEIGHTS])
+    with new_folder(root / SUBSET) as folder:
+        for name, path in files.items():
+            take(path, folder / name)
+        finish(folder, SUBSET, images, " --from PATH")
+    return root / SUBSET
+
+
+def unfinished(root: Path) -> Path:
+    """Where a download grows until it is whole."""
+    return root / "downloads" / SUBSET
+
+
+def download_coco256(root: Path) -> Path:
+    """Fetch the manifest's images and annotations into `root/coco256/`; returns that folder.
+
+    What is there already is not fetched again, neither after an interruption nor after a whole download.
+    Weights that lie in the unfinished folder are taken along.
+
+    Raises DatasetError listing what failed; the same command then goes on where this one stopped.
+    """
+    expected, final, work = load_manifest(), root / SUBSET, unfinished(root)
+    if (final / DESCRIPTOR).is_file():
+        return final
+    archive, md5 = work / Path(ANNOTATIONS).name, f"md5:{expected['annotations_md5']}"
+    fetch_checked([f"{ADDRESS}/{ANNOTATIONS}"], archive, md5, ARCHIVE_LIMIT)
+    wanted = []
+    for official in OFFICIAL.values():
+        for image in write_subset(archive, official, expected[official], work).images:
+            name, size = f"{official}/{image['file_name']}", (image["width"], image["height"])
+            wanted.append(Wanted(f"{ADDRESS}/{name}", work / name, size))
+    fetch_images(wanted)
+    move_folder(finish(work, SUBSET), final)
+    (final / archive.name).unlink()  # last: a run killed before goes on without fetching its 253 MB again
+    return final
+
+
+def write_subset(archive: Path, official: str, ids: Sequence[int], folder: Path) -> Annotations:
+    """Write the annotations of the manifest's images, once: without crowd boxes, and area = width·height.
+
+    The subset leaves crowd boxes out and has no outlines, so the official `area` (of the outline) would not
+    belong to its boxes.
+    """
+    name = annotations_file(official)
+    target, scratch = folder / name, folder / f"{official}.json"
+    if target.is_file():
+        return read_annotations(target)
+    try:
+        with zipfile.ZipFile(archive) as content:
+            if content.getinfo(name).file_size > UNFOLDED_LIMIT:
+                raise KeyError(f"it unfolds to more than {UNFOLDED_LIMIT:,} bytes")
+            scratch.write_bytes(content.read(name))
+        whole = read_annotations(scratch)
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise DatasetError(f"{archive}: has no {name} ({error}); remove it and fetch it again") from error
+    finally:
+        scratch.unlink(missing_ok=True)
+    kept = set(ids)
+    images = [image for image in whole.images if image["id"] in kept]
+    check_ids(replace(whole, images=images), ids)
+    annotations = [a for a in of_images(whole.annotations, images) if not a["iscrowd"]]
+    annotations.sort(key=lambda a: a["image_id"])  # stable: within an image the official order stays
+    for number, a in enumerate(annotations, start=1):
+        a |= {"id": number, "area": round(a["bbox"][2] * a["bbox"][3], 2)}
+    about = "the images of the manifest, squashed to 256x256; boxes, width and height in the original frame"
+    info = {**whole.info, "description": f"COCO {official}: {about}; no crowd boxes, area = w*h"}
+    value = {"info": info, "images": images, "annotations": annotations, "categories": whole.categories}
+    write_json(target, value)
+    return read_annotations(target)
+
+
+def fetch_images(wanted: Sequence[Wanted]) -> None:
+    """Fetch and squash each image that is not there yet, WORKERS at a time.
+
+    Raises DatasetError with the failures after trying all, or at once if one after the other fails.
+    """
+    missing = [image for image in wanted if not image.path.is_file()]
+    for folder in {image.path.parent for image in missing}:
+        folder.mkdir(parents=True, exist_ok=True)
+        for rest in folder.glob("*.part"):
+            rest.unlink()
+    failures, in_a_row, pool, session = [], 0, ThreadPoolExecutor(WORKERS), requests.Session()
+    shown = {"desc": "fetch images", "unit": "image"}
+    try:
+        with progress_bar(total=len(wanted), initial=len(wanted) - len(missing), **shown) as bar:
+            jobs = {pool.submit(fetch_image, session, image): image for image in missing}
+            for job in as_completed(jobs):
+                try:
+                    job.result()
+                except FetchError as error:
+                    failures.append(f"{jobs[job].url}: {error}")
+                    in_a_row += 1
+                    if in_a_row == GIVE_UP_AFTER:
+                        break
+                else:
+                    in_a_row = 0
+                    bar.update()
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if failures:
+        listed = "\n  ".join(sorted(failures)[:20] + ["…"] * (len(failures) > 20))
+        stopped = " in a row, so the download stopped" * (in_a_row == GIVE_UP_AFTER)
+        left = f"{sum(not image.path.is_file() for image in wanted)} of {len(wanted)} are still missing"
+        mend = "What is there is kept: run the same command again to fetch the rest."
+        raise DatasetError(f"{len(failures)} images failed{stopped}; {left}. {mend}\n  {listed}")
+
+
+def fetch_image(session: requests.Session, wanted: Wanted) -> None:
+    """Fetch one image, squash it to 256×256 and give it its name once it is whole.  Raises FetchError.
+
+    COCO gives no checksums of images, so its size in pixels must be that of the annotations.
+    """
+
+    def fetch() -> Image.Image:
+        data = io.BytesIO()
+        receive(session, wanted.url, data, IMAGE_LIMIT)
+        try:
+            with Image.open(data) as image:
+                if image.size != wanted.size:  # before it is decoded, which could take any memory
+                    raise ValueError(f"{image.size} pixels, the annotations say {wanted.size}")
+                image.load()
+                return squash(image, SIDE)
+        except Exception as error:  # decoders raise many kinds
+            raise PassingError(f"not a whole image ({error})") from error
+
+    partial = wanted.path.with_name(wanted.path.name + ".part")
+    patiently(fetch).save(partial, "JPEG", quality=QUALITY)
+    os.replace(partial, wanted.path)

@@ -36,8 +36,7 @@ def squash(image: Image.Image, size: int) -> Image.Image:
 
     An image that has the size already keeps its pixels.  EXIF rotation is not applied, as with pycocotools.
     """
-    rgb = to_rgb(image)
-    return rgb if rgb.size == (size, size) else rgb.resize((size, size), Image.Resampling.BILINEAR)
+    return to_rgb(image).resize((size, size), Image.Resampling.BILINEAR)
 
 
 def letterbox(image: Image.Image, size: int) -> Image.Image:
@@ -98,12 +97,7 @@ def is_turned(image: Image.Image) -> bool:
 
 
 def load_pixels(
-    files: Sequence[ImageFile],
-    written: np.ndarray,
-    size: int,
-    cache: Path,
-    progress: bool,
-    resize: Resize = "squash",
+    files: Sequence[ImageFile], written: np.ndarray, size: int, cache: Path, progress: bool, resize: Resize
 ) -> tuple[np.ndarray, str]:
     """(uint8 [N,3,size,size] mapped read-only from `cache`, sha256 of what it was made from).
 
@@ -117,8 +111,7 @@ def load_pixels(
     final, shape = cache / digest, (len(files), 3, size, size)
     opened = _open(final, shape)
     if opened is None:
-        broken = final.exists()
-        if broken:
+        if broken := final.exists():
             log.warning("%s: not a whole array, or changed since; decoding again", final / "images.npy")
         with new_folder(final, replace=broken) as folder:
             _decode_all(files, folder, shape, progress, resize)
@@ -163,7 +156,7 @@ def _decode_all(
     finally:
         pool.shutdown(cancel_futures=True)  # after an error, the images still waiting need no decoding
     images.flush()
-    turned = [str(file) for file, (*_, odd) in zip(files, found, strict=True) if odd]
+    turned = [file for file, (*_, odd) in zip(files, found, strict=True) if odd]
     if turned:
         what = "%d images, such as %s, ask by EXIF to be turned; as in COCO they are taken as they are stored"
         log.warning(what, len(turned), turned[0])

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from focalrepro.data import coco
-from focalrepro.data.coco256 import NAME as COCO
-from focalrepro.data.coco256 import add_weights, download_coco256, import_coco256, unfinished
+from focalrepro.data.coco import SUBSET, WHOLE
 from focalrepro.data.own import register_own
 from focalrepro.data.registry import describe, prepared, weights_path
 from focalrepro.data.split import DatasetError, named_errors
@@ -17,35 +16,40 @@ from focalrepro.data.synthetic import RARE, generate
 from focalrepro.data.weights import BACKBONE, ONNX_BYTES, WEIGHTS, check_weights, fetch_weights
 from focalrepro.files import data_root
 
+DRAWN = (EMBEDDED, *RARE)
 MEGABYTES = {"images": 1400, "annotations": 253, "weights": ONNX_BYTES // 10**6}
 MEGABYTES |= {archive.name: archive.size // 10**6 for archive in coco.ARCHIVES}
 
 
 @named_errors()
 def ensure(dataset: str) -> None:
-    """Makes the embedded dataset or coco256 ready; DatasetError says how to get any other."""
+    """Makes an embedded dataset, coco256 or coco ready; DatasetError says how to get any other."""
+    if dataset in (*DRAWN, SUBSET, WHOLE):
+        _get(dataset)
+    describe(dataset)
+
+
+def _get(dataset: str, source: Path | None = None, weights: Path | None = None) -> Path:
+    """Draws it, takes a copy of it, or fetches it."""
     root = data_root()
-    if dataset in (EMBEDDED, *RARE):
-        generate(root, dataset)
-    elif dataset == COCO:
-        get_coco256(root)
-    elif dataset == coco.NAME:
-        get_coco(root)
-    describe(dataset, root)
+    if dataset in DRAWN:
+        return generate(root, dataset)
+    if dataset == WHOLE:
+        return coco.import_coco(source, root) if source else get_coco(root)
+    return coco.import_coco256(source, root, weights) if source else get_coco256(root, weights)
 
 
 def draw_if_absent(dataset: str, root: Path) -> None:
     """Makes an embedded dataset that is not there yet: seconds, and no network. One of other sizes stays."""
-    if dataset in (EMBEDDED, *RARE) and dataset not in prepared(root):
+    if dataset in DRAWN and dataset not in prepared(root):
         generate(root, dataset)
 
 
 def get_coco(root: Path) -> Path:
     """All of COCO, fetching what is missing after asking."""
-    if coco.NAME not in prepared(root):
+    if WHOLE not in prepared(root):
         archives = [archive.name for archive in coco.ARCHIVES]
-        instead = f"give a copy: focalrepro data {coco.NAME} --from PATH"
-        agree(f"{coco.NAME}: its archives", archives, instead)
+        agree(f"{WHOLE}: its archives", archives, f"give a copy: focalrepro data {WHOLE} --from PATH")
     return coco.download_coco(root)
 
 
@@ -53,22 +57,22 @@ def get_coco256(root: Path, weights: Path | None = None) -> Path:
     """coco256 with its weights, fetching what is missing after asking; `weights` is a file to take."""
     if weights is not None:
         check_weights(weights)  # before the long part
-    parts = [] if COCO in prepared(root) else ["images", "annotations"]
+    parts = [] if SUBSET in prepared(root) else ["images", "annotations"]
     parts += [] if weights is not None or _has_weights(root) else ["weights"]
-    agree(f"{COCO}: its", parts, f"give a copy: focalrepro data {COCO} --from PATH")
+    agree(f"{SUBSET}: its", parts, f"give a copy: focalrepro data {SUBSET} --from PATH")
     if "weights" in parts:
-        fetch_weights(unfinished(root))  # first, since it fails sooner
-    folder = download_coco256(root)
-    fetched = unfinished(root) / WEIGHTS  # still there if the images had been there before
+        fetch_weights(coco.unfinished(root))  # first, since it fails sooner
+    folder = coco.download_coco256(root)
+    fetched = coco.unfinished(root) / WEIGHTS  # still there if the images had been there before
     if weights is not None or fetched.is_file():
-        add_weights(root, weights or fetched)
+        coco.add_weights(root, weights or fetched)
         fetched.unlink(missing_ok=True)
     return folder
 
 
 def _has_weights(root: Path) -> bool:
     with suppress(DatasetError):
-        return (unfinished(root) / WEIGHTS).is_file() or weights_path(COCO, BACKBONE, root).is_file()
+        return (coco.unfinished(root) / WEIGHTS).is_file() or weights_path(SUBSET, BACKBONE, root).is_file()
     return False
 
 
@@ -113,21 +117,13 @@ def prepare_dataset(
     `register_own` has them.
     weights: a file for the backbone, or the backbone's name, which fetches it from the model zoo.
     """
-    root = data_root()
+    if dataset == "list":
+        print("\n".join(prepared()) or f"no dataset is prepared in {data_root()}")
+        return 0
     if dataset == "register" and not (name and splits[0]):
         raise DatasetError("register also needs --name and --train-annotations")
     if weights == Path(BACKBONE) and not weights.exists():
         weights = get_weights()
-    if dataset == "list":
-        print("\n".join(prepared(root)) or f"no dataset is prepared in {root}")
-        return 0
-    if dataset in (EMBEDDED, *RARE):
-        folder = generate(root, dataset)
-    elif dataset == coco.NAME:
-        folder = coco.import_coco(source, root) if source else get_coco(root)
-    elif dataset == COCO:
-        folder = import_coco256(source, root, weights) if source else get_coco256(root, weights)
-    else:
-        folder = register_own(name, *splits, weights)
-    print(f"ready: {folder}")
+    own = dataset == "register"
+    print(f"ready: {register_own(name, *splits, weights) if own else _get(dataset, source, weights)}")
     return 0

@@ -123,7 +123,7 @@ def load_coco(
         raise DatasetError(f"resize is {resize!r}: choose one of {', '.join(RESIZE)}")
     found = read_annotations(Path(annotations)).first(limit)
     targets = make_targets(found, size, classes, resize)
-    files = locate(found, list_files(images, Path(cache)))
+    files = locate(found, list_files(images))
     pixels, key = load_pixels(files, targets.sizes, size, Path(cache), progress, resize)
     both = {"digest": _digest(key, targets), "pixels_digest": key}
     return DetectionData(name=name, split=split, images=pixels, **targets._asdict(), **both)
@@ -133,8 +133,7 @@ def _digest(pixels_digest: str, targets: Targets) -> str:
     """sha256 over pixels' sources and frame, targets, and what evaluation reads; no path, no description."""
     key = hashlib.sha256(f"detection 1 {pixels_digest}\n".encode())
     for array in (targets.boxes, targets.labels, targets.sizes, targets.image_ids):
-        key.update(f"{array.dtype} {array.shape}\n".encode())
-        key.update(array.tobytes())
+        key.update(f"{array.dtype} {array.shape}\n".encode() + array.tobytes())
     judged = ("image_id", "category_id", "bbox", "area", "iscrowd")
     truth = [[annotation[field] for field in judged] for annotation in targets.coco["annotations"]]
     key.update(json.dumps([targets.categories, truth]).encode())
@@ -148,10 +147,9 @@ def weights_path(name: str, backbone: str, root: Path | None = None) -> Path:
     """
     root = data_root() if root is None else Path(root)
     for owner in (name, *(other for other in prepared(root) if other != name)):
-        given = describe(owner, root).weights.get(backbone)
-        if given and (path := root / owner / given).is_file():
-            return path
-        if given:
+        if given := describe(owner, root).weights.get(backbone):
+            if (path := root / owner / given).is_file():
+                return path
             mend = f"prepare {owner!r} again or give the file with --weights"
             raise DatasetError(f"{path}: the weights are gone; {mend}")
     if backbone == BACKBONE and (path := root / "weights" / WEIGHTS).is_file():

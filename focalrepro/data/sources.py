@@ -10,10 +10,10 @@ import os
 import stat
 import tarfile
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from focalrepro.data.annotations import Annotations
 from focalrepro.data.split import DatasetError
@@ -59,7 +59,7 @@ class ImageFile:
         return f"{self.source}/{self.name}"
 
 
-def list_files(paths: Sequence[Path], cache: Path) -> list[ImageFile]:
+def list_files(paths: Sequence[Path]) -> list[ImageFile]:
     """All files in the folders (with subfolders) and tar files, but for names that UTF-8 cannot write.
 
     Raises DatasetError for a path that is neither a folder nor a whole, uncompressed tar file.
@@ -74,43 +74,25 @@ def list_files(paths: Sequence[Path], cache: Path) -> list[ImageFile]:
                 inside = Path(folder).relative_to(source)
                 found += [ImageFile(source, (inside / file).as_posix()) for file in files if _is_text(file)]
         elif path.is_file():
-            source, status = path.resolve(), path.stat()
-            key = ["members", str(source), status.st_size, status.st_mtime_ns]
-            members = _remembered(cache, key, lambda source=source: _scan(source))
-            found += [ImageFile(source, *member) for member in members]
+            found += _scan(path.resolve())
         else:
             raise DatasetError(f"{path}: no such folder or tar file of images; check the path")
     return found
 
 
-def _scan(path: Path) -> list[tuple[str, int, int]]:
-    """(name, size, offset) of every plain file; offset -1 for one with holes, whose bytes lie elsewhere."""
+def _scan(path: Path) -> list[ImageFile]:
+    """Every plain file of a tar file; offset -1 for one with holes, whose bytes lie elsewhere."""
     try:
         with tarfile.open(path, "r:") as archive:
             plain = {m.name.removeprefix("./"): m for m in archive if m.isreg() and _is_text(m.name)}
     except Exception as error:  # of many kinds: TarError, ValueError, OverflowError, MemoryError
         mend = "fetch it again if it is cut short, or unpack it first if it is compressed"
         raise DatasetError(f"{path}: not a whole, uncompressed tar file ({error}); {mend}") from error
-    return [(name, m.size, -1 if m.issparse() else m.offset_data) for name, m in plain.items()]
+    return [ImageFile(path, n, m.size, -1 if m.issparse() else m.offset_data) for n, m in plain.items()]
 
 
 def _is_text(name: str) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in name)
-
-
-def _remembered(cache: Path, key: list, make: Callable[[], Any]) -> Any:
-    """The JSON value that `make` gave for this key; made again where anything is wrong with it."""
-    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
-    path = cache / "index" / f"{digest[:24]}.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found["key"] == digest:
-            return found["value"]
-    except (OSError, ValueError, TypeError, KeyError):
-        pass
-    value = make()
-    write_json(path, {"key": digest, "value": value})
-    return value
 
 
 def locate(annotations: Annotations, files: Sequence[ImageFile]) -> list[ImageFile]:
@@ -135,13 +117,13 @@ def locate(annotations: Annotations, files: Sequence[ImageFile]) -> list[ImageFi
         if len(fitting) > 1:
             places = f"{fitting[0]} and {fitting[1]}"
             raise DatasetError(f"image {name!r} could be {places}; give one of them, or the whole path")
-        if fitting and fitting[0] in owner:
-            both = f"{owner[fitting[0]]!r} and {name!r}"
-            raise DatasetError(f"two images, {both}, are both {fitting[0]}; give each its own file")
-        if fitting:
-            owner[fitting[0]] = name
-        else:
+        if not fitting:
             missing.append(name)
+            continue
+        if (file := fitting[0]) in owner:
+            both = f"{owner[file]!r} and {name!r}"
+            raise DatasetError(f"two images, {both}, are both {file}; give each its own file")
+        owner[file] = name
     if missing:
         where = ", ".join(dict.fromkeys(str(file.source) for file in files)) or "the empty folders given"
         listed = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
@@ -158,9 +140,13 @@ def hash_files(files: Sequence[ImageFile], cache: Path, progress: bool) -> list[
             marks.append([str(file.source), file.name, *file.mark()])
         except OSError as error:  # among others a link that leads to itself
             raise DatasetError(f"{file}: {error.strerror}; mend or remove it") from error
+    key = hashlib.sha256(json.dumps(["hashes", marks]).encode()).hexdigest()
+    path = cache / "index" / f"{key[:24]}.json"
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        known = json.loads(path.read_text(encoding="utf-8"))
+        if known["key"] == key:
+            return known["value"]
     shown = {"desc": "hash images", "unit": "file", "delay": 2, "leave": False, "disable": not progress}
-
-    def read_all() -> list[str]:
-        return [hashlib.sha256(file.read()).hexdigest() for file in progress_bar(files, **shown)]
-
-    return _remembered(cache, ["hashes", marks], read_all)
+    value = [hashlib.sha256(file.read()).hexdigest() for file in progress_bar(files, **shown)]
+    write_json(path, {"key": key, "value": value})
+    return value

@@ -53,26 +53,19 @@ class DetectionData:
 
     name: str
     split: str
-    images: np.ndarray
-    """uint8 [N,3,S,S], RGB, mapped from disk (read-only): slicing reads only what is asked for."""
-    boxes: np.ndarray
-    """float32 [N,M,4], x1,y1,x2,y2 in pixels of the S×S frame, clipped to it; zeros where `labels` is -1."""
-    labels: np.ndarray
-    """int64 [N,M], 0..K-1; -1 is padding, always after the real boxes of the image."""
-    sizes: np.ndarray
-    """float32 [N,2], original height and width in pixels."""
-    image_ids: np.ndarray
-    """int64 [N], ascending."""
-    categories: tuple[str, ...]
-    """K names; label k is categories[k]."""
-    coco: dict
-    """COCO-format dict in the original frame; category_id = label + 1; annotation ids count from 1."""
+    images: np.ndarray  # uint8 [N,3,S,S], RGB, mapped from disk (read-only): slicing reads only what is asked
+    boxes: np.ndarray  # float32 [N,M,4], x1,y1,x2,y2 in the frame, clipped to it; zeros where `labels` is -1
+    labels: np.ndarray  # int64 [N,M], 0..K-1; -1 is padding, always after the real boxes of the image
+    sizes: np.ndarray  # float32 [N,2], original height and width in pixels
+    image_ids: np.ndarray  # int64 [N], ascending
+    categories: tuple[str, ...]  # K names; label k is categories[k]
+    coco: dict  # COCO-format, in the original frame; category_id = label + 1; annotation ids count from 1
+    # sha256 (hex) of all that a run depends on: image files, frame, targets and evaluation annotations.
     digest: str
-    """sha256 (hex) of all that a run depends on: image files, frame, targets and evaluation annotations."""
+    # float32 [N,4], where each image lies in the frame, whose rest is padding; None: it fills its frame.
     pictures: np.ndarray | None = None
-    """float32 [N,4], where each image lies in the frame, whose rest is padding; None: it fills its frame."""
+    # sha256 (hex) of the images and their frame alone: the key of what is computed from pixels only.
     pixels_digest: str = ""
-    """sha256 (hex) of the images and their frame alone: the key of what is computed from pixels only."""
 
     @property
     def frame(self) -> int:

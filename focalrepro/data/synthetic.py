@@ -33,9 +33,13 @@ GENERATOR_VERSION = 1
 # Share of the handwritten samples that only validation scenes may show.
 VAL_SHARE = 0.2
 CATEGORIES = [{"id": k + 1, "name": str(k), "supercategory": "digit"} for k in range(10)]
-PARTS = {s: Part(annotations=f"annotations/instances_{s}.json", images=[f"{s}.tar"]) for s in SPLITS}
 
 
+def _part(split: str, where: str = "") -> Part:
+    return Part(annotations=f"{where}annotations/instances_{split}.json", images=[f"{where}{split}.tar"])
+
+
+PARTS = {split: _part(split) for split in SPLITS}
 SIZES = {"train_images": 1500, "val_images": 300, "size": 128}
 RARE_SIZES = {"train_images": 1000, "val_images": 800, "size": 96}
 JUDGE = f"{NAME}-1000"  # whose validation scenes serve all of RARE
@@ -66,10 +70,8 @@ def generate(
             raise DatasetError(f"{key} is {value}: give a number from {least[key]} up")
     parts = PARTS
     if name in RARE and name != JUDGE:
-        there = generate(root, JUDGE, **given)
-        val = PARTS["val"]
-        paths = [f"../{there.name}/{path}" for path in (val.annotations, *val.images)]
-        parts = PARTS | {"val": Part(annotations=paths[0], images=paths[1:])}
+        generate(root, JUDGE, **given)
+        parts = PARTS | {"val": _part("val", f"../{JUDGE}/")}
     parameters = {"generator": GENERATOR_VERSION, **given, "scene": asdict(scene)}
     final = Path(root) / name
     if _is_made(final, parameters, parts):
@@ -90,9 +92,8 @@ def _is_made(folder: Path, parameters: dict, parts: dict[str, Part]) -> bool:
     except DatasetError:
         return False
     same = made == json.loads(json.dumps(parameters))  # through JSON, because tuples come back as lists
-    return same and all(
-        (folder / p).is_file() for part in parts.values() for p in (part.annotations, *part.images)
-    )
+    paths = (folder / path for part in parts.values() for path in (part.annotations, *part.images))
+    return same and all(path.is_file() for path in paths)
 
 
 def split_digits() -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -1,14 +1,14 @@
 """ImageNet weights of the pre-activation ResNet-50 up to stage 3, from the ONNX model zoo (Apache-2.0).
 
 The zoo's file is fixed by its checksum, and so are the tensors taken from it: those of a prepared copy of
-coco256.  Of ONNX only the named tensors are read, in thirty lines, where every installation would otherwise
-carry three packages of 50 MB for this one file whose bytes are known.
+coco256.  Of ONNX only the named tensors are read, where every installation would otherwise carry three
+packages of 50 MB for this one file whose bytes are known.
 """
 
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -53,10 +53,11 @@ def fetch_weights(folder: Path) -> Path:
 def convert(onnx: Path, target: Path) -> None:
     """Write the tensors in use as safetensors, in one step.  Raises DatasetError if they are others."""
     try:
-        found = {name.removeprefix(_PREFIX): value for name, value in read_initializers(onnx.read_bytes())}
-    except (ValueError, IndexError, KeyError, TypeError) as error:
+        found = read_initializers(onnx.read_bytes())
+    except (ValueError, IndexError, TypeError, StopIteration) as error:
         raise DatasetError(f"{onnx}: not an ONNX file ({error}); fetch it again") from error
-    used = {name: found[name] for name in sorted(found) if _USED.fullmatch(name)}
+    names = {name.removeprefix(_PREFIX): name for name in sorted(found)}
+    used = {name: found[whole] for name, whole in names.items() if _USED.fullmatch(name)}
     if tensors_digest(used) != TENSORS_SHA256:
         raise DatasetError(f"{onnx}: does not hold the weights of resnet50-v2-7; fetch it again")
     write_atomic(target, save(used, _ABOUT))
@@ -86,47 +87,36 @@ def check_weights(path: Path) -> None:
 _GRAPH, _INITIALIZER, _DIMS, _TYPE, _FLOATS, _NAME, _RAW = 7, 5, 1, 2, 4, 8, 9
 
 
-def read_initializers(data: bytes) -> Iterator[tuple[str, np.ndarray]]:
-    """(name, float32 array) of each float tensor in an ONNX model; tensors of other types are passed over.
+def read_initializers(data: bytes) -> dict[str, np.ndarray]:
+    """{name: float32 array} of the float tensors in an ONNX model; tensors of other types are passed over.
 
-    Errors: ValueError, IndexError or KeyError where the bytes are no protobuf or the sizes do not agree.
+    Errors: ValueError, IndexError, TypeError or StopIteration where the bytes are no protobuf or the sizes do
+    not agree.
     """
     graphs = _fields(memoryview(data))[_GRAPH]
-    for tensor in (_fields(tensor) for graph in graphs for tensor in _fields(graph)[_INITIALIZER]):
-        if tensor[_TYPE] == [1]:  # float32; packed or raw, they are little-endian and in a row
-            values = np.frombuffer(b"".join(tensor[_RAW] or tensor[_FLOATS]), "<f4")
-            shape = [side for dims in tensor[_DIMS] for side in _integers(dims)]
-            yield bytes(tensor[_NAME][0]).decode(), values.reshape(shape)
+    tensors = [_fields(tensor) for graph in graphs for tensor in _fields(graph)[_INITIALIZER]]
+    return {  # float32; packed or raw, they are little-endian and in a row
+        bytes(t[_NAME][0]).decode(): np.frombuffer(b"".join(t[_RAW] or t[_FLOATS]), "<f4").reshape(t[_DIMS])
+        for t in tensors
+        if t[_TYPE] == [1]
+    }
 
 
 def _fields(data: memoryview) -> dict[int, list[int | memoryview]]:
-    """{field number: its values, integers or bytes} of one protobuf message."""
-    fields, at = defaultdict(list), 0
-    while at < len(data):
-        key, at = _integer(data, at)
-        if key & 7 == 0:
-            value, at = _integer(data, at)
-        else:
-            size, at = _integer(data, at) if key & 7 == 2 else ({1: 8, 5: 4}[key & 7], at)
-            value, at = data[at : at + size], at + size
-            if at > len(data):
+    """{field number: its values, integers or bytes} of one protobuf message of those two alone."""
+    fields, left = defaultdict(list), data
+    while left:
+        key, left = _integer(left)
+        value, left = _integer(left)
+        if key & 7 == 2:
+            if value > len(left):
                 raise ValueError("ends within a field")
+            value, left = left[:value], left[value:]
         fields[key >> 3].append(value)
     return fields
 
 
-def _integer(data: memoryview, at: int) -> tuple[int, int]:
-    """An integer and where it ends: seven bits a byte, the lowest first, the last byte below 128."""
-    value = shift = 0
-    while data[at] > 127:
-        value, at, shift = value | (data[at] & 127) << shift, at + 1, shift + 7
-    return value | data[at] << shift, at + 1
-
-
-def _integers(value: int | memoryview) -> list[int]:
-    """Of a repeated field: one integer, or several in a row."""
-    found, at = [value] if isinstance(value, int) else [], 0
-    while isinstance(value, memoryview) and at < len(value):
-        one, at = _integer(value, at)
-        found.append(one)
-    return found
+def _integer(data: memoryview) -> tuple[int, memoryview]:
+    """An integer and what follows it: seven bits a byte, the lowest first, the last byte below 128."""
+    end = next(i for i in range(len(data)) if data[i] < 128) + 1
+    return sum((byte & 127) << 7 * i for i, byte in enumerate(data[:end])), data[end:]

@@ -1,3 +1,1 @@
-"""The detector: anchors, boxes, their matching, backbones,
-RetinaNet and what is computed once of a frozen backbone.
-"""
+"""The detector: anchors, boxes, matching, backbones, RetinaNet, and what is kept of a frozen backbone."""

@@ -10,16 +10,12 @@ RATIOS = {1: (1.0,), 3: (0.5, 1.0, 2.0)}  # height / width; the two sets of Tabl
 
 @dataclass(frozen=True)
 class AnchorGrid:
-    """All anchors of a square frame.
+    """All anchors of a square frame."""
 
-    boxes: [A, 4] x1 y1 x2 y2 in pixels, ordered by level, row, column, then shape (scale-major).
-    per_level: how many of them each level has. shapes: anchors per location.
-    """
-
-    boxes: Tensor
-    per_level: tuple[int, ...]
+    boxes: Tensor  # [A, 4] x1 y1 x2 y2 in pixels, ordered by level, row, column, then shape (scale-major)
+    per_level: tuple[int, ...]  # how many of them each level has
     levels: tuple[int, ...]
-    shapes: int
+    shapes: int  # anchors per location
 
 
 def anchor_shapes(size: float, scales: int, ratios: int) -> Tensor:
@@ -42,17 +38,15 @@ def make_anchors(
     Args: size is the anchor's side in strides: 4 gives the paper's 32² on P3 to 512² on P7.
     Errors: ValueError where the frame is not a multiple of the finest stride.
     """
-    if frame % 2 ** levels[0]:
-        stride = 2 ** levels[0]
-        raise ValueError(f"image_size {frame} is not a multiple of the stride {stride} of P{levels[0]}")
+    if frame % (finest := 2 ** levels[0]):
+        raise ValueError(f"image_size {frame} is not a multiple of the stride {finest} of P{levels[0]}")
     boxes, per_level = [], []
     for level in levels:
         stride = 2**level
         cells = -(-frame // stride)  # a stride-2 convolution with padding rounds up
         centers = (torch.arange(cells) + 0.5) * stride
-        shapes = anchor_shapes(size * stride, scales, ratios)
-        y, x = torch.meshgrid(centers, centers, indexing="ij")
-        center = torch.stack([x, y], dim=-1).reshape(-1, 1, 2)
-        boxes.append(torch.cat([center - shapes / 2, center + shapes / 2], dim=-1).reshape(-1, 4))
+        center = torch.cartesian_prod(centers, centers).flip(-1).unsqueeze(1)  # x, y, row by row
+        half = anchor_shapes(size * stride, scales, ratios) / 2
+        boxes.append(torch.cat([center - half, center + half], dim=-1).reshape(-1, 4))
         per_level.append(len(boxes[-1]))
     return AnchorGrid(torch.cat(boxes), tuple(per_level), tuple(levels), scales * ratios)

@@ -1,7 +1,9 @@
 """Backbones: images [B, 3, S, S] to the feature maps C_l of stride 2^l that the pyramid is built on."""
 
+import itertools
 import pickle
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -38,9 +40,9 @@ class ResNet(nn.Module):
     def __init__(self, name: str) -> None:
         super().__init__()
         self.body = torchvision.models.get_model(name, weights=None, norm_layer=FrozenBatchNorm2d)
+        last = self.body.fc.in_features
         del self.body.fc, self.body.avgpool
-        expansion = 4 if name in ("resnet50", "resnet101") else 1
-        self.channels = {3: 128 * expansion, 4: 256 * expansion, 5: 512 * expansion}
+        self.channels = {3: last // 4, 4: last // 2, 5: last}
 
     def forward(self, x: Tensor) -> dict[int, Tensor]:
         b = self.body
@@ -165,23 +167,17 @@ class SmallNet(nn.Module):
 
     def __init__(self, depth: int = 1) -> None:
         super().__init__()
-        stages, inputs = [], 3
-        for level, width in enumerate(self.WIDTHS, start=1):
-            convs = depth * (1 if level == 1 else 2)
+        self.stages, inputs = nn.ModuleList(), 3
+        for width, convs in zip(self.WIDTHS, (1, 2, 2, 2), strict=True):
             layers = [_conv_norm(inputs, width, 2)]
-            layers += [_conv_norm(width, width, 1) for _ in range(convs - 1)]
-            stages.append(nn.Sequential(*layers))
+            layers += [_conv_norm(width, width, 1) for _ in range(depth * convs - 1)]
+            self.stages.append(nn.Sequential(*layers))
             inputs = width
-        self.stages = nn.ModuleList(stages)
         self.channels = {2: 32, 3: 64, 4: 96}
 
     def forward(self, x: Tensor) -> dict[int, Tensor]:
-        features = {}
-        for level, stage in enumerate(self.stages, start=1):
-            x = stage(x)
-            if level > 1:
-                features[level] = x
-        return features
+        maps = list(itertools.accumulate(self.stages, lambda x, stage: stage(x), initial=x))
+        return {level: maps[level] for level in self.channels}
 
     def load(self, state: dict[str, Tensor]) -> None:
         self.load_state_dict(state)
@@ -196,12 +192,8 @@ def _conv_norm(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 
 BACKBONES: dict[str, Callable[[], nn.Module]] = {
-    "small": SmallNet,
-    "small_deep": lambda: SmallNet(depth=2),
-    "resnet18": lambda: ResNet("resnet18"),
-    "resnet34": lambda: ResNet("resnet34"),
-    "resnet50": lambda: ResNet("resnet50"),
-    "resnet101": lambda: ResNet("resnet101"),
+    **{"small": SmallNet, "small_deep": partial(SmallNet, depth=2)},
+    **{name: partial(ResNet, name) for name in ("resnet18", "resnet34", "resnet50", "resnet101")},
     "resnet50v2": ResNet50V2,
 }
 
@@ -221,8 +213,7 @@ def make_backbone(name: str, weights: str = "none") -> nn.Module:
     if weights == "imagenet":
         if name.startswith("small"):
             raise ValueError(f"backbone {name!r} has no ImageNet weights; set weights to 'digits' or 'none'")
-        state = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].get_state_dict(progress=True)
-        backbone.load(state)
+        backbone.load(torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].get_state_dict())
         return backbone
     path = Path(weights)
     if not path.is_file():

@@ -9,18 +9,19 @@ from torch import Tensor
 MAX_LOG_SCALE = math.log(1000.0 / 16)
 
 
-def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union of every pair.
-
-    Args: a [A, 4] and b [..., M, 4], x1 y1 x2 y2 in the same unit.
-    Returns: [..., A, M] in [0, 1]; 0 for boxes without area (the padding).
+def iou(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union of boxes [..., 4], x1 y1 x2 y2 in the same unit: [...] in [0, 1]; 0 for boxes
+    without area (the padding).
     """
-    b = b.unsqueeze(-3)
-    a = a.unsqueeze(-2)
     overlap = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
     intersection = overlap[..., 0] * overlap[..., 1]
     union = area(a) + area(b) - intersection
     return torch.where(intersection > 0, intersection / union.clamp(min=1e-9), 0.0)
+
+
+def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
+    """`iou` of every pair: [..., A, M] of a [A, 4] and b [..., M, 4]."""
+    return iou(a.unsqueeze(-2), b.unsqueeze(-3))
 
 
 def outside(boxes: Tensor, pictures: Tensor) -> Tensor:

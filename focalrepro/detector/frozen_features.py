@@ -84,17 +84,10 @@ def principal_components(model: RetinaNet, data: DetectionData) -> dict[str, Ten
 
 @named_errors()
 def _compute(
-    model: RetinaNet,
-    data: DetectionData,
-    view: int,
-    folder: Path,
-    device: torch.device,
-    batch: int = 32,
+    model: RetinaNet, data: DetectionData, view: int, folder: Path, device: torch.device, batch: int = 32
 ) -> None:
-    """Writes the maps to a temporary folder and renames it, so that half of them never look like all.
-
-    A folder that is there though nothing is "done" was damaged by hand, and gives way; else of two processes
-    the first wins. Errors: DatasetError where the disk has no room for them, before a byte is written.
+    """A folder that is there, though nothing is "done", was damaged by hand, and gives way; else of two
+    processes the first wins. Errors: DatasetError where the disk has no room, before a byte is written.
     """
     damaged = folder.exists() and not (folder / "done").exists()
     was_training = model.training
@@ -108,18 +101,14 @@ def _compute(
         autocast(device),
         progress_bar(total=total, desc=what, unit="image", delay=2) as bar,
     ):
-        for start in range(0, total, batch):
-            rows = range(start, min(start + batch, total))
+        for rows in np.array_split(np.arange(total), range(batch, total, batch)):
             images = np.stack([view_of(data, row, view)[0] for row in rows])
             features = model.features(torch.from_numpy(images).to(device))
             features = [f.bfloat16().permute(0, 2, 3, 1).contiguous().cpu() for f in features]
-            if not maps:
-                maps = [
-                    new_array(partial / f"C{level}.npy", (total, *f.shape[1:]), np.int16)
-                    for level, f in zip(model.used, features, strict=True)
-                ]
+            shapes = {partial / f"C{k}.npy": f.shape[1:] for k, f in zip(model.used, features, strict=True)}
+            maps = maps or [new_array(path, (total, *shape), np.int16) for path, shape in shapes.items()]
             for array, f in zip(maps, features, strict=True):
-                array[start : start + len(images)] = f.view(torch.int16).numpy()
+                array[rows] = f.view(torch.int16).numpy()
             bar.update(len(images))
         for array in maps:
             array.flush()

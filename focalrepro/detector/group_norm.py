@@ -1,8 +1,8 @@
 """GroupNorm with the ReLU after it, for maps in channels-last layout: as fast as the device allows.
 
 On a CPU torch's kernels walk each group's few channels one image at a time; here all channels are summed at
-once, which the vector units like, and the few numbers per group are combined afterwards: some three times as
-fast. On a GPU one Triton kernel does both, where there is Triton.
+once and the few numbers per group combined afterwards: some three times as fast. On a GPU one Triton kernel
+does both, where there is Triton.
 """
 
 import torch

@@ -2,7 +2,7 @@
 
 A match is one small integer per anchor: the object's index in the image's list of boxes, or BACKGROUND or
 IGNORED. Boxes and labels follow from it by a gather, so the match of a whole dataset fits in memory and is
-computed once: geometry does not change during training, apart from the horizontal flip.
+computed once: geometry does not change during training.
 """
 
 import numpy as np
@@ -48,31 +48,27 @@ def match_dataset(
     anchors: Tensor,
     boxes: np.ndarray,
     labels: np.ndarray,
-    frame: int,
     device: torch.device,
-    mirrored: bool = True,
     pictures: np.ndarray | None = None,
-    **thresholds: float,
+    *thresholds: float,
 ) -> Tensor:
-    """Matches of a dataset's images as they are ([0]) and, if asked for, mirrored: int16 [1 or 2, N, A].
+    """Matches of a dataset's images: int16 [N, A].
 
-    boxes [N, M, 4] in the frame's pixels, labels [N, M] with -1 for padding; pictures as in DetectionData.
-    Images with equally many boxes go together, so that padding costs next to nothing.
+    boxes [N, M, 4] in the frame's pixels, labels [N, M] with -1 for padding; pictures as in DetectionData;
+    thresholds: pos_iou, neg_iou and best_iou of `match`. Images with equally many boxes go together, so that
+    padding costs next to nothing.
     """
     count = (labels >= 0).sum(1)
     order = np.argsort(count, kind="stable")
     anchors = anchors.to(device)
-    result = torch.empty((1 + mirrored, len(boxes), len(anchors)), dtype=torch.int16, device=device)
+    result = torch.empty((len(boxes), len(anchors)), dtype=torch.int16, device=device)
     chunk = 256 if device.type == "cuda" else 8
     for start in range(0, len(order), chunk):
         rows = order[start : start + chunk]
         most = max(int(count[rows].max()), 1)
         batch = torch.from_numpy(boxes[rows, :most]).to(device)
         valid = torch.from_numpy(labels[rows, :most] >= 0).to(device)
-        index = torch.from_numpy(rows).to(device)
         shown = None if pictures is None else torch.from_numpy(pictures[rows]).to(device)
-        result[0, index] = match(anchors, batch, valid, pictures=shown, **thresholds)
-        if mirrored:
-            batch, shown = (x if x is None else box_ops.flip(x, frame) for x in (batch, shown))
-            result[1, index] = match(anchors, batch, valid, pictures=shown, **thresholds)
+        found = match(anchors, batch, valid, *thresholds, pictures=shown)
+        result[torch.from_numpy(rows).to(device)] = found
     return result

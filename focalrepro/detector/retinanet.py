@@ -28,15 +28,11 @@ class TopLevels(ExtraFPNBlock):
             nn.init.kaiming_uniform_(conv.weight, a=1)
             nn.init.zeros_(conv.bias)
 
-    def forward(
-        self, results: list[Tensor], x: list[Tensor], names: list[str]
-    ) -> tuple[list[Tensor], list[str]]:
-        top = x[-1]
-        for i, conv in enumerate(self.convs):
-            top = conv(top if i == 0 else F.relu(top))
-            results.append(top)
-            names.append(f"top{i}")
-        return results, names
+    def forward(self, results: list, x: list, names: list) -> tuple[list[Tensor], list[str]]:
+        tops = []
+        for conv in self.convs:
+            tops.append(conv(F.relu(tops[-1]) if tops else x[-1]))
+        return results + tops, names + [f"top{i}" for i in range(len(tops))]
 
 
 class Head(nn.Module):
@@ -69,14 +65,13 @@ class Head(nn.Module):
         bf16 has some 250 values between two powers of two, and scores that tie are ranked by their place in
         the image.
         """
-        maps = [self._last(self.layers[:-1](level)).permute(0, 2, 3, 1) for level in pyramid]
-        return torch.cat([m.reshape(len(m), -1, self.outputs) for m in maps], dim=1)
-
-    def _last(self, x: Tensor) -> Tensor:
+        maps, last = [self.layers[:-1](level) for level in pyramid], self.layers[-1]
         if self.training:
-            return self.layers[-1](x)
-        with torch.autocast(x.device.type, enabled=False):
-            return self.layers[-1](x.float())
+            maps = [last(x) for x in maps]
+        else:
+            with torch.autocast(pyramid[0].device.type, enabled=False):
+                maps = [last(x.float()) for x in maps]
+        return torch.cat([m.permute(0, 2, 3, 1).reshape(len(m), -1, self.outputs) for m in maps], dim=1)
 
 
 class RetinaNet(nn.Module):
@@ -88,18 +83,14 @@ class RetinaNet(nn.Module):
         self.normalise = Normalise()
         self.used = [level for level in config.levels if level in self.backbone.channels]
         if not self.used or self.used[0] != config.first_level:
-            levels = sorted(self.backbone.channels)
-            raise ValueError(
-                f"first_level is {config.first_level}; {config.backbone} has the levels {levels}"
-            )
-        inputs = [self.backbone.channels[level] for level in self.used]
+            there = f"{config.backbone} has the levels {sorted(self.backbone.channels)}"
+            raise ValueError(f"first_level is {config.first_level}; {there}")
+        inputs, self.reduce = [self.backbone.channels[level] for level in self.used], None
         if config.kept_channels < 1:
             kept = [max(1, round(config.kept_channels * c)) for c in inputs]
             self.reduce = nn.ModuleList(nn.Conv2d(c, k, 1) for c, k in zip(inputs, kept, strict=True))
             self.reduce.requires_grad_(False)
             inputs = kept
-        else:
-            self.reduce = None
         coarse = len(config.levels) - len(self.used)
         top = TopLevels(inputs[-1], config.fpn_channels, coarse) if coarse else None
         self.fpn = FeaturePyramidNetwork(inputs, config.fpn_channels, extra_blocks=top)

@@ -63,9 +63,8 @@ def _cropped(
     boxes: np.ndarray, labels: np.ndarray, origin: np.ndarray, side: float, size: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The objects that a crop shows, clipped to it and in the frame's pixels."""
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     shown = np.clip(boxes - origin, 0, side)
-    visible = (shown[:, 2] - shown[:, 0]) * (shown[:, 3] - shown[:, 1])
+    area, visible = ((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]) for b in (boxes, shown))
     kept = (labels >= 0) & (visible > 0) & (visible >= LEAST_VISIBLE * np.maximum(area, 1e-6))
     new_boxes, new_labels = np.zeros_like(boxes), np.full_like(labels, -1)
     new_boxes[: kept.sum()] = (shown[kept] * (size / side)).astype(np.float32)

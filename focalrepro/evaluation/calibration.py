@@ -29,19 +29,15 @@ class Calibration:
     nll: float
 
 
-def raw(histogram: Histogram) -> np.ndarray:
-    """The scores as they are: the probability at each bin's centre, [240]."""
-    return 1 / (1 + np.exp(-CENTRES))
+def raw(histogram: Histogram, log_temperature: float = 0.0) -> np.ndarray:
+    """The scores as they are: the probability at each bin's centre, [240]; or after a temperature."""
+    return 1 / (1 + np.exp(-CENTRES / np.exp(log_temperature)))
 
 
 def tempered(tune: Histogram) -> np.ndarray:
     """Probabilities [240] after the temperature that has the least negative log likelihood on tune."""
-
-    def loss(log_temperature: float) -> float:
-        return calibration_of(tune, 1 / (1 + np.exp(-CENTRES / np.exp(log_temperature)))).nll
-
-    best = minimize_scalar(loss, bounds=(-3, 3), method="bounded").x
-    return 1 / (1 + np.exp(-CENTRES / np.exp(best)))
+    best = minimize_scalar(lambda t: calibration_of(tune, raw(tune, t)).nll, bounds=(-3, 3), method="bounded")
+    return raw(tune, best.x)
 
 
 def isotonic(tune: Histogram) -> np.ndarray:
@@ -60,7 +56,7 @@ def closed_form(alpha: float, gamma: float) -> np.ndarray:
     A true probability η is trained to the score p at which η A' = (1 - η) B' for the derivatives of the two
     terms; solved for η. Charoenphakdee et al. 2021 (arXiv 2011.09172), theorem 11, with α.
     """
-    p = 1 / (1 + np.exp(-CENTRES))
+    p = raw({})
     a = (1 - alpha) * (p**gamma / (1 - p) - gamma * p ** (gamma - 1) * np.log1p(-p))
     b = alpha * ((1 - p) ** gamma / p - gamma * (1 - p) ** (gamma - 1) * np.log(p))
     return a / (a + b)
@@ -93,12 +89,10 @@ def best_scored(histogram: Histogram) -> Histogram:
 def reliability(histogram: Histogram, probability: np.ndarray) -> list[dict[str, Any]]:
     """Count, mean score and share that is right of each of ten equal bins of probability, but empty ones."""
     right, wrong = (np.array(histogram[k], float) for k in ("right", "wrong"))
-    count = right + wrong
+    count, rows = right + wrong, []
     at = np.minimum((probability * BINS).astype(int), BINS - 1)
-    rows = []
     for i in range(BINS):
-        n = count[at == i].sum()
-        if n:
+        if n := count[at == i].sum():
             score = (count * probability)[at == i].sum() / n
             rows.append({"bin": i, "count": n, "score": score, "right": right[at == i].sum() / n})
     return rows

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -36,15 +37,12 @@ def candidates(
     if picture is not None:
         on_padding = box_ops.outside(anchors.boxes, picture[None])[0]
         logits = logits.masked_fill(on_padding.unsqueeze(-1), -math.inf)
-    classes = logits.shape[1]
-    kept, start = [], 0
-    for count in anchors.per_level:
-        flat = logits[start : start + count].reshape(-1)
-        kept.append(flat.topk(min(config.topk, len(flat))).indices + start * classes)
-        start += count
+    classes, start, kept = logits.shape[1], 0, []
+    for level in logits.reshape(-1).split([classes * count for count in anchors.per_level]):
+        kept.append(level.topk(min(config.topk, len(level))).indices + start)
+        start += len(level)
     index = torch.cat(kept)
-    values = logits.reshape(-1)[index]
-    least = config.score_threshold
+    values, least = logits.reshape(-1)[index], config.score_threshold
     if least or picture is not None:
         above = values > (math.log(least / (1 - least)) if least else -math.inf)
         index, values = index[above], values[above]
@@ -96,7 +94,7 @@ def finder(
     if isinstance(model, TwoStage):
         return lambda maps, _=None: [(found, without_classes(found, config)) for found in model.find(maps)]
     grid = config_anchors(config)
-    grid = AnchorGrid(grid.boxes.to(device), grid.per_level, grid.levels, grid.shapes)
+    grid = replace(grid, boxes=grid.boxes.to(device))
 
     def find(maps: list[Tensor], pictures: Tensor | None = None) -> list[tuple[Found, Found]]:
         with autocast(device, config.precision == "bf16"):
@@ -118,17 +116,15 @@ def milliseconds_per_image(
     count.
     """
     model = model.to(device, memory_format=torch.channels_last).eval()
-    find = finder(model, config, device)
-    count = min(images, len(data.images))
-    times = []
-    for i in range(count):
-        image = torch.from_numpy(np.array(data.images[i : i + 1])).to(device)
+    find, times = finder(model, config, device), []
+    for row in range(min(images, len(data))):
+        image = torch.from_numpy(np.array(data.images[row : row + 1])).to(device)
         start = time.perf_counter()
         with autocast(device, config.precision == "bf16"):
             maps = model.features(image)
         find(maps)[0][0][1].cpu()  # to the host: waits for the device
         times.append(1000 * (time.perf_counter() - start))
-    return float(np.median(times[count // 6 :]))
+    return float(np.median(times[len(times) // 6 :]))
 
 
 @torch.inference_mode()
@@ -143,11 +139,10 @@ def detect(
     """Detections on a split with classes, and with all merged into one; boxes in the original's pixels."""
     model = model.to(device, memory_format=torch.channels_last).eval()
     find = finder(model, config, device)
-    frozen = config.frozen == "backbone"
-    cached = cached_features(model, data, device) if frozen else None
+    cached = cached_features(model, data, device) if config.frozen == "backbone" else None
     found: tuple[list[Detections], list[Detections]] = ([], [])
-    scales, pictures = data.scale, data.pictures
-    for start in range(0, len(data.images), batch):
+    scales, pictures = np.tile(data.scale[:, ::-1], 2), data.pictures
+    for start in range(0, len(data), batch):
         rows = slice(start, start + batch)
         if cached:
             maps = [f[rows].to(device).permute(0, 3, 1, 2) for f in cached]
@@ -156,12 +151,10 @@ def detect(
                 maps = model.features(torch.from_numpy(np.array(data.images[rows])).to(device))
         shown = None if pictures is None else torch.from_numpy(pictures[rows]).to(device)
         for i, both in enumerate(find(maps, shown), start=start):
-            height, width = scales[i]
-            scale = np.array([width, height, width, height], dtype=np.float32)
             edge = np.inf if pictures is None else np.tile(data.sizes[i, ::-1], 2)
             for parts, each in zip(found, both, strict=True):
                 boxes, scores, labels = (values.cpu().numpy() for values in each)
-                image, boxes = np.full(len(scores), i), np.minimum(boxes * scale, edge)
+                image, boxes = np.full(len(scores), i), np.minimum(boxes * scales[i], edge)
                 parts.append(Detections(image, boxes, scores, labels.astype(np.int64)))
-        on_step(min(start + batch, len(data.images)), len(data.images))
+        on_step(min(start + batch, len(data)), len(data))
     return Detections.concat(found[0]), Detections.concat(found[1])

@@ -1,28 +1,18 @@
 """What a detector found on a dataset, as flat arrays: the interface between decoding and metrics."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
-_SCHEMA = {  # field: (dtype, columns; 0 for a flat array)
-    "image_index": (np.dtype(np.int64), 0),
-    "boxes": (np.dtype(np.float32), 4),
-    "scores": (np.dtype(np.float32), 0),
-    "labels": (np.dtype(np.int64), 0),
-}
+_FIELDS = {"image_index": (np.int64, ()), "boxes": (np.float32, (4,)), "scores": (np.float32, ())}
+_FIELDS |= {"labels": (np.int64, ())}  # of each its type, and the shape of one detection's
 
 
 @dataclass(frozen=True, eq=False)
 class Detections:
     """D detections on the images of one dataset, in any order.
-
-    image_index: int64 [D], row of the image in the dataset
-    boxes:       float32 [D, 4], x1, y1, x2, y2 in pixels of the original image
-    scores:      float32 [D]
-    labels:      int64 [D], class in 0..K-1
 
     The order matters for one thing only: among equal scores in one image, COCO prefers the earlier.
 
@@ -30,18 +20,16 @@ class Detections:
     not finite: a NaN must not sort itself quietly into a precision-recall curve.
     """
 
-    image_index: np.ndarray
-    boxes: np.ndarray
-    scores: np.ndarray
-    labels: np.ndarray
+    image_index: np.ndarray  # int64 [D], row of the image in the dataset
+    boxes: np.ndarray  # float32 [D, 4], x1, y1, x2, y2 in pixels of the original image
+    scores: np.ndarray  # float32 [D]
+    labels: np.ndarray  # int64 [D], class in 0..K-1
 
     def __post_init__(self) -> None:
-        count = len(self.image_index)
-        for name, (dtype, columns) in _SCHEMA.items():
-            array = getattr(self, name)
+        for name, (dtype, rest) in _FIELDS.items():
+            array, shape = getattr(self, name), (len(self.image_index), *rest)
             if not isinstance(array, np.ndarray) or array.dtype != dtype:
-                raise TypeError(f"{name} must be a numpy array of {dtype}")
-            shape = (count, columns) if columns else (count,)
+                raise TypeError(f"{name} must be a numpy array of {np.dtype(dtype)}")
             if array.shape != shape:
                 raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
         if not (np.isfinite(self.boxes).all() and np.isfinite(self.scores).all()):
@@ -51,16 +39,19 @@ class Detections:
         return len(self.scores)
 
     @classmethod
-    def empty(cls) -> Detections:
+    def empty(cls) -> Self:
         """No detections, which is what a collapsed detector such as Table 1a's α = .10 leaves."""
-        return cls(**{n: np.zeros((0, c) if c else 0, t) for n, (t, c) in _SCHEMA.items()})
+        return cls(**{name: np.zeros((0, *rest), dtype) for name, (dtype, rest) in _FIELDS.items()})
 
     @classmethod
-    def concat(cls, parts: Sequence[Detections]) -> Detections:
+    def concat(cls, parts: Sequence[Self]) -> Self:
         """The detections of `parts` one after the other; they share one numbering of images."""
-        if not parts:
-            return cls.empty()
-        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in _SCHEMA})
+        parts = parts or [cls.empty()]
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in _FIELDS})
+
+    def taken(self, rows: np.ndarray) -> Self:
+        """Some of them, by index or by bool [D]."""
+        return type(self)(**{name: getattr(self, name)[rows] for name in _FIELDS})
 
     def xywh(self) -> np.ndarray:
         """Boxes as COCO writes them: float64 [D, 4] of x1, y1, width, height."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData
@@ -29,7 +30,10 @@ def loss_distribution(
     """
     model = model.to(device).eval()
     count = min(images, len(data))
-    source = TrainData(config.replace(flip=False, views=1), first(data, count), device, model)
+    # The first images alone: maps that are cached of all have theirs in the same rows.
+    arrays = {name: value for name, value in vars(data).items() if isinstance(value, np.ndarray)}
+    data = replace(data, **{name: value[:count] for name, value in arrays.items()})
+    source = TrainData(config.replace(flip=False, views=1), data, device, model)
     kinds: dict[str, list[torch.Tensor]] = {"foreground": [], "background": []}
     for start in range(0, count, 16):
         index = torch.arange(start, min(start + 16, count), device=device)
@@ -38,28 +42,16 @@ def loss_distribution(
             logits, _ = model(inputs)
         x_t, weight = signed_logits(logits, labels, 1.0)  # 1 on the labelled class, 0 elsewhere
         kinds["foreground"].append(x_t[weight == 1])
-        kept = (labels >= BACKGROUND).unsqueeze(-1) & (weight == 0)
-        kinds["background"].append(x_t[kept])
+        kinds["background"].append(x_t[(labels >= BACKGROUND).unsqueeze(-1) & (weight == 0)])
     result: dict[str, Any] = {"images": count, "shares": SHARES}
     for kind, parts in kinds.items():
         # Every FL falls in x_t, so one order serves all γ: the easiest first.
         x_t = torch.cat(parts).float().sort(descending=True).values.double()
-        cross_entropy = torch.nn.functional.softplus(-x_t)
         result[kind] = {"windows": len(x_t)}
+        at = torch.tensor(SHARES, device=device).mul(len(x_t)).round().long()
         for gamma in GAMMAS:
-            loss = (-gamma * torch.nn.functional.softplus(x_t)).exp() * cross_entropy
+            loss = (-gamma * F.softplus(x_t)).exp() * F.softplus(-x_t)
             total = torch.cat([loss.new_zeros(1), loss.cumsum(0)])
-            at = torch.tensor(SHARES, device=total.device).mul(len(x_t)).round().long()
             share = total[at] / total[-1].clamp(min=1e-300)
             result[kind][f"{gamma:g}"] = [round(float(v), 5) for v in share]
     return result
-
-
-def first(data: DetectionData, count: int) -> DetectionData:
-    """The split's first images alone; features that are cached for all of it have theirs in the same rows."""
-    parts = {
-        name: value[:count]
-        for name in ("images", "boxes", "labels", "sizes", "image_ids", "pictures")
-        if (value := getattr(data, name)) is not None
-    }
-    return replace(data, **parts)

@@ -5,11 +5,10 @@ bootstrap (`bootstrap`), the calibration of the scores (`diagnostics`). That it 
 tests against pycocotools and faster-coco-eval, to the last digits.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
@@ -32,28 +31,21 @@ _PAIRS_AT_ONCE = 1 << 20  # bounds the memory of the IoU computation
 class ClassMatches:
     """One category: its D detections in COCO's order (descending score), and its G objects.
 
-    image:     int64 [D], dataset row of each detection
-    matched:   bool [10, D], true positive at each of IOU_THRESHOLDS
-    ignored:   bool [10, D], neither true nor false: matched to a crowd region or to an object of another
-               size, or itself of another size and matched to nothing
-    gt_image:  int64 [G], dataset row of each object that counts
-    score:     float32 [D], confidence of each detection
-    place:     int64 [D], 0 for the detection of highest score in its image and category, then 1, …
+    ignored: neither true nor false: matched to a crowd region or to an object of another size, or itself of
+    another size and matched to nothing.
     """
 
-    image: np.ndarray
-    matched: np.ndarray
-    ignored: np.ndarray
-    gt_image: np.ndarray
-    score: np.ndarray
-    place: np.ndarray
+    image: np.ndarray  # int64 [D], dataset row of each detection
+    matched: np.ndarray  # bool [10, D], true positive at each of IOU_THRESHOLDS
+    ignored: np.ndarray  # bool [10, D]
+    gt_image: np.ndarray  # int64 [G], dataset row of each object that counts
+    score: np.ndarray  # float32 [D], confidence of each detection
+    place: np.ndarray  # int64 [D], 0 for that of highest score in its image and category, then 1, …
 
-    def kept(self, rows: np.ndarray) -> ClassMatches:
+    def kept(self, rows: np.ndarray) -> Self:
         """With some of the detections only, bool [D]; the objects stay."""
-        matched, ignored = self.matched[:, rows], self.ignored[:, rows]
-        return ClassMatches(
-            self.image[rows], matched, ignored, self.gt_image, self.score[rows], self.place[rows]
-        )
+        names = ("image", "matched", "ignored", "score", "place")
+        return replace(self, **{name: getattr(self, name)[..., rows] for name in names})
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,14 +55,14 @@ class MatchTable:
     n_images: int
     classes: tuple[ClassMatches, ...]
 
-    def above(self, threshold: float) -> MatchTable:
+    def above(self, threshold: float) -> Self:
         """The matches of the detections that score above a threshold.
 
         Exact, since detections are matched in descending score: those below change nothing above.
         """
-        return MatchTable(self.n_images, tuple(c.kept(c.score > threshold) for c in self.classes))
+        return replace(self, classes=tuple(c.kept(c.score > threshold) for c in self.classes))
 
-    def images(self, rows: np.ndarray) -> MatchTable:
+    def images(self, rows: np.ndarray) -> Self:
         """The matches on some images, int64 [n], which are numbered anew in that order."""
         new = np.full(self.n_images, -1)
         new[rows] = np.arange(len(rows))
@@ -117,11 +109,10 @@ def check_indices(coco: dict, image_ids: np.ndarray, detections: Detections) -> 
 
 
 def _pairs(det_group: np.ndarray, det_box: np.ndarray, gt_group: np.ndarray, gt: dict) -> tuple:
-    """Pairs of detection and object of the same image and category with IoU ≥ .5.
+    """Pairs of detection and object of the same image and category (group) with IoU ≥ .5.
 
-    det_group: int64 [D]; det_box: float64 [D, 4] x, y, w, h; gt_group: int64 [G], ascending;
-    gt: "box" float64 [G, 4] and "crowd" bool [G]. Returns det int64 [P], ascending, gt int64 [P] and
-    iou float64 [P].
+    det_group [D]; det_box [D, 4] x, y, w, h; gt_group [G], ascending; gt: "box" [G, 4] and "crowd" [G].
+    Returns det [P], ascending, gt [P] and iou [P].
     """
     first = np.searchsorted(gt_group, det_group, side="left")
     count = np.searchsorted(gt_group, det_group, side="right") - first
@@ -131,8 +122,7 @@ def _pairs(det_group: np.ndarray, det_box: np.ndarray, gt_group: np.ndarray, gt:
     for start, stop in itertools.pairwise([0, *blocks.tolist(), len(count)]):
         n = count[start:stop]
         det = np.repeat(np.arange(start, stop), n)
-        within = np.arange(len(det)) - np.repeat(np.cumsum(n) - n, n)
-        obj = first[det] + within
+        obj = first[det] + np.arange(len(det)) - np.repeat(np.cumsum(n) - n, n)
         dx, dy, dw, dh = det_box[det].T
         gx, gy, gw, gh = gt["box"][obj].T
         # The operations and their order are those of COCO's bbIou: a match may hang on the last bit.
@@ -162,7 +152,6 @@ def _match(pairs: tuple, det_group: np.ndarray, gt: dict, counts: np.ndarray) ->
     order = np.lexsort((obj, iou, counts[obj], det))  # within a detection the preferred object comes last
     det, obj, iou = det[order], obj[order], iou[order]
     crowd = gt["crowd"][obj]
-
     matched = np.zeros((len(IOU_THRESHOLDS), len(det_group)), bool)
     ignored = np.zeros_like(matched)
     taken = np.zeros((len(IOU_THRESHOLDS), len(counts)), bool)
@@ -211,7 +200,6 @@ def match_tables(
     ids = np.asarray(image_ids, np.int64)
     by_id = np.argsort(ids)  # COCO walks the images in order of id, which decides ties of the score
     n = max(len(ids), 1)
-
     annotations = truth["annotations"]
     gt_rank = np.searchsorted(ids[by_id], np.array([a["image_id"] for a in annotations], np.int64))
     gt_class = np.searchsorted(categories, np.array([a["category_id"] for a in annotations], np.int64))
@@ -222,19 +210,15 @@ def match_tables(
         "area": np.array([a["area"] for a in annotations], np.float64)[gt_order],
         "crowd": np.array([a["iscrowd"] for a in annotations], bool)[gt_order],
     }
-
-    rank = np.empty(len(ids), np.int64)
-    rank[by_id] = np.arange(len(ids))
+    rank = np.argsort(by_id)
     group = np.searchsorted(categories, detections.labels + 1) * n + rank[detections.image_index]
     order = np.lexsort((-detections.scores, group))  # stable, so ties keep the order of the input
     group = group[order]
     place = np.arange(len(group)) - np.searchsorted(group, group, side="left")
     counted = place < MAX_DETECTIONS
     order, group, place = order[counted], group[counted], place[counted]
-    box = detections.xywh()[order]
+    box, score, image = detections.xywh()[order], detections.scores[order], detections.image_index[order]
     pairs = _pairs(group, box, gt_group, gt)
-
-    score, image = detections.scores[order], detections.image_index[order]
     bounds = np.searchsorted(group, np.arange(len(categories) + 1) * n)
     rows = [low + np.argsort(-score[low:high], kind="stable") for low, high in itertools.pairwise(bounds)]
     tables = {}

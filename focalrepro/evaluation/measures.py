@@ -13,8 +13,7 @@ import numpy as np
 from hotcoco import COCO, COCOeval
 
 from focalrepro.data import DetectionData
-from focalrepro.evaluation.bootstrap import replicates_of
-from focalrepro.evaluation.coco_ap import average_precision, category_names, summarise
+from focalrepro.evaluation.coco_ap import ap_of, category_names, replicates_of, summarise
 from focalrepro.evaluation.detections import Detections
 from focalrepro.evaluation.match_table import MatchTable, ground_truth_of, match_table, match_tables
 
@@ -47,45 +46,36 @@ def measures(data: DetectionData, detections: Detections, merged: Detections) ->
     rows, names = splits(data.image_ids), category_names(data.coco)
     tables = match_tables(data.coco, data.image_ids, detections)
     parts = {key: {area: table.images(r) for area, table in tables.items()} for key, r in rows.items()}
-    tune, test = parts["tune"]["all"], parts["test"]["all"]
+    whole, tune, test = tables["all"], parts["tune"]["all"], parts["test"]["all"]
     at_paper = {area: table.above(PAPER_THRESHOLD) for area, table in parts["test"].items()}
     coco = summarise(parts["test"], names)
-    replicates = replicates_of(test, REPLICATES)
-    at_paper_replicates = replicates_of(at_paper["all"], REPLICATES)
-    one_class = _one_class(data.coco)
-    agnostic = match_table(one_class, data.image_ids, merged).images(rows["test"])
+    replicates, at_05 = (replicates_of(table, REPLICATES) for table in (test, at_paper["all"]))
+    agnostic = match_table(_one_class(data.coco), data.image_ids, merged).images(rows["test"])
+    counted = {"tune": tune, "test": test, "test_at_05": at_paper["all"]}
     return {
         "metrics": numbers(coco.metrics),
         "per_class": numbers(coco.per_class),
         "at_05": numbers(summarise(at_paper, names).metrics),
-        "tune": _few(tune) | {"AP_at_05": _few(tune.above(PAPER_THRESHOLD))["AP"]},
-        "whole": _few(tables["all"]) | {"AP_at_05": _few(tables["all"].above(PAPER_THRESHOLD))["AP"]},
+        "tune": _few(tune) | {"AP_at_05": _few(tune, PAPER_THRESHOLD)["AP"]},
+        "whole": _few(whole) | {"AP_at_05": _few(whole, PAPER_THRESHOLD)["AP"]},
         "agnostic": _few(agnostic),
-        "thresholds": {f"{t:g}": _few(test.above(t))["AP"] for t in THRESHOLDS},
+        "thresholds": {f"{t:g}": _few(test, t)["AP"] for t in THRESHOLDS},
         "tide": tide(data, rows["test"], detections),
         "scores": {key: score_histogram(part["all"]) for key, part in parts.items()},
-        "detections": {
-            name: sum(len(c.image) for c in table.classes)
-            for name, table in (("tune", tune), ("test", test), ("test_at_05", at_paper["all"]))
-        },
+        "detections": {k: sum(len(c.image) for c in table.classes) for k, table in counted.items()},
         "bootstrap": {
             "what": "percent, over resamples of the test images; seed 0 for every run, so paired",
             "AP": [number(v, 3) for v in replicates[:, 0]],
             "AP50": [number(v, 3) for v in replicates[:, 1]],
-            "AP_at_05": [number(v, 3) for v in at_paper_replicates[:, 0]],
+            "AP_at_05": [number(v, 3) for v in at_05[:, 0]],
         },
         "examples": examples(data, rows["test"], detections),
     }
 
 
-def _few(table: MatchTable) -> dict[str, float | None]:
-    """AP, AP50 and AP75 of a match table over all areas."""
-    precision = np.array([average_precision(c) for c in table.classes]).reshape(-1, 10)
-    present = precision[~np.isnan(precision).any(axis=1)]
-    if not len(present):
-        return {"AP": None, "AP50": None, "AP75": None}
-    values = {"AP": present.mean(), "AP50": present[:, 0].mean(), "AP75": present[:, 5].mean()}
-    return {name: number(100 * value) for name, value in values.items()}
+def _few(table: MatchTable, score: float = 0.0) -> dict[str, float | None]:
+    """AP, AP50 and AP75 of a match table's detections that score above a threshold, if one is given."""
+    return numbers(ap_of(table.above(score) if score else table))
 
 
 def _one_class(coco: dict) -> dict:
@@ -104,8 +94,8 @@ def tide(data: DetectionData, rows: np.ndarray, detections: Detections) -> dict[
     if not chosen.any():
         return None
     truth = COCO(ground_truth_of(data.coco, data.image_ids[rows]))
-    mine = Detections(*(getattr(detections, n)[chosen] for n in ("image_index", "boxes", "scores", "labels")))
-    evaluator = COCOeval(truth, truth.load_res(mine.to_coco(data.image_ids)), "bbox")
+    mine = detections.taken(chosen).to_coco(data.image_ids)
+    evaluator = COCOeval(truth, truth.load_res(mine), "bbox")
     evaluator.evaluate()
     found = evaluator.tide_errors(pos_thr=0.5, bg_thr=0.1)
     kinds = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss", "FP", "FN")
@@ -122,13 +112,12 @@ def score_histogram(table: MatchTable) -> dict[str, list[int]]:
 
     Those matched to a crowd region are neither and left out.
     """
-    right, wrong = np.zeros(len(LOGITS) - 1, np.int64), np.zeros(len(LOGITS) - 1, np.int64)
+    right, wrong = np.zeros((2, len(LOGITS) - 1), np.int64)
     for c in table.classes:
         p = np.clip(c.score.astype(np.float64), 1e-12, 1 - 1e-12)
         at = np.clip(np.searchsorted(LOGITS, np.log(p / (1 - p)), side="right") - 1, 0, len(right) - 1)
-        kept, matched = ~c.ignored[0], c.matched[0]
-        right += np.bincount(at[kept & matched], minlength=len(right))
-        wrong += np.bincount(at[kept & ~matched], minlength=len(wrong))
+        right += np.bincount(at[~c.ignored[0] & c.matched[0]], minlength=len(right))
+        wrong += np.bincount(at[~c.ignored[0] & ~c.matched[0]], minlength=len(wrong))
     return {"right": right.tolist(), "wrong": wrong.tolist()}
 
 
@@ -138,13 +127,14 @@ def examples(data: DetectionData, rows: np.ndarray, detections: Detections) -> l
     kept = []
     for row in first:
         at = np.flatnonzero(detections.image_index == row)
-        at = at[np.argsort(-detections.scores[at], kind="stable")][:SHOWN]
-        boxes = [[round(float(v), 1) for v in box] for box in detections.boxes[at]]
-        found = {
-            "scores": [number(v) for v in detections.scores[at]],
-            "labels": detections.labels[at].tolist(),
+        best = detections.taken(at[np.argsort(-detections.scores[at], kind="stable")][:SHOWN])
+        shown = {
+            "image_id": int(data.image_ids[row]),
+            "boxes": [[round(float(v), 1) for v in box] for box in best.boxes],
+            "scores": [number(v) for v in best.scores],
+            "labels": best.labels.tolist(),
         }
-        kept.append({"image_id": int(data.image_ids[row]), "boxes": boxes, **found})
+        kept.append(shown)
     return kept
 
 

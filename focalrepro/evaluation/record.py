@@ -13,17 +13,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    model_validator,
-)
+import pydantic
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from focalrepro.config import RunConfig, from_dict
 from focalrepro.data.annotations import describe_fault
@@ -34,11 +25,9 @@ ROUNDED = 2e-4  # AP and the mean of its classes, each with four digits
 
 
 def _config(values: Any) -> RunConfig:
-    if isinstance(values, RunConfig):
-        return values
-    if not isinstance(values, dict):
+    if not isinstance(values, dict | RunConfig):
         raise ValueError("it should be an object of RunConfig's fields")
-    return from_dict(values)
+    return from_dict(values) if isinstance(values, dict) else values
 
 
 def _array(values: list[float | None]) -> np.ndarray:
@@ -52,7 +41,7 @@ Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Text = Annotated[str, Field(strict=True, min_length=1)]
 Percent = Annotated[Number, Field(ge=0, le=100)] | None  # null: no such object in any image
 Replicates = Annotated[list[Percent], Field(min_length=1), AfterValidator(_array)]
-Counts = list[Annotated[int, Field(strict=True, ge=0)]]
+Count = Annotated[int, Field(strict=True, ge=0)]
 
 
 class _Part(BaseModel):
@@ -87,8 +76,8 @@ class Bootstrap(_Part):
 class Histogram(_Part):
     """Detections by the bin of their logit (`measures.LOGITS`), right and wrong at IoU .5."""
 
-    right: Counts
-    wrong: Counts
+    right: list[Count]
+    wrong: list[Count]
 
 
 class Scores(_Part):
@@ -101,7 +90,7 @@ class Scores(_Part):
 class Reliability(_Part):
     """Ten bins of score, of records up to version 2: count, mean score, share that is right; the error."""
 
-    count: Counts
+    count: list[Count]
     score: list[Percent]
     right: list[Percent]
     error: Percent
@@ -125,7 +114,7 @@ class Anchors(_Part):
 class Split(_Part):
     """A split that a run was made on: its number of images and the digest of its content."""
 
-    images: Annotated[int, Field(strict=True, ge=0)]
+    images: Count
     digest: Text
 
 
@@ -215,11 +204,11 @@ class Record(_Part):
     seconds: Seconds
     digest: str = ""
     reused: bool = False
-    _json: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _json: dict[str, Any] = {}
 
-    @model_validator(mode="wrap")
+    @pydantic.model_validator(mode="wrap")
     @classmethod
-    def _whole(cls, values: Any, handler: ValidatorFunctionWrapHandler) -> Self:
+    def _whole(cls, values: Any, handler: Any) -> Self:
         record = handler(values)
         data, classes = record.data, [ap for ap in record.per_class.values() if ap is not None]
         wanted = record.config.run_id(data.train.digest, data.val.digest, record.training_version)
@@ -259,9 +248,8 @@ class Record(_Part):
     @property
     def everywhere(self) -> float:
         """AP in percent at .05 over all validation images, which records of every version have."""
-        if self.training_version < 3 or self.whole is None:
-            return self.AP
-        return 0.0 if self.diverged else _float(self.whole.AP_at_05)
+        old = self.training_version < 3 or self.whole is None
+        return self.AP if old else 0.0 if self.diverged else _float(self.whole.AP_at_05)
 
     @property
     def tune_AP(self) -> float:
@@ -319,7 +307,7 @@ def read_record(path: Path) -> Record:
         raise RunFileError(f"{path}: not readable as JSON ({error}); {mend}") from error
     try:
         record = Record.model_validate(values)
-    except ValidationError as error:
+    except pydantic.ValidationError as error:
         first = error.errors()[0]
         fault = describe_fault(error) if first["loc"] else first["msg"].removeprefix("Value error, ")
         raise RunFileError(f"{path}: {fault}; {mend}") from None

@@ -47,10 +47,9 @@ def measure(data: DetectionData, config: RunConfig, limit: int = 300) -> Imbalan
     """Matches the first `limit` images to the config's anchors, as a training does, and counts."""
     grid = config_anchors(config)
     boxes, labels = data.boxes[:limit], data.labels[:limit]
-    thresholds = {"pos_iou": config.pos_iou, "neg_iou": config.neg_iou, "best_iou": config.best_iou}
+    thresholds = config.pos_iou, config.neg_iou, config.best_iou
     pictures = None if data.pictures is None else data.pictures[:limit]
-    thresholds |= {"mirrored": False, "pictures": pictures}
-    match = match_dataset(grid.boxes, boxes, labels, config.image_size, torch.device("cpu"), **thresholds)[0]
+    match = match_dataset(grid.boxes, boxes, labels, torch.device("cpu"), pictures, *thresholds)
     rows = []
     shown = None if pictures is None else torch.from_numpy(pictures)
     on_picture = box_ops.share_on(grid.boxes, shown).split(grid.per_level)

@@ -22,7 +22,7 @@ from focalrepro.study.profiles import get_profile
 from focalrepro.study.study import Study
 from focalrepro.training.batches import batches
 from focalrepro.training.loop import TrainResult, new_step
-from focalrepro.training.optimizer import learning_rate
+from focalrepro.training.step import learning_rate
 
 
 def short_config(profile: str, steps: int = 0) -> RunConfig:

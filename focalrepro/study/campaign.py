@@ -28,11 +28,9 @@ from focalrepro.study.on_ray import check_way, run_on_ray
 from focalrepro.study.profiles import get_profile
 from focalrepro.study.store import Store
 from focalrepro.training.batches import TrainData
-from focalrepro.training.checkpoint import Checkpoint
-from focalrepro.training.initial import initial_model
-from focalrepro.training.loop import Engines, train
+from focalrepro.training.initial import initial_model, save_model
+from focalrepro.training.loop import Checkpoint, Engines, train
 from focalrepro.training.ranks import Ranks
-from focalrepro.training.weights import save_model
 
 MOST = 1000  # seeds, workers or runs of one command: a typing error must not plan for hours
 

@@ -11,7 +11,7 @@ from focalrepro.study.ablations import SEARCH_SEED
 from focalrepro.study.profiles import PROFILES
 from focalrepro.study.store import Store
 from focalrepro.study.study import Study
-from focalrepro.training.weights import load_model
+from focalrepro.training.initial import load_model
 
 
 def find(run: str) -> tuple[Store, Record]:

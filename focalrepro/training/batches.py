@@ -15,7 +15,6 @@ from torch import Tensor
 from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData, data_root
 from focalrepro.detector.anchors import AnchorGrid, make_anchors
-from focalrepro.detector.boxes import flip as flip_boxes
 from focalrepro.detector.frozen_features import as_tensor, cached_features
 from focalrepro.detector.matching import match_dataset
 from focalrepro.detector.retinanet import RetinaNet
@@ -30,7 +29,7 @@ KEPT_FROM = 2000  # images times views whose matches are kept on disk
 
 @lru_cache(maxsize=2)
 def _targets(data: DetectionData, views: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Boxes [V, N, M, 4] and labels [V, N, M] of the split's cached views."""
+    """Boxes [V, N, M, 4] and labels [V, N, M] of the split's views."""
     boxes, labels = [data.boxes], [data.labels]
     for view in range(1, views):
         parts = [view_of(data, row, view, pixels=False)[1:] for row in range(len(data))]
@@ -40,42 +39,35 @@ def _targets(data: DetectionData, views: int, device: torch.device) -> tuple[Ten
 
 
 @lru_cache(maxsize=2)
-def _matches(
-    data: DetectionData, views: int, flips: bool, device: torch.device, geometry: tuple, thresholds: tuple
+def matches(
+    data: DetectionData, views: int, device: torch.device, geometry: tuple, thresholds: tuple
 ) -> Tensor:
-    """The matches of all views, [V, N, A], made once for all runs that share what they depend on.
+    """The matches of all views to the anchors, [V, N, A], made once for all runs that share what they are of.
 
     Those of thousands of images take minutes, so on a CPU they are kept on disk, where workers share them.
+    geometry: the arguments of `make_anchors`. thresholds: pos_iou, neg_iou and best_iou.
     """
-    key = repr((MATCHES_VERSION, data.digest, views, flips, geometry, thresholds))
+    key = repr((MATCHES_VERSION, data.digest, views, geometry, thresholds))
     path = data_root() / "cache" / f"matches-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
     kept = device.type == "cpu" and views * len(data) >= KEPT_FROM
     if not (kept and path.exists()):
-        match = _match_views(data, views, flips, device, geometry, thresholds)
+        grid = make_anchors(*geometry).boxes
+        boxes, labels = (t.cpu().numpy() for t in _targets(data, views, device))
+        parts = []
+        for view in range(views):
+            shown = None
+            if data.pictures is not None:
+                each = zip(data.image_ids, data.pictures, strict=True)
+                shown = np.stack([picture_in(view, int(number), p, data.frame) for number, p in each])
+            parts.append(match_dataset(grid, boxes[view], labels[view], device, shown, *thresholds))
+        match = torch.stack(parts)
+        match = match.to(torch.int8) if data.labels.shape[1] <= 127 else match
         if not kept:
             return match
         buffer = io.BytesIO()
         np.save(buffer, match.numpy())
         write_atomic(path, buffer.getvalue())
     return as_tensor(np.load(path, mmap_mode="r"))
-
-
-def _match_views(
-    data: DetectionData, views: int, flips: bool, device: torch.device, geometry: tuple, thresholds: tuple
-) -> Tensor:
-    frame, *anchors = geometry
-    limits = dict(zip(("pos_iou", "neg_iou", "best_iou"), thresholds, strict=True))
-    grid = make_anchors(frame, *anchors).boxes
-    boxes, labels = (t.cpu().numpy() for t in _targets(data, views, device))
-    parts = []
-    for view, (box, label) in enumerate(zip(boxes, labels, strict=True)):
-        shown = None
-        if data.pictures is not None:
-            each = zip(data.image_ids, data.pictures, strict=True)
-            shown = np.stack([picture_in(view, int(number), p, frame) for number, p in each])
-        parts.append(match_dataset(grid, box, label, frame, device, flips, shown, **limits))
-    match = torch.cat(parts)
-    return match.to(torch.int8) if data.labels.shape[1] <= 127 else match
 
 
 class SplitData:
@@ -87,12 +79,11 @@ class SplitData:
     def __init__(
         self, config: RunConfig, data: DetectionData, device: torch.device, model: RetinaNet | None = None
     ) -> None:
-        self.flips = config.flip
-        self.size = float(config.image_size)
         self.cached = config.frozen == "backbone"
-        self.boxes, self.labels = _targets(data, config.views, device)
+        self.views = 1 + config.flip if not self.cached else config.views
+        self.boxes, self.labels = _targets(data, self.views, device)
         if self.cached:
-            views = [cached_features(model, data, device, view) for view in range(config.views)]
+            views = [cached_features(model, data, device, view) for view in range(self.views)]
             self.inputs = [list(maps) for maps in zip(*views, strict=True)]  # by level, then by view
             if device.type == "cuda":
                 self.inputs = [[f.to(device) for f in maps] for maps in self.inputs]
@@ -110,21 +101,16 @@ class SplitData:
         """
         if self.cached:
             inputs = [_rows(maps, view, index).permute(0, 3, 1, 2) for maps in self.inputs]
-            return inputs, self.boxes[view, index], self.labels[view, index]
-        source = self.inputs[0][0]  # whole rows of it; source[index] goes element by element
-        x = source.index_select(0, index.to(source.device)).to(index.device)
-        boxes = self.boxes[0, index]
-        if self.flips:
-            mirrored = view.bool().view(-1, 1, 1, 1)
-            x = torch.where(mirrored, x.flip(-1), x)
-            boxes = torch.where(mirrored[..., 0], flip_boxes(boxes, self.size), boxes)
-        return x, boxes, self.labels[0, index]
+        else:
+            source = self.inputs[0][0]  # whole rows of it; source[index] goes element by element
+            inputs = source.index_select(0, index.to(source.device)).to(index.device)
+            if self.views == 2:
+                inputs = torch.where(view.bool().view(-1, 1, 1, 1), inputs.flip(-1), inputs)
+        return inputs, self.boxes[view, index], self.labels[view, index]
 
 
 def _images_on(device: torch.device, images: np.ndarray) -> Tensor:
-    """uint8 [N, 3, H, W] on the device; where they would take more than RESIDENT of its free memory they are
-    left in their file, from where each batch is read.
-    """
+    """uint8 [N, 3, H, W] on the device, or where that has no room for them left in their file, to be read."""
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory()
     if images.nbytes <= RESIDENT * free:
         return torch.from_numpy(np.array(images)).to(device)
@@ -151,7 +137,7 @@ class TrainData(SplitData):
         self.anchors = config_anchors(config)
         geometry = (data.frame, config.levels, config.anchor_size, config.anchor_scales, config.anchor_ratios)
         thresholds = (config.pos_iou, config.neg_iou, config.best_iou)
-        self.match = _matches(data, config.views, config.flip, device, geometry, thresholds)
+        self.match = matches(data, self.views, device, geometry, thresholds)
         self.positives = float((self.match >= 0).sum()) / (len(self.match) * len(self))  # per image
 
     def batch(self, index: Tensor, view: Tensor) -> tuple[Tensor | list[Tensor], Tensor, Tensor, Tensor]:

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from focalrepro.config import RunConfig, did_you_mean
 from focalrepro.detector import boxes as box_ops
-from focalrepro.losses import IGNORED, signed_logits
+from focalrepro.losses import IGNORED, at_least_fp32, is_class, signed_logits
 from focalrepro.training import mining, own_loss
 from focalrepro.training.dials import Dials
 from focalrepro.training.focal_sum import detection_focal_loss
@@ -61,8 +61,7 @@ def asymmetric(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
     equation 5.
     """
     x_t, weight = signed_logits(logits, labels, dials.alpha)
-    is_object = labels.unsqueeze(-1) == torch.arange(logits.shape[-1], device=logits.device)
-    gamma = torch.where(is_object, dials.gamma_object, dials.gamma)
+    gamma = torch.where(is_class(labels, logits), dials.gamma_object, dials.gamma)
     return (weight * (-gamma * F.softplus(x_t)).exp() * F.softplus(-x_t)).sum()
 
 
@@ -101,32 +100,23 @@ def quality(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
     y is the IoU of the predicted box at its object's class and 0 everywhere else. Li et al. 2020 (arXiv
     2006.04388), equation 3 (their β is γ here).
     """
-    x = logits if logits.dtype == torch.float64 else logits.float()
-    is_object = labels.unsqueeze(-1) == torch.arange(logits.shape[-1], device=logits.device)
-    target = torch.where(is_object, dials.quality.unsqueeze(-1), 0.0)
+    x = at_least_fp32(logits)
+    target = torch.where(is_class(labels, logits), dials.quality.unsqueeze(-1), 0.0)
     cross_entropy = F.softplus(x) - target * x
     terms = (target - x.sigmoid()).abs().clamp(min=1e-12) ** dials.gamma * cross_entropy
     return (terms * (labels != IGNORED).unsqueeze(-1)).sum()
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor, Dials], Tensor]] = {
-    "focal": focal,
-    "focal_star": focal_star,
-    "hinge": hinge,
-    "ohem": mining.ohem,
-    "hard_negatives": mining.hard_negatives,
-    "asymmetric": asymmetric,
-    "poly1": poly1,
-    "ghm": ghm,
-    "quality": quality,
-}
+Loss = Callable[[Tensor, Tensor, Dials], Tensor]
+BUILT_IN = (focal, focal_star, hinge, mining.ohem, mining.hard_negatives, asymmetric, poly1, ghm, quality)
+LOSSES: dict[str, Loss] = {loss.__name__: loss for loss in BUILT_IN}
 # These pick anchors by their loss: how many operations that takes depends on the data.
 DATA_DEPENDENT = {"ohem"}
 MEANS = {"ghm"}  # returned as a mean, which nothing more divides
 QUALITY = {"quality"}  # these read dials.quality, which a step makes for them
 
 
-def get_loss(name: str) -> Callable[[Tensor, Tensor, Dials], Tensor]:
+def get_loss(name: str) -> Loss:
     """The loss of that name, or the user's own as `own_loss` names it; ValueError lists those there are."""
     if own_loss.OWN.fullmatch(name):
         return own_loss.load(name)
@@ -143,12 +133,9 @@ def box_loss(
 
     offsets [B, A, 4], anchors [A, 4], targets [B, A, 4] boxes, positive [B, A].
     """
-    anchors = anchors.expand_as(targets)
-    if (
-        offsets.device.type == "cpu"
-    ):  # pick one anchor in a thousand; a GPU would have to wait for their count
-        offsets, anchors, targets = offsets[positive], anchors[positive], targets[positive]
-        positive = positive[positive]
+    if offsets.device.type == "cpu":  # one anchor in a thousand, for whose count a GPU would have to wait
+        anchors = anchors.expand_as(targets)
+        offsets, anchors, targets, positive = (t[positive] for t in (offsets, anchors, targets, positive))
     return dense_box_loss(offsets, anchors, targets, positive, config)
 
 
@@ -169,8 +156,4 @@ def smooth_l1(difference: Tensor, beta: float) -> Tensor:
 @torch.no_grad()
 def box_quality(offsets: Tensor, anchors: Tensor, targets: Tensor, positive: Tensor) -> Tensor:
     """IoU [B, A] of each positive anchor's predicted box with its object, 0 elsewhere; see `box_loss`."""
-    predicted = box_ops.decode(offsets.float(), anchors)
-    corner = torch.maximum(predicted[..., :2], targets[..., :2])
-    both = (torch.minimum(predicted[..., 2:], targets[..., 2:]) - corner).clamp(min=0).prod(-1)
-    union = box_ops.area(predicted) + box_ops.area(targets) - both
-    return torch.where(positive, both / union.clamp(min=1e-9), 0.0)
+    return torch.where(positive, box_ops.iou(box_ops.decode(offsets.float(), anchors), targets), 0.0)

@@ -12,18 +12,15 @@ Number = float | Tensor
 
 @dataclass
 class Dials:
-    """The numbers of a loss: floats on a CPU, on a GPU scalar tensors, so that one graph serves a sweep.
+    """The numbers of a loss: floats on a CPU, on a GPU scalar tensors, so that one graph serves a sweep."""
 
-    config: shapes and choices, which a captured step keeps. quality: IoU [B, A] of the predicted boxes with
-    their objects, made by a step for the losses that ask for it.
-    """
-
-    config: RunConfig
+    config: RunConfig  # shapes and choices, which a captured step keeps
     alpha: Number
     gamma: Number
     beta: Number
     gamma_object: Number
     epsilon: Number
+    # IoU [B, A] of the predicted boxes with their objects, made by a step for the losses that ask for it.
     quality: Tensor | None = None
 
     @classmethod
@@ -39,14 +36,12 @@ class Dials:
 
     def set(self, config: RunConfig) -> None:
         """Takes another config's numbers; tensors are filled in place, since a captured graph reads them."""
-        new = Dials.of(config)
-        self.config = config
+        self.config, new = config, Dials.of(config)
         for name in NUMBERS:
-            old, value = getattr(self, name), getattr(new, name)
-            if isinstance(old, Tensor):
-                old.fill_(value)
+            if isinstance(old := getattr(self, name), Tensor):
+                old.fill_(getattr(new, name))
             else:
-                setattr(self, name, value)
+                setattr(self, name, getattr(new, name))
 
 
 NUMBERS = tuple(f.name for f in fields(Dials) if f.name not in ("config", "quality"))

@@ -57,11 +57,9 @@ def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _FocalSum(torch.autograd.Function):
-    """The sum over all anchors: first as if all were background, then mended at the few that are not.
-
-    Nine hundred and ninety-nine terms in a thousand are (1 - α) σ(x)^γ softplus(x) and need no label, so one
-    pass over the logits without branches does nearly all of the work. A logit in bf16 or fp16 has only 65,536
-    possible values, so there that pass looks its terms up in a table. Differentiable once.
+    """Of a thousand terms 999 are (1 - α) σ(x)^γ softplus(x) and need no label, so one pass over the logits
+    without branches does nearly all of the work. A logit in bf16 or fp16 has only 65,536 possible values, so
+    there that pass looks its terms up in a table. Differentiable once.
     """
 
     @staticmethod
@@ -127,11 +125,10 @@ def _looked_up_background(x: Tensor, alpha: float, gamma: float) -> tuple[float,
     place = torch.empty(min(2 * PIECE, len(bits)), dtype=torch.int32)
     looked = torch.empty(len(place), dtype=torch.float32)
     total = 0.0
-    for start in range(0, len(bits), 2 * PIECE):
-        piece = bits[start : start + 2 * PIECE]
+    for piece, slope in zip(bits.split(2 * PIECE), out.split(2 * PIECE), strict=True):
         at = place[: len(piece)].copy_(piece)
         total += float(torch.index_select(values, 0, at, out=looked[: len(piece)]).sum())
-        torch.index_select(slopes, 0, at, out=out[start : start + 2 * PIECE])
+        torch.index_select(slopes, 0, at, out=slope)
     return total, grad
 
 
@@ -141,11 +138,9 @@ def _background(x: Tensor, gamma: float) -> tuple[float, Tensor]:
     With s = softplus(x) and log p = x - s:  value = p^γ s,  slope = p^γ (γ (1 - p) s + p).
     """
     flat, grad = x.reshape(-1), torch.empty_like(x)
-    out = grad.view(-1)
     buffers = [torch.empty(min(PIECE, len(flat)), dtype=grad_dtype(x)) for _ in range(4)]
     zero, total = torch.zeros((), dtype=grad_dtype(x)), 0.0
-    for start in range(0, len(flat), PIECE):
-        piece = flat[start : start + PIECE]
+    for piece, slope in zip(flat.split(PIECE), grad.view(-1).split(PIECE), strict=True):
         v, s, p, w = (b[: len(piece)] for b in buffers)
         v.copy_(piece)
         torch.logaddexp(v, zero, out=s)  # softplus
@@ -153,12 +148,12 @@ def _background(x: Tensor, gamma: float) -> tuple[float, Tensor]:
         torch.exp(v, out=p)
         if gamma == 0:
             total += float(s.sum())
-            out[start : start + PIECE] = p
+            slope.copy_(p)
             continue
         torch.exp(v.mul_(gamma), out=w)  # p^γ
         total += float(torch.dot(w, s))
         # γ (1 - p) s + p = p (1 - γ s) + γ s
         s.mul_(gamma)
         v.copy_(s).neg_().add_(1).mul_(p).add_(s).mul_(w)
-        out[start : start + PIECE] = v
+        slope.copy_(v)
     return total, grad

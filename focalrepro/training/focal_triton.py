@@ -64,9 +64,8 @@ def _slope(logits, labels, alpha, gamma, upstream, grad, total, classes, IGNORED
     # d/dx_t of (1 - p)^γ CE = -(1 - p)^γ (γ p CE + 1 - p)
     slope = -weight * (g * p_t * cross_entropy + miss) * tl.load(upstream)
     # To fp32 first: on a GPU it is fp32 already, but Triton's interpreter rounds to bf16 from nothing else.
-    tl.store(
-        grad + at, tl.where(is_object, slope, -slope).to(tl.float32).to(grad.dtype.element_ty), mask=inside
-    )
+    slope = tl.where(is_object, slope, -slope).to(tl.float32)
+    tl.store(grad + at, slope.to(grad.dtype.element_ty), mask=inside)
 
 
 class FocalSum(torch.autograd.Function):
@@ -99,9 +98,8 @@ class FocalSum(torch.autograd.Function):
 
 def focal_sum(logits: Tensor, labels: Tensor, alpha: float | Tensor, gamma: float | Tensor) -> Tensor:
     """The sum of the focal loss over all anchors and classes, a scalar in fp32."""
-    return FocalSum.apply(logits, labels, *(on_device(v, logits.device) for v in (alpha, gamma)))
-
-
-def on_device(value: float | Tensor, device: torch.device) -> Tensor:
-    """A scalar tensor there, made by a fill: a copy from the host would make a CUDA graph wait."""
-    return value if isinstance(value, Tensor) else torch.full((), float(value), device=device)
+    # Numbers are put on the device by a fill: a copy from the host would make a CUDA graph wait.
+    given = (
+        v if isinstance(v, Tensor) else logits.new_full((), v, dtype=torch.float32) for v in (alpha, gamma)
+    )
+    return FocalSum.apply(logits, labels, *given)

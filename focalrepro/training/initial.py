@@ -1,15 +1,19 @@
 """The model as a run begins with it: heads by the seed, the backbone's weights from where the config says.
 
 Finding weights may read a dataset, download or train, so no constructor does it: they are got here, once a
-process, and given to the model.
+process, and given to the model. And a trained one in a file: its weights and the names of its classes.
 """
 
 import hashlib
+import json
+from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData, data_root, weights_path
@@ -63,3 +67,25 @@ def _components(config: RunConfig, model: RetinaNet, data: DetectionData) -> dic
     if not path.exists():
         write_atomic(path, save(principal_components(model.eval(), data)))
     return load_file(path)
+
+
+def save_model(path: Path, model: nn.Module, categories: Sequence[str]) -> None:
+    """Writes a model as safetensors, whole or not at all."""
+    tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    write_atomic(path, save(tensors, {"categories": json.dumps(list(categories))}))
+
+
+def load_model(path: Path, config: RunConfig) -> tuple[nn.Module, list[str]]:
+    """The model of a config, in evaluation on the CPU, and the names of its classes.
+
+    Errors: ValueError that names a file which is damaged or holds another model.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            names = json.loads(file.metadata()["categories"])
+        model = new_model(config, len(names))
+        model.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        what = f"{path}: not this run's weights ({str(error).splitlines()[0]})"
+        raise ValueError(f"{what}; delete the file and make it again") from error
+    return model.eval(), names

@@ -1,44 +1,107 @@
 """One training: the order of the images, the rates, the watch over what is finite, the history."""
 
+import io
+import pickle
+import statistics
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData
 from focalrepro.detector.retinanet import RetinaNet
+from focalrepro.files import write_atomic
+from focalrepro.hardware import has_bf16
 from focalrepro.training.batches import SplitData, TrainData, batches
-from focalrepro.training.checkpoint import Checkpoint
 from focalrepro.training.initial import initial_model
-from focalrepro.training.optimizer import learning_rate
 from focalrepro.training.ranks import ALONE, Ranks
-from focalrepro.training.step import Step
+from focalrepro.training.step import Step, learning_rate
 from focalrepro.training.two_stage import TwoStageStep
 
 CHECK_EVERY = 10  # steps between two looks at whether everything is finite
+EVERY = 300.0  # seconds between two checkpoints; a training that is shorter writes none
 
 OnStep = Callable[[int, int], None]
 
 
 @dataclass
-class TrainResult:
-    """A trained model and how it got there.
+class Checkpoint:
+    """Where a training stood, in a file that is whole or not there: one which was killed goes on from there.
 
-    history: loss, class_loss and box_loss per step. status: "done" or "diverged" (a loss or gradient was not
-    finite). seconds: of the steps alone; resumed: those of them that an earlier process spent. positives:
-    anchors assigned to an object, per image.
+    On a CPU it ends with the same numbers as if it had never stopped.
+    every: seconds between two. since: when the last one was written, or the training began.
     """
 
+    path: Path
+    every: float = EVERY
+    since: float = field(default_factory=time.perf_counter)
+
+    def restore(self, step: Step, history: Tensor) -> tuple[int, float]:
+        """Puts a step and its history [steps, 3] where they stood; the steps done and the seconds they took.
+
+        0, 0.0 where nothing is kept, or what is kept is damaged or of another torch, device or precision,
+        which would make other numbers: the training then begins anew.
+        """
+        kept: dict[str, Any] = {}
+        with suppress(OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+            kept = torch.load(self.path, map_location=step.device, weights_only=True)
+        if kept.get("made") != _made(step):
+            return 0, 0.0
+        step.model.load_state_dict(kept["model"], strict=False)  # what is frozen is as it began
+        step.optimizer.load_state_dict(kept["optimizer"])
+        if kept["average"] is not None:
+            step.average.copy_(kept["average"])
+        torch.set_rng_state(kept["random"].cpu())
+        history[: kept["done"]] = kept["history"]
+        return kept["done"], kept["seconds"]
+
+    def keep(self, step: Step, history: Tensor, seconds: float) -> None:
+        """Writes where a step stands, if it is time; history [done, 3], seconds: of the training so far."""
+        if time.perf_counter() - self.since < self.every:
+            return
+        frozen = {name for name, p in step.model.named_parameters() if not p.requires_grad}
+        buffer = io.BytesIO()
+        values = {
+            "made": _made(step),
+            "done": len(history),
+            "seconds": seconds,
+            "history": history,
+            "model": {name: v for name, v in step.model.state_dict().items() if name not in frozen},
+            "optimizer": step.optimizer.state_dict(),
+            "average": step.average,
+            "random": torch.get_rng_state(),  # the two-stage detector draws its regions by chance
+        }
+        torch.save(values, buffer)
+        write_atomic(self.path, buffer.getvalue())
+        self.since = time.perf_counter()
+
+    def drop(self) -> None:
+        """Removes the file: its run is done."""
+        self.path.unlink(missing_ok=True)
+
+
+def _made(step: Step) -> list[str]:
+    return [str(torch.__version__), step.device.type, str(has_bf16(step.device))]
+
+
+@dataclass
+class TrainResult:
+    """A trained model and how it got there."""
+
     model: nn.Module
-    status: str
-    history: dict[str, list[float]] = field(default_factory=dict)
-    seconds: float = 0.0
-    resumed: float = 0.0
-    images_per_second: float = 0.0
-    positives: float = 0.0
+    status: str  # "done" or "diverged": a loss or gradient was not finite
+    history: dict[str, list[float]]  # loss, class_loss and box_loss per step
+    seconds: float  # of the steps alone
+    resumed: float  # those of them that an earlier process spent
+    images_per_second: float
+    positives: float  # anchors assigned to an object, per image
 
 
 def train(
@@ -63,7 +126,7 @@ def train(
 
 
 def run_steps(
-    step: Step | TwoStageStep,
+    step: Step,
     config: RunConfig,
     on_step: OnStep = lambda done, total: None,
     checkpoint: Checkpoint | None = None,
@@ -90,32 +153,23 @@ def run_steps(
     if not all(torch.isfinite(p).all() for p in step.model.parameters()):
         status = "diverged"
     seconds = time.perf_counter() - start
-    return TrainResult(
-        model=step.model,
-        status=status,
-        history=summarise(history[:done]),
-        seconds=seconds,
-        resumed=resumed,
-        images_per_second=done * config.batch_size / seconds,
-        positives=step.positives,
-    )
+    speed, kept = done * config.batch_size / seconds, summarise(history[:done])
+    return TrainResult(step.model, status, kept, seconds, resumed, speed, step.positives)
 
 
 def summarise(history: Tensor, points: int = 100) -> dict[str, list[float]]:
     """At most `points` values of each loss, means over equal stretches of steps, and the last raw ones."""
     values = history.double().cpu().numpy()
-    stretch = max(1, -(-len(values) // points))
-    parts = [values[i : i + stretch] for i in range(0, len(values), stretch)]
-    result = {"step": [min((i + 1) * stretch, len(values)) for i in range(len(parts))]}
+    ends = np.arange(0, len(values), max(1, -(-len(values) // points)))[1:]
+    parts = np.split(values, ends)
+    result = {"step": [*ends.tolist(), len(values)]}
     for column, name in enumerate(("loss", "class_loss", "box_loss")):
         result[name] = [round(float(p[:, column].mean()), 5) for p in parts]
         result[f"last_{name}"] = [round(float(v), 5) for v in values[-CHECK_EVERY:, column]]
     return result
 
 
-# One step that serves run after run: on a GPU, warming up and capturing one takes seconds each time. Runs
-# that differ only in what SWEPT names share their shapes, so the captured graph, the data on the device and
-# the memory can stay; weights, optimizer state, α and γ are set anew in place.
+# Runs that differ only in these share their shapes, and so a step.
 SWEPT = (
     *("alpha", "gamma", "beta", "gamma_object", "epsilon", "prior", "seed", "lr", "steps", "warmup"),
     *("schedule", "train_fraction", "score_threshold", "topk", "nms", "max_detections"),
@@ -125,8 +179,10 @@ SWEPT = (
 class Engines:
     """Gives each run of a process its step; the last one is kept for the next run that fits it.
 
-    The model of an earlier run is overwritten by a later one, so this is for campaigns, which keep records
-    and no models. everywhere: also on the CPU, where it saves nothing; for tests.
+    On a GPU, warming up and capturing one takes seconds: the graph, the data on the device and the memory
+    stay, and weights, optimizer state, α and γ are set anew in place. The model of an earlier run is
+    overwritten by a later one, so this is for campaigns, which keep records and no models. everywhere: also
+    on the CPU, where it saves nothing; for tests.
     """
 
     def __init__(self, everywhere: bool = False) -> None:
@@ -137,7 +193,7 @@ class Engines:
         """Forgets the kept step, after an error that may have left it, or the device, in pieces."""
         self.kept = None
 
-    def step(self, config: RunConfig, data: DetectionData, device: torch.device) -> Step | TwoStageStep:
+    def step(self, config: RunConfig, data: DetectionData, device: torch.device) -> Step:
         """A step with the initial weights of the config's seed."""
         neutral = RunConfig()
         shape = config.replace(**{field: getattr(neutral, field) for field in SWEPT})
@@ -148,23 +204,20 @@ class Engines:
             return step
         self.kept = None  # its memory first, then the new one
         step = new_step(config, data, device)
-        if isinstance(step, Step) and (self.everywhere or device.type == "cuda"):
+        if config.detector == "retinanet" and (self.everywhere or device.type == "cuda"):
             self.kept = (key, step)
         return step
 
 
-def new_step(
-    config: RunConfig, data: DetectionData, device: torch.device, ranks: Ranks = ALONE
-) -> Step | TwoStageStep:
+def new_step(config: RunConfig, data: DetectionData, device: torch.device, ranks: Ranks = ALONE) -> Step:
     """A step of its own."""
     model = initial_model(config, data)
-    if config.detector == "faster_rcnn":
-        source = SplitData(config, data, device, model)
-        model = model.to(device, memory_format=torch.channels_last).train()
-        return TwoStageStep(model, source, config, device)
-    source = TrainData(config, data, device, model)
-    model = _with_prior(model, config, source)
+    two_stages = config.detector == "faster_rcnn"
+    source = (SplitData if two_stages else TrainData)(config, data, device, model)
+    model = model if two_stages else _with_prior(model, config, source)
     model = model.to(device, memory_format=torch.channels_last).train()
+    if two_stages:
+        return TwoStageStep(model, source, config, device)
     return Step(model, source, config, device, ranks)
 
 
@@ -177,3 +230,27 @@ def _with_prior(model: RetinaNet, config: RunConfig, source: TrainData) -> Retin
         pairs = source.match.shape[-1] * model.class_head.outputs
         model.class_head.set_prior(source.positives / pairs)
     return model
+
+
+def step_seconds(
+    config: RunConfig, data: DetectionData, device: torch.device, pairs: int = 12
+) -> dict[str, float] | None:
+    """Median seconds of a training step with the config's loss ("own") and with "cross_entropy", in turn.
+
+    What disturbs one disturbs the other, where a run's images a second tell of its machine as much as of its
+    loss. None where there is nothing to compare: the loss is not focal, γ is 0, or the device is a GPU, where
+    one captured step serves every γ.
+    """
+    if config.loss != "focal" or config.gamma == 0 or config.detector != "retinanet" or device.type != "cpu":
+        return None
+    short = config.replace(steps=pairs + 2, warmup=0)  # two to warm up
+    plain = short.replace(gamma=0.0)
+    steps = {"own": new_step(short, data, device), "cross_entropy": new_step(plain, data, device)}
+    index, views = batches(len(steps["own"].source), short)
+    taken: dict[str, list[float]] = {name: [] for name in steps}
+    for i in range(pairs + 2):
+        for name in sorted(steps, reverse=bool(i % 2)):
+            start = time.perf_counter()
+            steps[name](index[i], views[i], 0.0)  # whatever the rate, the work is the same
+            taken[name].append(time.perf_counter() - start)
+    return {name: round(statistics.median(values[2:]), 6) for name, values in taken.items()}

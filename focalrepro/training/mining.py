@@ -31,7 +31,7 @@ def _anchor_boxes(config: RunConfig, device: torch.device) -> Tensor:
 def _anchor_losses(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross entropy of each anchor [B, A], summed over classes; 0 on ignored ones."""
     x_t, _ = signed_logits(logits, labels, 0.5)
-    return (F.softplus(-x_t).sum(-1)) * (labels != IGNORED)
+    return F.softplus(-x_t).sum(-1) * (labels != IGNORED)
 
 
 def ohem(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:

@@ -25,6 +25,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 from pathlib import Path
 from types import ModuleType
@@ -35,7 +36,7 @@ from torch import Tensor
 
 from focalrepro.config import did_you_mean
 from focalrepro.files import data_root, write_atomic
-from focalrepro.losses import BACKGROUND, IGNORED
+from focalrepro.losses import BACKGROUND, IGNORED, at_least_fp32, is_class
 from focalrepro.training.dials import NUMBERS, Dials
 
 OWN = re.compile(r"[^\W\d]\w*@[0-9a-f]{12}")  # what RunConfig.loss is for one
@@ -89,16 +90,13 @@ def member(module: ModuleType, name: str, path: Path, kind: Callable[[object], b
 
 @dataclass(frozen=True)
 class OwnLoss:
-    """name: as RunConfig.loss has it. numbers: the parameters that a RunConfig sets, with their defaults.
+    """A function of a user's file as a loss."""
 
-    path: the file to name in errors.
-    """
-
-    name: str
+    name: str  # as RunConfig.loss has it
     function: Callable[..., Tensor] = field(repr=False)
-    path: Path
-    parameters: tuple[str, ...]
-    numbers: dict[str, float]
+    path: Path  # the file to name in errors
+    parameters: tuple[str, ...]  # those that a RunConfig sets
+    numbers: dict[str, float]  # their defaults
 
     def terms(self, logits: Tensor, labels: Tensor, **numbers: float) -> Tensor:
         """The loss of each element [N, K]; ValueError where the function fails or returns something else."""
@@ -113,7 +111,7 @@ class OwnLoss:
 
     def __call__(self, logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
         """The sum over all anchors but IGNORED ones, a scalar in fp32: logits [B, A, K], labels [B, A]."""
-        x = (logits if logits.dtype == torch.float64 else logits.float()).flatten(0, 1)
+        x = at_least_fp32(logits).flatten(0, 1)
         kept, known = labels.flatten() != IGNORED, Dials.of(dials.config)
         numbers = {name: getattr(known, name) for name in self.parameters}
         terms = self.terms(x, labels.flatten().clamp(min=BACKGROUND), **numbers)
@@ -179,25 +177,22 @@ def check(loss: OwnLoss, numbers: dict[str, float]) -> str:
     x = torch.cat([extremes.repeat(CLASSES + 1, 1), usual])
     labels = torch.cat([torch.arange(-1, CLASSES).repeat_interleave(len(extremes)), torch.arange(24) % 4 - 1])
     for name, dtype in TYPES.items():
-        _, gradient = _slope(loss, x.to(dtype), labels, numbers, name)
-    x, labels = x[-24:].double(), labels[-24:]
-    value, gradient = _slope(loss, x, labels, numbers, "fp64")
-    h, near = (1e-6, 1e-4) if value.dtype == torch.float64 else (1e-2, 2e-2)
-    steps = h * torch.eye(x.numel(), dtype=x.dtype).view(-1, *x.shape)
-    with torch.no_grad():
-        ends = [[loss.terms(x + s * e, labels, **numbers) for s in (1, -1)] for e in steps]
-    numeric = torch.stack([(up - down).sum() / (2 * h) for up, down in ends]).view_as(x)
+        _check_finite(loss, x.to(dtype), labels, numbers, name)
+    x, labels = x[-24:].double().requires_grad_(), labels[-24:]
+    terms = partial(loss.terms, labels=labels, **numbers)
+    h, near = (1e-6, 1e-4) if terms(x).dtype == torch.float64 else (1e-2, 2e-2)
+    less = {"raise_exception": False, "check_undefined_grad": False}
+    right = torch.autograd.gradcheck(terms, x, eps=h, atol=near, rtol=near, **less)
     slope = "its gradient is that of finite differences"
-    if not torch.allclose(gradient, numeric.to(gradient.dtype), near, near):
-        slope = (
-            "its gradient is NOT that of finite differences (a detached part?), and is trained as it stands"
-        )
+    if not right:
+        slope = slope.replace("is", "is NOT") + " (a detached part?), and is trained as it stands"
+    x = x.detach()
     plain = f"; {_at_zero(loss, x, labels, numbers)}" if "gamma" in loss.parameters else ""
     return f"{loss.name}: finite at ±200 in {', '.join(TYPES)}; {slope}{plain}"
 
 
-def _slope(loss: OwnLoss, x: Tensor, labels: Tensor, numbers: dict, kind: str) -> tuple[Tensor, Tensor]:
-    """Loss and gradient [N, K], both finite."""
+def _check_finite(loss: OwnLoss, x: Tensor, labels: Tensor, numbers: dict, kind: str) -> None:
+    """ValueError where the loss or its gradient is not, or there is none."""
     x = x.clone().requires_grad_()
     value = loss.terms(x, labels, **numbers)
     if not value.requires_grad:
@@ -211,12 +206,11 @@ def _slope(loss: OwnLoss, x: Tensor, labels: Tensor, numbers: dict, kind: str) -
             raise ValueError(f"{loss.path}: {what}{loss.name} is {tensor[row, k]:g} at {at}, in {kind}")
     if not gradient.any():
         raise ValueError(f"{loss.path}: {loss.name} is not differentiable: its gradient is 0 everywhere")
-    return value.detach(), gradient
 
 
 def _at_zero(loss: OwnLoss, x: Tensor, labels: Tensor, numbers: dict[str, float]) -> str:
     """Whether the loss at γ = 0 is cross entropy, up to a weight for each kind of term."""
-    is_object = labels.unsqueeze(-1) == torch.arange(CLASSES)
+    is_object = is_class(labels, x)
     ratio = loss.terms(x, labels, **numbers | {"gamma": 0.0}) / F.softplus(torch.where(is_object, -x, x))
     weights = [ratio[kind] for kind in (is_object, ~is_object)]
     if any(float(w.max() - w.min()) > 1e-4 * float(w.abs().max()) for w in weights):

@@ -75,11 +75,10 @@ def draw_crops(scenes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             things = np.concatenate([things, np.full((1, 4), np.nan)])
         padded = np.pad(scene.pixels.transpose(2, 0, 1), ((0, 0), (side, side), (side, side)))
         corners = np.round(middles).astype(int) - side // 2
-        for (x, y), label, box in zip(corners, labels, things, strict=True):
-            crops.append(padded[:, y + side : y + 2 * side, x + side : x + 2 * side])
-            classes.append(label)
-            boxes.append(box - [x, y, x, y])
-    return np.stack(crops), np.array(classes), np.stack(boxes).astype(np.float32)
+        crops += [padded[:, y + side : y + 2 * side, x + side : x + 2 * side] for x, y in corners]
+        classes += labels
+        boxes.append(things - np.tile(corners, 2))
+    return np.stack(crops), np.array(classes), np.concatenate(boxes).astype(np.float32)
 
 
 def pretrained_weights(name: str) -> Path:

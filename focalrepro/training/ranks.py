@@ -49,9 +49,8 @@ class Ranks:
         """ValueError where a config's training is no sum over images, or its batch has no equal shares."""
         if self.count == 1:
             return
-        whole = {"loss": ("ghm",), "normalizer": ("picked",), "detector": ("faster_rcnn",)}
-        for name, values in whole.items():
-            if (value := getattr(config, name)) in values or "@" in str(value):
+        for name, whole in (("loss", "ghm"), ("normalizer", "picked"), ("detector", "faster_rcnn")):
+            if (value := getattr(config, name)) == whole or "@" in value:
                 raise ValueError(f"RunConfig.{name} {value!r} needs whole batches: run it without torchrun")
         if config.batch_size % self.count:
             raise ValueError(f"RunConfig.batch_size {config.batch_size} has no {self.count} equal shares")

@@ -1,22 +1,48 @@
-"""One optimisation step: forward, the losses and what divides them, backward, the update."""
+"""One optimisation step: forward, the losses and what divides them, backward, the update; and its rate."""
 
+import math
 import os
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from focalrepro.config import RunConfig
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.hardware import autocast
-from focalrepro.training.batches import TrainData
+from focalrepro.training.batches import SplitData, TrainData
 from focalrepro.training.criteria import DATA_DEPENDENT, MEANS, QUALITY, box_loss, box_quality, get_loss
 from focalrepro.training.dials import Dials
-from focalrepro.training.optimizer import make_optimizer
 from focalrepro.training.own_loss import OwnLoss
 from focalrepro.training.ranks import ALONE, Ranks
 
+REFERENCE_BATCH = 16  # the batch that RunConfig.lr is for
 FIRST_AVERAGE = 100.0  # positives a batch, as detectron2 begins; normalizer "moving" alone uses it
 EAGER = "FOCALREPRO_EAGER"  # set in the environment: no step is captured as a CUDA graph
+
+
+def make_optimizer(model: nn.Module, config: RunConfig, captured: bool = False) -> torch.optim.Optimizer:
+    """SGD with momentum as in the paper, or AdamW, which keeps its decay off norms and biases.
+
+    captured: for a CUDA graph the rate is a tensor on the device, so that a replay sees it change.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    lr = torch.tensor(config.lr, device=parameters[0].device) if captured else config.lr
+    decay = {"lr": lr, "weight_decay": config.weight_decay, "fused": True}
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(parameters, momentum=config.momentum, **decay)
+    decayed = {"params": [p for p in parameters if p.ndim > 1]}
+    others = {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}
+    return torch.optim.AdamW([decayed, others], capturable=captured, **decay)
+
+
+def learning_rate(step: int, config: RunConfig) -> float:
+    """The rate of a step: linear warm-up from a third (Detectron); steps at 2/3 and 8/9, or a cosine to 0."""
+    rate = config.lr * config.batch_size / REFERENCE_BATCH
+    if step < config.warmup:
+        rate *= 1 / 3 + 2 / 3 * step / config.warmup
+    if config.schedule == "steps":
+        return rate * 0.1 ** sum(step >= config.steps * part for part in (2 / 3, 8 / 9))
+    return rate * (1 + math.cos(math.pi * step / config.steps)) / 2
 
 
 class Step:
@@ -24,6 +50,7 @@ class Step:
 
     On a GPU nothing in it waits for the device, so after a few steps it is captured as a CUDA graph and
     replayed: launching some thousand kernels one by one takes longer than running them.
+    positives: anchors that are assigned to an object, per image.
     """
 
     EAGER_STEPS = 3  # before the capture, which wants its libraries and buffers to be warm
@@ -31,16 +58,14 @@ class Step:
     def __init__(
         self,
         model: RetinaNet,
-        source: TrainData,
+        source: SplitData,
         config: RunConfig,
         device: torch.device,
         ranks: Ranks = ALONE,
     ) -> None:
-        self.model, self.source, self.device, self.ranks = model, source, device, ranks
-        self.positives = source.positives
+        self.model, self.source, self.config, self.device, self.ranks = model, source, config, device, ranks
         self.network = ranks.wrap(model)
         self.on_gpu = device.type == "cuda"
-        self.anchors = source.anchors.boxes.to(device)
         self.optimizer = make_optimizer(model, config, captured=self.on_gpu)
         self.loss_function = get_loss(config.loss)
         self.index = torch.zeros(config.batch_size // ranks.count, dtype=torch.long, device=device)
@@ -48,7 +73,6 @@ class Step:
         self.losses = torch.zeros(3, device=device)
         self.finite = torch.ones((), dtype=torch.bool, device=device)
         self.average = torch.full((), FIRST_AVERAGE, device=device)
-        self.config = config
         self.dials = Dials.of(config).on(device) if self.on_gpu else Dials.of(config)
         self.graph: torch.cuda.CUDAGraph | None = None
         varies = config.loss in DATA_DEPENDENT or isinstance(self.loss_function, OwnLoss) or source.streams
@@ -56,6 +80,8 @@ class Step:
         # One side stream for all steps and the capture: the allocator keeps what each stream has used.
         self.side = torch.cuda.Stream(device) if self.on_gpu else None
         self.calls = 0
+        if isinstance(source, TrainData):
+            self.anchors, self.positives = source.anchors.boxes.to(device), source.positives
 
     def restart(self, config: RunConfig, initial: RetinaNet) -> None:
         """Begins another run in place: its weights, its α and γ, an optimizer that has seen nothing.
@@ -103,19 +129,9 @@ class Step:
             self.graph.replay()
 
     def _step(self) -> None:
-        config = self.config
-        inputs, labels, boxes, positive = self.source.batch(self.index, self.view)
-        with autocast(self.device, config.precision == "bf16"):
-            logits, offsets = self.network(inputs)
-        ranks, count = self.ranks, self.ranks.total(positive.sum()).clamp(min=1)
-        if config.loss in QUALITY:
-            self.dials.quality = box_quality(offsets, self.anchors, boxes, positive)
-        class_loss = self._class_loss(logits, labels, positive, count)
-        boxes_loss = box_loss(offsets, self.anchors, boxes, positive, config) / count
-        if config.guided:  # Chen et al. 2019 (arXiv 1909.04868), equation 8
-            scale = ranks.total(boxes_loss) / ranks.total(class_loss).clamp(min=1e-9)
-            class_loss = class_loss * scale.detach()
-        loss = class_loss + config.box_weight * boxes_loss
+        ranks = self.ranks
+        class_loss, boxes_loss = self._losses()
+        loss = class_loss + self.config.box_weight * boxes_loss
         self.optimizer.zero_grad(set_to_none=True)
         (loss if ranks.count == 1 else loss * ranks.count).backward()  # DDP takes the mean over the ranks
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
@@ -124,6 +140,22 @@ class Step:
         self.finite &= torch.isfinite(norms.sum()) & torch.isfinite(losses[0])
         self.losses.copy_(losses)
         self.optimizer.step()
+
+    def _losses(self) -> tuple[Tensor, Tensor]:
+        """The losses of classes and of boxes."""
+        config, ranks = self.config, self.ranks
+        inputs, labels, boxes, positive = self.source.batch(self.index, self.view)
+        with autocast(self.device, config.precision == "bf16"):
+            logits, offsets = self.network(inputs)
+        count = ranks.total(positive.sum()).clamp(min=1)
+        if config.loss in QUALITY:
+            self.dials.quality = box_quality(offsets, self.anchors, boxes, positive)
+        class_loss = self._class_loss(logits, labels, positive, count)
+        boxes_loss = box_loss(offsets, self.anchors, boxes, positive, config) / count
+        if config.guided:  # Chen et al. 2019 (arXiv 1909.04868), equation 8
+            scale = ranks.total(boxes_loss) / ranks.total(class_loss).clamp(min=1e-9)
+            class_loss = class_loss * scale.detach()
+        return class_loss, boxes_loss
 
     def _class_loss(self, logits: Tensor, labels: Tensor, positive: Tensor, count: Tensor) -> Tensor:
         """The classification loss, divided as the config says.

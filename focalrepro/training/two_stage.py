@@ -20,8 +20,7 @@ from focalrepro.detector.anchors import AnchorGrid, make_anchors
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.hardware import autocast
 from focalrepro.training.batches import SplitData
-from focalrepro.training.optimizer import make_optimizer
-from focalrepro.training.ranks import ALONE
+from focalrepro.training.step import Step
 
 POOLED = 7  # cells a side that a region is pooled to
 # Regions an image that the second stage learns from, a quarter of them on objects at most. Faster R-CNN's
@@ -33,8 +32,7 @@ FPN_ANCHOR = 8  # strides: FPN's 32² on P2 (stride 4) to 512² on P6
 def middle_size(config: RunConfig) -> float:
     """The side of the one anchor a level, in strides: the middle of RetinaNet's scales on that level.
 
-    FPN has 8 strides, for objects of COCO's size at 800 px; a profile whose RetinaNet looks for smaller
-    objects needs smaller proposals in the same measure: both detectors are to look for the same things.
+    FPN has 8 strides, for COCO's objects at 800 px; both detectors here are to look for the same things.
     """
     return config.anchor_size * 2 ** ((config.anchor_scales - 1) / (2 * config.anchor_scales))
 
@@ -55,9 +53,8 @@ class Anchors(nn.Module):
         return [self.boxes] * len(images.image_sizes)
 
 
-# Under autocast a head's numbers are bf16, and boxes made from them would lie on a grid of half pixels.
 class ObjectnessHead(RPNHead):
-    """torchvision's, with outputs in fp32."""
+    """torchvision's, with outputs in fp32: boxes made from bf16 would lie on a grid of half pixels."""
 
     def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         logits, offsets = super().forward(x)
@@ -138,41 +135,25 @@ def as_targets(boxes: Tensor, labels: Tensor) -> list[dict[str, Tensor]]:
     return [{"boxes": b[valid], "labels": k[valid] + 1} for b, k, valid in each]
 
 
-class TwoStageStep:
-    """One optimisation step; `losses` [3] (all, of classes, of boxes) and `finite` are left behind.
-
-    positives: anchors of the proposal network that are assigned to an object, per image.
-    """
-
-    ranks = ALONE
+class TwoStageStep(Step):
+    """A step of it; positives: anchors of the proposal network that are assigned to an object, per image."""
 
     def __init__(self, model: TwoStage, source: SplitData, config: RunConfig, device: torch.device) -> None:
-        self.model, self.source, self.config, self.device = model, source, config, device
-        self.positives = positives(model, source)
-        self.optimizer = make_optimizer(model, config)
-        self.losses = torch.zeros(3, device=device)
-        self.finite = torch.ones((), dtype=torch.bool, device=device)
+        super().__init__(model, source, config, device)
+        self.captures, self.positives = False, positives(model, source)
 
     def __call__(self, index: Tensor, view: Tensor, rate: float) -> None:
-        """Trains on some images, each in its view, at a rate; nothing once something was not finite."""
-        if not self.finite:
-            return
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        inputs, boxes, labels = self.source.read(index, view)
+        """As `Step`; nothing once something was not finite."""
+        if self.finite:
+            super().__call__(index, view, rate)
+
+    def _losses(self) -> tuple[Tensor, Tensor]:
+        inputs, boxes, labels = self.source.read(self.index, self.view)
         with autocast(self.device, self.config.precision == "bf16"):
             features = inputs if self.source.cached else self.model.features(inputs)
             losses = self.model(features, as_targets(boxes, labels))
         of_classes = losses["loss_objectness"] + losses["loss_classifier"]
-        of_boxes = losses["loss_rpn_box_reg"] + losses["loss_box_reg"]
-        loss = of_classes + self.config.box_weight * of_boxes
-        self.losses = torch.stack([loss, of_classes, of_boxes]).detach()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norms = [p.grad.norm() for p in self.model.parameters() if p.grad is not None]
-        self.finite = torch.isfinite(torch.stack(norms).sum()) & torch.isfinite(loss)
-        if self.finite:
-            self.optimizer.step()
+        return of_classes, losses["loss_rpn_box_reg"] + losses["loss_box_reg"]
 
 
 def positives(model: TwoStage, source: SplitData) -> float:

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
-from focalrepro.data import DatasetError, coco256, load, weights_path
-from focalrepro.data.coco256 import import_coco256
+from focalrepro.data import DatasetError, load, weights_path
+from focalrepro.data import coco as coco256
+from focalrepro.data.coco import import_coco256
 
 IDS = {"train2017": [9, 25, 30, 34], "val2017": [139, 285]}
 TARS = {"train2017-0.tar": [9, 25], "train2017-1.tar": [30, 34], "val2017.tar": [139, 285]}

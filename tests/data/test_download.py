@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 from server import Server
 
-from focalrepro.data import DatasetError, coco256, load
+from focalrepro.data import DatasetError, load
+from focalrepro.data import coco as coco256
 from focalrepro.data import fetch as fetching
-from focalrepro.data.coco256 import download_coco256
+from focalrepro.data.coco import download_coco256
 from focalrepro.data.weights import ADDRESSES
 
 IDS = {"train2017": [9, 25, 30, 34, 36], "val2017": [139, 285]}

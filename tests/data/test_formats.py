@@ -9,8 +9,7 @@ from made import encoded
 from PIL import Image
 
 from focalrepro.data import DatasetError, load
-from focalrepro.data.formats import read_voc, read_yolo
-from focalrepro.data.own import register_own
+from focalrepro.data.own import read_voc, read_yolo, register_own
 from focalrepro.data.pixels import EXIF_ORIENTATION
 from focalrepro.data.registry import DESCRIPTOR, describe
 

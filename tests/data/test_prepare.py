@@ -8,8 +8,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from focalrepro import runs
-from focalrepro.data import DatasetError, prepare, synthetic, weights_path
-from focalrepro.data.coco256 import annotations_file, finish
+from focalrepro.data import DatasetError, coco, prepare, synthetic, weights_path
+from focalrepro.data.coco import annotations_file, finish
 from focalrepro.data.prepare import ensure, prepare_dataset
 from focalrepro.data.registry import DESCRIPTOR, describe, prepared
 from focalrepro.data.weights import WEIGHTS
@@ -40,16 +40,16 @@ def root(tmp_path, monkeypatch):
         return folder / WEIGHTS
 
     def images(root):
-        final, work = root / "coco256", prepare.unfinished(root)
+        final, work = root / "coco256", coco.unfinished(root)
         if not (final / DESCRIPTOR).is_file():
             fetched.append("images")
             work.mkdir(parents=True, exist_ok=True)
-            finish(work, {"train": ["train2017"], "val": ["val2017"]}, "focalrepro data coco256")
+            finish(work, "coco256")
             move_folder(work, final)
         return final
 
     monkeypatch.setattr(prepare, "fetch_weights", weights)
-    monkeypatch.setattr(prepare, "download_coco256", images)
+    monkeypatch.setattr(coco, "download_coco256", images)
     return root, fetched
 
 

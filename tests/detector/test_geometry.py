@@ -199,11 +199,20 @@ def dataset(images=11, most=5, seed=30):
     return boxes, labels
 
 
+def both_ways(anchors, boxes, labels, *thresholds):
+    """Matches of images as they are, and mirrored, [2, N, A]."""
+    mirrored = box_ops.flip(torch.from_numpy(boxes), 128).numpy()
+    views = (
+        match_dataset(anchors, b, labels, torch.device("cpu"), None, *thresholds) for b in (boxes, mirrored)
+    )
+    return torch.stack(list(views))
+
+
 def test_match_dataset_is_match_image_by_image():
     boxes, labels = dataset()
     anchors = make_anchors(128, (3, 4, 5), size=3.0).boxes
-    thresholds = {"pos_iou": 0.5, "neg_iou": 0.4, "best_iou": 0.3}
-    result = match_dataset(anchors, boxes, labels, 128, torch.device("cpu"), **thresholds)
+    thresholds = (0.5, 0.4, 0.3)
+    result = both_ways(anchors, boxes, labels, *thresholds)
     assert result.shape == (2, 11, len(anchors)) and result.dtype == torch.int16
     for i in range(len(boxes)):
         count = int((labels[i] >= 0).sum())
@@ -214,7 +223,7 @@ def test_match_dataset_is_match_image_by_image():
             if count == 0:
                 assert (result[flip, i] == BACKGROUND).all()
                 continue
-            single = match(anchors, b, torch.ones(1, count, dtype=torch.bool), **thresholds)[0]
+            single = match(anchors, b, torch.ones(1, count, dtype=torch.bool), *thresholds)[0]
             assert torch.equal(result[flip, i], single)
     assert (result[0] != result[1]).any()
 
@@ -222,7 +231,7 @@ def test_match_dataset_is_match_image_by_image():
 def test_matches_never_point_at_padding():
     boxes, labels = dataset(seed=50)
     anchors = make_anchors(128, (3, 4, 5), size=3.0).boxes
-    result = match_dataset(anchors, boxes, labels, 128, torch.device("cpu"), best_iou=0.0)
+    result = both_ways(anchors, boxes, labels, 0.5, 0.4, 0.0)
     count = torch.from_numpy((labels >= 0).sum(1))
     assert (result.amax(dim=2) < count).all()
     for i, n in enumerate(count.tolist()):
@@ -233,7 +242,7 @@ def test_mirrored_grid_gives_mirrored_matches():
     """The grid is symmetric, so the match of the mirrored image is the mirrored match."""
     boxes, labels = dataset(seed=70)
     grid = make_anchors(128, (3,), size=3.0)
-    result = match_dataset(grid.boxes, boxes, labels, 128, torch.device("cpu"))
+    result = both_ways(grid.boxes, boxes, labels)
     rows = result.view(2, len(boxes), 16, 16, 9)
     assert (rows[0] >= 0).any()
     same = (rows[1] == rows[0].flip(2)).float().mean()

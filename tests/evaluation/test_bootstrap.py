@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from test_coco_ap import CLASSES, make_case, reference
 
-from focalrepro.evaluation.bootstrap import (
+from focalrepro.evaluation.coco_ap import (
     bootstrap_weights,
+    evaluate_coco,
     replicates_of,
     weighted_ap,
 )
-from focalrepro.evaluation.coco_ap import evaluate_coco
 from focalrepro.evaluation.detections import Detections
 from focalrepro.evaluation.match_table import match_table
 
@@ -157,7 +157,7 @@ def test_chunks_do_not_change_the_result(monkeypatch):
     table = match_table(*case)
     weights = bootstrap_weights(len(case[1]), replicates=11)
     whole = weighted_ap(table, weights)
-    monkeypatch.setattr("focalrepro.evaluation.bootstrap._CELLS_AT_ONCE", 4 * len(case[1]))
+    monkeypatch.setattr("focalrepro.evaluation.coco_ap._CELLS_AT_ONCE", 4 * len(case[1]))
     monkeypatch.setattr("focalrepro.evaluation.match_table._PAIRS_AT_ONCE", 50)
     np.testing.assert_allclose(weighted_ap(match_table(*case), weights), whole, rtol=0, atol=1e-10)
 

@@ -20,8 +20,8 @@ from focalrepro.study.campaign import run_missing, with_ids
 from focalrepro.study.export import export
 from focalrepro.study.profiles import PROFILES
 from focalrepro.study.store import Store
+from focalrepro.training.initial import save_model
 from focalrepro.training.two_stage import TwoStage
-from focalrepro.training.weights import save_model
 
 SMOKE = PROFILES["smoke"].base.replace(precision="fp32")
 RESNET = SMOKE.replace(backbone="resnet18", first_level=3, last_level=7, head_norm="none", head_convs=4)

@@ -9,8 +9,7 @@ import torch
 from test_loop import CPU, SMALL
 
 from focalrepro.data import load
-from focalrepro.training.checkpoint import Checkpoint
-from focalrepro.training.loop import train
+from focalrepro.training.loop import Checkpoint, train
 
 CONFIG = SMALL.replace(steps=60, normalizer="moving")
 VICTIM = """

@@ -11,8 +11,7 @@ from focalrepro.study.profiles import PROFILES
 from focalrepro.training.batches import TrainData, batches, config_anchors
 from focalrepro.training.focal_sum import detection_focal_loss
 from focalrepro.training.loop import Engines, train
-from focalrepro.training.optimizer import learning_rate
-from focalrepro.training.step import Step
+from focalrepro.training.step import Step, learning_rate
 
 CONFIG = PROFILES["smoke"].base.replace(lr=1e-3, steps=12, warmup=2)
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")

@@ -22,9 +22,8 @@ from focalrepro.training.batches import TrainData, batches
 from focalrepro.training.criteria import box_loss, dense_box_loss, get_loss, smooth_l1
 from focalrepro.training.dials import Dials
 from focalrepro.training.focal_sum import detection_focal_loss
-from focalrepro.training.loop import train
-from focalrepro.training.optimizer import learning_rate
-from focalrepro.training.timing import step_seconds
+from focalrepro.training.loop import step_seconds, train
+from focalrepro.training.step import learning_rate
 
 CPU = torch.device("cpu")
 SMALL = RunConfig(

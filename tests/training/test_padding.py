@@ -10,7 +10,7 @@ from focalrepro.detector.boxes import outside
 from focalrepro.detector.matching import BACKGROUND, IGNORED, match
 from focalrepro.detector.views import picture_in, view_of
 from focalrepro.study.profiles import PROFILES
-from focalrepro.training.batches import TrainData, _match_views, config_anchors
+from focalrepro.training.batches import TrainData, config_anchors, matches
 
 CONFIG = PROFILES["smoke"].base.replace(image_size=64, resize="letterbox")
 SIZES = np.array([[30, 60], [100, 20], [64, 64]], np.float32)
@@ -58,7 +58,7 @@ def test_no_anchor_on_padding_is_an_objects_or_background():
 
 def test_a_crops_padding_is_ignored_too():
     geometry = (64, CONFIG.levels, CONFIG.anchor_size, CONFIG.anchor_scales, CONFIG.anchor_ratios)
-    found = _match_views(dataset(), 4, False, torch.device("cpu"), geometry, (0.5, 0.4, 0.4))
+    found = matches(dataset(), 4, torch.device("cpu"), geometry, (0.5, 0.4, 0.4))
     for view in range(4):
         shown = np.stack([picture_in(view, row, PICTURES[row], 64) for row in range(3)])
         assert (found[view][outside(GRID, torch.from_numpy(shown))] == IGNORED).all()

@@ -102,7 +102,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from test_ranks import CPU, LONG, Ranks, load, torch, train
-from focalrepro.training.checkpoint import Checkpoint
+from focalrepro.training.loop import Checkpoint
 torch.set_num_threads(1)
 ranks, device = Ranks.join(CPU)
 life = os.environ["TORCHELASTIC_RESTART_COUNT"]

@@ -78,7 +78,7 @@ def overfitted(data):
     losses = []
     for _ in range(config.steps):
         step(index, flip, 2e-3)
-        losses.append(step.losses)
+        losses.append(step.losses.clone())
     return model, config, torch.stack(losses), bool(step.finite)
 
 
