@@ -98,7 +98,7 @@ def report(
 def verify(profile: ProfileName = "quick") -> int:
     """Makes every table and verdict of results/PROFILE again from its runs; exits 1 with what differs, cell
     by cell, and with what does not belong to it. Writes nothing."""
-    from focalrepro.show.profile_page import verify as differences
+    from focalrepro.show.verify import verify as differences
 
     off = differences(profile)
     print(*off, f"{profile}: {len(off) or 'no'} differences between its runs and its pages", sep="\n")

@@ -12,13 +12,11 @@ from focalrepro.evidence.difference import MARGIN, UNKNOWN_SEED_MARGIN, Evidence
 from focalrepro.evidence.expected import compare
 from focalrepro.evidence.tables import at_paper_threshold, rank_correlation, runs_frame, table
 from focalrepro.files import results_root, write_atomic
-from focalrepro.show.cells import differences
 from focalrepro.show.figures_results import PLANES, figure_of
 from focalrepro.show.pages import Figures, render, save
 from focalrepro.show.sentences import ledger, missing, not_run, own_verdict, sentence_case
 from focalrepro.show.tables import Md, escape, markdown, number, of_page, provenance, recipe_changes, search
 from focalrepro.study.ablations import SEARCH_SEED
-from focalrepro.study.belonging import strangers
 from focalrepro.study.profiles import PROFILES
 from focalrepro.study.store import Store
 from focalrepro.study.study import Study
@@ -49,27 +47,6 @@ def write_report(profile: str) -> Path:
     write_atomic(study.folder / "README.md", text)
     write_index()
     return study.folder / "README.md"
-
-
-def verify(profile: str) -> list[str]:
-    """What the committed page and results.csv say otherwise than the committed records; nothing is written.
-
-    Every table, figure's name and verdict is made again. A cell that differs is named with its table, row and
-    column, and so are files and records that do not belong to the results. Errors: FileNotFoundError where
-    there is no page or no record to check; RunFileError for a damaged record.
-    """
-    study = Study.committed(profile)
-    readme, how = study.folder / "README.md", f"make them with focalrepro report --profile {profile}"
-    if not readme.is_file() or not study.records:
-        raise FileNotFoundError(f"{readme}: no committed results; {how}")
-    text, figures = page(study)
-    wanted = {readme: text, study.folder / "results.csv": runs_frame(study).to_csv(index=False)}
-    off = strangers(study)
-    for path, right in wanted.items():
-        there = path.read_text(encoding="utf-8") if path.is_file() else ""
-        off += differences(path.name, there, right)
-    missing = [n for n in figures if not (study.folder / "figures" / f"{n}.png").is_file()]
-    return off + [f"figures/{name}.png is missing" for name in missing]
 
 
 def page(study: Study) -> tuple[str, Figures]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from focalrepro.bench import measure
 from focalrepro.bench.measure import spread
-from focalrepro.bench.page import cost_curves, write_page
+from focalrepro.bench.run import cost_curves, write_page
 
 COMMITTED = Path(__file__).parents[2] / "results" / "bench"
 

@@ -14,6 +14,7 @@ from focalrepro.evidence.difference import Evidence
 from focalrepro.files import results_root
 from focalrepro.show import front_page, pages, profile_page, sentences, tables
 from focalrepro.show.tables import Md, escape, markdown
+from focalrepro.show.verify import verify
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.profiles import PROFILES
 from focalrepro.study.store import Store
@@ -143,22 +144,22 @@ def test_own_runs_are_exported_and_shown(results):
 def test_verify_makes_everything_again_and_writes_nothing(results):
     commit(of())
     with pytest.raises(FileNotFoundError, match="no committed results"):
-        profile_page.verify("quick")
+        verify("quick")
     readme = profile_page.write_report("quick")
-    assert profile_page.verify("quick") == []
+    assert verify("quick") == []
     before = {p: p.stat().st_mtime_ns for p in results.rglob("*")}
     text = readme.read_text()
     readme.write_text(text.replace("**confirmed** | Focal loss", "**refuted** | Focal loss", 1))
-    off = profile_page.verify("quick")
+    off = verify("quick")
     (line,) = off
     assert line.startswith("README.md: The claims, row 'Focal loss (γ = 2, α = .25) beats")
     assert line.endswith("'verdict': page says **refuted**, records say **confirmed**")
     readme.write_text(text)
     (results / "quick" / "figures" / "1a.png").unlink()
-    assert profile_page.verify("quick") == ["figures/1a.png is missing"]
+    assert verify("quick") == ["figures/1a.png is missing"]
     plain = {"gamma": 0.0, "alpha": 0.5, "lr": PROFILES["quick"].rates["CE, α = .5"], "seed": 0}
     commit([record(PROFILES["quick"].base.replace(**plain), 77.0, [77.0] * 200)])
-    off = profile_page.verify("quick")
+    off = verify("quick")
     assert any("README.md: Table 1a, row 'α = 0.5', 'AP (95 %)': page says 3" in line for line in off)
     assert any(
         "results.csv: row '1a, α = 0.5, 0', 'AP': page says " in line and "77.0" in line for line in off

@@ -4,7 +4,7 @@ import pytest
 from made_up import record, runs
 
 from focalrepro.config import TRAINING_VERSION
-from focalrepro.study.belonging import strangers
+from focalrepro.show.verify import strangers
 from focalrepro.study.profiles import PROFILES
 from focalrepro.study.store import Store
 from focalrepro.study.study import Study

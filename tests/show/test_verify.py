@@ -2,7 +2,7 @@
 
 import pytest
 
-from focalrepro.show.cells import differences
+from focalrepro.show.verify import differences
 
 PAGE = """# Page
 
