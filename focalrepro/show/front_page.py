@@ -123,7 +123,7 @@ def _spoken(claims: tuple[str, ...], judged: Judged) -> dict[str, tuple[str, str
     the verdict."""
     spoken: dict[str, tuple[str, str, Verdict]] = {}
     for name, verdicts in judged.items():
-        for claim in [c for c in claims if c in verdicts][:1]:
+        if claim := next((c for c in claims if c in verdicts), None):
             about = name, CLAIMS[claim].against, verdicts[claim]
             spoken.setdefault(get_profile(name).base.dataset, about)
     return spoken
