@@ -144,7 +144,7 @@ CLAIMS: dict[str, Claim] = {
 
 
 def judge_all(e: Evidence, *ablations: str) -> list[tuple[Claim, Verdict]]:
-    """Claims with their verdicts, "not run" where runs are missing; ablations: only claims that read these.
+    """Claims with their verdicts, "not run" without runs; ablations: only claims that read one of these.
 
     Where another profile runs the whole paper over the same baseline, the claims that only that one can judge
     are left to it.
