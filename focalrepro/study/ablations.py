@@ -10,7 +10,6 @@ from focalrepro.config import RunConfig, did_you_mean
 from focalrepro.study.profiles import Profile
 from focalrepro.study.rates import family_of
 from focalrepro.study.rows import FILE, RATES, Row, rows_of
-from focalrepro.training.criteria import get_loss
 
 SEARCH_SEED = 1000
 
@@ -108,6 +107,9 @@ def plan(
     what comes after it in `names` begins.
     Errors: ValueError for an unknown ablation or loss lists those there are.
     """
+    # Imports torch: the names of ablations need not wait for it.
+    from focalrepro.training.criteria import get_loss
+
     base = profile.base.replace(**overrides)
     wanted: dict[RunConfig, list[tuple[str, str]]] = {}
     asked = [get_ablation(a) if isinstance(a, str) else a for a in names]
