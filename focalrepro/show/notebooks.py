@@ -86,7 +86,9 @@ def execute(source: Path, folder: Path, profile: str) -> Path:
             coalesce_streams=True,
             store_widget_state=False,
             execution_timeout=CELL_TIMEOUT,
-            extra_arguments=["--IPKernelApp.log_level=40"],  # else each kernel warns of its local connection
+            # Else each kernel warns of its local connection, and at its end of the interrupt that ends it. What
+            # fails in a cell is told by papermill.
+            extra_arguments=["--IPKernelApp.log_level=50"],
         )
     except papermill.PapermillExecutionError as error:
         raise RuntimeError(
