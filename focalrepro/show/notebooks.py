@@ -86,8 +86,8 @@ def execute(source: Path, folder: Path, profile: str) -> Path:
             coalesce_streams=True,
             store_widget_state=False,
             execution_timeout=CELL_TIMEOUT,
-            # Else each kernel warns of its local connection and of the interrupt that ends it. What fails in a
-            # cell is told by papermill.
+            # Else each kernel warns of its local connection and of the interrupt that ends it. What fails in
+            # a cell is told by papermill.
             extra_arguments=["--IPKernelApp.log_level=50"],
         )
     except papermill.PapermillExecutionError as error:
