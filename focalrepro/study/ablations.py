@@ -61,7 +61,7 @@ def _built_in(name: str) -> Ablation:
     about = dict(FILE["ablations"][name])
     blocks, over = about.pop("rows"), about.pop("only_over", "")
     if about.get("search"):
-        blocks = [block | {"label": "{loss}, rate {lr:g}", "lr": RATES} for block in blocks]
+        blocks = [{"label": "{loss}, rate {lr:g}", "lr": RATES} | block for block in blocks]
 
     @cache
     def rows(base: RunConfig) -> tuple[Row, ...]:
