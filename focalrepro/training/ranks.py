@@ -16,6 +16,10 @@ from torch.nn.parallel import DistributedDataParallel
 from focalrepro.config import RunConfig
 
 PATIENCE = timedelta(hours=12)  # the others wait while rank 0 evaluates
+SEVERAL = (
+    "torchrun over several machines: set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 on each, so that processes "
+    "which it starts again find each other"
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class Ranks:
     def join(cls, device: torch.device) -> tuple["Ranks", torch.device]:
         """The place that torchrun's environment gives, and the device that is this rank's own of a machine's.
 
-        Waits for the others; nothing happens in a process that torchrun did not start.
+        Waits for the others; nothing happens in a process that torchrun did not start. Errors: ValueError
+        over several machines that could not be started again together.
         """
         count = int(os.environ.get("WORLD_SIZE", 1))
         if count == 1:
@@ -38,9 +43,14 @@ class Ranks:
             device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
             torch.cuda.set_device(device)
         if not dist.is_initialized():
+            # The store of torchrun's agent outlives the processes: started again, they must not find the
+            # addresses of those before them. But machines count their own restarts, each its own.
+            outlives = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+            if outlives and os.environ.get("GROUP_WORLD_SIZE", "1") != "1":
+                raise ValueError(SEVERAL)
             store, rank, _ = next(dist.rendezvous("env://"))
-            # Restarted processes find the store of those before them, with addresses where nobody listens.
-            store = dist.PrefixStore("life-" + os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+            if outlives:
+                store = dist.PrefixStore("life-" + os.environ["TORCHELASTIC_RESTART_COUNT"], store)
             backend = "nccl" if device.type == "cuda" else "gloo"
             dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=PATIENCE)
         return cls(dist.get_rank(), count), device

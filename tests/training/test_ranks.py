@@ -1,5 +1,6 @@
 """Two processes that train one model together: the numbers are those of one process."""
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -39,9 +40,38 @@ if not ranks.rank:
 """
 
 
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
+
+
 def torchrun(*arguments, **options):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*TORCHRUN, "--standalone", "--nproc-per-node", "2"]
     return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, **options)
+
+
+def two_machines(*arguments):
+    """What torchrun's two agents, with a process each, say and end with."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        where = f"localhost:{free.getsockname()[1]}"
+    command = [
+        *TORCHRUN,
+        "--nnodes",
+        "2",
+        "--rdzv-backend",
+        "c10d",
+        "--rdzv-endpoint",
+        where,
+        "--rdzv-id",
+        "two",
+    ]
+    command += ["--nproc-per-node", "1", *map(str, arguments)]
+    agents = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        said = [agent.communicate(timeout=240)[1] for agent in agents]
+    finally:
+        for agent in agents:
+            agent.terminate()  # with its process
+    return [agent.returncode for agent in agents], "\n".join(said)
 
 
 def test_two_ranks_train_as_one(data_root, tmp_path):
@@ -105,10 +135,11 @@ from test_ranks import CPU, LONG, Ranks, load, torch, train
 from focalrepro.training.loop import Checkpoint
 torch.set_num_threads(1)
 ranks, device = Ranks.join(CPU)
-life = os.environ["TORCHELASTIC_RESTART_COUNT"]
+life, fallen = os.environ["TORCHELASTIC_RESTART_COUNT"], Path(sys.argv[1] + ".fallen")
 
 def on_step(done, total):
-    if (life, ranks.rank, done) == ("0", 1, 20):
+    if (ranks.rank, done) == (1, 20) and not fallen.exists():
+        fallen.touch()
         os.kill(os.getpid(), signal.SIGKILL)
 
 checkpoint = Checkpoint(Path(sys.argv[1] + ".checkpoint"), every=0.0)
@@ -126,9 +157,31 @@ def test_after_a_killed_rank_torchrun_goes_on_from_the_checkpoint(data_root, tmp
     arguments = ["--max-restarts", "2", tmp_path / "killed.py", tmp_path / "found.pt", Path(__file__).parent]
     done = torchrun(*arguments, timeout=240)
     assert done.returncode == 0, done.stderr
-    life, resumed, losses, weights = torch.load(tmp_path / "found.pt")
-    assert life == "1" and resumed > 0
+    assert as_if_alone(tmp_path / "found.pt") == "1"
+
+
+def test_after_a_killed_rank_two_machines_go_on_together(data_root, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
+    (tmp_path / "killed.py").write_text(KILLED)
+    arguments = ["--max-restarts", "2", tmp_path / "killed.py", tmp_path / "found.pt", Path(__file__).parent]
+    codes, said = two_machines(*arguments)
+    assert codes == [0, 0], said
+    as_if_alone(tmp_path / "found.pt")  # only the killed rank's machine counts a restart
+
+
+def test_machines_that_could_not_start_again_together_do_not_begin(monkeypatch):
+    for name, value in {"WORLD_SIZE": 2, "GROUP_WORLD_SIZE": 2, "TORCHELASTIC_USE_AGENT_STORE": True}.items():
+        monkeypatch.setenv(name, str(value))
+    with pytest.raises(ValueError, match="set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"):
+        Ranks.join(CPU)
+
+
+def as_if_alone(path):
+    """Which life ended the training that was cut, after the comparison with one that was not."""
+    life, resumed, losses, weights = torch.load(path)
+    assert resumed > 0
     alone = train(LONG, load("synthetic", "train", 96, limit=6, progress=False), CPU)
     assert losses == pytest.approx(alone.history["last_loss"], rel=1e-3, abs=1e-4)
     mine = torch.cat([p.detach().flatten() for p in alone.model.parameters()])
     torch.testing.assert_close(weights, mine, rtol=1e-3, atol=1e-4)
+    return life
