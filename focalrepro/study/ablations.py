@@ -47,7 +47,8 @@ class Ablation:
         for row in self.rows_for(base):
             for seed in seeds:
                 config = base.replace(**row.changes, seed=seed + SEARCH_SEED * self.search)
-                rate = None if "lr" in row.changes or not rates else rates.get(family_of(config))
+                of = row.rate_of or family_of(config)
+                rate = None if "lr" in row.changes or not rates else rates.get(of)
                 configs[row.label, seed] = config.replace(lr=rate) if rate else config
         return configs
 

@@ -18,11 +18,13 @@ NAMED = LOSSES | RIVALS | {"CE": LOSSES["CE, α = .5"], "FL": LOSSES["FL, γ = 2
 
 @dataclass(frozen=True)
 class Row:
-    """label as the tables print it; changes against the baseline; the paper's row where it has one."""
+    """label as the tables print it; changes against the baseline; the paper's row where it has one; the loss
+    whose rate it takes, where that is not its own."""
 
     label: str
     changes: dict[str, Any]
     paper: PaperRow | None = None
+    rate_of: str = ""
 
 
 def rows_of(block: dict[str, Any], base: RunConfig) -> list[Row]:
@@ -33,7 +35,8 @@ def rows_of(block: dict[str, Any], base: RunConfig) -> list[Row]:
         return [Row(r.label, {k: v for k, v in r.fields.items() if k in known}, r) for r in theirs]
     if "sizes" in block:
         return depth_scale_rows(base)
-    lists = {key: v if isinstance(v, list) else [v] for key, v in block.items() if key != "label"}
+    named = ("label", "rate_of")
+    lists = {key: v if isinstance(v, list) else [v] for key, v in block.items() if key not in named}
     if parts := lists.pop("parts_of_steps", None):
         # At least 1, 2, 3, …, so that the rows of a baseline of a few steps still differ.
         lists["steps"] = [max(i, round(part * base.steps)) for i, part in enumerate(parts, start=1)]
@@ -43,7 +46,8 @@ def rows_of(block: dict[str, Any], base: RunConfig) -> list[Row]:
         loss = changes.pop("losses", "")
         rarity = changes.get("dataset", "").removeprefix("synthetic-")
         words = {"loss": loss, "rarity": f"{int(rarity):,}" if rarity.isdigit() else rarity} | changes
-        rows.append(Row(block.get("label", "{loss}").format(**words), NAMED.get(loss, {}) | changes))
+        label = block.get("label", "{loss}").format(**words)
+        rows.append(Row(label, NAMED.get(loss, {}) | changes, rate_of=block.get("rate_of", "")))
     return rows
 
 
