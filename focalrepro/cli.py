@@ -131,10 +131,9 @@ def reproduce(
     from focalrepro.files import results_root
     from focalrepro.show.forecast import agreed, take
     from focalrepro.show.notebooks import execute_all
-    from focalrepro.show.profile_page import agreement, export, write_report
+    from focalrepro.show.profile_page import agreement, write_report
     from focalrepro.study.campaign import run_ablations
     from focalrepro.study.profiles import get_profile
-    from focalrepro.study.study import Study
 
     if data is not None:
         more = {"val_data": val_data, "val_images": val_images, "weights": weights}
@@ -148,7 +147,6 @@ def reproduce(
     there = results_root(profile) if reuse else None
     if run_ablations(profile, ablation, seeds, device=device, reuse=there):
         return 1
-    export(Study(profile))
     execute_all(profile)
     readme = write_report(profile)
     print(agreement(profile))

@@ -33,9 +33,11 @@ def cached_features(
     ids = hashlib.sha256(data.image_ids.tobytes()).hexdigest() if view >= 2 else ""
     key = hashlib.sha256(repr((FEATURES_VERSION, data.pixels_digest, model.used, weights)).encode())
     folder = data_root() / "cache" / f"features-{key.hexdigest()[:16]}" / f"view-{view}{ids[:8]}"
-    if not (folder / "done").exists():
+    files = [folder / f"C{level}.npy" for level in model.used]
+    # What was computed of a split's first images, the whole of it still lacks.
+    if not (folder / "done").exists() or len(np.load(files[0], mmap_mode="r")) < len(data):
         _compute(model, data, view, folder, device)
-    arrays = [np.load(folder / f"C{level}.npy", mmap_mode="r") for level in model.used]
+    arrays = [np.load(file, mmap_mode="r") for file in files]
     return [as_tensor(array).view(torch.bfloat16) for array in arrays]
 
 

@@ -1,7 +1,7 @@
 """Which detection found which object: COCO's matching, vectorised over images, categories and IoU thresholds.
 
 Everything that is said of a run's detections comes from this one matching: AP and recall (`coco_ap`), the
-bootstrap (`bootstrap`), the calibration of the scores (`diagnostics`). That it is COCO's own is asserted by
+bootstrap (there), the histogram of the scores (`measures`). That it is COCO's own is asserted by
 tests against pycocotools and faster-coco-eval, to the last digits.
 """
 

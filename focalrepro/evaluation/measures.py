@@ -16,9 +16,9 @@ from focalrepro.data import DetectionData
 from focalrepro.evaluation.coco_ap import ap_of, category_names, replicates_of, summarise
 from focalrepro.evaluation.detections import Detections
 from focalrepro.evaluation.match_table import MatchTable, ground_truth_of, match_table, match_tables
+from focalrepro.evaluation.record import PAPER_THRESHOLD
 
 TUNE_SHARE = 939 / 2939  # of the validation images: 939 of COCO's subset, the other 2,000 are test images
-PAPER_THRESHOLD = 0.05
 THRESHOLDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 REPLICATES = 1000
 EXAMPLES, SHOWN = 12, 20  # images whose best detections a record keeps, so many of each

@@ -9,15 +9,17 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from focalrepro.config import RunConfig
+from focalrepro.evaluation.record import Record
 from focalrepro.evidence import rates
 from focalrepro.evidence.difference import LEVEL, MEASURES, Estimate, Evidence, Records, holm
 from focalrepro.evidence.statistics import STATISTICS
-from focalrepro.evidence.tables import best, mean
-from focalrepro.evidence.verdict import Verdict, verdict_of
+from focalrepro.evidence.tables import mean
+from focalrepro.evidence.verdict import JUDGED, NOT_YET, Verdict, verdict_of
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.study import Study
 
 FAMILY = ("fl-tuned-ce", "fl-hard-negatives", "fl-sampling-free", "ridge")  # the protocol's primary one
+SEEDS = 3  # of any other claim, before it is judged
 # Values of a field, as claims.toml has them.
 BASELINE = {"the baseline's": 1, "2 × the baseline's": 2, "¼ of the baseline's": 0.25}
 
@@ -44,10 +46,11 @@ class Side(BaseModel):
         return [k for k, mine in fields.items() if all(mine[key] in values for key, values in wanted.items())]
 
     def records(self, e: Evidence, other: Records = ()) -> tuple[Records, str] | None:
-        """The side's records, of every seed, and its row's label; None where a run is missing that it needs.
+        """The side's records, of every seed, and which row was picked, if any; None where a run is missing.
 
-        A row is picked over the seeds that all rows share. other: the other side, of which `farthest` is the
-        farthest.
+        A row is picked on the tune images, over the seeds that all rows share; on those that judge it where
+        records are too old to have others, and by AP at .05. other: the other side, from which `farthest` is
+        counted.
         """
         labels = self.labels(e.study.base)
         if self.pick == "tuned":  # at its own rate; none before the searches of rates are done
@@ -59,16 +62,21 @@ class Side(BaseModel):
         rows = {label: e.rows(self.ablation)[label] for label in labels}
         if not rows or not all(rows.values()):  # the best of some rows is not the best of all
             return None
+        every = [r for records in (*rows.values(), other) for r in records]
+        if self.pick == "best at .05" and any(r.at_05 is None for r in every):
+            return None
+        tuned, at_05 = not any(np.isnan(r.tune_AP) for r in every), self.pick == "best at .05"
+        of = {name: mean(_picked_by(r, tuned, at_05) for r in records) for name, records in rows.items()}
         if self.pick == "farthest":
-            gaps = {name: e.difference(records, other) for name, records in rows.items()}
-            label = max(rows, key=lambda name: abs(gaps[name].effect) if gaps[name] else 0.0)
-        elif self.pick == "best at .05":
-            if any(r.at_05 is None for records in rows.values() for r in records):
-                return None
-            label = max(rows, key=lambda name: mean(r.AP_at_05 for r in rows[name]))
+            level = mean(_picked_by(r, tuned) for r in other)
+            label = max(of, key=lambda name: abs(of[name] - level))
         else:
-            label = best(rows, -1 if self.pick == "worst" else 1)
-        return e.study.rows(self.ablation)[label], label
+            label = (min if self.pick == "worst" else max)(of, key=of.__getitem__)
+        how = {"tuned": "best on tune images"}.get(
+            self.pick, self.pick + " on tune images" * (tuned and not at_05)
+        )
+        remark = "" if self.pick in ("", "last") else f"the {how} is {label}"
+        return e.study.rows(self.ablation)[label], remark
 
     def paper(self, base: RunConfig) -> float:
         """The paper's AP of the same side, picked by the paper's numbers; NaN where it has none."""
@@ -116,17 +124,30 @@ class Claim(BaseModel):
         """Whether it is one of the protocol's primary family; all others are exploratory."""
         return self.id in FAMILY and has_family(study)
 
-    def difference(self, e: Evidence) -> Estimate | None:
-        """a less b; None where runs or a measure are missing. The remark names a row that was picked."""
+    def difference(self, e: Evidence, by_seed: bool = False) -> Estimate | None:
+        """a less b; None where runs or a measure are missing. The remark names a row that was picked.
+
+        by_seed: with the seeds paired, too (`Evidence.contrast`).
+        """
         b = self.b.records(e)
         a = b and self.a.records(e, b[0])
-        gap = a and e.difference(a[0], b[0], MEASURES[self.measure], self.scale)
-        names = [
-            f"the {'best on tune images' if side.pick == 'tuned' else side.pick} is {picked[1]}"
-            for side, picked in ((self.a, a), (self.b, b))
-            if side.pick not in ("", "last") and picked
-        ]
-        return gap and replace(gap, remark="; against it ".join(names))
+        gap = a and e.contrast((a[0], b[0]), (self.scale, -1.0), MEASURES[self.measure], by_seed)
+        return gap and replace(
+            gap,
+            remark="; ".join(
+                filter(None, ["; against it ".join(filter(None, (a[1], b[1]))), self._parts(gap, a[0], b[0])])
+            ),
+        )
+
+    def _parts(self, gap: Estimate, a: Records, b: Records) -> str:
+        """What the number is made of, where it is no plain difference."""
+        if self.scale != 1:
+            return f"{gap.levels[1]:.1f} AP against {gap.levels[0]:.1f}"
+        if self.measure != "threshold":
+            return ""
+        lost = mean(r.AP_at_05 for r in b) - mean(r.AP_at_05 for r in a)
+        stays = mean(r.AP for r in b) - mean(r.AP for r in a)
+        return f"{lost:.1f} AP behind at .05, {stays:.1f} without a threshold"
 
     def judge(self, e: Evidence) -> Verdict | None:
         """Its verdict, before the family's adjustment; None where runs are missing."""
@@ -143,6 +164,10 @@ CLAIMS: dict[str, Claim] = {
 }
 
 
+def _picked_by(r: Record, tuned: bool, at_05: bool = False) -> float:
+    return r.AP_at_05 if at_05 else r.tune_AP if tuned else r.AP
+
+
 def judge_all(e: Evidence, *ablations: str) -> list[tuple[Claim, Verdict]]:
     """Claims with their verdicts, "not run" without runs; ablations: only claims that read one of these.
 
@@ -156,6 +181,8 @@ def judge_all(e: Evidence, *ablations: str) -> list[tuple[Claim, Verdict]]:
         primary = [i for i in FAMILY if i in verdicts and verdicts[i].p is not None]
         for i, p_value in zip(primary, holm([verdicts[i].p for i in primary], len(FAMILY)), strict=True):
             verdicts[i] = _in_family(verdicts[i], p_value, p.seeds_of(CLAIMS[i].needs[-1]))
+        for i in verdicts.keys() - set(primary):
+            verdicts[i] = _exploratory(verdicts[i], [verdicts[name] for name in primary])
     return [(c, verdicts[c.id]) for c in claims if not ablations or set(ablations) & set(c.needs)]
 
 
@@ -165,12 +192,24 @@ def has_family(study: Study) -> bool:
 
 
 def _in_family(v: Verdict, p: float, wanted: int) -> Verdict:
-    """A verdict of the primary family by its adjusted p value, with the interval of that level; undecided
-    until it has the seeds that the protocol wants, since who looks early and often finds something."""
-    clear = p < LEVEL and v.seeds >= wanted
-    word = "confirmed" if clear and v.direction > 0 else "refuted" if clear else "undecided"
+    """A verdict of the primary family by its adjusted p value, with the interval of that level; none until it
+    has the seeds that the protocol wants."""
+    clear = "confirmed" if v.direction > 0 else "refuted"
+    word = NOT_YET if v.seeds < wanted else clear if p < LEVEL else "undecided"
     changes: dict[str, Any] = {"word": word, "p": p, "primary": True, "wanted": wanted}
     if v.estimate:
         factor = p / v.p if v.p and p < 1 else len(FAMILY)
         changes["low"], changes["high"] = v.estimate.interval(1 - LEVEL / np.clip(factor, 1, len(FAMILY)))
     return replace(v, **changes)
+
+
+def _exploratory(v: Verdict, primary: list[Verdict]) -> Verdict:
+    """A verdict of any other claim, none until it has the seeds that the protocol wants. One that turns out
+    to ask the same of the same runs as a primary one has that one's: a question has one answer."""
+    for other in primary:
+        if v.word in JUDGED and v.estimate and other.estimate and v.estimate.of == other.estimate.of:
+            return replace(
+                other, remark=v.remark, how=f"{other.how}; the runs of a primary claim, and its verdict"
+            )
+    early = v.word in JUDGED and v.seeds < SEEDS
+    return replace(v, word=NOT_YET, wanted=SEEDS) if early else v

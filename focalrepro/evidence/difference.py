@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy import stats
@@ -55,6 +55,14 @@ MEASURES = {
         lambda r: None if (at_05 := r.bootstrap.AP_at_05) is None else 2 * r.bootstrap.AP - at_05,
         least=-np.inf,
     ),
+    "found": Measure("AP50", lambda r: r.metrics.AP50, lambda r: r.bootstrap.AP50),
+    # AP at IoU .55 to .95 less that at .5: how closely the boxes fit, apart from what is found at all.
+    "fit": Measure(
+        "AP at IoU .55 … .95, beyond AP50's",
+        lambda r: (10 * r.AP - r.metrics.AP50) / 9 - r.metrics.AP50,
+        lambda r: None if (at_50 := r.bootstrap.AP50) is None else (10 * r.bootstrap.AP - at_50) / 9 - at_50,
+        least=-np.inf,
+    ),
     "agnostic": Measure("class-agnostic AP", lambda r: r.agnostic_AP, lambda r: r.bootstrap.AP, "AP"),
     "background": Measure(
         "AP50 by TIDE's Bkg", lambda r: (r.tide or {}).get("Bkg"), lambda r: r.bootstrap.AP50, "AP50", -np.inf
@@ -68,7 +76,8 @@ class Estimate:
 
     margin: by which the interval is wider on both sides, for the unknown luck of a single seed. seeds: that
     both sides share. borrowed: the seeds' spread is that of the committed results. remark: what to know
-    besides. levels: the mean of either side.
+    besides. levels: the mean of either side. of: what was compared, so that two claims which turn out to ask
+    the same of the same runs can be told.
     """
 
     effect: float
@@ -80,7 +89,8 @@ class Estimate:
     measure: str = "AP"
     images_as: str = ""
     remark: str = ""
-    levels: tuple[float, float] = (float("nan"), float("nan"))
+    levels: tuple[float, ...] = (float("nan"), float("nan"))
+    of: tuple[Any, ...] = ()
 
     def interval(self, level: float = 1 - LEVEL) -> tuple[float, float]:
         """The interval of that level, in the effect's unit."""
@@ -178,25 +188,43 @@ class Evidence:
     def difference(
         self, a: Records, b: Records, measure: Measure = AP, scale: float = 1.0
     ) -> Estimate | None:
-        """scale times the mean of a less that of b, over the seeds that both have from like machines
-        (`Record.pair`).
+        """scale times the mean of a less that of b (`contrast`)."""
+        return self.contrast((a, b), (scale, -1.0), measure)
 
-        The images' share of its error comes from replicates paired by image, the seeds' share of each side
-        from `seed_spread`. None where they share no seed, where a record lacks the measure, and where the
-        sides were measured on other terms (`Record.terms`).
+    def contrast(
+        self,
+        sides: Sequence[Records],
+        weights: Sequence[float],
+        measure: Measure = AP,
+        by_seed: bool = False,
+    ) -> Estimate | None:
+        """The weighted sum of rows' means, over the seeds that all have from like machines (`Record.pair`).
+
+        The images' share of its error comes from replicates paired by image. The seeds' share is each row's
+        own from `seed_spread`, added up, as the protocol has it; by_seed: that of the sums seed by seed, less
+        where rows of one seed, with their common start and order of images, move together.
+        None where they share no seed (by_seed: fewer than three), where a record lacks the measure, and where
+        the rows were measured on other terms (`Record.terms`).
         """
-        theirs = {r.pair: r for r in a}
-        pairs = [(theirs[r.pair], r) for r in b if r.pair in theirs]
-        if not pairs or len({r.terms for pair in pairs for r in pair}) > 1:
+        of = [{r.pair: r for r in records} for records in sides]
+        runs = [[side[pair] for side in of] for pair in of[-1] if all(pair in side for side in of)]
+        if len(runs) < (3 if by_seed else 1) or len({r.terms for seed in runs for r in seed}) > 1:
             return None
-        sides = [[measure.of(pair[i]) for pair in pairs] for i in (0, 1)]
-        drawn = [[measure.replicates(pair[i]) for pair in pairs] for i in (0, 1)]
-        if any(v is None for side in (*sides, *drawn) for v in side):
+        values = [[measure.of(r) for r in row] for row in zip(*runs, strict=True)]
+        drawn = [[measure.replicates(r) for r in row] for row in zip(*runs, strict=True)]
+        if any(v is None for row in (*values, *drawn) for v in row):
             return None
-        effect = float(scale * np.mean(sides[0]) - np.mean(sides[1]))
-        resampled = np.mean([scale * x - y for x, y in zip(*drawn, strict=True)], axis=0)
-        levels = float(np.mean(sides[0])), float(np.mean(sides[1]))
-        return replace(self._estimate(effect, resampled, sides, measure, (scale, 1.0)), levels=levels)
+        levels = tuple(float(np.mean(row)) for row in values)
+        resampled = np.dot(weights, [np.mean(row, axis=0) for row in drawn])
+        ids = sorted(tuple(r.run_id for r in seed) for seed in runs)
+        about = {"levels": levels, "of": (measure, *weights, *ids)}
+        effect = float(np.dot(weights, levels))
+        if not by_seed:
+            return replace(self._estimate(effect, resampled, values, measure, weights), **about)
+        images, n = float(np.nanvar(resampled, ddof=1)), len(runs)
+        seeds = float(np.var(np.dot(weights, values), ddof=1)) / n
+        freedom = (images + seeds) ** 2 * (n - 1) / seeds**2 if seeds else np.inf
+        return Estimate(effect, (images + seeds) ** 0.5, freedom, n, measure=measure.name, **about)
 
     def _estimate(
         self,

@@ -11,7 +11,7 @@ from focalrepro.evaluation.record import Record
 from focalrepro.evidence.cost import training_speed
 from focalrepro.evidence.difference import LEVEL, Evidence, Records, seed_luck
 from focalrepro.evidence.tables import best, mean
-from focalrepro.evidence.verdict import Verdict, over_seeds
+from focalrepro.evidence.verdict import Verdict, over_seeds, verdict_of
 from focalrepro.study.study import Rows
 
 MATCHED = 0.5  # AP; calibration is compared only between rows that differ by less
@@ -37,9 +37,12 @@ def best_alpha(e: Evidence) -> Verdict | None:
     return _with_luck(e, rows, Verdict(word, share, remark=f"best at α = {at:g}"))
 
 
-def ridge(e: Evidence, gamma: float) -> Verdict | None:
-    """Over the grid: in what share of resamples the best α of a γ is below that of γ = 0; p: it is not."""
-    rows = e.whole("grid")
+def ridge(e: Evidence, gamma: float, over: str) -> Verdict | None:
+    """In what share of resamples the best α of a γ is below that of γ = 0; p: two-sided, as the others are.
+
+    over: the ablation that has both γ with every α.
+    """
+    rows = e.whole(over)
     if not rows:
         return None
     rng = np.random.default_rng(0)
@@ -47,8 +50,12 @@ def ridge(e: Evidence, gamma: float) -> Verdict | None:
         _winners(e, {k: records for k, records in rows.items() if records[0].config.gamma == value}, rng)
         for value in (0.0, gamma)
     )
-    lower, higher = float((focal < plain).mean()), float((focal > plain).mean())
-    p, direction = min((1 - lower, 1.0), (1 - higher, -1.0))
+    # A resample more speaks against it: no finite number of them shows a p of 0.
+    not_lower, not_higher = (
+        (1 + int(against.sum())) / (1 + len(focal)) for against in (focal >= plain, focal <= plain)
+    )
+    p, direction = min((2 * not_lower, 1.0), (2 * not_higher, -1.0))
+    p, lower = min(p, 1.0), float((focal < plain).mean())
     word = "undecided" if p > LEVEL else "confirmed" if direction > 0 else "refuted"
     remark = f"best at α = {at_plain:g} for γ = 0 and at α = {at_focal:g} for γ = {gamma:g}"
     return _with_luck(e, rows, Verdict(word, lower, p=p, direction=direction, remark=remark))
@@ -137,8 +144,8 @@ def calibrated(e: Evidence, way: str) -> Verdict | None:
     verdict = _errors(plain, focal, remark)
     if sides[2] < MATCHED:
         return verdict
-    how = f"not comparable: their AP differs by {sides[2]:.1f}, {MATCHED:g} or more"
-    return replace(verdict, word="undecided", low=np.nan, high=np.nan, how=how)
+    how = f"their AP differs by {sides[2]:.1f}, {MATCHED:g} or more"
+    return replace(verdict, word="not comparable", low=np.nan, high=np.nan, how=how)
 
 
 def closed_form(e: Evidence) -> Verdict | None:
@@ -158,6 +165,21 @@ def _errors(one: Sequence[float], other: Sequence[float], remark: str, *beside: 
     return over_seeds(np.subtract(one, other), "calibration error", text)
 
 
+# ---- differences of differences
+
+
+def lead_shrinks(e: Evidence) -> Verdict | None:
+    """What focal loss is ahead of cross entropy at a quarter of the steps, less what it is after twice."""
+    steps = e.study.base.steps
+    rows = [
+        e.rows("budget").get(f"{loss}, {part:,} steps")
+        for part in (round(steps / 4), 2 * steps)
+        for loss in ("FL", "CE")
+    ]
+    gap = e.contrast(rows, (1.0, -1.0, -1.0, 1.0)) if all(rows) else None
+    return gap and verdict_of(gap)
+
+
 # ---- a measurement, without a verdict
 
 
@@ -172,5 +194,6 @@ def rarity(e: Evidence) -> Verdict | None:
 
 
 STATISTICS = {  # by the name that claims.toml has
-    of.__name__: of for of in (best_alpha, ridge, reshaping, calibrated, closed_form, rarity, training_speed)
+    of.__name__: of
+    for of in (best_alpha, ridge, reshaping, calibrated, closed_form, lead_shrinks, rarity, training_speed)
 }

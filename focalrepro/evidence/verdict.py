@@ -7,12 +7,16 @@ import numpy as np
 
 from focalrepro.evidence.difference import LEVEL, MARGIN, Estimate, student
 
+JUDGED = ("confirmed", "refuted", "undecided")
+NOT_YET = "not judged yet"  # since who looks early and often finds something
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """confirmed, refuted, undecided, measured or not run; a value with its interval and unit; n and p.
+    """confirmed, refuted, undecided, measured, not comparable, not judged yet or not run; a value with its
+    interval and unit; n and p.
 
-    p: of the test, adjusted in the primary family; wanted: the seeds without which that has no verdict.
+    p: of the test, adjusted in the primary family; wanted: the seeds below which there is no verdict.
     direction: above 0 where the value speaks for the claim. remark: which row was picked, and the like; how:
     what the interval holds.
     """
@@ -55,10 +59,11 @@ def verdict_of(gap: Estimate, kind: str = "more") -> Verdict:
 
 
 def over_seeds(values: Sequence[float], unit: str, remark: str, how: str = "") -> Verdict:
-    """The verdict of "these are above 0", a value for each seed, by Student's t; three seeds are needed."""
+    """The mean of a value for each seed, with Student's interval from three on. Measured, not judged: a
+    verdict holds the images' error, too, and of these values records keep no replicates over the images."""
     n, value = len(values), float(np.mean(values))
-    how = f"{how}; Student's t over the seeds" if how else "Student's t over the seeds"
+    how = "; ".join(filter(None, (how, "over the seeds alone, so without a verdict")))
+    about = {"unit": unit, "seeds": n, "remark": remark, "how": how}
     if n < 3:
-        return Verdict("undecided", value, unit=unit, seeds=n, remark=remark, how=f"{how}; three are needed")
-    low, high = student(value, float(np.std(values, ddof=1)) / n**0.5, n - 1)
-    return Verdict(word_of(low, high), value, low, high, unit, n, remark=remark, how=how)
+        return Verdict("measured", value, **about)
+    return Verdict("measured", value, *student(value, float(np.std(values, ddof=1)) / n**0.5, n - 1), **about)

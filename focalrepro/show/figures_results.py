@@ -268,7 +268,8 @@ def figure_of(e: Evidence, name: str, title: str = "") -> Figure:
     if name == "1e":
         return speed_accuracy(frame, title)
     if name == "imbalance":
-        parts = frame["row"].str.extract(r"(?P<loss>.*), 1 in (?P<rarity>\d+)(?P<less>.*)")
-        frame = frame.assign(loss=parts["loss"] + parts["less"], rarity=parts["rarity"].astype(int))
+        parts = frame["row"].str.extract(r"(?P<loss>.*), 1 in (?P<rarity>[\d,]*\d)(?P<less>.*)")
+        rarity = parts["rarity"].str.replace(",", "").astype(int)
+        frame = frame.assign(loss=parts["loss"] + parts["less"], rarity=rarity)
         return sweep(frame, "rarity", "anchors for each one that is assigned to an object", title, "loss")
     return sweep(frame, *SWEEPS[name], title) if name in SWEEPS else ablation(frame, title)

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from focalrepro.evidence.claims import CLAIMS, judge_all
+from focalrepro.evidence.claims import CLAIMS, FAMILY, has_family, judge_all
 from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.tables import at_paper_threshold, rank_correlation, table
-from focalrepro.evidence.verdict import Verdict
+from focalrepro.evidence.verdict import NOT_YET, Verdict
 from focalrepro.files import repo_root, results_root, write_atomic
 from focalrepro.runs import load_splits
 from focalrepro.show.figures_results import figure_of, forest
@@ -34,7 +34,8 @@ ANSWERS = (
     ("fl-tuned-ce", "fl-alpha-and-prior", "fl-best-alpha"),
     *(("fl-plain-ce",), ("fl-hard-negatives",), ("fl-sampling-free",)),
 )
-SPEED = ("sooner", "ahead-after-twice")  # whether a loss that ends up level was there first
+# Whether a loss that ends up level was there first, and whether its lead shrinks.
+SPEED = ("sooner", "sooner-tuned", "ahead-after-twice", "lead-shrinks")
 # Whether the divisor is worth more than the loss, and who is ahead once it is steady.
 DIVISOR = ("divisor-smooth", "divisor-smooth-ce", "divisor-smooth-hard", "divisor-smooth-free")
 DRAWN = {"CE, α = .75": "γ = 0, α = 0.75", "FL, γ = 2": "γ = 2, α = 0.25"}  # rows of Table 1b
@@ -59,7 +60,7 @@ def front_page() -> tuple[str, Figures]:
     if not sides:
         return "", {}
     every = {n: {c.id: v for c, v in judge_all(e) if v.word != "not run"} for n, e in sides.items()}
-    judged = {n: verdicts for n, verdicts in every.items() if any(v.word in WORDS for v in verdicts.values())}
+    judged = {n: of for n, of in every.items() if any(v.word in (*WORDS, NOT_YET) for v in of.values())}
     sides = {name: sides[name] for name in judged}
     places = {name: PLACES[get_profile(name).base.dataset] for name in sides}
     if set(COCO) <= places.keys():
@@ -74,8 +75,8 @@ def front_page() -> tuple[str, Figures]:
     if len(kept) == len(DRAWN) and all(r.examples for r in kept.values()):
         # Truth and what both losses found, on scenes that are drawn where they are not prepared.
         figures["found"] = lambda: detections(load_splits(kept[next(iter(kept))].config)[1], kept)
-    rare = Evidence(Study.committed(EMBEDDED[0]))
-    told = [(CLAIMS[c].sentence, v) for c in RARE_CLAIMS if (v := CLAIMS[c].judge(rare))]
+    rare, embedded = Evidence(Study.committed(EMBEDDED[0])), every.get(EMBEDDED[0], {})
+    told = [(CLAIMS[c].sentence, embedded[c]) for c in RARE_CLAIMS if c in embedded]
     if told:
         figures["rarity"] = lambda: figure_of(rare, "imbalance", "AP against how rare objects are")
     last = {g[-1].study.name: g[-1] for g in groups if g}
@@ -85,8 +86,10 @@ def front_page() -> tuple[str, Figures]:
         "front.md.j2",
         **{"answers": _spoken(ANSWERS[0], judged).values(), "told": _told, "effect": effect},
         baselines=_baselines(judged, places),
-        speed=_speed(every.get(EMBEDDED[0], {})),
-        divisor=_divisor(every.get(EMBEDDED[0], {})),
+        speed=[effect(embedded[c]) for c in SPEED if c in embedded],
+        shrinks=WORDS.get(embedded[SPEED[-1]].word, "") if SPEED[-1] in embedded else "",
+        divisor=_divisor(embedded),
+        by_seed=_by_seed([e for e in sides.values() if has_family(e.study)], places),
         ours=lambda claim: Md(
             "; ".join(f"{effect(v[claim])} on {places[n]}" for n, v in judged.items() if claim in v) or NONE
         ),
@@ -103,11 +106,15 @@ def front_page() -> tuple[str, Figures]:
     return text.strip(), figures
 
 
-def _speed(verdicts: dict[str, Verdict]) -> list[str]:
-    """The differences early and late, where focal loss is only there sooner; else none."""
-    early, late = map(verdicts.get, SPEED)
-    only_sooner = early and late and early.word == "confirmed" != late.word
-    return [effect(early), effect(late)] if only_sooner else []
+def _by_seed(judges: list[Evidence], places: dict[str, str]) -> Md:
+    """The primary differences with the seeds paired, too, which the protocol does not do."""
+    found = []
+    for e in judges:
+        for c in (CLAIMS[name] for name in FAMILY if CLAIMS[name].a):
+            gap = c.difference(e, by_seed=True)
+            text = gap and f"{signed(gap.effect)} ({between(gap.low, gap.high, text=signed)})"
+            found += [f"{c.short} on {places[e.study.name]} {text}"] if gap else []
+    return Md("; ".join(found))
 
 
 def _divisor(verdicts: dict[str, Verdict]) -> list[str]:
@@ -115,7 +122,8 @@ def _divisor(verdicts: dict[str, Verdict]) -> list[str]:
     found = [verdicts[claim] for claim in DIVISOR if claim in verdicts]
     if len(found) < len(DIVISOR) or found[0].word != "confirmed":
         return []
-    return [effect(v) for v in found] if found[0].value > max(abs(v.value) for v in found[1:]) else []
+    most = max(max(abs(v.low), abs(v.high)) for v in found[1:])
+    return [effect(v) for v in found] if found[0].low > most else []
 
 
 def _spoken(claims: tuple[str, ...], judged: Judged) -> dict[str, tuple[str, str, Verdict]]:
@@ -131,10 +139,9 @@ def _spoken(claims: tuple[str, ...], judged: Judged) -> dict[str, tuple[str, str
 
 def _told(v: Verdict) -> tuple[str, str, str]:
     """A verdict's word, AP of focal loss and of what it is compared with, and the seeds."""
-    word, seeds, (ours, theirs) = WORDS[v.word], seeds_text(v.seeds), v.estimate.levels
-    if v.seeds < v.wanted:
-        word, seeds = "not judged yet", f"{v.seeds} of {seeds_text(v.wanted)}"
-    return word, f"AP {number(ours)} against {number(theirs)}", seeds
+    seeds, (ours, theirs) = seeds_text(v.seeds), v.estimate.levels
+    seeds = f"{v.seeds} of {seeds_text(v.wanted)}" if v.word == NOT_YET else seeds
+    return WORDS.get(v.word, v.word), f"AP {number(ours)} against {number(theirs)}", seeds
 
 
 def _baselines(judged: Judged, places: dict[str, str]) -> Md:
@@ -146,10 +153,10 @@ def _baselines(judged: Judged, places: dict[str, str]) -> Md:
         for dataset, (name, _, v) in spoken.items():
             word, levels, seeds = _told(v)
             text = f"{signed(v.value)} ({between(v.low, v.high, text=signed)}); {levels}; {seeds}"
-            first = places[name] == FIRST  # one rate for all, AP at .05
-            row[PLACES[dataset]] = Md(
-                f"**exploratory**: {text}; first recipe" if first else f"**{word}**: {text}"
-            )
+            if places[name] == FIRST:  # one rate for all, AP at .05
+                row[PLACES[dataset]] = Md(f"**exploratory**: {text}; first recipe")
+            else:
+                row[PLACES[dataset]] = Md(f"**{word}**{'' if v.primary else ', exploratory'}: {text}")
         rows.append(row)
     return markdown(rows)
 

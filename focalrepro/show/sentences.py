@@ -8,7 +8,7 @@ from focalrepro.evidence.claims import Claim, judge_all
 from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.per_class import trend
 from focalrepro.evidence.tables import rank_correlation, table
-from focalrepro.evidence.verdict import Verdict, verdict_of
+from focalrepro.evidence.verdict import NOT_YET, Verdict, verdict_of
 from focalrepro.show.pages import render
 from focalrepro.show.tables import NONE, Md, between, bold, enough, escape, markdown, signed
 from focalrepro.study.ablations import ABLATIONS
@@ -49,7 +49,7 @@ def effect(v: Verdict) -> str:
 def how(v: Verdict) -> str:
     """How a verdict was come by: seeds, what the interval holds, p of the primary family."""
     parts = [seeds_text(v.seeds) if v.seeds else "", v.how]
-    if v.seeds < v.wanted:
+    if v.word == NOT_YET:
         parts.append(f"no verdict before it has {seeds_text(v.wanted)}")
     if v.primary and v.p is not None:
         parts.append(f"adjusted p {v.p:.3f}" if v.p >= 0.001 else "adjusted p < .001")
@@ -115,13 +115,18 @@ def takeaway(study: Study, *ids: str) -> Md:
     judged = {c.id: (c, v, judge) for judge in judges for c, v in judge_all(Evidence(judge))}
     asked = [judged[name] for name in ids]
     lines = [
-        f"- **{v.word.capitalize()}: {said(c, judge)}** {escape(effect(v))}."
+        f"- **{v.word.capitalize()}: {said(c, judge)}** {escape(effect(v))}. "
+        f"(`{judge.name}`; {escape(how(v))}{'' if v.primary else '; exploratory' * (v.word in WORDS)})"
         for c, v, judge in asked
         if v.word != "not run"
     ]
-    if lacking := [(c, judge) for c, v, judge in asked if v.word == "not run"]:
+    lacking = [(c, judge) for c, v, judge in asked if v.word == "not run"]
+    never = [claim for claim in lacking if all(Evidence(claim[1]).whole(name) for name in claim[0].needs)]
+    if never:  # all runs are there
+        lines.append(f"- Does not apply to this data: {' '.join(said(*claim) for claim in never)}")
+    if lacking := [claim for claim in lacking if claim not in never]:
         what, needs = " ".join(said(*claim) for claim in lacking), [n for c, _ in lacking for n in c.needs]
-        lines += ["", left_out(lacking[0][1], what, *needs)]
+        lines += ["", left_out(lacking[0][1], f"claims that nothing is said of here. {what}", *needs)]
     return Md("\n".join(lines).lstrip())
 
 
@@ -268,6 +273,8 @@ def own_verdict(e: Evidence, name: str) -> Md:
         return Md("")
     *others, mine = rows
     found = {label: verdict_of(gap) for label in others if (gap := e.difference(rows[mine], rows[label]))}
+    if not found:
+        return Md("**Not compared yet**: no seed of it and of another row from like machines.")
     better = "; ".join(f"{WORDS[v.word]} than {label} ({effect(v)})" for label, v in found.items())
     rates = f"{mine} was trained at {rows[mine][0].config.lr:g}, the best of its search"
     if e.study.profile.rates:

@@ -54,7 +54,7 @@ class Study(study.Study):
         return None if sentences.missing(self, ablation) else show.comparison(self.table(ablation), timed)
 
     def gains(self, ablation: str, reference: str) -> pd.DataFrame | None:
-        """Each row's AP less the reference row's, paired by image and seed, beside the paper's difference;
+        """Each row's AP less the reference row's, paired by image, beside the paper's difference;
         None where fewer than two rows have runs. Errors: ValueError for a reference that is no row."""
         return None if sentences.missing(self, ablation) else show.gains(self.evidence, ablation, reference)
 

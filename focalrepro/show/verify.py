@@ -6,6 +6,7 @@ import csv
 import difflib
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from focalrepro.config import TRAINING_VERSION, RunConfig
 from focalrepro.evaluation.record import SEALED
@@ -14,6 +15,14 @@ from focalrepro.runs import protocol_digest
 from focalrepro.show.profile_page import page
 from focalrepro.study.store import Store
 from focalrepro.study.study import Study
+
+
+def _listed(path: Path) -> set[str]:
+    """The runs that a results.csv lists; none where there is none."""
+    if not path.is_file():
+        return set()
+    return {row.get("run_id", "") for row in csv.DictReader(path.read_text("utf-8").splitlines())}
+
 
 NAMES = ("ablation", "row", "seed", "claim")  # the columns that name a row, else the first does
 
@@ -25,13 +34,20 @@ def verify(profile: str) -> list[str]:
     column, and so are files and records that do not belong to the results. Errors: FileNotFoundError where
     there is no page or no record to check; RunFileError for a damaged record.
     """
-    study = Study.committed(profile)
-    readme, how = study.folder / "README.md", f"make them with focalrepro report --profile {profile}"
+    study, how = Study.committed(profile), f"write the pages with focalrepro report --profile {profile}"
+    readme = study.folder / "README.md"
     if not readme.is_file() or not study.records:
         raise FileNotFoundError(f"{readme}: no committed results; {how}")
+    off = strangers(study)
+    listed = _listed(study.folder / "results.csv") & {r.run_id for r in study.records}
+    if listed and Store.local(profile).records():
+        # A reproduction's pages show its own runs, which lie among those that it is compared with.
+        study = Study(profile, records=[r for r in study.records if r.run_id in listed])
+    elif listed:
+        unlisted = [r.run_id for r in study.records if r.run_id not in listed]
+        off += [f"runs/{i}.json: results.csv does not list it; {how}" for i in unlisted]
     text, figures = page(study)
     wanted = {readme: text, study.folder / "results.csv": runs_frame(study).to_csv(index=False)}
-    off = strangers(study)
     for path, right in wanted.items():
         there = path.read_text(encoding="utf-8") if path.is_file() else ""
         off += differences(path.name, there, right)

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from focalrepro import hardware
 from focalrepro.data.prepare import ensure
 from focalrepro.detector.frozen_features import cached_features
-from focalrepro.evaluation.record import RunFileError
+from focalrepro.evaluation.record import Record, RunFileError
 from focalrepro.runs import DATA, load_splits, run_with_model
 from focalrepro.study.ablations import Planned, plan
 from focalrepro.study.jobs import RETRIES, Progress
@@ -159,8 +160,8 @@ def train_together(jobs: Sequence[Planned], store: Store, device: torch.device, 
         if ranks.rank:
             train(config, load_splits(config)[0], device, checkpoint=checkpoint, ranks=ranks)
             continue
-        record, *_ = run_with_model(config, device, checkpoint=checkpoint, ranks=ranks)
-        store.put(record)
+        record, result, _ = run_with_model(config, device, checkpoint=checkpoint, ranks=ranks)
+        _keep(record, result.model, store)
         checkpoint.drop()
         print(f"{number:3}/{len(jobs)}  {job.title}: {record.status}, AP {record.AP:.1f}", flush=True)
 
@@ -284,10 +285,7 @@ def _work(pipe: Connection, store: Store, device: str, parent: int) -> None:
             if checkpoint.path.exists():
                 engines.drop()  # a captured step cannot be put where another training stood
             record, result, _ = run_with_model(job.config, device, report, engines, checkpoint)
-            if store.weights and not record.diverged:  # first: a record says that all is there
-                names = load_splits(job.config)[0].categories
-                save_model(store.weights_path(record.run_id), result.model, names)
-            store.put(record)
+            _keep(record, result.model, store)
             checkpoint.drop()
             text = "no objects in val" if isnan(record.AP) else f"AP {record.AP:.1f}"
             pipe.send((record.status, 1.0, text))
@@ -296,6 +294,13 @@ def _work(pipe: Connection, store: Store, device: str, parent: int) -> None:
             store.put_error(job.run_id, text)
             pipe.send(("failed", 1.0, text.strip().splitlines()[-1]))
             return
+
+
+def _keep(record: Record, model: nn.Module, store: Store) -> None:
+    """The model where the store keeps weights, then the record: it says that all is there."""
+    if store.weights and not record.diverged:
+        save_model(store.weights_path(record.run_id), model, load_splits(record.config)[0].categories)
+    store.put(record)
 
 
 def _die_with(parent: int) -> None:

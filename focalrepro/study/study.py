@@ -11,7 +11,7 @@ from focalrepro.evaluation.record import Record
 from focalrepro.files import results_root
 from focalrepro.study import own
 from focalrepro.study.ablations import ABLATIONS, SEARCH_SEED, Ablation, Planned, Row, get_ablation, plan
-from focalrepro.study.campaign import run_planned
+from focalrepro.study.campaign import run_planned, with_ids
 from focalrepro.study.profiles import Profile, get_profile
 from focalrepro.study.store import Store
 from focalrepro.training.dials import Dials
@@ -177,6 +177,8 @@ class Study:
         there = [*store.records(), *self._left_to_the_whole()]
         done = {r.config for r in there if r.training_version == TRAINING_VERSION}
         missing = [p for p in planned if self.keep_weights or p.config not in done]
+        if self.profile.own and not missing:  # one's own data may be other than it was when they were done
+            missing = [p for p in with_ids(planned) if store.lacks(p.run_id)]
         if missing:
             failed = run_planned(missing, store, device, workers, reuse)
             if failed:
@@ -194,7 +196,10 @@ class Study:
         configs = asked.configs(self.base, range(seeds), self.rates)
         self._run([Planned(c, (("cells", label),)) for (label, _), c in configs.items()])
         found = self._select(asked)
-        return {(row.changes["gamma"], row.changes["alpha"]): found[row.label] for row in rows}
+        return {
+            (row.changes["gamma"], row.changes["alpha"]): [r for r in found[row.label] if r.seed < seeds]
+            for row in rows
+        }
 
 
 def _committed(profile: str) -> list[Record]:

@@ -49,6 +49,20 @@ def test_one_seed_borrows_the_spread_of_the_committed_ones(monkeypatch):
     assert read == ["smoke"]
 
 
+def test_pairing_by_seed_takes_out_the_seeds_common_luck():
+    luck = {0: -3.0, 1: 0.0, 2: 3.0}
+    of = [changed(r, metrics={"AP": r.AP + luck[r.seed]}) for r in runs(lambda c: 30 + 2 * (c.gamma == 2))]
+    e = Evidence(study(of))
+    sides = e.row("1b", gamma=2.0), e.row("1a", alpha=0.75)
+    added, paired = (e.contrast(sides, (1.0, -1.0), by_seed=by_seed) for by_seed in (False, True))
+    assert added.effect == paired.effect and paired.error < added.error / 3
+    one = [r for r in of if r.seed < 2]
+    assert (
+        Evidence(study(one)).contrast([[r for r in s if r.seed < 2] for s in sides], (1, -1), by_seed=True)
+        is None
+    )
+
+
 def test_pairing_by_image_takes_out_the_images_luck():
     found = gain(runs(lambda c: 30, image_sd=8.0))
     assert found.high - found.low < 3

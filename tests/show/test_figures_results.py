@@ -98,6 +98,16 @@ def test_sweep_of_the_prior(tmp_path):
     draw(figure, tmp_path)
 
 
+def test_rarity_is_drawn_at_its_number():
+    of = runs(lambda c: 30, ("imbalance",), 1, 0.0, 0.0, "full-quick", replicates=3)
+    (axes,) = figure_of(Evidence(study(of, "full-quick")), "imbalance").axes
+    drawn = {round(float(x)) for line in axes.lines for x in line.get_xdata()}
+    assert {100, 300, 1000, 3000, 10_000} <= drawn and min(drawn) >= 90
+    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert sum(name.startswith("FL") for name in names) == 2, "one line, and that of a tenth of the images"
+    assert not [name for name in names if name.endswith(",000")]
+
+
 def test_sweep_of_the_data_counts_images(tmp_path):
     e = evidence("data", lambda c: 10 + 10 * c.train_fraction)
     frame = table(e, "data")
