@@ -102,7 +102,7 @@ def test_rarity_is_drawn_at_its_number():
     of = runs(lambda c: 30, ("imbalance",), 1, 0.0, 0.0, "full-quick", replicates=3)
     (axes,) = figure_of(Evidence(study(of, "full-quick")), "imbalance").axes
     drawn = {round(float(x)) for line in axes.lines for x in line.get_xdata()}
-    assert {100, 300, 1000, 3000, 10_000} <= drawn and min(drawn) >= 90
+    assert 80 <= min(drawn) <= 100 and 10_000 <= max(drawn) <= 13_000, "lines stand a little apart"
     names = [text.get_text() for text in axes.get_legend().get_texts()]
     assert sum(name.startswith("FL") for name in names) == 2, "one line, and that of a tenth of the images"
     assert not [name for name in names if name.endswith(",000")]
