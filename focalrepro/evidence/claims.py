@@ -147,7 +147,8 @@ class Claim(BaseModel):
             return ""
         lost = mean(r.AP_at_05 for r in b) - mean(r.AP_at_05 for r in a)
         stays = mean(r.AP for r in b) - mean(r.AP for r in a)
-        return f"{lost:.1f} AP behind at .05, {stays:.1f} without a threshold"
+        where = "behind" if stays > 0 else "ahead"
+        return f"{lost:.1f} AP behind at .05, {abs(stays):.1f} {where} without a threshold"
 
     def judge(self, e: Evidence) -> Verdict | None:
         """Its verdict, before the family's adjustment; None where runs are missing."""
