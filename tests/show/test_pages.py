@@ -141,6 +141,18 @@ def test_own_runs_are_exported_and_shown(results):
 # ---- verify
 
 
+def test_the_pages_of_a_reproduction_are_checked_against_its_own_runs(results):
+    commit(of())
+    for r in of(seeds=1):
+        Store.local("quick").put(r)
+    readme = profile_page.write_report("quick")
+    assert len(Store.committed("quick").records()) == 39 and "1 seed" in readme.read_text()
+    assert verify("quick") == []
+    for r in Store.local("quick").records():
+        Store.local("quick").path(r.run_id).unlink()
+    assert len(verify("quick")) >= 26, "where there is no reproduction, runs that no page has are named"
+
+
 def test_verify_makes_everything_again_and_writes_nothing(results):
     commit(of())
     with pytest.raises(FileNotFoundError, match="no committed results"):
@@ -251,7 +263,7 @@ def test_a_profile_under_way_answers_what_it_has_judged_and_its_forerunner_the_r
     )
     assert "**not judged yet**. AP 6.0 against 5.0: +1.0 AP" in answer and "3 of 8 seeds." in answer
     assert "| plain cross entropy | **not judged yet**: +1.0 (" in table, "it is the best-tuned one here"
-    assert "; AP 6.0 against 5.0; 3 seeds | – |" in table and "cross entropy with its best" not in table
+    assert "; AP 6.0 against 5.0; 3 of 8 seeds | – |" in table and "cross entropy with its best" not in table
     assert "| row | paper, at .05 | `coco-cpu-first`, at .05 |" in text, (
         "tables are of the one that has them whole"
     )
