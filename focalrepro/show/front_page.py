@@ -1,5 +1,6 @@
 """The results on the repository's front page: written between two markers of README.md, never by hand."""
 
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -86,7 +87,8 @@ def front_page() -> tuple[str, Figures]:
         "front.md.j2",
         **{"answers": _spoken(ANSWERS[0], judged).values(), "told": _told, "effect": effect},
         baselines=_baselines(judged, places),
-        speed=[effect(embedded[c]) for c in SPEED if c in embedded],
+        speed=[effect(replace(embedded[c], remark="")) for c in SPEED if c in embedded],
+        gain=_gain(embedded),
         shrinks=WORDS.get(embedded[SPEED[-1]].word, "") if SPEED[-1] in embedded else "",
         divisor=_divisor(embedded),
         by_seed=_by_seed([e for e in sides.values() if has_family(e.study)], places),
@@ -115,6 +117,15 @@ def _by_seed(judges: list[Evidence], places: dict[str, str]) -> Md:
             text = gap and f"{signed(gap.effect)} ({between(gap.low, gap.high, text=signed)})"
             found += [f"{c.short} on {places[e.study.name]} {text}"] if gap else []
     return Md("; ".join(found))
+
+
+def _gain(verdicts: dict[str, Verdict]) -> list[str]:
+    """What focal loss finds more and how much closer its boxes fit, where the second is its gain alone."""
+    found, fit = map(verdicts.get, ("finds-more", "fits-better"))
+    closer = found and fit and found.word != "confirmed" == fit.word
+    return (
+        [effect(found), f"{signed(fit.value)} ({between(fit.low, fit.high, text=signed)})"] if closer else []
+    )
 
 
 def _divisor(verdicts: dict[str, Verdict]) -> list[str]:
