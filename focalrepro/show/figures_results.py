@@ -272,7 +272,4 @@ def figure_of(e: Evidence, name: str, title: str = "") -> Figure:
         rarity = parts["rarity"].str.replace(",", "").astype(int)
         frame = frame.assign(loss=parts["loss"] + parts["less"], rarity=rarity)
         return sweep(frame, "rarity", "anchors for each one that is assigned to an object", title, "loss")
-    if name == "budget":
-        frame = frame.assign(loss=frame["row"].str.replace(r", [\d,]+ steps", "", regex=True))
-        return sweep(frame, *SWEEPS[name], title, "loss")
     return sweep(frame, *SWEEPS[name], title) if name in SWEEPS else ablation(frame, title)

@@ -34,7 +34,7 @@ def verify(profile: str) -> list[str]:
     column, and so are files and records that do not belong to the results. Errors: FileNotFoundError where
     there is no page or no record to check; RunFileError for a damaged record.
     """
-    study, how = Study.committed(profile), f"write the pages with focalrepro report --profile {profile}"
+    study, how = Study.committed(profile), f"make them with focalrepro report --profile {profile}"
     readme = study.folder / "README.md"
     if not readme.is_file() or not study.records:
         raise FileNotFoundError(f"{readme}: no committed results; {how}")
