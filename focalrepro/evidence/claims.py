@@ -9,12 +9,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from focalrepro.config import RunConfig
-from focalrepro.evaluation.record import Record
+from focalrepro.evaluation.record import SEALED, Record
 from focalrepro.evidence import rates
 from focalrepro.evidence.difference import LEVEL, MEASURES, Estimate, Evidence, Records, holm
 from focalrepro.evidence.statistics import STATISTICS
 from focalrepro.evidence.tables import mean
-from focalrepro.evidence.verdict import JUDGED, NOT_YET, Verdict, verdict_of
+from focalrepro.evidence.verdict import EXPLORATORY, JUDGED, NOT_YET, Verdict, verdict_of
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.study import Study
 
@@ -171,7 +171,7 @@ def judge_all(e: Evidence, *ablations: str) -> list[tuple[Claim, Verdict]]:
     """Claims with their verdicts, "not run" without runs; ablations: only claims that read one of these.
 
     Where another profile runs the whole paper over the same baseline, the claims that only that one can judge
-    are left to it.
+    are left to it. Runs that are older than the protocol are explored and not judged.
     """
     p = e.study.profile
     claims = [c for c in CLAIMS.values() if not p.whole or set(c.needs) <= set(p.ablations)]
@@ -182,6 +182,9 @@ def judge_all(e: Evidence, *ablations: str) -> list[tuple[Claim, Verdict]]:
             verdicts[i] = _in_family(verdicts[i], p_value, p.seeds_of(CLAIMS[i].needs[-1]))
         for i in verdicts.keys() - set(primary):
             verdicts[i] = _exploratory(verdicts[i], [verdicts[name] for name in primary])
+    elif all(r.training_version < SEALED for r in e.study.records):  # the protocol judges no older run
+        words = {i: EXPLORATORY if v.word in JUDGED else v.word for i, v in verdicts.items()}
+        verdicts = {i: replace(v, word=words[i]) for i, v in verdicts.items()}
     return [(c, verdicts[c.id]) for c in claims if not ablations or set(ablations) & set(c.needs)]
 
 

@@ -132,7 +132,7 @@ def takeaway(study: Study, *ids: str) -> Md:
 
 # ---- where runs are from
 
-PLANES = ("grid", "plane")  # less than half of one shows no plane
+PLANES = ("grid", "plane")
 LEFT_OUT = "Left out"  # begins each line that stands for something without records
 
 
@@ -145,11 +145,11 @@ def left_out(study: Study, what: str, *needs: str) -> Md:
 
 def missing(study: Study, *names: str) -> Md:
     """One line that says how to make the ablations of which fewer than two rows have runs, or less than half
-    of a plane; "" if none."""
+    of them all; "" if none. Those of the primary comparisons are shown from two on: all wait for them."""
     lacking = []
     for name in names:
         there = [bool(records) for records in study.rows(name).values()]
-        lacking += [name] if sum(there) < max(2, len(there) / 2 * (name in PLANES)) else []
+        lacking += [name] if sum(there) < max(2, len(there) / 2 * (name != "primary")) else []
     if not lacking:
         return Md("")
     if without := [title(name) for name in lacking if not study.rows(name)]:

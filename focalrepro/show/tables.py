@@ -165,7 +165,8 @@ def recipe_changes(study: Study) -> pd.DataFrame:
             value = f"{min(each):g} … {max(each):g}, by the loss"
         if str(value) not in (str(theirs), about["silent"].get(field)):
             row = {"field": field, "what it is": about["meaning"].get(field, "")}
-            rows.append(row | {"here": str(value), "paper": str(theirs)})
+            here, paper = (about["says"].get(str(v), str(v)) for v in (value, theirs))
+            rows.append(row | {"here": here, "paper": paper})
     return pd.DataFrame(rows).set_index("field")
 
 
