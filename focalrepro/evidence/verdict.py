@@ -14,8 +14,8 @@ EXPLORATORY = "exploratory"  # of runs that precede the protocol
 
 @dataclass(frozen=True)
 class Verdict:
-    """confirmed, refuted, undecided, exploratory, measured, not comparable, not judged yet or not run; a value
-    with its interval and unit; n and p.
+    """confirmed, refuted, undecided, exploratory, measured, not comparable, not judged yet or not run; a
+    value with its interval and unit; n and p.
 
     p: of the test, adjusted in the primary family; wanted: the seeds below which there is no verdict.
     direction: above 0 where the value speaks for the claim. remark: which row was picked, and the like; how:

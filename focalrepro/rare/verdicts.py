@@ -5,6 +5,7 @@ data set, so they cover the luck of these two and not that of having collected o
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ import pandas as pd
 from focalrepro.evidence.difference import student
 from focalrepro.rare.data import count_of, rate_name
 from focalrepro.rare.models import CE, METHODS, TREES
-from focalrepro.show.tables import number
+from focalrepro.show.tables import number, signed
 
 METRICS = {  # name, whether more is better, and the name in a terminal
     "ap": ("average precision", True, "AP (95 % interval)"),
@@ -28,6 +29,9 @@ ONE_SEED = "one seed, no interval"
 MARKS = {BETTER: "\u00a0▲", WORSE: "\u00a0▼"}  # in `compact`, kept beside their number
 KEYS = ["dataset", "rate", "method"]
 DIFFERENCE = [*KEYS, "reference", "metric", "difference", "low", "high", "verdict", "same", "paired"]
+SHOWN = ["data", "rate", "loss", "against", "measure", "difference (95 %)", "verdict"]
+WORTH = ["data", "rate", "focal loss is", "of so many", "the best", "changes average precision by"]
+WORTH += ["against", "the highest of all"]
 FOCAL = [m.name for m in (*METHODS, *TREES) if m.gamma > 0]
 
 
@@ -117,26 +121,39 @@ def differences(frame: pd.DataFrame, metrics: Sequence[str] = ("ap",), reference
 
 def _effect(mean: float, low: float, high: float) -> str:
     if np.isnan(low):
-        return "undefined" if np.isnan(mean) else f"{mean:+.3f}".replace("-", "−")
-    return f"{mean:+.3f} ({low:+.3f} … {high:+.3f})".replace("-", "−")
+        return "undefined" if np.isnan(mean) else signed(mean, 3)
+    return f"{signed(mean, 3)} ({signed(low, 3)} … {signed(high, 3)})"
 
 
-def verdicts(
+def shown(
     frame: pd.DataFrame,
     metrics: Sequence[str] = ("ap",),
     reference: str = "",
     only: str = "",
     methods: Sequence[str] = (),
-) -> list[str]:
-    """A sentence per data set, rate, method and metric; `only` keeps one verdict, `methods` their rows.
+) -> pd.DataFrame:
+    """`differences` for the eye; `only` keeps one verdict, `methods` their rows.
 
     A method with the reference's very scores, which a moved threshold has, is left out.
     """
+    rows = [
+        {
+            **{"data": r.dataset, "rate": rate_name(r.rate), "loss": r.method, "against": r.reference},
+            **{"measure": METRICS[r.metric][0], "difference (95 %)": _effect(r.difference, r.low, r.high)},
+            "verdict": r.verdict,
+        }
+        for r in differences(frame, metrics, reference).itertuples()
+        if not r.same and only in ("", r.verdict) and (not methods or r.method in methods)
+    ]
+    return pd.DataFrame(rows, columns=SHOWN)
+
+
+def verdicts(frame: pd.DataFrame, *which: Any, **more: Any) -> list[str]:
+    """A sentence for each row of `shown`, which has the same arguments."""
+    rows = shown(frame, *which, **more).itertuples(index=False, name=None)
     return [
-        f"{row.method} against {row.reference} at {rate_name(row.rate)} on {row.dataset}: "
-        f"{METRICS[row.metric][0]} {_effect(row.difference, row.low, row.high)}: {row.verdict}"
-        for row in differences(frame, metrics, reference).itertuples()
-        if not row.same and only in ("", row.verdict) and (not methods or row.method in methods)
+        f"{loss} against {against} at {rate} on {data}: {measure} {difference}: {verdict}"
+        for data, rate, loss, against, measure, difference, verdict in rows
     ]
 
 
@@ -158,8 +175,8 @@ def caution(frame: pd.DataFrame) -> str:
     )
 
 
-def worth(frame: pd.DataFrame) -> list[str]:
-    """A line per data set and rate: is focal loss worth it there? Decided by average precision.
+def worth_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row per data set and rate: is focal loss worth it there? Decided by average precision.
 
     Of the model, network or trees, whose plain loss is the better one here: the best setting of focal loss
     against that loss. Its interval is at 95 % for as many settings as were tried (Bonferroni), and for seeds
@@ -178,11 +195,19 @@ def worth(frame: pd.DataFrame) -> list[str]:
         best = int(np.argmax(low if (low > 0).any() else mean))
         said = "worth it" if low[best] > 0 else "not shown to be worth it"
         said = "not worth it" if (high < 0).all() else said
-        lines.append(
-            f"{data} at {rate_name(rate)}: focal loss is {said}: the best of "
-            f"{count_of(len(found), 'setting')}, {found['method'].iloc[best]}, changes average precision by "
-            f"{_effect(*spans[best])} against {base} with {means[base]:.3f}; "
-            f"the highest of all is {means.idxmax()} with {means.max():.3f}"
-            + (f" ({ONE_SEED}: take --seeds 2 or more)" if np.isnan(low[best]) else "")
-        )
-    return lines
+        about = (data, rate_name(rate), said, count_of(len(found), "setting"), found["method"].iloc[best])
+        tops = (f"{name} with {means[name]:.3f}" for name in (base, means.idxmax()))
+        lines.append((*about, _effect(*spans[best]), *tops))
+    return pd.DataFrame(lines, columns=WORTH)
+
+
+def worth(frame: pd.DataFrame) -> list[str]:
+    """A sentence for each row of `worth_table`."""
+    rows = worth_table(frame).itertuples(index=False, name=None)
+    return [
+        f"{data} at {rate}: focal loss is {said}: the best of {of}, {best}, changes average precision by "
+        f"{effect} against {base}; the highest of all is {top}"
+        + f" ({ONE_SEED}: take --seeds 2 or more)"
+        * ("(" not in effect)
+        for data, rate, said, of, best, effect, base, top in rows
+    ]

@@ -10,7 +10,7 @@ import pandas as pd
 from focalrepro.evidence.claims import CLAIMS, FAMILY, has_family, judge_all
 from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.tables import at_paper_threshold, rank_correlation, table
-from focalrepro.evidence.verdict import NOT_YET, Verdict
+from focalrepro.evidence.verdict import EXPLORATORY, NOT_YET, Verdict
 from focalrepro.files import repo_root, results_root, write_atomic
 from focalrepro.runs import load_splits
 from focalrepro.show.figures_results import figure_of, forest
@@ -26,7 +26,7 @@ BEGIN, END = "<!-- results:begin (written by `focalrepro report`) -->", "<!-- re
 
 # The profiles that may speak for each dataset, down to the first whose Tables 1a and 1b are whole.
 COCO, EMBEDDED = ("coco-cpu", "coco-cpu-first"), ("full-quick", "quick")
-# What the profile says that asks from where on it matters.
+# What the profile says that asks from where on it matters; the first three are against plain cross entropy.
 RARE_CLAIMS = [c for c, of in CLAIMS.items() if c.startswith(("rare-", "few-")) and of.kind == "more"]
 PLACES = {"coco256": "real COCO", "synthetic-1000": "the embedded data"}
 FIRST = "real COCO, first recipe"  # while `coco-cpu` has not judged all that its forerunner has
@@ -39,8 +39,8 @@ ANSWERS = (
 SPEED = ("sooner", "sooner-tuned", "ahead-after-twice", "lead-shrinks")
 # Whether the divisor is worth more than the loss, and who is ahead once it is steady.
 DIVISOR = ("divisor-smooth", "divisor-smooth-ce", "divisor-smooth-hard", "divisor-smooth-free")
+PAPER = CLAIMS["fl-best-alpha"].a, CLAIMS["fl-best-alpha"].b  # its Table 1b
 DRAWN = {"CE, α = .75": "γ = 0, α = 0.75", "FL, γ = 2": "γ = 2, α = 0.25"}  # rows of Table 1b
-FEW = 3  # differences; a panel of fewer shows nothing that the table beside it does not
 Judged = dict[str, dict[str, Verdict]]  # by study and claim, without those that were not run
 
 
@@ -61,7 +61,8 @@ def front_page() -> tuple[str, Figures]:
     if not sides:
         return "", {}
     every = {n: {c.id: v for c, v in judge_all(e) if v.word != "not run"} for n, e in sides.items()}
-    judged = {n: of for n, of in every.items() if any(v.word in (*WORDS, NOT_YET) for v in of.values())}
+    words = {*WORDS, NOT_YET, EXPLORATORY}
+    judged = {n: of for n, of in every.items() if words & {v.word for v in of.values()}}
     sides = {name: sides[name] for name in judged}
     places = {name: PLACES[get_profile(name).base.dataset] for name in sides}
     if set(COCO) <= places.keys():
@@ -85,7 +86,9 @@ def front_page() -> tuple[str, Figures]:
     old = {name for name, e in last.items() if at_paper_threshold(e, "1b")}
     text = render(
         "front.md.j2",
-        **{"answers": _spoken(ANSWERS[0], judged).values(), "told": _told, "effect": effect},
+        **{"answers": _spoken(ANSWERS[0], judged).values(), "told": _told},
+        ahead=[a for of in ANSWERS for a in _spoken(of, judged).values() if a[2].word == "refuted"],
+        paper=[number(side.paper(get_profile(next(iter(every))).base)) for side in PAPER],
         baselines=_baselines(judged, places),
         speed=[effect(replace(embedded[c], remark="")) for c in SPEED if c in embedded],
         gain=_gain(embedded),
@@ -99,7 +102,11 @@ def front_page() -> tuple[str, Figures]:
         coco=[Md(e.study.name) for e in groups[0]],
         newer=len(groups[0][0].study.records) if groups[0] else 0,
         heat=heat and (Md(heat.study.name), seeds_text(min(map(len, heat.rows("grid").values())))),
-        rarity=[Md(f"**{v.word.capitalize()}: {t}** {effect(v)}, {seeds_text(v.seeds)}.") for t, v in told],
+        rarity=markdown(
+            {"verdict": bold(v.word), "claim": t, "effect (95 %)": effect(v), "seeds": v.seeds}
+            for t, v in told
+        ),
+        rare_clear=any(embedded[c].word == "confirmed" for c in RARE_CLAIMS[:3] if c in embedded),
         found="found" in figures,
         caveat=Md(get_ablation("imbalance").note),
         tables=[(get_ablation(name), _table(name, of, old)) for name, of in frames.items() if of],
@@ -148,26 +155,26 @@ def _spoken(claims: tuple[str, ...], judged: Judged) -> dict[str, tuple[str, str
     return spoken
 
 
-def _told(v: Verdict) -> tuple[str, str, str]:
-    """A verdict's word, AP of focal loss and of what it is compared with, and the seeds."""
+def _told(v: Verdict) -> tuple[str, str, str, str]:
+    """A verdict's word, its difference, AP of focal loss and of what it is compared with, and the seeds."""
     seeds, (ours, theirs) = seeds_text(v.seeds), v.estimate.levels
     seeds = f"{v.seeds} of {seeds_text(v.wanted)}" if v.word == NOT_YET else seeds
-    return WORDS.get(v.word, v.word), f"AP {number(ours)} against {number(theirs)}", seeds
+    gap = f"{signed(v.value)} ({between(v.low, v.high, text=signed)})"
+    return WORDS.get(v.word, v.word), gap, f"AP {number(ours)} against {number(theirs)}", seeds
 
 
 def _baselines(judged: Judged, places: dict[str, str]) -> Md:
     """Each baseline's line: on each dataset how focal loss does against it."""
-    rows = []
+    rows, first = [], {dataset: v.estimate.of for dataset, (*_, v) in _spoken(ANSWERS[0], judged).items()}
     for spoken in filter(None, (_spoken(claims, judged) for claims in ANSWERS)):
         against = "; or ".join(dict.fromkeys(text for _, text, _ in spoken.values()))
         row: dict[str, object] = {"focal loss against": against} | dict.fromkeys(PLACES.values(), NONE)
         for dataset, (name, _, v) in spoken.items():
-            word, levels, seeds = _told(v)
-            text = f"{signed(v.value)} ({between(v.low, v.high, text=signed)}); {levels}; {seeds}"
-            if places[name] == FIRST:  # one rate for all, AP at .05
-                row[PLACES[dataset]] = Md(f"**exploratory**: {text}; first recipe")
-            else:
-                row[PLACES[dataset]] = Md(f"**{word}**{'' if v.primary else ', exploratory'}: {text}")
+            word, *parts = _told(v)
+            again = bool(rows) and v.estimate.of == first.get(dataset)
+            parts += ["the runs of the first line"] * again + ["first recipe"] * (places[name] == FIRST)
+            explored = "" if v.primary or word == EXPLORATORY else f", {EXPLORATORY}"
+            row[PLACES[dataset]] = Md(f"**{word}**{explored}: {'; '.join(parts)}")
         rows.append(row)
     return markdown(rows)
 
@@ -207,16 +214,19 @@ def _table(name: str, frames: dict[str, pd.DataFrame], at_paper: set[str]) -> Md
 
 
 def _gaps(judged: Judged, places: dict[str, str]) -> dict[str, pd.DataFrame]:
-    """The paper's differences, then each study's, of the claims that have a short name and any verdict."""
+    """The paper's differences, then those of each dataset's first speaker, of the claims that have a short
+    name and any verdict; those of the first recipe with a star."""
     claims = [c for c in CLAIMS.values() if c.short and any(c.id in of for of in judged.values())]
     index, base = [c.short for c in claims], get_profile(next(iter(judged))).base
     paper = [c.a.paper(base) - c.b.paper(base) for c in claims]
-    many = {n: v for n, v in judged.items() if sum(c.id in v for c in claims) >= FEW} or judged
     gaps = {"paper, COCO": pd.DataFrame({"value": paper, "low": np.nan, "high": np.nan}, index)}
-    for name, verdicts in many.items():
-        found = [verdicts.get(c.id, Verdict("not run")) for c in claims]
-        columns = {side: [getattr(v, side) for v in found] for side in ("value", "low", "high")}
-        gaps[f"here, {places[name]}"] = pd.DataFrame(columns, index)
+    for dataset in dict.fromkeys(get_profile(name).base.dataset for name in judged):
+        none = ("", "", Verdict("not run"))
+        found = [_spoken((c.id,), judged).get(dataset, none) for c in claims]
+        columns = {side: [getattr(v, side) for *_, v in found] for side in ("value", "low", "high")}
+        columns["judged"] = [v.word in WORDS for *_, v in found]
+        columns["mark"] = ["*" * (places.get(name) == FIRST) for name, *_ in found]
+        gaps[f"here, {PLACES[dataset]}"] = pd.DataFrame(columns, index)
     return gaps
 
 

@@ -10,7 +10,7 @@ from focalrepro.evidence.per_class import trend
 from focalrepro.evidence.tables import rank_correlation, table
 from focalrepro.evidence.verdict import NOT_YET, Verdict, verdict_of
 from focalrepro.show.pages import render
-from focalrepro.show.tables import NONE, Md, between, bold, enough, escape, markdown, signed
+from focalrepro.show.tables import NONE, Md, between, bold, enough, escape, markdown, number, signed
 from focalrepro.study.ablations import ABLATIONS
 from focalrepro.study.store import Store
 from focalrepro.study.study import Study
@@ -218,7 +218,7 @@ def summary(frame: pd.DataFrame) -> str:
         lines.append(f"In the paper: {bold(theirs.row)} with {theirs.paper_AP:.1f}.")
     rho, count = rank_correlation(frame)
     if not np.isnan(rho):
-        lines.append(f"Rank correlation with the paper (Spearman, {count} rows): **{rho:.2f}**.")
+        lines.append(f"Rank correlation with the paper (Spearman, {count} rows): **{number(rho, 2)}**.")
     return " ".join(lines)
 
 

@@ -81,6 +81,9 @@ def test_forest_fills_what_is_clear(tmp_path):
     *_, filled = [x for x in figure.axes[1].get_lines() if x.get_marker() == "o"]
     assert list(filled.get_xdata()) == [0.5]
     draw(figure, tmp_path)
+    figure = forest({"ours": ours.assign(judged=False, mark="*")})
+    *_, filled = [x for x in figure.axes[0].get_lines() if x.get_marker() == "o"]
+    assert not len(filled.get_xdata()) and figure.axes[0].texts[0].get_text() == "+0.5*"
 
 
 def test_sweep_of_the_prior(tmp_path):
