@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.autograd import DeviceType
-from torch.profiler import ProfilerActivity, profile
 from torch.utils.benchmark import Timer
 
 from focalrepro import hardware
@@ -20,10 +18,6 @@ Spread = dict[str, float]  # median, low, high and n of some measurements
 Limits = dict[str, float]  # teraflops of a square product; gigabytes a second of a copy, read and written
 Finding = tuple[str, dict[str, Any]]  # the record's list that it goes to, and what goes there
 NO_MORE = {"note": "", "share": None, "limit": "", "like_for_like": None, "extrapolated": False}
-PROFILED = {  # by type of device: what a profile records, and where what counts is
-    "cpu": ([ProfilerActivity.CPU], DeviceType.CPU),
-    "cuda": ([ProfilerActivity.CPU, ProfilerActivity.CUDA], DeviceType.CUDA),
-}
 
 
 @dataclass(frozen=True)
@@ -42,7 +36,6 @@ class Sizes:
     counts: tuple[int, ...] = (250, 500, 1000, 2000, 4000)  # validation images
     profiles: tuple[str, ...] = ("quick", "coco-cpu")  # trained on a CPU
     steps: tuple[int, ...] = (64, 128)  # batches trained on a GPU
-    campaign: tuple[int, int] = (8, 100)  # runs and their steps
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -118,19 +111,6 @@ def measure_limits(device: torch.device, sizes: Sizes) -> Limits:
     )
     flops, moved = 2 * sizes.matrix**3, 2 * source.numel()
     return {"teraflops": flops / product / 1e12, "gigabytes": moved / copy / 1e9}
-
-
-def heaviest(what: str, call: Call, device: torch.device, count: int = 25, calls: int = 5) -> Finding:
-    """The kernels (on a CPU: operators) that take most of a call: name, seconds and times in one call."""
-    activities, kind = PROFILED[device.type]
-    with profile(activities=activities) as record:  # waits for the device where it ends
-        for _ in range(calls):
-            call()
-    field = "self_cpu_time_total" if device.type == "cpu" else "self_device_time_total"
-    events = [e for e in record.key_averages() if e.device_type == kind and not e.is_user_annotation]
-    rows = sorted(((getattr(e, field), e.count, e.key) for e in events), reverse=True)[:count]
-    kernels = [{"name": n, "seconds": us / calls / 1e6, "times": times / calls} for us, times, n in rows]
-    return "kernels", {"what": what, "heaviest": kernels}
 
 
 def curve(

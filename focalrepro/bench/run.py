@@ -16,7 +16,6 @@ from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
 from focalrepro import hardware
-from focalrepro.bench.campaigns import bench_ray
 from focalrepro.bench.evaluation import bench_evaluation, evaluation_curves
 from focalrepro.bench.measure import Finding, Limits, Sizes, Spread, measure_limits
 from focalrepro.bench.training import bench_cpu_runs, bench_loss, bench_step, bench_two, training_curves
@@ -29,7 +28,7 @@ from focalrepro.show.style import COLOURS, GREY, LINES, panels, styled
 from focalrepro.study.profiles import get_profile
 
 POINTS = (1, 2, 3), (64, 96, 128), (10, 20, 30)
-TRIAL = Sizes(0.01, 2, 64, (2, 500, 8), 1, 20, 10, *POINTS, ("smoke",), (2,), (2, 2))
+TRIAL = Sizes(0.01, 2, 64, (2, 500, 8), 1, 20, 10, *POINTS, ("smoke",), (2,))
 ON_GPU = Sizes(0.5, matrix=8_192, batches=(32, 64, 128), sides=(128, 256, 512))
 # Weights change no speed; some of the images are enough, since each is as fast as another.
 GPU_CHANGES = {"weights": "none", "train_images": 1_024, "steps": 500, "warmup": 1}
@@ -53,11 +52,10 @@ def parts_of(device: torch.device, limits: Limits, sizes: Sizes) -> list[Part]:
         steps = [partial(bench_step, c, device, limits, sizes) for c in by_batch]
         two = partial(bench_two, by_batch[0], device, sizes)
         return [*steps, loss, two, partial(training_curves, config, device, sizes), evaluation]
-    bases = [(name, get_profile(name).base) for name in sizes.profiles]
-    trained = [(name, base) for name, base in bases if base.dataset in prepared()]
-    runs = [partial(bench_cpu_runs, *each, sizes) for each in trained]
-    runs += [partial(bench_ray, *each, sizes) for each in trained[:1]]
-    curves = partial(training_curves, bases[0][1].replace(weights="none"), device, sizes)
+    bases = {name: get_profile(name).base for name in sizes.profiles}
+    there = prepared()
+    runs = [partial(bench_cpu_runs, n, base, sizes) for n, base in bases.items() if base.dataset in there]
+    curves = partial(training_curves, bases[sizes.profiles[0]].replace(weights="none"), device, sizes)
     return [loss, evaluation, *runs, partial(evaluation_curves, sizes), curves]
 
 
@@ -80,7 +78,7 @@ def run_bench(device_name: str = "auto", trial: bool = False) -> int:
     limits = measure_limits(device, sizes)
     fast = f"{limits['teraflops']:.2f} TFLOP/s in {info.get('precision', 'bf16')}"
     print(f"limits of {machine}: {fast}, copies at {limits['gigabytes']:.0f} GB/s")
-    lists: dict[str, list] = {"rows": [], "kernels": [], "curves": []}
+    lists: dict[str, list] = {"rows": [], "curves": []}
     left_out = 0
     for part in parts_of(device, limits, sizes):
         try:
@@ -88,7 +86,7 @@ def run_bench(device_name: str = "auto", trial: bool = False) -> int:
                 lists[kind].append(found)
                 finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
                 write_json(path, {"finished": finished, "hardware": info, "limits": limits} | lists)
-                print(line(found) if kind == "rows" else f"{kind} of {found['what']}", flush=True)
+                print(line(found) if kind == "rows" else f"curves of {found['what']}", flush=True)
         except (torch.OutOfMemoryError, BrokenExecutor) as error:
             left_out = 1
             print(f"left out: {part.func.__name__}: {error}", flush=True)

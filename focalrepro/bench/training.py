@@ -11,6 +11,7 @@ from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import DeviceType
 from torch.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.detection import RetinaNet as TorchvisionRetinaNet
@@ -21,12 +22,12 @@ from focalrepro import hardware
 from focalrepro.bench import measure
 from focalrepro.bench.measure import Call, Finding, Limits, Sizes, Spread
 from focalrepro.config import RunConfig
-from focalrepro.data import DetectionData, load
 from focalrepro.detector.anchors import RATIOS
 from focalrepro.detector.backbones import IMAGENET_MEAN, IMAGENET_STD
 from focalrepro.detector.boxes import flip
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.losses import BACKGROUND, IGNORED
+from focalrepro.runs import load_splits
 from focalrepro.training.batches import batches
 from focalrepro.training.focal_sum import detection_focal_loss
 from focalrepro.training.initial import initial_model
@@ -69,8 +70,8 @@ def their_loss(logits: Tensor, labels: Tensor) -> None:
 def extra_memory(logits: Tensor, labels: Tensor) -> float:
     """Peak memory that `our_loss` allocates, in units of the logits; the gradient counts."""
     logits.grad = None
-    activity, kind = measure.PROFILED[logits.device.type]
-    with profile(activities=activity, profile_memory=True) as record:
+    kind = DeviceType.CUDA if logits.is_cuda else DeviceType.CPU
+    with profile(profile_memory=True) as record:
         our_loss(logits, labels)
     events = [e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"]
     events = sorted((e for e in events if e.device_type() == kind), key=lambda e: e.start_ns())
@@ -124,14 +125,9 @@ def torchvision_twin(model: RetinaNet, config: RunConfig, classes: int) -> Torch
     return twin
 
 
-def split(config: RunConfig) -> DetectionData:
-    """What a config trains on."""
-    return load(config.dataset, "train", config.image_size, limit=config.train_images, classes=config.classes)
-
-
 def our_step(config: RunConfig, device: torch.device) -> Call:
     """Our step on the next batch, warm; on a GPU it is captured, so that what follows are replays alone."""
-    step = new_step(config, split(config), device)
+    step = new_step(config, load_splits(config)[0], device)
     index, views = (t.to(device) for t in batches(len(step.source), config))
     turns = itertools.cycle(range(config.steps))
 
@@ -154,7 +150,7 @@ def their_step(config: RunConfig, device: torch.device) -> Call:
 
     Mixed precision on a GPU as in the reference script, fp32 on a CPU.
     """
-    data, size = split(config), config.batch_size
+    data, size = load_splits(config)[0], config.batch_size
     twin = torchvision_twin(initial_model(config, data), config, len(data.categories)).to(device).train()
     optimizer = make_optimizer(twin, config)
     images, boxes, labels = (
@@ -194,17 +190,20 @@ def training_flops(config: RunConfig, classes: int) -> float:
 
 
 def bench_step(config: RunConfig, device: torch.device, limits: Limits, sizes: Sizes) -> Iterator[Finding]:
-    """Both in one process, in turn; with the share of the matmul peak that ours reaches, and its kernels."""
+    """Both in one process, in turn; with the share of the matmul peak that ours reaches."""
     calls, size = (our_step(config, device), their_step(config, device)), config.batch_size
     a, b = measure.in_turn(
         sizes.repeats, *(lambda c=call: size / measure.seconds(c, device, sizes.run_time) for call in calls)
     )
-    share = a["median"] * training_flops(config, len(split(config).categories)) / (limits["teraflops"] * 1e12)
+    share = (
+        a["median"]
+        * training_flops(config, len(load_splits(config)[0].categories))
+        / (limits["teraflops"] * 1e12)
+    )
     network = f"{config.backbone} at {config.image_size}², batch {size}, {precision(config, device)}"
     what = f"training on {config.dataset}, {network}"
     against = "torchvision's RetinaNet and loop, autocast, same layers and data in memory"
     yield measure.row(what, against, "images/s", a, b, True, share=share, limit="matmul peak")
-    yield measure.heaviest(what, calls[0], device)
 
 
 def bench_two(config: RunConfig, device: torch.device, sizes: Sizes) -> Iterator[Finding]:
@@ -222,7 +221,7 @@ def bench_cpu_runs(profile: str, config: RunConfig, sizes: Sizes) -> Iterator[Fi
     ours with all cores. Each side has its own processes, which keep its allocator and threads.
     """
     cores, cached, ours_in = hardware.cores(), config.frozen == "backbone", precision(config, CPU)
-    new_step(config, split(config), CPU)  # what the runs share is made once, before there are many
+    new_step(config, load_splits(config)[0], CPU)  # what the runs share is made once, before there are many
     sides = ("ours", cores, 1), ("theirs", 1, 0), ("ours", 1, cores)
     many, other, one = rates(config, CPU, sizes, *sides)
     said = [

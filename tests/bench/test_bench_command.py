@@ -7,13 +7,12 @@ import signal
 import subprocess
 import sys
 from functools import partial
-from importlib.util import find_spec
 
 import pytest
 import torch
 
 COMMAND = [sys.executable, "-m", "focalrepro.cli", "bench", "--trial", "--device"]
-CPU_ROWS = 7 + bool(find_spec("ray"))
+CPU_ROWS = 7
 
 
 @pytest.fixture

@@ -167,9 +167,7 @@ def test_the_parts_of_a_gpu_give_what_the_page_shows(data_root, monkeypatch):
     assert parts[0].func is training.bench_step and parts[-1].func is evaluation.bench_evaluation
     parts = [partial(p.func, *(CPU if isinstance(a, torch.device) else a for a in p.args)) for p in parts]
     found = [finding for part in parts[:-1] for finding in part()]
-    assert [kind for kind, _ in found] == ["rows", "kernels", "rows", "rows", "curves", "curves"]
-    kernels = found[1][1]["heaviest"]
-    assert 5 < len(kernels) <= 25 and kernels[0]["seconds"] >= kernels[-1]["seconds"] > 0
+    assert [kind for kind, _ in found] == ["rows", "rows", "rows", "curves", "curves"]
     training_row = found[0][1]
     flops = training_flops(SMOKE.replace(batch_size=2), 10)
     assert training_row["share"] == pytest.approx(training_row["ours"]["median"] * flops / 1e12)
