@@ -59,7 +59,7 @@ class ImageFile:
         return f"{self.source}/{self.name}"
 
 
-def list_files(paths: Sequence[Path]) -> list[ImageFile]:
+def list_files(paths: Sequence[Path | str]) -> list[ImageFile]:
     """All files in the folders (with subfolders) and tar files, but for names that UTF-8 cannot write.
 
     Raises DatasetError for a path that is neither a folder nor a whole, uncompressed tar file.

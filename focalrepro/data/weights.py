@@ -21,12 +21,7 @@ from focalrepro.files import write_atomic
 
 BACKBONE = "resnet50v2"
 WEIGHTS = "resnet50v2_imagenet_c4.safetensors"
-# The zoo left GitHub's large-file storage in July 2025; its files stayed the same.
-ADDRESSES = (
-    "https://huggingface.co/onnxmodelzoo/resnet50-v2-7/resolve/main/resnet50-v2-7.onnx",
-    "https://media.githubusercontent.com/media/onnx/models/main/validated/vision/classification/resnet/model/"
-    "resnet50-v2-7.onnx",
-)
+ADDRESS = "https://huggingface.co/onnxmodelzoo/resnet50-v2-7/resolve/main/resnet50-v2-7.onnx"
 ONNX_BYTES = 102_442_452
 ONNX_SHA256 = "79102261eb6e5fd7af5d27f41316293e388c5cb691e5d25bfb035c4f64fefe31"
 TENSORS_SHA256 = "2c72c907d9b913a1b12d9c02138d52d057257f872e1f4f69e9b815b0fcab557f"
@@ -41,10 +36,10 @@ _ABOUT = {
 def fetch_weights(folder: Path) -> Path:
     """Fetch the zoo's file (102 MB) and keep what the detector uses of it (34 MB) as `folder/WEIGHTS`.
 
-    Raises DatasetError if no address gives it, or if what it holds are other tensors.
+    Raises DatasetError if the zoo does not give it, or if what it holds are other tensors.
     """
     onnx = folder / "resnet50-v2-7.onnx"
-    fetch_checked(ADDRESSES, onnx, f"sha256:{ONNX_SHA256}", ONNX_BYTES)
+    fetch_checked(ADDRESS, onnx, f"sha256:{ONNX_SHA256}", ONNX_BYTES)
     convert(onnx, folder / WEIGHTS)
     onnx.unlink()
     return folder / WEIGHTS
@@ -72,13 +67,16 @@ def tensors_digest(tensors: Mapping[str, np.ndarray]) -> str:
     return key.hexdigest()
 
 
-def check_weights(path: Path) -> None:
-    """Raise DatasetError if the weights are absent, cut short or no safetensors file; reads the header."""
+def given_weights(path: Path) -> dict[str, str]:
+    """`Descriptor.weights` for a file that stays where it is, of which the header is read.
+
+    Raises DatasetError if it is absent, cut short or no safetensors file.
+    """
     if not Path(path).is_file():
         raise DatasetError(f"{path}: no such weights file; check the path")
     try:
         with safe_open(path, "numpy"):
-            pass
+            return {BACKBONE: str(Path(path).resolve())}
     except (SafetensorError, OSError) as error:
         raise DatasetError(f"{path}: not a whole safetensors file ({error}); fetch it again") from None
 

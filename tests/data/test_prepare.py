@@ -13,7 +13,6 @@ from focalrepro.data.coco import annotations_file, finish
 from focalrepro.data.prepare import ensure, prepare_dataset
 from focalrepro.data.registry import DESCRIPTOR, describe, prepared
 from focalrepro.data.weights import WEIGHTS
-from focalrepro.files import move_folder
 from focalrepro.study.profiles import PROFILES
 
 
@@ -40,13 +39,10 @@ def root(tmp_path, monkeypatch):
         return folder / WEIGHTS
 
     def images(root):
-        final, work = root / "coco256", coco.unfinished(root)
-        if not (final / DESCRIPTOR).is_file():
+        if not (root / "coco256" / DESCRIPTOR).is_file():
             fetched.append("images")
-            work.mkdir(parents=True, exist_ok=True)
-            finish(work, "coco256")
-            move_folder(work, final)
-        return final
+            finish(root / "coco256", "coco256")
+        return root / "coco256"
 
     monkeypatch.setattr(prepare, "fetch_weights", weights)
     monkeypatch.setattr(coco, "download_coco256", images)
@@ -61,13 +57,12 @@ def test_a_fresh_machine_gets_images_and_weights_by_itself(root, monkeypatch):
     assert weights_path("coco256", "resnet50v2").is_file()
     ensure("coco256")
     assert fetched == ["weights", "images"]
-    (root / "coco256" / WEIGHTS).rename(root / "w.safetensors")
+    (root / "weights" / WEIGHTS).rename(root / "w.safetensors")
     value = json.loads((root / "coco256" / DESCRIPTOR).read_text())
     (root / "coco256" / DESCRIPTOR).write_text(json.dumps({**value, "weights": {}}))
     ensure("coco256")  # as after an import without weights
     assert fetched == ["weights", "images", "weights"] and weights_path("coco256", "resnet50v2").is_file()
-    assert not (root / "downloads" / "coco256" / WEIGHTS).exists()
-    (root / "coco256" / WEIGHTS).unlink()
+    (root / "weights" / WEIGHTS).unlink()
     ensure("coco256")
     assert fetched[3:] == ["weights"] and weights_path("coco256", "resnet50v2").is_file()
 

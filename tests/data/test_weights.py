@@ -65,8 +65,8 @@ def server():
 def fetch(server, monkeypatch):
     """Fetch from the server, with the checksums of what it should hold and waits of milliseconds."""
 
-    def call(folder, addresses=("/resnet50-v2-7.onnx",), tensors=TENSORS, body=b""):
-        monkeypatch.setattr(weights, "ADDRESSES", tuple(server.url + path for path in addresses))
+    def call(folder, tensors=TENSORS, body=b""):
+        monkeypatch.setattr(weights, "ADDRESS", f"{server.url}/resnet50-v2-7.onnx")
         monkeypatch.setattr(weights, "ONNX_SHA256", hashlib.sha256(body or onnx_bytes()).hexdigest())
         monkeypatch.setattr(weights, "TENSORS_SHA256", tensors_digest(tensors))
         monkeypatch.setattr(fetching, "TRIES", 3)
@@ -101,12 +101,12 @@ def test_what_is_fetched_is_kept_as_the_tensors_in_use(fetch, server, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == [WEIGHTS] and server.asked.total() == 3
 
 
-def test_the_second_address_serves_where_the_first_does_not(fetch, server, tmp_path):
-    assert fetch(tmp_path, ("/moved.onnx", "/resnet50-v2-7.onnx")).is_file()
+def test_what_the_zoo_answers_is_told(fetch, server, tmp_path):
+    server.faults["/resnet50-v2-7.onnx"] = [404]
     with pytest.raises(
-        DatasetError, match=r"/moved\.onnx: the server answers 404.*/gone\.onnx: the server answers"
+        DatasetError, match=r"resnet50-v2-7\.onnx: the server answers 404.*same command again"
     ):
-        fetch(tmp_path / "new", ("/moved.onnx", "/gone.onnx"))
+        fetch(tmp_path)
 
 
 def test_another_file_and_other_tensors_are_refused(fetch, server, tmp_path):
