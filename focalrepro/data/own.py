@@ -19,7 +19,7 @@ from focalrepro.data.annotations import of_images, read_annotations
 from focalrepro.data.pixels import is_turned
 from focalrepro.data.registry import DESCRIPTOR, SPLITS, Descriptor, Part, check_name, describe
 from focalrepro.data.sources import list_files, locate
-from focalrepro.data.split import DatasetError, named_errors
+from focalrepro.data.split import DatasetError
 from focalrepro.data.weights import given_weights
 from focalrepro.files import data_root, new_folder, write_json
 
@@ -29,7 +29,6 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 Split = tuple[dict[str, Any] | Path, Sequence[Path]]
 
 
-@named_errors()
 def register_own(
     name: str,
     data: Path,

@@ -10,7 +10,7 @@ from focalrepro.data import coco
 from focalrepro.data.coco import SUBSET, WHOLE
 from focalrepro.data.own import register_own
 from focalrepro.data.registry import describe, prepared, weights_path
-from focalrepro.data.split import DatasetError, named_errors
+from focalrepro.data.split import DatasetError
 from focalrepro.data.synthetic import NAME as EMBEDDED
 from focalrepro.data.synthetic import RARE, generate
 from focalrepro.data.weights import BACKBONE, ONNX_BYTES, WEIGHTS, fetch_weights, given_weights
@@ -21,7 +21,6 @@ MEGABYTES = {"images": 1400, "annotations": 253, "weights": ONNX_BYTES // 10**6}
 MEGABYTES |= {archive.name: archive.size // 10**6 for archive in coco.ARCHIVES}
 
 
-@named_errors()
 def ensure(dataset: str) -> None:
     """Makes an embedded dataset, coco256 or coco ready; DatasetError says how to get any other."""
     if dataset in (*DRAWN, SUBSET, WHOLE):
@@ -103,7 +102,6 @@ def agree(what: str, parts: list[str], instead: str) -> None:
         raise DatasetError(f"{question}: not fetched; {mend}")
 
 
-@named_errors()
 def prepare_dataset(
     dataset: str, source: Path | None = None, weights: Path | None = None, name: str = "", *splits: Any
 ) -> int:
