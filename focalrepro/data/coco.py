@@ -14,14 +14,13 @@ import zipfile
 from collections import namedtuple
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import requests
 from PIL import Image
 
-from focalrepro.data.annotations import Annotations, of_images, read_annotations
+from focalrepro.data.annotations import Annotations, read_annotations
 from focalrepro.data.fetch import FetchError, PassingError, fetch_checked, patiently, receive
 from focalrepro.data.pixels import squash
 from focalrepro.data.registry import DESCRIPTOR, Descriptor, Part
@@ -198,17 +197,16 @@ def write_subset(archive: Path, official: str, ids: Sequence[int], folder: Path)
         raise DatasetError(f"{archive}: has no {name} ({error}); remove it and fetch it again") from error
     finally:
         scratch.unlink(missing_ok=True)
-    kept = set(ids)
-    images = [image for image in whole.images if image["id"] in kept]
-    check_ids(replace(whole, images=images), ids)
-    annotations = [a for a in of_images(whole.annotations, images) if not a["iscrowd"]]
+    subset = whole.only(set(ids))
+    check_ids(subset, ids)
+    annotations = [a for a in subset.annotations if not a["iscrowd"]]
     annotations.sort(key=lambda a: a["image_id"])  # stable: within an image the official order stays
     for number, a in enumerate(annotations, start=1):
         a |= {"id": number, "area": round(a["bbox"][2] * a["bbox"][3], 2)}
     about = "the images of the manifest, squashed to 256x256; boxes, width and height in the original frame"
     info = {**whole.info, "description": f"COCO {official}: {about}; no crowd boxes, area = w*h"}
-    value = {"info": info, "images": images, "annotations": annotations, "categories": whole.categories}
-    write_json(target, value)
+    value = {"info": info, "images": subset.images, "annotations": annotations}
+    write_json(target, value | {"categories": whole.categories})
     return read_annotations(target)
 
 
