@@ -7,7 +7,6 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.benchmark import Timer
 
@@ -16,7 +15,7 @@ from focalrepro import hardware
 Call = Callable[[], Any]
 Spread = dict[str, float]  # median, low, high and n of some measurements
 Limits = dict[str, float]  # teraflops of a square product; gigabytes a second of a copy, read and written
-Finding = tuple[str, dict[str, Any]]  # the record's list that it goes to, and what goes there
+Row = dict[str, Any]  # one comparison, as the record keeps it
 NO_MORE = {"note": "", "share": None, "limit": "", "like_for_like": None, "extrapolated": False}
 
 
@@ -31,9 +30,6 @@ class Sizes:
     decoded: int = 16  # images of a batch of the evaluation
     images: int = 2_939  # of the evaluation in all
     replicates: int = 1_000
-    batches: tuple[int, ...] = (1, 2, 4, 8, 16, 32)  # these three: points of the curves
-    sides: tuple[int, ...] = (64, 96, 128, 192, 256)  # pixels
-    counts: tuple[int, ...] = (250, 500, 1000, 2000, 4000)  # validation images
     profiles: tuple[str, ...] = ("quick", "coco-cpu")  # trained on a CPU
     steps: tuple[int, ...] = (64, 128)  # batches trained on a GPU
 
@@ -58,7 +54,7 @@ def row(
     theirs: Spread,
     more_is_better: bool = False,
     **more: Any,
-) -> Finding:
+) -> Row:
     """One comparison. Both sides in `unit`; its ratio says how many times better ours is.
 
     more: a `note`; the `share` of this machine's `limit`, by its name, that ours reaches; `like_for_like`,
@@ -68,7 +64,7 @@ def row(
     a, b = ours["median"], theirs["median"]
     kept = {"what": what, "against": against, "unit": unit, "ours": ours, "theirs": theirs}
     kept |= {"more_is_better": more_is_better, **NO_MORE, **more}
-    return "rows", kept | {"ratio": a / b if more_is_better else b / a}
+    return kept | {"ratio": a / b if more_is_better else b / a}
 
 
 def seconds(call: Call, device: torch.device, run_time: float = 0.0) -> float:
@@ -111,17 +107,3 @@ def measure_limits(device: torch.device, sizes: Sizes) -> Limits:
     )
     flops, moved = 2 * sizes.matrix**3, 2 * source.numel()
     return {"teraflops": flops / product / 1e12, "gigabytes": moved / copy / 1e9}
-
-
-def curve(
-    what: str, x_label: str, points: dict[float, Callable[[], Call]], device: torch.device, sizes: Sizes
-) -> Finding:
-    """Seconds of `what` at each x, whose value makes the call; one point after another.
-
-    exponent: the slope on log-log axes, 1 where cost grows in proportion; of the upper half, where fixed
-    costs weigh little.
-    """
-    y = [timed([make()], device, sizes)[0] for make in points.values()]
-    x, half = list(points), len(points) // 2
-    slope = np.polyfit(np.log(x[half:]), np.log([s["median"] for s in y[half:]]), 1)[0]
-    return "curves", {"what": what, "x_label": x_label, "x": x, "exponent": float(slope), "y": y}

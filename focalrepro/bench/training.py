@@ -20,7 +20,7 @@ from torchvision.ops import sigmoid_focal_loss as torchvision_focal_loss
 
 from focalrepro import hardware
 from focalrepro.bench import measure
-from focalrepro.bench.measure import Call, Finding, Limits, Sizes, Spread
+from focalrepro.bench.measure import Call, Limits, Row, Sizes, Spread
 from focalrepro.config import RunConfig
 from focalrepro.detector.anchors import RATIOS
 from focalrepro.detector.backbones import IMAGENET_MEAN, IMAGENET_STD
@@ -36,7 +36,6 @@ from focalrepro.training.step import Step, learning_rate, make_optimizer
 CPU = torch.device("cpu")
 POSITIVE, LEFT_OUT = 1e-3, 2e-3  # shares of the anchors
 COUNTED_AT = 128  # pixels; convolutions cost in proportion to them
-CURVE_BATCH = 8  # images, of the curve over their size
 ALONE = "one run at a time, with the whole machine"
 
 
@@ -77,7 +76,7 @@ def extra_memory(logits: Tensor, labels: Tensor) -> float:
     return max(accumulate(e.nbytes() for e in events)) / logits.nbytes
 
 
-def bench_loss(device: torch.device, limits: Limits, sizes: Sizes) -> Iterator[Finding]:
+def bench_loss(device: torch.device, limits: Limits, sizes: Sizes) -> Iterator[Row]:
     """Seconds of one forward and backward, and the memory that ours needs on top, in units of the logits."""
     logits, labels = make_batch(device, sizes.loss)
     a, b = measure.timed([partial(loss, logits, labels) for loss in (our_loss, their_loss)], device, sizes)
@@ -183,7 +182,7 @@ def training_flops(config: RunConfig, classes: int) -> float:
     return counter.get_total_flops() * (config.image_size / COUNTED_AT) ** 2
 
 
-def bench_step(config: RunConfig, device: torch.device, limits: Limits, sizes: Sizes) -> Iterator[Finding]:
+def bench_step(config: RunConfig, device: torch.device, limits: Limits, sizes: Sizes) -> Iterator[Row]:
     """Both in one process, in turn; with the share of the matmul peak that ours reaches."""
     calls, size = (our_step(config, device), their_step(config, device)), config.batch_size
     a, b = measure.in_turn(
@@ -200,7 +199,7 @@ def bench_step(config: RunConfig, device: torch.device, limits: Limits, sizes: S
     yield measure.row(what, against, "images/s", a, b, True, share=share, limit="matmul peak")
 
 
-def bench_two(config: RunConfig, device: torch.device, sizes: Sizes) -> Iterator[Finding]:
+def bench_two(config: RunConfig, device: torch.device, sizes: Sizes) -> Iterator[Row]:
     """Two runs at the same time on one device, each with a graph of its own, against one that has it all."""
     torch.cuda.empty_cache()  # theirs is the memory; without a GPU it does nothing
     both, alone = rates(config, device, sizes, ("ours", 2, 0), ("ours", 1, 0))
@@ -208,7 +207,7 @@ def bench_two(config: RunConfig, device: torch.device, sizes: Sizes) -> Iterator
     yield measure.row(what, ALONE, "images/s", both, alone, True)
 
 
-def bench_cpu_runs(profile: str, config: RunConfig, sizes: Sizes) -> Iterator[Finding]:
+def bench_cpu_runs(profile: str, config: RunConfig, sizes: Sizes) -> Iterator[Row]:
     """A profile as `focalrepro run` trains it on the CPU: one run on each core, its own allocator settings.
 
     Against one process of torchvision's loop with all cores and the allocator as it comes, and against one of
@@ -216,17 +215,18 @@ def bench_cpu_runs(profile: str, config: RunConfig, sizes: Sizes) -> Iterator[Fi
     """
     cores, cached, ours_in = hardware.cores(), config.frozen == "backbone", precision(config, CPU)
     new_step(config, load_splits(config)[0], CPU)  # what the runs share is made once, before there are many
-    sides = ("ours", cores, 1), ("theirs", 1, 0), ("ours", 1, cores)
-    many, other, one = rates(config, CPU, sizes, *sides)
-    said = [
+    many, other, one = rates(config, CPU, sizes, ("ours", cores, 1), ("theirs", 1, 0), ("ours", 1, cores))
+    note = (
         f"ours: {cores} runs at once, one thread each, images of all of them, against one process of "
-        "torchvision's with all cores",
-        "ours trains on cached features of the frozen backbone (made before the clock starts), torchvision's "
-        "loop runs the backbone in every step" * cached,
-        "both in fp32" if ours_in == "fp32" else f"ours in {ours_in}, torchvision's in fp32",
-        "like for like is not measured" * cached,
-    ]
-    more = {"note": "; ".join(filter(None, said)), "like_for_like": None if cached else one}
+        "torchvision's with all cores; "
+    )
+    note += "both in fp32" if ours_in == "fp32" else f"ours in {ours_in}, torchvision's in fp32"
+    if cached:
+        note += (
+            "; ours trains on cached features of the frozen backbone (made before the clock starts), "
+            "torchvision's loop runs the backbone in every step; like for like is not measured"
+        )
+    more = {"note": note, "like_for_like": None if cached else one}
     what = f"training at profile {profile}, {cores} CPU cores"
     against = "torchvision's RetinaNet and loop, same layers and data, default allocator"
     yield measure.row(what, against, "images/s", many, other, True, **more)
@@ -265,13 +265,3 @@ def _warm_step(side: str, config: RunConfig, device: torch.device, threads: int)
         hardware.keep_memory()
         torch.set_num_threads(threads)
     return {"ours": our_step, "theirs": their_step}[side](config, device)
-
-
-def training_curves(config: RunConfig, device: torch.device, sizes: Sizes) -> Iterator[Finding]:
-    """A training step against the batch at the config's image size, and against the pixels of an image."""
-    small = config.replace(batch_size=CURVE_BATCH)
-    by_batch = {n: partial(our_step, config.replace(batch_size=n), device) for n in sizes.batches}
-    by_pixels = {float(n * n): partial(our_step, small.replace(image_size=n), device) for n in sizes.sides}
-    what = f"training step, {config.image_size}² images", f"training step, {CURVE_BATCH} images"
-    yield measure.curve(what[0], "images in a batch", by_batch, device, sizes)
-    yield measure.curve(what[1], "pixels of an image", by_pixels, device, sizes)

@@ -29,19 +29,18 @@ def record_in(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("device", "rows", "curves"), [("cpu", CPU_ROWS, 4), pytest.param("cuda", 7, 2, marks=pytest.mark.cuda)]
+    ("device", "rows"), [("cpu", CPU_ROWS), pytest.param("cuda", 7, marks=pytest.mark.cuda)]
 )
-def test_the_whole_way(own, tmp_path, device, rows, curves):
+def test_the_whole_way(own, tmp_path, device, rows):
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     done = subprocess.run([*COMMAND, device], env=own, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     record, page = record_in(tmp_path), (tmp_path / "bench-trial" / "README.md").read_text()
-    assert (len(record["rows"]), len(record["curves"])) == (rows, curves)
+    assert len(record["rows"]) == rows
     for row in record["rows"]:
         assert f"| {row['what']} |" in page and f"{row['what']}: " in done.stdout
         assert row["ours"]["low"] > 0 and row["theirs"]["low"] > 0
-    assert list((tmp_path / "bench-trial").glob("*.png"))
 
 
 @pytest.mark.slow
