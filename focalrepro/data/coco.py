@@ -1,10 +1,10 @@
 """COCO 2017, whole or a subset of it: its official archives and images, fetched on from a cut, or a copy.
 
 coco: 118,287 images to train on and 5,000 to judge by, 20 GB packed and as much again unpacked.
-coco256: 5,705 and 2,939 of them, squashed to 256×256. The manifest in `data/manifests/` fixes which, so an
-imported copy and a download hold the same images with the same boxes. A download is about 1.4 GB over the
-network and 130 MB once squashed; it will be interrupted, so each step is done wholly or not at all, and the
-same command again does what is missing.
+coco256: 5,705 and 2,939 of them, squashed to 256×256. The manifest `coco256.json` fixes which, so an imported
+copy and a download hold the same images with the same boxes. A download is about 1.4 GB over the network and
+130 MB once squashed; it will be interrupted, so each step is done wholly or not at all, and the same command
+again does what is missing.
 """
 
 import io
@@ -27,14 +27,14 @@ from focalrepro.data.registry import DESCRIPTOR, Descriptor, Part
 from focalrepro.data.sources import list_files, locate
 from focalrepro.data.split import DatasetError
 from focalrepro.data.weights import WEIGHTS, given_weights
-from focalrepro.files import move_folder, repo_root, write_json
+from focalrepro.files import move_folder, write_json
 from focalrepro.progress import bar as progress_bar
 
 WHOLE, SUBSET = "coco", "coco256"
 # COCO's bucket.  Under its own name, images.cocodataset.org, it has no certificate.
 ADDRESS = "https://s3.amazonaws.com/images.cocodataset.org"
 OFFICIAL = {"train": "train2017", "val": "val2017"}
-MANIFEST = (repo_root() or Path()) / "data" / "manifests" / f"{SUBSET}.json"
+MANIFEST = Path(__file__).with_name(f"{SUBSET}.json")
 SIDE, QUALITY = 256, 95
 ARCHIVE_LIMIT, UNFOLDED_LIMIT, IMAGE_LIMIT = 300_000_000, 1_000_000_000, 20_000_000  # bytes
 # So many images failing one after the other mean that the network or the server is gone, not the images.
@@ -138,11 +138,7 @@ def download_coco(root: Path) -> Path:
 
 def load_manifest() -> dict:
     """The image ids of both splits and the checksum of the official annotation archive."""
-    try:
-        return json.loads(MANIFEST.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        mend = "run from a checkout (pip install -e .), restore it from git"
-        raise DatasetError(f"{MANIFEST}: the manifest is not readable ({error}); {mend}") from error
+    return json.loads(MANIFEST.read_text(encoding="utf-8"))
 
 
 def check_ids(found: Annotations, expected: list[int]) -> None:

@@ -30,7 +30,7 @@ COMMANDS = {name: f"focalrepro data {name}" for name in _EMBEDDED} | {
 }
 REGISTER = "focalrepro data register --name {} --train-annotations FILE --train-images PATH"
 # Folders of the data root that are no datasets.
-_RESERVED = {"cache", "runs", "manifests", "downloads", "weights", "losses"}
+_RESERVED = {"cache", "runs", "downloads", "weights", "losses"}
 
 
 class Part(BaseModel):

@@ -151,12 +151,6 @@ def test_the_shipped_manifest_holds_both_splits():
     assert manifest["annotations_md5"] == "f4bbac642086de4f52a3fdda2de5fa2c"
 
 
-def test_a_manifest_that_is_not_there_is_named(source, monkeypatch):
-    monkeypatch.setattr(coco256, "MANIFEST", source / "none.json")
-    with pytest.raises(DatasetError, match=r"none\.json: the manifest is not readable.*run from a checkout"):
-        do(source)
-
-
 REAL = os.environ.get("FOCALREPRO_COCO256")
 
 
