@@ -9,7 +9,7 @@ import pandas as pd
 from focalrepro.files import write_atomic
 from focalrepro.rare import verdicts
 from focalrepro.rare.data import built_in, count_of, read_csv
-from focalrepro.rare.models import METHODS, RATES, SEEDS, TREES, RareSettings, check, run_rare
+from focalrepro.rare.models import METHODS, RATES, SEEDS, TREES, RareSettings, run_rare
 
 
 def command(
@@ -38,7 +38,6 @@ def command(
     ):  # before anything is trained
         if wrong:
             raise ValueError(message)
-    check(rates, seeds)
     datasets = built_in() if csv is None else [read_csv(csv, target)]
     for d in datasets:
         positives, negatives = count_of((d.y == 1).sum(), "positive"), count_of((d.y == 0).sum(), "negative")
