@@ -38,7 +38,12 @@ def values_of(
     }
     if not old:
         values["protocol"] = protocol_digest()
-        values |= {"at_05": {"AP": ap}, "tune": {"AP": ap}, "agnostic": {"AP": ap}, "tide": {"Bkg": 1.0}}
+        values |= {
+            "at_05": {"AP": ap},
+            "tune": {"AP": ap, "AP_at_05": ap},
+            "agnostic": {"AP": ap},
+            "tide": {"Bkg": 1.0},
+        }
         values["bootstrap"]["AP_at_05"] = values["bootstrap"]["AP"]
     return sealed(values, more)
 

@@ -49,8 +49,7 @@ class Side(BaseModel):
         """The side's records, of every seed, and which row was picked, if any; None where a run is missing.
 
         A row is picked on the tune images, over the seeds that all rows share; on those that judge it where
-        records are too old to have others, and by AP at .05. other: the other side, from which `farthest` is
-        counted.
+        records are too old to have others. other: the other side, from which `farthest` is counted.
         """
         labels = self.labels(e.study.base)
         if self.pick == "tuned":  # at its own rate; none before the searches of rates are done
@@ -72,9 +71,7 @@ class Side(BaseModel):
             label = max(of, key=lambda name: abs(of[name] - level))
         else:
             label = (min if self.pick == "worst" else max)(of, key=of.__getitem__)
-        how = {"tuned": "best on tune images"}.get(
-            self.pick, self.pick + " on tune images" * (tuned and not at_05)
-        )
+        how = "best on tune images" if self.pick == "tuned" else self.pick + " on tune images" * tuned
         remark = "" if self.pick in ("", "last") else f"the {how} is {label}"
         return e.study.rows(self.ablation)[label], remark
 
@@ -166,7 +163,8 @@ CLAIMS: dict[str, Claim] = {
 
 
 def _picked_by(r: Record, tuned: bool, at_05: bool = False) -> float:
-    return r.AP_at_05 if at_05 else r.tune_AP if tuned else r.AP
+    metrics = r.tune if tuned else r
+    return metrics.AP_at_05 if at_05 else metrics.AP
 
 
 def judge_all(e: Evidence, *ablations: str) -> list[tuple[Claim, Verdict]]:

@@ -1,7 +1,7 @@
 """What a search of learning rates chose, on tune images alone (results/PROTOCOL.md, "Rates")."""
 
 from focalrepro.evidence.difference import Evidence, Records, shared
-from focalrepro.evidence.tables import mean
+from focalrepro.study.rates import best_rate
 
 Trials = dict[float, Records]  # of one loss, by its rate
 
@@ -16,15 +16,10 @@ def trials(e: Evidence, ablation: str) -> dict[str, Trials]:
 
 
 def best(e: Evidence, ablation: str) -> dict[str, tuple[float, float]]:
-    """The rate of the highest mean tune AP, the lowest of equals, and that AP in percent, of each loss whose
-    rates have all their seeds: half a search has chosen nothing."""
-    found = {}
-    for loss, rates in trials(e, ablation).items():
-        if min(map(len, rates.values())) >= e.study.profile.seeds_of(ablation):
-            means = {rate: mean(r.tune_AP for r in records) for rate, records in rates.items()}
-            rate = min(means, key=lambda rate: (-means[rate], rate))
-            found[loss] = rate, means[rate]
-    return found
+    """`best_rate` of each loss whose rates have all their seeds: half a search has chosen nothing."""
+    wanted = e.study.profile.seeds_of(ablation)
+    found = trials(e, ablation).items()
+    return {loss: best_rate(rates) for loss, rates in found if min(map(len, rates.values())) >= wanted}
 
 
 def at_the_end(e: Evidence, ablation: str) -> list[str]:

@@ -132,7 +132,7 @@ def takeaway(study: Study, *ids: str) -> Md:
 
 # ---- where runs are from
 
-PLANES = ("grid", "plane")  # less than half of one shows no plane
+PLANES = ("grid", "grid-short", "plane")  # less than half of one shows no plane
 LEFT_OUT = "Left out"  # begins each line that stands for something without records
 
 

@@ -7,11 +7,10 @@ alone, so that a page shows them where the loss's file is not.
 
 from collections.abc import Iterable
 
-import numpy as np
-
 from focalrepro.config import RunConfig
 from focalrepro.evaluation.record import Record
 from focalrepro.study.ablations import ABLATIONS, SEARCH_SEED, Ablation
+from focalrepro.study.rates import best_rate
 from focalrepro.study.rows import LOSSES, RATES, Row
 from focalrepro.training.dials import NUMBERS
 from focalrepro.training.own_loss import OWN, member, module_of, split_spec
@@ -41,14 +40,14 @@ def of_records(records: Iterable[Record]) -> dict[str, Ablation]:
 
 
 def rates_of(records: Iterable[Record]) -> dict[str, float]:
-    """The rate of every own loss that was searched: of the highest mean tune AP, and of equals the lowest."""
-    found: dict[str, dict[float, list[float]]] = {}
+    """The best rate of every own loss that was searched, by the newest training code that searched any."""
+    trials: dict[str, dict[float, list[Record]]] = {}
     searched = _searches(records)
     newest = max((r.training_version for r in searched), default=0)
     for r in searched:
         if r.training_version == newest:
-            found.setdefault(r.config.loss, {}).setdefault(r.config.lr, []).append(np.nan_to_num(r.tune_AP))
-    return {loss: min(rates, key=lambda rate: (-np.mean(rates[rate]), rate)) for loss, rates in found.items()}
+            trials.setdefault(r.config.loss, {}).setdefault(r.config.lr, []).append(r)
+    return {loss: best_rate(rates)[0] for loss, rates in trials.items()}
 
 
 def _searches(records: Iterable[Record]) -> list[Record]:

@@ -4,7 +4,12 @@ One rate for all would favour the loss that it was chosen on. A config takes the
 that it is nearest to; results/PROTOCOL.md says the same in words.
 """
 
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
 from focalrepro.config import RunConfig
+from focalrepro.evaluation.record import Record
 from focalrepro.study.rows import RIVALS
 
 # Whatever else their config says.
@@ -34,3 +39,11 @@ def family_of(config: RunConfig) -> str:
             return "CE, α = .5, π = .001"
         return "CE, α = .75" if config.alpha > 0.5 else "CE, α = .5"
     return "FL, γ = 1" if config.gamma <= 1 else "FL, γ = 2"
+
+
+def best_rate(trials: Mapping[float, Sequence[Record]]) -> tuple[float, float]:
+    """Of a loss's trials by their rate, the rate of the highest mean tune AP, of equals the lowest; and that
+    AP in percent, 0 where no tune image has an object."""
+    means = {rate: float(np.nan_to_num([r.tune_AP for r in rs]).mean()) for rate, rs in trials.items()}
+    rate = min(means, key=lambda rate: (-means[rate], rate))
+    return rate, means[rate]

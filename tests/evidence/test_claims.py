@@ -101,7 +101,7 @@ def test_how_much_of_the_collapse_is_the_thresholds(without, wanted):
     for r in runs(lambda c: (without if c.alpha == 0.1 else 30) if c.gamma == 0 else 30):
         at = r.AP - (without - 10) * (r.config.alpha == 0.1 and r.config.gamma == 0)
         drawn = [v - r.AP + at for v in r.as_json()["bootstrap"]["AP"]]
-        of.append(changed(r, at_05={"AP": at}, bootstrap={"AP_at_05": drawn}))
+        of.append(changed(r, at_05={"AP": at}, tune={"AP_at_05": at}, bootstrap={"AP_at_05": drawn}))
     assert word(of, "threshold") == wanted
     assert word(runs(lambda c: 30, version=2), "threshold") == "not run"
 
