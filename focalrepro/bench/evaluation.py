@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
-from focalrepro.bench.measure import Row, Sizes, row, scaled, seconds, spread, timed
+from focalrepro.bench.measure import Finding, Sizes, curve, row, scaled, seconds, spread, timed
 from focalrepro.bench.training import torchvision_twin
 from focalrepro.config import RunConfig
 from focalrepro.detector.retinanet import RetinaNet
@@ -57,7 +57,7 @@ def made_up_case(images: int, per_image: int = 100) -> Case:
     return truth, np.arange(images), detections
 
 
-def bench_evaluation(device: torch.device, sizes: Sizes) -> Iterator[Row]:
+def bench_evaluation(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
     """The outputs of a batch on the device, AP and its bootstrap on the CPU, and an evaluation as a whole."""
     found = postprocessing(device, sizes)
     yield found
@@ -65,7 +65,7 @@ def bench_evaluation(device: torch.device, sizes: Sizes) -> Iterator[Row]:
     yield from (ap, whole_evaluation(found, ap, sizes), replicates)
 
 
-def postprocessing(device: torch.device, sizes: Sizes) -> Row:
+def postprocessing(device: torch.device, sizes: Sizes) -> Finding:
     """Top-k per level, decoding and NMS of a batch of outputs; no score threshold, as AP is computed."""
     count, grid = sizes.decoded, config_anchors(CONFIG)
     grid = replace(grid, boxes=grid.boxes.to(device))
@@ -110,7 +110,7 @@ def bootstrap(case: Case, replicates: int) -> np.ndarray:
     return replicates_of(match_table(*case), replicates)
 
 
-def coco_metrics(sizes: Sizes) -> tuple[Row, Row]:
+def coco_metrics(sizes: Sizes) -> tuple[Finding, Finding]:
     """COCO's metrics, and replicates of AP against an evaluation for each; RuntimeError where AP differs.
 
     pycocotools is timed once, after one call to warm up: it takes most of a minute.
@@ -130,10 +130,19 @@ def coco_metrics(sizes: Sizes) -> tuple[Row, Row]:
     )
 
 
-def whole_evaluation(found: Row, ap: Row, sizes: Sizes) -> Row:
+def whole_evaluation(found: Finding, ap: Finding, sizes: Sizes) -> Finding:
     """Decoding, NMS and COCO's metrics of all images, from the two rows that measured the parts."""
     count = sizes.images / sizes.decoded
-    sides = [scaled(count, found[side], ap[side]) for side in ("ours", "theirs")]
+    sides = [scaled(count, found[1][side], ap[1][side]) for side in ("ours", "theirs")]
     what = f"evaluating {sizes.images:,} images: decoding, NMS and COCO's metrics"
     note = f"the two rows before, added: {count:.0f} batches of {sizes.decoded} images"
     return row(what, "torchvision's post-processing and pycocotools", "s", *sides, note=note)
+
+
+def evaluation_curves(sizes: Sizes) -> Iterator[Finding]:
+    """COCO's metrics, and bootstrap replicates of AP, against the number of validation images."""
+    cases, label = {n: made_up_case(n) for n in sizes.counts}, "validation images, 100 detections each"
+    metrics = {n: partial(partial, evaluate_coco, *case) for n, case in cases.items()}
+    replicates = {n: partial(partial, bootstrap, case, sizes.replicates) for n, case in cases.items()}
+    yield curve("COCO's metrics", label, metrics, CPU, sizes)
+    yield curve(f"{sizes.replicates:,} replicates of AP", label, replicates, CPU, sizes)

@@ -7,7 +7,10 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.benchmark import Timer
 
 from focalrepro import hardware
@@ -15,8 +18,12 @@ from focalrepro import hardware
 Call = Callable[[], Any]
 Spread = dict[str, float]  # median, low, high and n of some measurements
 Limits = dict[str, float]  # teraflops of a square product; gigabytes a second of a copy, read and written
-Row = dict[str, Any]  # one comparison, as the record keeps it
+Finding = tuple[str, dict[str, Any]]  # the record's list that it goes to, and what goes there
 NO_MORE = {"note": "", "share": None, "limit": "", "like_for_like": None, "extrapolated": False}
+PROFILED = {  # by type of device: what a profile records, and where what counts is
+    "cpu": ([ProfilerActivity.CPU], DeviceType.CPU),
+    "cuda": ([ProfilerActivity.CPU, ProfilerActivity.CUDA], DeviceType.CUDA),
+}
 
 
 @dataclass(frozen=True)
@@ -30,8 +37,12 @@ class Sizes:
     decoded: int = 16  # images of a batch of the evaluation
     images: int = 2_939  # of the evaluation in all
     replicates: int = 1_000
+    batches: tuple[int, ...] = (1, 2, 4, 8, 16, 32)  # these three: points of the curves
+    sides: tuple[int, ...] = (64, 96, 128, 192, 256)  # pixels
+    counts: tuple[int, ...] = (250, 500, 1000, 2000, 4000)  # validation images
     profiles: tuple[str, ...] = ("quick", "coco-cpu")  # trained on a CPU
     steps: tuple[int, ...] = (64, 128)  # batches trained on a GPU
+    campaign: tuple[int, int] = (8, 100)  # runs and their steps
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -54,7 +65,7 @@ def row(
     theirs: Spread,
     more_is_better: bool = False,
     **more: Any,
-) -> Row:
+) -> Finding:
     """One comparison. Both sides in `unit`; its ratio says how many times better ours is.
 
     more: a `note`; the `share` of this machine's `limit`, by its name, that ours reaches; `like_for_like`,
@@ -64,7 +75,7 @@ def row(
     a, b = ours["median"], theirs["median"]
     kept = {"what": what, "against": against, "unit": unit, "ours": ours, "theirs": theirs}
     kept |= {"more_is_better": more_is_better, **NO_MORE, **more}
-    return kept | {"ratio": a / b if more_is_better else b / a}
+    return "rows", kept | {"ratio": a / b if more_is_better else b / a}
 
 
 def seconds(call: Call, device: torch.device, run_time: float = 0.0) -> float:
@@ -107,3 +118,30 @@ def measure_limits(device: torch.device, sizes: Sizes) -> Limits:
     )
     flops, moved = 2 * sizes.matrix**3, 2 * source.numel()
     return {"teraflops": flops / product / 1e12, "gigabytes": moved / copy / 1e9}
+
+
+def heaviest(what: str, call: Call, device: torch.device, count: int = 25, calls: int = 5) -> Finding:
+    """The kernels (on a CPU: operators) that take most of a call: name, seconds and times in one call."""
+    activities, kind = PROFILED[device.type]
+    with profile(activities=activities) as record:  # waits for the device where it ends
+        for _ in range(calls):
+            call()
+    field = "self_cpu_time_total" if device.type == "cpu" else "self_device_time_total"
+    events = [e for e in record.key_averages() if e.device_type == kind and not e.is_user_annotation]
+    rows = sorted(((getattr(e, field), e.count, e.key) for e in events), reverse=True)[:count]
+    kernels = [{"name": n, "seconds": us / calls / 1e6, "times": times / calls} for us, times, n in rows]
+    return "kernels", {"what": what, "heaviest": kernels}
+
+
+def curve(
+    what: str, x_label: str, points: dict[float, Callable[[], Call]], device: torch.device, sizes: Sizes
+) -> Finding:
+    """Seconds of `what` at each x, whose value makes the call; one point after another.
+
+    exponent: the slope on log-log axes, 1 where cost grows in proportion; of the upper half, where fixed
+    costs weigh little.
+    """
+    y = [timed([make()], device, sizes)[0] for make in points.values()]
+    x, half = list(points), len(points) // 2
+    slope = np.polyfit(np.log(x[half:]), np.log([s["median"] for s in y[half:]]), 1)[0]
+    return "curves", {"what": what, "x_label": x_label, "x": x, "exponent": float(slope), "y": y}

@@ -1,5 +1,5 @@
 """The whole bench: what applies to this machine, a line for each row, a JSON, and `results/bench/README.md`:
-every machine's record as a table.
+every machine's record as a table, with its cost curves.
 """
 
 import json
@@ -9,27 +9,32 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from jinja2 import Environment, StrictUndefined
+from matplotlib.figure import Figure
 
 from focalrepro import hardware
-from focalrepro.bench.evaluation import bench_evaluation
-from focalrepro.bench.measure import Limits, Row, Sizes, Spread, measure_limits
-from focalrepro.bench.training import bench_cpu_runs, bench_loss, bench_step, bench_two
+from focalrepro.bench.campaigns import bench_ray
+from focalrepro.bench.evaluation import bench_evaluation, evaluation_curves
+from focalrepro.bench.measure import Finding, Limits, Sizes, Spread, measure_limits
+from focalrepro.bench.training import bench_cpu_runs, bench_loss, bench_step, bench_two, training_curves
 from focalrepro.config import RunConfig
 from focalrepro.data.prepare import EMBEDDED, ensure
 from focalrepro.data.registry import prepared
 from focalrepro.files import data_root, results_root, write_atomic, write_json
+from focalrepro.show.style import COLOURS, GREY, LINES, panels, styled
 from focalrepro.study.profiles import get_profile
 
-TRIAL = Sizes(0.01, 2, 64, (2, 500, 8), 1, 20, 10, ("smoke",), (2,))
-ON_GPU = Sizes(0.5, matrix=8_192)
+POINTS = (1, 2, 3), (64, 96, 128), (10, 20, 30)
+TRIAL = Sizes(0.01, 2, 64, (2, 500, 8), 1, 20, 10, *POINTS, ("smoke",), (2,), (2, 2))
+ON_GPU = Sizes(0.5, matrix=8_192, batches=(32, 64, 128), sides=(128, 256, 512))
 # Weights change no speed; some of the images are enough, since each is as fast as another.
 GPU_CHANGES = {"weights": "none", "train_images": 1_024, "steps": 500, "warmup": 1}
 EMBEDDED_ON_GPU = RunConfig(dataset=EMBEDDED, backbone="resnet50", weights="none", anchor_size=2.0)
 PAGE = Path(__file__).with_name("page.md.j2")
-Part = Callable[[], Iterator[Row]]
+Part = Callable[[], Iterator[Finding]]
 
 
 def gpu_config() -> RunConfig:
@@ -39,19 +44,24 @@ def gpu_config() -> RunConfig:
 
 
 def parts_of(device: torch.device, limits: Limits, sizes: Sizes) -> list[Part]:
-    """On a GPU a step by its batch; on a CPU the profiles whose dataset is prepared."""
+    """On a GPU a step by its batch; on a CPU the profiles whose dataset is prepared, and curves of AP."""
     loss, evaluation = partial(bench_loss, device, limits, sizes), partial(bench_evaluation, device, sizes)
     if device.type == "cuda":
-        by_batch = [gpu_config().replace(batch_size=n) for n in sizes.steps]
-        steps = [partial(bench_step, config, device, limits, sizes) for config in by_batch]
-        return [*steps, loss, partial(bench_two, by_batch[0], device, sizes), evaluation]
+        config = gpu_config()
+        by_batch = [config.replace(batch_size=n) for n in sizes.steps]
+        steps = [partial(bench_step, c, device, limits, sizes) for c in by_batch]
+        two = partial(bench_two, by_batch[0], device, sizes)
+        return [*steps, loss, two, partial(training_curves, config, device, sizes), evaluation]
     bases = [(name, get_profile(name).base) for name in sizes.profiles]
-    runs = [partial(bench_cpu_runs, *each, sizes) for each in bases if each[1].dataset in prepared()]
-    return [loss, evaluation, *runs]
+    trained = [(name, base) for name, base in bases if base.dataset in prepared()]
+    runs = [partial(bench_cpu_runs, *each, sizes) for each in trained]
+    runs += [partial(bench_ray, *each, sizes) for each in trained[:1]]
+    curves = partial(training_curves, bases[0][1].replace(weights="none"), device, sizes)
+    return [loss, evaluation, *runs, partial(evaluation_curves, sizes), curves]
 
 
 def run_bench(device_name: str = "auto", trial: bool = False) -> int:
-    """Measures, says and keeps each row as soon as it is there, writes the page; returns 0.
+    """Measures, says and keeps each finding as soon as it is there, writes the page; returns 0.
 
     Returns 1 where a part was left out: too large for the device, or a process of it was killed. trial:
     little of everything, kept beside the data.
@@ -68,23 +78,25 @@ def run_bench(device_name: str = "auto", trial: bool = False) -> int:
     limits = measure_limits(device, sizes)
     fast = f"{limits['teraflops']:.2f} TFLOP/s in {info.get('precision', 'bf16')}"
     print(f"limits of {machine}: {fast}, copies at {limits['gigabytes']:.0f} GB/s")
-    rows: list[Row] = []
+    lists: dict[str, list] = {"rows": [], "kernels": [], "curves": []}
     left_out = 0
     for part in parts_of(device, limits, sizes):
         try:
-            for row in part():
-                rows.append(row)
+            for kind, found in part():
+                lists[kind].append(found)
                 finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-                write_json(path, {"finished": finished, "hardware": info, "limits": limits, "rows": rows})
-                print(line(row), flush=True)
+                write_json(path, {"finished": finished, "hardware": info, "limits": limits} | lists)
+                print(line(found) if kind == "rows" else f"{kind} of {found['what']}", flush=True)
         except (torch.OutOfMemoryError, BrokenExecutor) as error:
             left_out = 1
             print(f"left out: {part.func.__name__}: {error}", flush=True)
+    if lists["curves"]:
+        cost_curves(lists["curves"], machine).savefig(path.with_suffix(".png"), dpi=130, bbox_inches="tight")
     print(f"kept in {path}; read {write_page(folder)}")
     return left_out
 
 
-def line(row: Row) -> str:
+def line(row: dict[str, Any]) -> str:
     """A row for a reader: both sides with their spread, the ratio, the share of the limit."""
     share = "" if row["share"] is None else f", {row['share']:.0%} of the {row['limit']}"
     theirs = f"{row['against']} {shown(row['theirs'], row['unit'])}"
@@ -102,7 +114,7 @@ def shown(s: Spread, unit: str) -> str:
     return f"{number(s['median'])} {unit} ({interval if s['low'] < s['high'] else 'once'})"
 
 
-def ratio(row: Row) -> str:
+def ratio(row: dict[str, Any]) -> str:
     """The ratio in bold; one that is extrapolated from a single measurement has two digits at most."""
     if row["extrapolated"]:
         return f"**about {float(format(row['ratio'], '.2g')):,.0f}** (extrapolated from one)"
@@ -117,3 +129,26 @@ def write_page(folder: Path) -> Path:
     page, template = folder / "README.md", jinja.from_string(PAGE.read_text(encoding="utf-8"))
     write_atomic(page, template.render(records=records).strip() + "\n")
     return page
+
+
+@styled
+def cost_curves(curves: list[dict[str, Any]], machine: str) -> Figure:
+    """Seconds against the work, a panel for each kind of work; a dotted line grows in proportion to it."""
+    labels = list(dict.fromkeys(c["x_label"] for c in curves))
+    settings = ({"xlabel": label, "ylabel": "seconds"} for label in labels)
+    figure, row = panels(*settings, size=(3.1 * len(labels), 3.2))
+    for axes, label in zip(row, labels, strict=True):
+        mine = [c for c in curves if c["x_label"] == label]
+        for curve, colour, line in zip(mine, COLOURS, LINES, strict=False):
+            x, y = curve["x"], [s["median"] for s in curve["y"]]
+            error = [[abs(s["median"] - s[end]) for s in curve["y"]] for end in ("low", "high")]
+            style = {"color": colour, "linestyle": line, "marker": "o", "markersize": 4, "capsize": 3}
+            axes.errorbar(x, y, yerr=error, label=f"{curve['what']}: slope {curve['exponent']:.2f}", **style)
+            axes.plot(x, [y[-1] * at / x[-1] for at in x], ":", color=GREY, linewidth=1)
+        axes.set(xscale="log", yscale="log")
+        axes.minorticks_off()
+        axes.set_xticks(x, [f"{at / 1000:.3g}k" if at >= 1000 else f"{at:g}" for at in x])
+        axes.set_ylim(top=axes.get_ylim()[1] * 4)  # room for the legend
+        axes.legend(loc="upper left", fontsize=8)
+    figure.suptitle(f"{machine}; dotted: in proportion to the work", fontsize=11)
+    return figure

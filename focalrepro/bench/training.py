@@ -11,7 +11,6 @@ from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import DeviceType
 from torch.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.detection import RetinaNet as TorchvisionRetinaNet
@@ -20,13 +19,13 @@ from torchvision.ops import sigmoid_focal_loss as torchvision_focal_loss
 
 from focalrepro import hardware
 from focalrepro.bench import measure
-from focalrepro.bench.measure import Call, Limits, Row, Sizes, Spread
+from focalrepro.bench.measure import Call, Finding, Limits, Sizes, Spread
 from focalrepro.config import RunConfig
+from focalrepro.data import DetectionData, load
 from focalrepro.detector.anchors import RATIOS
 from focalrepro.detector.backbones import IMAGENET_MEAN, IMAGENET_STD
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.losses import BACKGROUND, IGNORED
-from focalrepro.runs import load_splits
 from focalrepro.training.batches import batches
 from focalrepro.training.focal_sum import detection_focal_loss
 from focalrepro.training.initial import initial_model
@@ -36,6 +35,7 @@ from focalrepro.training.step import Step, learning_rate, make_optimizer
 CPU = torch.device("cpu")
 POSITIVE, LEFT_OUT = 1e-3, 2e-3  # shares of the anchors
 COUNTED_AT = 128  # pixels; convolutions cost in proportion to them
+CURVE_BATCH = 8  # images, of the curve over their size
 ALONE = "one run at a time, with the whole machine"
 
 
@@ -68,15 +68,15 @@ def their_loss(logits: Tensor, labels: Tensor) -> None:
 def extra_memory(logits: Tensor, labels: Tensor) -> float:
     """Peak memory that `our_loss` allocates, in units of the logits; the gradient counts."""
     logits.grad = None
-    kind = DeviceType.CUDA if logits.is_cuda else DeviceType.CPU
-    with profile(profile_memory=True) as record:
+    activity, kind = measure.PROFILED[logits.device.type]
+    with profile(activities=activity, profile_memory=True) as record:
         our_loss(logits, labels)
     events = [e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"]
     events = sorted((e for e in events if e.device_type() == kind), key=lambda e: e.start_ns())
     return max(accumulate(e.nbytes() for e in events)) / logits.nbytes
 
 
-def bench_loss(device: torch.device, limits: Limits, sizes: Sizes) -> Iterator[Row]:
+def bench_loss(device: torch.device, limits: Limits, sizes: Sizes) -> Iterator[Finding]:
     """Seconds of one forward and backward, and the memory that ours needs on top, in units of the logits."""
     logits, labels = make_batch(device, sizes.loss)
     a, b = measure.timed([partial(loss, logits, labels) for loss in (our_loss, their_loss)], device, sizes)
@@ -123,9 +123,14 @@ def torchvision_twin(model: RetinaNet, config: RunConfig, classes: int) -> Torch
     return twin
 
 
+def split(config: RunConfig) -> DetectionData:
+    """What a config trains on."""
+    return load(config.dataset, "train", config.image_size, limit=config.train_images, classes=config.classes)
+
+
 def our_step(config: RunConfig, device: torch.device) -> Call:
     """Our step on the next batch, warm; on a GPU it is captured, so that what follows are replays alone."""
-    step = new_step(config, load_splits(config)[0], device)
+    step = new_step(config, split(config), device)
     index, views = (t.to(device) for t in batches(len(step.source), config))
     turns = itertools.cycle(range(config.steps))
 
@@ -149,7 +154,7 @@ def their_step(config: RunConfig, device: torch.device) -> Call:
     Mixed precision on a GPU as in the reference script, fp32 on a CPU. Flips, which there are the loader's
     work, are left out.
     """
-    data, size = load_splits(config)[0], config.batch_size
+    data, size = split(config), config.batch_size
     twin = torchvision_twin(initial_model(config, data), config, len(data.categories)).to(device).train()
     optimizer = make_optimizer(twin, config)
     images, boxes, labels = (
@@ -182,24 +187,21 @@ def training_flops(config: RunConfig, classes: int) -> float:
     return counter.get_total_flops() * (config.image_size / COUNTED_AT) ** 2
 
 
-def bench_step(config: RunConfig, device: torch.device, limits: Limits, sizes: Sizes) -> Iterator[Row]:
-    """Both in one process, in turn; with the share of the matmul peak that ours reaches."""
+def bench_step(config: RunConfig, device: torch.device, limits: Limits, sizes: Sizes) -> Iterator[Finding]:
+    """Both in one process, in turn; with the share of the matmul peak that ours reaches, and its kernels."""
     calls, size = (our_step(config, device), their_step(config, device)), config.batch_size
     a, b = measure.in_turn(
         sizes.repeats, *(lambda c=call: size / measure.seconds(c, device, sizes.run_time) for call in calls)
     )
-    share = (
-        a["median"]
-        * training_flops(config, len(load_splits(config)[0].categories))
-        / (limits["teraflops"] * 1e12)
-    )
+    share = a["median"] * training_flops(config, len(split(config).categories)) / (limits["teraflops"] * 1e12)
     network = f"{config.backbone} at {config.image_size}², batch {size}, {precision(config, device)}"
     what = f"training on {config.dataset}, {network}"
     against = "torchvision's RetinaNet and loop, autocast, same layers and data in memory"
     yield measure.row(what, against, "images/s", a, b, True, share=share, limit="matmul peak")
+    yield measure.heaviest(what, calls[0], device)
 
 
-def bench_two(config: RunConfig, device: torch.device, sizes: Sizes) -> Iterator[Row]:
+def bench_two(config: RunConfig, device: torch.device, sizes: Sizes) -> Iterator[Finding]:
     """Two runs at the same time on one device, each with a graph of its own, against one that has it all."""
     torch.cuda.empty_cache()  # theirs is the memory; without a GPU it does nothing
     both, alone = rates(config, device, sizes, ("ours", 2, 0), ("ours", 1, 0))
@@ -207,26 +209,25 @@ def bench_two(config: RunConfig, device: torch.device, sizes: Sizes) -> Iterator
     yield measure.row(what, ALONE, "images/s", both, alone, True)
 
 
-def bench_cpu_runs(profile: str, config: RunConfig, sizes: Sizes) -> Iterator[Row]:
+def bench_cpu_runs(profile: str, config: RunConfig, sizes: Sizes) -> Iterator[Finding]:
     """A profile as `focalrepro run` trains it on the CPU: one run on each core, its own allocator settings.
 
     Against one process of torchvision's loop with all cores and the allocator as it comes, and against one of
     ours with all cores. Each side has its own processes, which keep its allocator and threads.
     """
     cores, cached, ours_in = hardware.cores(), config.frozen == "backbone", precision(config, CPU)
-    new_step(config, load_splits(config)[0], CPU)  # what the runs share is made once, before there are many
-    many, other, one = rates(config, CPU, sizes, ("ours", cores, 1), ("theirs", 1, 0), ("ours", 1, cores))
-    note = (
+    new_step(config, split(config), CPU)  # what the runs share is made once, before there are many
+    sides = ("ours", cores, 1), ("theirs", 1, 0), ("ours", 1, cores)
+    many, other, one = rates(config, CPU, sizes, *sides)
+    said = [
         f"ours: {cores} runs at once, one thread each, images of all of them, against one process of "
-        "torchvision's with all cores; "
-    )
-    note += "both in fp32" if ours_in == "fp32" else f"ours in {ours_in}, torchvision's in fp32"
-    if cached:
-        note += (
-            "; ours trains on cached features of the frozen backbone (made before the clock starts), "
-            "torchvision's loop runs the backbone in every step; like for like is not measured"
-        )
-    more = {"note": note, "like_for_like": None if cached else one}
+        "torchvision's with all cores",
+        "ours trains on cached features of the frozen backbone (made before the clock starts), torchvision's "
+        "loop runs the backbone in every step" * cached,
+        "both in fp32" if ours_in == "fp32" else f"ours in {ours_in}, torchvision's in fp32",
+        "like for like is not measured" * cached,
+    ]
+    more = {"note": "; ".join(filter(None, said)), "like_for_like": None if cached else one}
     what = f"training at profile {profile}, {cores} CPU cores"
     against = "torchvision's RetinaNet and loop, same layers and data, default allocator"
     yield measure.row(what, against, "images/s", many, other, True, **more)
@@ -265,3 +266,13 @@ def _warm_step(side: str, config: RunConfig, device: torch.device, threads: int)
         hardware.keep_memory()
         torch.set_num_threads(threads)
     return {"ours": our_step, "theirs": their_step}[side](config, device)
+
+
+def training_curves(config: RunConfig, device: torch.device, sizes: Sizes) -> Iterator[Finding]:
+    """A training step against the batch at the config's image size, and against the pixels of an image."""
+    small = config.replace(batch_size=CURVE_BATCH)
+    by_batch = {n: partial(our_step, config.replace(batch_size=n), device) for n in sizes.batches}
+    by_pixels = {float(n * n): partial(our_step, small.replace(image_size=n), device) for n in sizes.sides}
+    what = f"training step, {config.image_size}² images", f"training step, {CURVE_BATCH} images"
+    yield measure.curve(what[0], "images in a batch", by_batch, device, sizes)
+    yield measure.curve(what[1], "pixels of an image", by_pixels, device, sizes)

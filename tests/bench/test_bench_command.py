@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 from functools import partial
+from importlib.util import find_spec
 
 import pytest
 import torch
 
 COMMAND = [sys.executable, "-m", "focalrepro.cli", "bench", "--trial", "--device"]
-CPU_ROWS = 7
+CPU_ROWS = 7 + bool(find_spec("ray"))
 
 
 @pytest.fixture
@@ -29,18 +30,19 @@ def record_in(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("device", "rows"), [("cpu", CPU_ROWS), pytest.param("cuda", 7, marks=pytest.mark.cuda)]
+    ("device", "rows", "curves"), [("cpu", CPU_ROWS, 4), pytest.param("cuda", 7, 2, marks=pytest.mark.cuda)]
 )
-def test_the_whole_way(own, tmp_path, device, rows):
+def test_the_whole_way(own, tmp_path, device, rows, curves):
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     done = subprocess.run([*COMMAND, device], env=own, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     record, page = record_in(tmp_path), (tmp_path / "bench-trial" / "README.md").read_text()
-    assert len(record["rows"]) == rows
+    assert (len(record["rows"]), len(record["curves"])) == (rows, curves)
     for row in record["rows"]:
         assert f"| {row['what']} |" in page and f"{row['what']}: " in done.stdout
         assert row["ours"]["low"] > 0 and row["theirs"]["low"] > 0
+    assert list((tmp_path / "bench-trial").glob("*.png"))
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from focalrepro.bench import measure
-from focalrepro.bench.measure import Sizes, in_turn, row, seconds, spread, timed
+from focalrepro.bench.measure import Sizes, curve, in_turn, row, seconds, spread, timed
 
 CPU = torch.device("cpu")
 
@@ -20,9 +20,9 @@ def clock(monkeypatch):
 def test_a_ratio_says_how_many_times_better_ours_is():
     three, six = spread([1.0, 3.0, 5.0]), spread([6.0])
     assert three == {"median": 3.0, "low": 1.0, "high": 5.0, "n": 3}
-    kept = row("a", "b", "s", three, six)
-    assert (kept["ratio"], kept["ours"]) == (2.0, three)
-    assert row("a", "b", "images/s", three, six, more_is_better=True)["ratio"] == 0.5
+    kind, kept = row("a", "b", "s", three, six)
+    assert (kind, kept["ratio"], kept["ours"]) == ("rows", 2.0, three)
+    assert row("a", "b", "images/s", three, six, more_is_better=True)[1]["ratio"] == 0.5
 
 
 def test_seconds_are_of_one_call_by_the_clock_of_the_device(clock):
@@ -63,6 +63,15 @@ def test_sides_are_measured_in_turn(clock):
         "high": 30.0,
         "n": 2,
     }
+
+
+def test_the_slope_of_a_curve_is_that_of_its_upper_half(clock):
+    """Seconds are 5 + 0 x up to 2 and 3 x beyond: the slope is 1."""
+    cost = {1.0: 5.0, 2.0: 6.0, 4.0: 12.0, 8.0: 24.0}
+    points = {x: lambda y=y: lambda: clock.append(y) for x, y in cost.items()}
+    kind, found = curve("work", "images", points, CPU, Sizes(run_time=0.0, repeats=1))
+    assert kind == "curves" and found["exponent"] == pytest.approx(1.0)
+    assert found["x"] == list(cost) and [s["median"] for s in found["y"]] == pytest.approx([*cost.values()])
 
 
 def test_the_limits_are_operations_and_bytes_a_second(monkeypatch):

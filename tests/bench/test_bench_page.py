@@ -5,13 +5,13 @@ from pathlib import Path
 
 from focalrepro.bench import measure
 from focalrepro.bench.measure import spread
-from focalrepro.bench.run import write_page
+from focalrepro.bench.run import cost_curves, write_page
 
 COMMITTED = Path(__file__).parents[2] / "results" / "bench"
 
 
 def row(what, ours, theirs, **more):
-    return measure.row(what, "them", more.pop("unit", "s"), spread(ours), spread(theirs), **more)
+    return measure.row(what, "them", more.pop("unit", "s"), spread(ours), spread(theirs), **more)[1]
 
 
 def write(folder, name, rows, **more):
@@ -36,11 +36,13 @@ def test_the_committed_page_is_that_of_the_committed_records(tmp_path):
     assert write_page(tmp_path).read_text() == (COMMITTED / "README.md").read_text()
 
 
-def test_every_machine_has_a_section(tmp_path):
+def test_every_machine_has_a_section_and_its_own_picture(tmp_path):
     for name in ("one", "two"):
         write(tmp_path, name, [row("loss", [1.0], [5.0], share=0.25, limit="copy bandwidth")])
+    (tmp_path / "two.png").touch()
     text = write_page(tmp_path).read_text()
     assert "## one, 2 cores\n" in text and "## two, 2 cores\n" in text
+    assert text.count("](two.png)") == 1 and "one.png" not in text
     assert "| loss | **5.0** | 1 s (once) |" in text and "- **loss**: 25 % of the copy bandwidth; \n" in text
 
 
@@ -68,3 +70,15 @@ def test_numbers_are_worded_as_what_they_are(tmp_path):
     alike = "n; like for like, one run of ours with all cores against it: 191 / 79.2 = **2.4**"
     assert f"\n- **alike**: {alike}\n" in text and "- **once**" not in text
     assert len({line.count("|") for line in lines.values()}) == 1
+
+
+def test_curves_that_share_their_work_share_a_panel():
+    points = [{"median": v, "low": v / 2, "high": 2 * v, "n": 3} for v in (1.0, 2.0)]
+    curves = [
+        {"what": what, "x_label": label, "x": [1, 2], "exponent": 0.5, "y": points}
+        for what, label in (("a", "images"), ("b", "images"), ("c", "pixels"))
+    ]
+    axes = cost_curves(curves, "a machine").axes
+    legends = [[text.get_text() for text in panel.get_legend().get_texts()] for panel in axes]
+    assert legends == [["a: slope 0.50", "b: slope 0.50"], ["c: slope 0.50"]]
+    assert [panel.get_xlabel() for panel in axes] == ["images", "pixels"]

@@ -40,7 +40,7 @@ def test_the_loss_needs_its_gradient_and_little_else():
 
 
 def test_the_share_is_of_reading_and_writing_the_logits_once():
-    (found,) = training.bench_loss(CPU, LIMITS, run.TRIAL)
+    ((_, found),) = training.bench_loss(CPU, LIMITS, run.TRIAL)
     nbytes = 2 * np.prod(run.TRIAL.loss)
     assert found["share"] == pytest.approx(2 * nbytes / 10e9 / found["ours"]["median"])
 
@@ -53,7 +53,7 @@ def test_made_up_detections_have_an_ap_that_both_evaluators_agree_on():
 
 
 def test_both_post_processings_find_the_same():
-    found = evaluation.postprocessing(CPU, replace(run.TRIAL, decoded=2))
+    _, found = evaluation.postprocessing(CPU, replace(run.TRIAL, decoded=2))
     assert found["note"] == "no score threshold; equal scores in 2 of 2 images" and found["ours"]["n"] == 2
 
 
@@ -67,7 +67,7 @@ def test_a_whole_evaluation_is_its_parts_added():
     parts = [
         row("a", "b", "s", spread([ours]), spread([theirs])) for ours, theirs in ((0.01, 0.04), (1.0, 40.0))
     ]
-    whole = whole_evaluation(*parts, replace(run.TRIAL, images=160, decoded=16))
+    _, whole = whole_evaluation(*parts, replace(run.TRIAL, images=160, decoded=16))
     assert whole["ours"]["median"] == pytest.approx(0.01 * 10 + 1.0)
     assert whole["theirs"]["high"] == pytest.approx(0.04 * 10 + 40.0)
 
@@ -130,7 +130,7 @@ def test_the_precision_is_the_one_that_was_used(data_root, monkeypatch, has, sai
     monkeypatch.setattr(training.hardware, "has_bf16", lambda device="cpu": has)
     monkeypatch.setattr(training, "new_step", lambda *given: None)
     monkeypatch.setattr(training, "rates", lambda *given: sides)
-    against_theirs, against_one = training.bench_cpu_runs("smoke", SMOKE, run.TRIAL)
+    (_, against_theirs), (_, against_one) = training.bench_cpu_runs("smoke", SMOKE, run.TRIAL)
     assert against_theirs["note"].split("; ")[1] == said
     assert (against_theirs["ratio"], against_one["ratio"]) == (3.0, 1.5)
     assert training.precision(SMOKE.replace(precision="fp32"), CPU) == "fp32"
@@ -166,8 +166,10 @@ def test_the_parts_of_a_gpu_give_what_the_page_shows(data_root, monkeypatch):
     parts = run.parts_of(torch.device("cuda"), LIMITS, run.TRIAL)
     assert parts[0].func is training.bench_step and parts[-1].func is evaluation.bench_evaluation
     parts = [partial(p.func, *(CPU if isinstance(a, torch.device) else a for a in p.args)) for p in parts]
-    found = [row for part in parts[:-1] for row in part()]
-    assert len(found) == 3
-    training_row = found[0]
+    found = [finding for part in parts[:-1] for finding in part()]
+    assert [kind for kind, _ in found] == ["rows", "kernels", "rows", "rows", "curves", "curves"]
+    kernels = found[1][1]["heaviest"]
+    assert 5 < len(kernels) <= 25 and kernels[0]["seconds"] >= kernels[-1]["seconds"] > 0
+    training_row = found[0][1]
     flops = training_flops(SMOKE.replace(batch_size=2), 10)
     assert training_row["share"] == pytest.approx(training_row["ours"]["median"] * flops / 1e12)
