@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from itertools import product
 
 import torch
@@ -18,7 +19,6 @@ from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData
 from focalrepro.data.prepare import ensure
 from focalrepro.data.registry import prepared
-from focalrepro.detector.anchors import AnchorGrid
 from focalrepro.evaluation.detect import detect, select
 from focalrepro.files import data_root
 from focalrepro.losses import focal_terms
@@ -170,7 +170,7 @@ def selection_is_the_cpus(device: torch.device) -> str:
     """Detections of random predictions, on the device and on the CPU: the same classes, boxes and scores."""
     generator = torch.Generator().manual_seed(0)
     grid, kept = config_anchors(SMALL), 0
-    there = AnchorGrid(grid.boxes.to(device), grid.per_level, grid.levels, grid.shapes)
+    there = replace(grid, boxes=grid.boxes.to(device))
     for shift in (-4.0, 2.0):  # few that score, and so many that suppression has much to do
         logits = torch.randn(len(grid.boxes), 10, generator=generator) + shift
         offsets = torch.randn(len(grid.boxes), 4, generator=generator) * 0.3

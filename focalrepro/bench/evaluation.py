@@ -3,6 +3,7 @@
 import contextlib
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -14,7 +15,6 @@ from torch import Tensor
 from focalrepro.bench.measure import Finding, Sizes, curve, row, scaled, seconds, spread, timed
 from focalrepro.bench.training import torchvision_twin
 from focalrepro.config import RunConfig
-from focalrepro.detector.anchors import AnchorGrid
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.evaluation.coco_ap import evaluate_coco, replicates_of
 from focalrepro.evaluation.detect import select
@@ -68,7 +68,7 @@ def bench_evaluation(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
 def postprocessing(device: torch.device, sizes: Sizes) -> Finding:
     """Top-k per level, decoding and NMS of a batch of outputs; no score threshold, as AP is computed."""
     count, grid = sizes.decoded, config_anchors(CONFIG)
-    grid = AnchorGrid(grid.boxes.to(device), grid.per_level, grid.levels, grid.shapes)
+    grid = replace(grid, boxes=grid.boxes.to(device))
     torch.manual_seed(0)
     logits = torch.randn(count, len(grid.boxes), CLASSES, device=device) * 0.9 - 6.5
     offsets = torch.randn(count, len(grid.boxes), 4, device=device) * 0.2

@@ -23,7 +23,6 @@ from focalrepro.bench.training import bench_cpu_runs, bench_loss, bench_step, be
 from focalrepro.config import RunConfig
 from focalrepro.data.prepare import EMBEDDED, ensure
 from focalrepro.data.registry import prepared
-from focalrepro.data.split import named_errors
 from focalrepro.files import data_root, results_root, write_atomic, write_json
 from focalrepro.show.style import COLOURS, GREY, LINES, panels, styled
 from focalrepro.study.profiles import get_profile
@@ -61,7 +60,6 @@ def parts_of(device: torch.device, limits: Limits, sizes: Sizes) -> list[Part]:
     return [loss, evaluation, *runs, partial(evaluation_curves, sizes), curves]
 
 
-@named_errors()
 def run_bench(device_name: str = "auto", trial: bool = False) -> int:
     """Measures, says and keeps each finding as soon as it is there, writes the page; returns 0.
 

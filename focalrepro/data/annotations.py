@@ -87,7 +87,11 @@ class Annotations:
         """Keep the `limit` images of lowest id and their annotations; 0 keeps all."""
         if limit < 0:
             raise DatasetError(f"limit is {limit}: give a number of images, or 0 for all of them")
-        images = self.images[: limit or None]
+        return self.only({image["id"] for image in self.images[: limit or None]})
+
+    def only(self, ids: set[int]) -> Self:
+        """The images with these ids and their annotations."""
+        images = [image for image in self.images if image["id"] in ids]
         return replace(self, images=images, annotations=of_images(self.annotations, images))
 
 

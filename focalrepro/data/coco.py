@@ -1,44 +1,42 @@
 """COCO 2017, whole or a subset of it: its official archives and images, fetched on from a cut, or a copy.
 
 coco: 118,287 images to train on and 5,000 to judge by, 20 GB packed and as much again unpacked.
-coco256: 5,705 and 2,939 of them, squashed to 256×256. The manifest in `data/manifests/` fixes which, so an
-imported copy and a download hold the same images with the same boxes. A download is about 1.4 GB over the
-network and 130 MB once squashed; it will be interrupted, so each step is done wholly or not at all, and the
-same command again does what is missing.
+coco256: 5,705 and 2,939 of them, squashed to 256×256. The manifest `coco256.json` fixes which, so an imported
+copy and a download hold the same images with the same boxes. A download is about 1.4 GB over the network and
+130 MB once squashed; it will be interrupted, so each step is done wholly or not at all, and the same command
+again does what is missing.
 """
 
 import io
 import json
 import os
-import shutil
 import zipfile
 from collections import namedtuple
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import requests
 from PIL import Image
 
-from focalrepro.data.annotations import Annotations, of_images, read_annotations
+from focalrepro.data.annotations import Annotations, read_annotations
 from focalrepro.data.fetch import FetchError, PassingError, fetch_checked, patiently, receive
 from focalrepro.data.pixels import squash
-from focalrepro.data.registry import DESCRIPTOR, Descriptor, Part, describe
+from focalrepro.data.registry import DESCRIPTOR, Descriptor, Part
 from focalrepro.data.sources import list_files, locate
 from focalrepro.data.split import DatasetError
-from focalrepro.data.weights import BACKBONE, WEIGHTS, check_weights
-from focalrepro.files import move_folder, new_folder, repo_root, write_json
+from focalrepro.data.weights import WEIGHTS, given_weights
+from focalrepro.files import move_folder, write_json
 from focalrepro.progress import bar as progress_bar
 
 WHOLE, SUBSET = "coco", "coco256"
 # COCO's bucket.  Under its own name, images.cocodataset.org, it has no certificate.
 ADDRESS = "https://s3.amazonaws.com/images.cocodataset.org"
 OFFICIAL = {"train": "train2017", "val": "val2017"}
-MANIFEST = (repo_root() or Path()) / "data" / "manifests" / f"{SUBSET}.json"
+MANIFEST = Path(__file__).with_name(f"{SUBSET}.json")
 SIDE, QUALITY = 256, 95
-ARCHIVE_LIMIT, UNFOLDED_LIMIT, IMAGE_LIMIT = 300_000_000, 1_000_000_000, 20_000_000  # bytes
+ARCHIVE_LIMIT, IMAGE_LIMIT = 300_000_000, 20_000_000  # bytes
 # So many images failing one after the other mean that the network or the server is gone, not the images.
 GIVE_UP_AFTER = 25
 WORKERS = 8  # images fetched at a time
@@ -71,33 +69,47 @@ def annotations_file(official: str) -> str:
     return f"annotations/instances_{official}.json"
 
 
-def finish(
-    folder: Path, name: str, images: dict[str, list[str]] | None = None, copy: str = "", prefix: str = ""
-) -> Path:
-    """Makes `folder` a prepared dataset, with its weights if they are there; returns it.
+def finish(folder: Path, name: str, **more: Any) -> Path:
+    """Makes `folder`, which holds COCO's layout, a prepared dataset; returns it.
 
-    images: each split's tar files or folders, where they are not COCO's. copy: how it was made, if not
-    fetched. prefix: of the paths of its files, where they lie elsewhere.
+    more: fields of its `Descriptor` that are otherwise: `train` and `val` of a copy elsewhere, `weights`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    images = images or {split: [prefix + official] for split, official in OFFICIAL.items()}
-    parts = {s: Part(annotations=prefix + annotations_file(o), images=images[s]) for s, o in OFFICIAL.items()}
-    weights = {BACKBONE: WEIGHTS} if (folder / WEIGHTS).is_file() else {}
-    Descriptor(name=name, **parts, weights=weights, made_by=f"focalrepro data {name}{copy}").write(folder)
+    parts = {s: Part(annotations=annotations_file(o), images=[o]) for s, o in OFFICIAL.items()}
+    Descriptor(**{"name": name, "made_by": f"focalrepro data {name}", **parts, **more}).write(folder)
     return folder
 
 
+def import_copy(name: str, source: Path, root: Path, weights: Path | None = None) -> Path:
+    """Registers a copy of WHOLE or SUBSET, which stays where it is and is never changed; returns its folder.
+
+    It has `annotations/`, and the images of each split in a folder (`val2017/`) or in tar files
+    (`val2017*.tar`). The subset's image ids are compared with the manifest and all its images are looked for;
+    the weights are those that lie beside, or `weights`. Raises DatasetError with all that is missing, before
+    anything is written.
+    """
+    source, parts, missing = source.resolve(), {}, []
+    for split, official in OFFICIAL.items():
+        file = source / annotations_file(official)
+        images = sorted(source.glob(f"{official}*.tar")) or [p for p in [source / official] if p.is_dir()]
+        parts[split] = Part(annotations=str(file), images=list(map(str, images)))
+        missing += [] if file.is_file() else [annotations_file(official)]
+        missing += [] if images else [f"{official}/ or {official}*.tar"]
+    if missing:
+        what = f"not a whole copy of {name}" if source.is_dir() else "no such folder"
+        raise DatasetError(f"{source}: {what}; missing: {', '.join(missing)}; add it, or give another folder")
+    if name == SUBSET:
+        expected = load_manifest()
+        for split, official in OFFICIAL.items():
+            found = read_annotations(Path(parts[split].annotations))
+            check_ids(found, expected[official])
+            locate(found, list_files(parts[split].images))
+    if weights is None and (source / WEIGHTS).is_file():
+        weights = source / WEIGHTS
+    files = {} if weights is None else given_weights(weights)
+    return finish(root / name, name, made_by=f"focalrepro data {name} --from PATH", weights=files, **parts)
+
+
 # ---- the whole
-
-
-def import_coco(source: Path, root: Path) -> Path:
-    """Registers a folder with `annotations/`, `train2017/` and `val2017/`, which stays where it is."""
-    source = source.resolve()
-    for name in (name for official in OFFICIAL.values() for name in (annotations_file(official), official)):
-        if not (source / name).exists():
-            mend = "give the folder that COCO's archives were unpacked in"
-            raise DatasetError(f"{source}: has no {name}; {mend}")
-    return finish(root / WHOLE, WHOLE, prefix=f"{source}/")
 
 
 def download_coco(root: Path) -> Path:
@@ -112,7 +124,7 @@ def download_coco(root: Path) -> Path:
     for archive in ARCHIVES:
         done, packed = folder / f".{archive.name}.unpacked", folder / archive.name
         if not done.exists():
-            fetch_checked([f"{ADDRESS}/{archive.path}"], packed, f"md5:{archive.md5}", archive.size)
+            fetch_checked(f"{ADDRESS}/{archive.path}", packed, f"md5:{archive.md5}", archive.size)
             with zipfile.ZipFile(packed) as content:
                 for name in progress_bar(content.namelist(), desc=f"unpack {archive.name}", unit="file"):
                     content.extract(name, folder)  # zipfile keeps within the folder whatever a name says
@@ -126,11 +138,7 @@ def download_coco(root: Path) -> Path:
 
 def load_manifest() -> dict:
     """The image ids of both splits and the checksum of the official annotation archive."""
-    try:
-        return json.loads(MANIFEST.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        mend = "run from a checkout (pip install -e .), restore it from git"
-        raise DatasetError(f"{MANIFEST}: the manifest is not readable ({error}); {mend}") from error
+    return json.loads(MANIFEST.read_text(encoding="utf-8"))
 
 
 def check_ids(found: Annotations, expected: list[int]) -> None:
@@ -143,75 +151,17 @@ def check_ids(found: Annotations, expected: list[int]) -> None:
         raise DatasetError(f"{found.path}: not the images of the manifest: {what}; {mend}")
 
 
-def add_weights(root: Path, weights: Path) -> None:
-    """Put the backbone's weights into the prepared folder and name them in its `dataset.json`."""
-    found = describe(SUBSET, root)
-    check_weights(weights)
-    take(weights, root / SUBSET / WEIGHTS)
-    found.model_copy(update={"weights": {BACKBONE: WEIGHTS}}).write(root / SUBSET)
-
-
-def take(source: Path, target: Path) -> None:
-    """Hard-link `source` to `target`, or copy it (times kept) where a link is not possible."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source.resolve(), target)
-    except OSError:
-        shutil.copy2(source, target)
-
-
-def import_coco256(source: Path, root: Path, weights: Path | None = None) -> Path:
-    """Take over a folder with `annotations/`, `train2017*.tar`, `val2017.tar` and the backbone's weights.
-
-    All is looked for and the image ids compared with the manifest before anything is written.  Files are
-    hard-linked if possible, else copied; the source is never changed.  `weights` stands in for the source's.
-
-    Returns the dataset's folder.  Raises DatasetError with a list of all that is missing.
-    """
-    files, images, missing = {}, {}, []
-    for split, official in OFFICIAL.items():
-        name, tars = annotations_file(official), sorted(source.glob(f"{official}*.tar"))
-        files |= {name: source / name} | {tar.name: tar for tar in tars}
-        images[split] = [tar.name for tar in tars]
-        missing += [] if (source / name).is_file() else [name]
-        missing += [] if tars else [f"{official}*.tar"]
-    if missing:
-        what = f"not a whole copy of {SUBSET}" if source.is_dir() else "no such folder"
-        raise DatasetError(f"{source}: {what}; missing: {', '.join(missing)}")
-    expected = load_manifest()
-    for split, official in OFFICIAL.items():
-        found = read_annotations(source / annotations_file(official))
-        check_ids(found, expected[official])
-        locate(found, list_files([files[name] for name in images[split]]))
-    if weights is not None or (source / WEIGHTS).is_file():
-        files[WEIGHTS] = weights or source / WEIGHTS
-        check_weights(files[WEIGHTS])
-    with new_folder(root / SUBSET) as folder:
-        for name, path in files.items():
-            take(path, folder / name)
-        finish(folder, SUBSET, images, " --from PATH")
-    return root / SUBSET
-
-
-def unfinished(root: Path) -> Path:
-    """Where a download grows until it is whole."""
-    return root / "downloads" / SUBSET
-
-
 def download_coco256(root: Path) -> Path:
     """Fetch the manifest's images and annotations into `root/coco256/`; returns that folder.
 
     What is there already is not fetched again, neither after an interruption nor after a whole download.
-    Weights that lie in the unfinished folder are taken along.
-
     Raises DatasetError listing what failed; the same command then goes on where this one stopped.
     """
-    expected, final, work = load_manifest(), root / SUBSET, unfinished(root)
+    expected, final, work = load_manifest(), root / SUBSET, root / "downloads" / SUBSET
     if (final / DESCRIPTOR).is_file():
         return final
     archive, md5 = work / Path(ANNOTATIONS).name, f"md5:{expected['annotations_md5']}"
-    fetch_checked([f"{ADDRESS}/{ANNOTATIONS}"], archive, md5, ARCHIVE_LIMIT)
+    fetch_checked(f"{ADDRESS}/{ANNOTATIONS}", archive, md5, ARCHIVE_LIMIT)
     wanted = []
     for official in OFFICIAL.values():
         for image in write_subset(archive, official, expected[official], work).images:
@@ -233,27 +183,20 @@ def write_subset(archive: Path, official: str, ids: Sequence[int], folder: Path)
     target, scratch = folder / name, folder / f"{official}.json"
     if target.is_file():
         return read_annotations(target)
-    try:
-        with zipfile.ZipFile(archive) as content:
-            if content.getinfo(name).file_size > UNFOLDED_LIMIT:
-                raise KeyError(f"it unfolds to more than {UNFOLDED_LIMIT:,} bytes")
-            scratch.write_bytes(content.read(name))
-        whole = read_annotations(scratch)
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise DatasetError(f"{archive}: has no {name} ({error}); remove it and fetch it again") from error
-    finally:
-        scratch.unlink(missing_ok=True)
-    kept = set(ids)
-    images = [image for image in whole.images if image["id"] in kept]
-    check_ids(replace(whole, images=images), ids)
-    annotations = [a for a in of_images(whole.annotations, images) if not a["iscrowd"]]
+    with zipfile.ZipFile(archive) as content:  # whose checksum was right
+        scratch.write_bytes(content.read(name))
+    whole = read_annotations(scratch)
+    scratch.unlink()
+    subset = whole.only(set(ids))
+    check_ids(subset, ids)
+    annotations = [a for a in subset.annotations if not a["iscrowd"]]
     annotations.sort(key=lambda a: a["image_id"])  # stable: within an image the official order stays
     for number, a in enumerate(annotations, start=1):
         a |= {"id": number, "area": round(a["bbox"][2] * a["bbox"][3], 2)}
     about = "the images of the manifest, squashed to 256x256; boxes, width and height in the original frame"
     info = {**whole.info, "description": f"COCO {official}: {about}; no crowd boxes, area = w*h"}
-    value = {"info": info, "images": images, "annotations": annotations, "categories": whole.categories}
-    write_json(target, value)
+    value = {"info": info, "images": subset.images, "annotations": annotations}
+    write_json(target, value | {"categories": whole.categories})
     return read_annotations(target)
 
 

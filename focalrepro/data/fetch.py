@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -78,33 +78,32 @@ def receive(
         raise PassingError(f"{type(error).__name__}: {error}") from error
 
 
-def fetch_checked(addresses: Sequence[str], path: Path, checksum: str, limit: int) -> None:
-    """Makes `path` the content of `checksum` ("sha256:…" or "md5:…"), from the first address that gives it.
+def fetch_checked(url: str, path: Path, checksum: str, limit: int) -> None:
+    """Makes `path` the content of `checksum` ("sha256:…" or "md5:…"), at most `limit` bytes, from `url`.
 
     What is there already and has the checksum stays; what was cut short is fetched on from where it was cut.
-    Raises DatasetError with what each address answered.
+    Raises DatasetError with what the server answered.
     """
-    partial, failures = path.with_name(path.name + ".part"), []
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_file() and _checksum(path, checksum) == checksum:
         return
+    partial, again = (
+        path.with_name(path.name + ".part"),
+        "check the connection and run the same command again",
+    )
 
-    def go_on(url: str) -> None:
+    def go_on() -> None:
         with open(partial, "ab") as sink, requests.Session() as session:
             receive(session, url, sink, limit, progress=True, start=sink.tell())
 
-    for url in addresses:
-        try:
-            patiently(lambda url=url: go_on(url))
-        except FetchError as error:
-            failures.append(f"{url}: {error}")
-            continue
-        if _checksum(partial, checksum) == checksum:
-            partial.replace(path)
-            return
+    try:
+        patiently(go_on)
+    except FetchError as error:
+        raise DatasetError(f"{url}: {error}; {again}") from error
+    if _checksum(partial, checksum) != checksum:
         partial.unlink()
-        failures.append(f"{url}: does not have the checksum {checksum}")
-    raise DatasetError("; ".join(failures) + "; check the connection and run the same command again")
+        raise DatasetError(f"{url}: does not have the checksum {checksum}; {again}")
+    partial.replace(path)
 
 
 def _checksum(path: Path, like: str) -> str:

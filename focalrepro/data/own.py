@@ -19,8 +19,8 @@ from focalrepro.data.annotations import of_images, read_annotations
 from focalrepro.data.pixels import is_turned
 from focalrepro.data.registry import DESCRIPTOR, SPLITS, Descriptor, Part, check_name, describe
 from focalrepro.data.sources import list_files, locate
-from focalrepro.data.split import DatasetError, named_errors
-from focalrepro.data.weights import BACKBONE, check_weights
+from focalrepro.data.split import DatasetError
+from focalrepro.data.weights import given_weights
 from focalrepro.files import data_root, new_folder, write_json
 
 VAL_SHARE = 0.2  # of the images, where nobody says which
@@ -29,7 +29,6 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 Split = tuple[dict[str, Any] | Path, Sequence[Path]]
 
 
-@named_errors()
 def register_own(
     name: str,
     data: Path,
@@ -58,8 +57,7 @@ def register_own(
         parts = [parts[0], _read(Path(val_data), val_images or images)[-1]]
     elif len(parts) == 1:
         parts = _split(*parts[0])
-    if weights is not None:
-        check_weights(weights)
+    files = {} if weights is None else given_weights(weights)
     described, classes = {}, {}
     with new_folder(root / name) as folder:
         for split, (content, where) in zip(SPLITS, parts, strict=True):
@@ -73,7 +71,6 @@ def register_own(
         if odd := sorted(classes["train"] ^ classes["val"]):
             what = f"{' and '.join(sources)} have different categories (id, name): {odd[:5]}"
             raise DatasetError(f"{what}; a label must mean the same in both, so give them the same list")
-        files = {} if weights is None else {BACKBONE: str(Path(weights).resolve())}
         more = {"weights": files, "parameters": {"sources": sources, "recipe": recipe or {}}}
         made_by = f"focalrepro data register --name {name}"
         Descriptor(name=name, made_by=made_by, **described, **more).write(folder)

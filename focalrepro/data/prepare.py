@@ -10,10 +10,10 @@ from focalrepro.data import coco
 from focalrepro.data.coco import SUBSET, WHOLE
 from focalrepro.data.own import register_own
 from focalrepro.data.registry import describe, prepared, weights_path
-from focalrepro.data.split import DatasetError, named_errors
+from focalrepro.data.split import DatasetError
 from focalrepro.data.synthetic import NAME as EMBEDDED
 from focalrepro.data.synthetic import RARE, generate
-from focalrepro.data.weights import BACKBONE, ONNX_BYTES, WEIGHTS, check_weights, fetch_weights
+from focalrepro.data.weights import BACKBONE, ONNX_BYTES, WEIGHTS, fetch_weights, given_weights
 from focalrepro.files import data_root
 
 DRAWN = (EMBEDDED, *RARE)
@@ -21,7 +21,6 @@ MEGABYTES = {"images": 1400, "annotations": 253, "weights": ONNX_BYTES // 10**6}
 MEGABYTES |= {archive.name: archive.size // 10**6 for archive in coco.ARCHIVES}
 
 
-@named_errors()
 def ensure(dataset: str) -> None:
     """Makes an embedded dataset, coco256 or coco ready; DatasetError says how to get any other."""
     if dataset in (*DRAWN, SUBSET, WHOLE):
@@ -30,13 +29,13 @@ def ensure(dataset: str) -> None:
 
 
 def _get(dataset: str, source: Path | None = None, weights: Path | None = None) -> Path:
-    """Draws it, takes a copy of it, or fetches it."""
+    """Draws it, registers a copy of it, or fetches it."""
     root = data_root()
     if dataset in DRAWN:
         return generate(root, dataset)
-    if dataset == WHOLE:
-        return coco.import_coco(source, root) if source else get_coco(root)
-    return coco.import_coco256(source, root, weights) if source else get_coco256(root, weights)
+    if source:
+        return coco.import_copy(dataset, source, root, weights)
+    return get_coco(root) if dataset == WHOLE else get_coco256(root, weights)
 
 
 def draw_if_absent(dataset: str, root: Path) -> None:
@@ -55,34 +54,30 @@ def get_coco(root: Path) -> Path:
 
 def get_coco256(root: Path, weights: Path | None = None) -> Path:
     """coco256 with its weights, fetching what is missing after asking; `weights` is a file to take."""
-    if weights is not None:
-        check_weights(weights)  # before the long part
+    files = {} if weights is None else given_weights(weights)  # looked at before the long part
     parts = [] if SUBSET in prepared(root) else ["images", "annotations"]
-    parts += [] if weights is not None or _has_weights(root) else ["weights"]
+    if lacks_weights := not files and not _has_weights(SUBSET):
+        parts.append("weights")
     agree(f"{SUBSET}: its", parts, f"give a copy: focalrepro data {SUBSET} --from PATH")
-    if "weights" in parts:
-        fetch_weights(coco.unfinished(root))  # first, since it fails sooner
+    if lacks_weights:
+        fetch_weights(root / "weights")  # first, since it fails sooner
+        files = {BACKBONE: f"../weights/{WEIGHTS}"}
     folder = coco.download_coco256(root)
-    fetched = coco.unfinished(root) / WEIGHTS  # still there if the images had been there before
-    if weights is not None or fetched.is_file():
-        coco.add_weights(root, weights or fetched)
-        fetched.unlink(missing_ok=True)
+    if files:
+        describe(SUBSET, root).model_copy(update={"weights": files}).write(folder)
     return folder
 
 
-def _has_weights(root: Path) -> bool:
+def _has_weights(dataset: str) -> bool:
     with suppress(DatasetError):
-        return (coco.unfinished(root) / WEIGHTS).is_file() or weights_path(SUBSET, BACKBONE, root).is_file()
+        return weights_path(dataset, BACKBONE).is_file()
     return False
 
 
 def ensure_weights(dataset: str, backbone: str) -> None:
     """The weights that a dataset's frozen backbone begins with, fetched where nobody has given some."""
-    if backbone == BACKBONE:
-        try:
-            weights_path(dataset, backbone)
-        except DatasetError:
-            get_weights()
+    if backbone == BACKBONE and not _has_weights(dataset):
+        get_weights()
 
 
 def get_weights() -> Path:
@@ -107,7 +102,6 @@ def agree(what: str, parts: list[str], instead: str) -> None:
         raise DatasetError(f"{question}: not fetched; {mend}")
 
 
-@named_errors()
 def prepare_dataset(
     dataset: str, source: Path | None = None, weights: Path | None = None, name: str = "", *splits: Any
 ) -> int:

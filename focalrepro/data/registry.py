@@ -17,7 +17,7 @@ from focalrepro.config import Resize, did_you_mean
 from focalrepro.data.annotations import Classes, Targets, describe_fault, make_targets, read_annotations
 from focalrepro.data.pixels import RESIZE, load_pixels
 from focalrepro.data.sources import list_files, locate
-from focalrepro.data.split import DatasetError, DetectionData, named_errors
+from focalrepro.data.split import DatasetError, DetectionData
 from focalrepro.data.weights import BACKBONE, WEIGHTS
 from focalrepro.files import data_root, write_json
 
@@ -30,7 +30,7 @@ COMMANDS = {name: f"focalrepro data {name}" for name in _EMBEDDED} | {
 }
 REGISTER = "focalrepro data register --name {} --train-annotations FILE --train-images PATH"
 # Folders of the data root that are no datasets.
-_RESERVED = {"cache", "runs", "manifests", "downloads", "weights", "losses"}
+_RESERVED = {"cache", "runs", "downloads", "weights", "losses"}
 
 
 class Part(BaseModel):
@@ -79,7 +79,6 @@ def describe(name: str, root: Path | None = None) -> Descriptor:
         raise DatasetError(f"{path}: not a dataset descriptor ({what}); prepare the dataset again") from None
 
 
-@named_errors()
 def load(name: str, split: str, size: int, *, root: Path | None = None, **more: Any) -> DetectionData:
     """Load `split` ("train" or "val") of a prepared dataset at size×size pixels.
 
@@ -95,7 +94,6 @@ def load(name: str, split: str, size: int, *, root: Path | None = None, **more: 
     return load_coco(paths[0], paths[1:], size, name=name, split=split, cache=root / "cache", **more)
 
 
-@named_errors()
 def load_coco(
     annotations: Path,
     images: Sequence[Path],

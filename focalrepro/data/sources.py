@@ -59,7 +59,7 @@ class ImageFile:
         return f"{self.source}/{self.name}"
 
 
-def list_files(paths: Sequence[Path]) -> list[ImageFile]:
+def list_files(paths: Sequence[Path | str]) -> list[ImageFile]:
     """All files in the folders (with subfolders) and tar files, but for names that UTF-8 cannot write.
 
     Raises DatasetError for a path that is neither a folder nor a whole, uncompressed tar file.
@@ -143,10 +143,8 @@ def hash_files(files: Sequence[ImageFile], cache: Path, progress: bool) -> list[
     key = hashlib.sha256(json.dumps(["hashes", marks]).encode()).hexdigest()
     path = cache / "index" / f"{key[:24]}.json"
     with suppress(OSError, ValueError, TypeError, KeyError):
-        known = json.loads(path.read_text(encoding="utf-8"))
-        if known["key"] == key:
-            return known["value"]
+        return json.loads(path.read_text(encoding="utf-8"))["value"]
     shown = {"desc": "hash images", "unit": "file", "delay": 2, "leave": False, "disable": not progress}
     value = [hashlib.sha256(file.read()).hexdigest() for file in progress_bar(files, **shown)]
-    write_json(path, {"key": key, "value": value})
+    write_json(path, {"value": value})
     return value

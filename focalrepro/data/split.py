@@ -4,29 +4,19 @@ The embedded digits and COCO end in the same `DetectionData`, so training and ev
 by name.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
 from focalrepro.config import Resize
-from focalrepro.files import refusal
 
 
 class DatasetError(ValueError):
-    """A dataset is absent, incomplete or wrong.  The message names the file, the place in it and the mend."""
+    """A dataset is absent, incomplete or wrong.  The message names the file, the place in it and the mend.
 
-
-@contextmanager
-def named_errors() -> Iterator[None]:
-    """What the system refuses (permission, disk, memory) becomes a DatasetError of one line with its mend."""
-    try:
-        yield
-    except (OSError, MemoryError) as error:
-        if isinstance(error, OSError) and error.errno is None:  # one of our own, with its mend
-            raise
-        raise DatasetError(refusal(error)) from error
+    What the system refuses (permission, disk, memory) stays an OSError or MemoryError, which `files.refusal`
+    puts into one line for the terminal.
+    """
 
 
 def pictures_in(sizes: np.ndarray, frame: int, resize: Resize) -> np.ndarray | None:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from focalrepro.data import DetectionData, data_root
-from focalrepro.data.split import named_errors
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.detector.views import view_of
 from focalrepro.files import new_array, new_folder
@@ -84,12 +83,11 @@ def principal_components(model: RetinaNet, data: DetectionData) -> dict[str, Ten
     return state
 
 
-@named_errors()
 def _compute(
     model: RetinaNet, data: DetectionData, view: int, folder: Path, device: torch.device, batch: int = 32
 ) -> None:
     """A folder that is there, though nothing is "done", was damaged by hand, and gives way; else of two
-    processes the first wins. Errors: DatasetError where the disk has no room, before a byte is written.
+    processes the first wins. Errors: OSError where the disk has no room, before a byte is written.
     """
     damaged = folder.exists() and not (folder / "done").exists()
     was_training = model.training

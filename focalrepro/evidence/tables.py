@@ -9,6 +9,7 @@ from scipy import stats
 
 from focalrepro.evaluation.record import Record
 from focalrepro.evidence.difference import Evidence, Records
+from focalrepro.evidence.seed_spread import LEAST_AP
 from focalrepro.study.study import Study
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -57,9 +58,11 @@ def at_paper_threshold(e: Evidence, name: str) -> bool:
 
 
 def rank_correlation(frame: pd.DataFrame) -> tuple[float, int]:
-    """Spearman's correlation of our AP with the paper's over the rows that have both, and their number."""
+    """Spearman's correlation of our AP with the paper's over the rows that have both, and their number.
+
+    NaN where there are too few, or none finds anything to speak of."""
     both = frame.dropna(subset=["AP", "paper_AP"])
-    if len(both) < 3 or both["AP"].nunique() < 2:
+    if len(both) < 3 or both["AP"].nunique() < 2 or both["AP"].max() < LEAST_AP:
         return float("nan"), len(both)
     return float(stats.spearmanr(both["AP"], both["paper_AP"]).statistic), len(both)
 

@@ -6,14 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from focalrepro.data.split import named_errors
 from focalrepro.files import write_atomic
 from focalrepro.rare import verdicts
 from focalrepro.rare.data import built_in, count_of, read_csv
-from focalrepro.rare.models import METHODS, RATES, SEEDS, TREES, RareSettings, check, run_rare
+from focalrepro.rare.models import METHODS, RATES, SEEDS, TREES, RareSettings, run_rare
 
 
-@named_errors()
 def command(
     csv: Path | None = None,
     target: str = "",
@@ -24,7 +22,8 @@ def command(
 ) -> int:
     """Prints the table, the verdicts and whether focal loss is worth it; --out keeps the rows.
 
-    Errors: ValueError or FileNotFoundError of one line that names the option or the file and the mend.
+    Errors: ValueError or FileNotFoundError of one line that names the option or the file and the mend;
+    OSError where --out cannot be written.
     """
     folder = next((p for p in out.absolute().parents if p.exists()), None) if out else None
     same = csv is not None and out is not None and out.exists() and csv.exists() and out.samefile(csv)
@@ -39,7 +38,6 @@ def command(
     ):  # before anything is trained
         if wrong:
             raise ValueError(message)
-    check(rates, seeds)
     datasets = built_in() if csv is None else [read_csv(csv, target)]
     for d in datasets:
         positives, negatives = count_of((d.y == 1).sum(), "positive"), count_of((d.y == 0).sum(), "negative")

@@ -136,7 +136,7 @@ def heatmaps(
 ) -> Figure:
     """AP over the plane of two settings; where AP at .05 is another number, it stands beside AP.
 
-    frame: of `tables.table` for the ablation "grid" or "plane"; best: of `tables.ties`. A diverged cell says
+    frame: of `tables.table` for one of PLANES; best: of `tables.ties`. A diverged cell says
     so, one without runs is "–".
     """
     columns = {"AP": ""}
@@ -253,7 +253,8 @@ def speed_accuracy(frame: pd.DataFrame, title: str = "") -> Figure:
     return figure
 
 
-PLANES = {"grid": ("gamma", "alpha"), "plane": ("gamma", "beta")}
+GRIDS = ("grid", "grid-short")
+PLANES = dict.fromkeys(GRIDS, ("gamma", "alpha")) | {"plane": ("gamma", "beta")}
 SWEEPS = {
     "prior": ("prior", "π, the initial foreground probability (0.5: no prior)"),
     "data": ("images", "training images"),
@@ -265,7 +266,7 @@ def figure_of(e: Evidence, name: str, title: str = "") -> Figure:
     """The figure of an ablation: a plane is a heat map, a sweep lines, speed points, others intervals."""
     frame = table(e, name)
     if name in PLANES:
-        theirs = [(r.fields["gamma"], r.fields["alpha"]) for r in TABLES["1b"]] if name == "grid" else []
+        theirs = [(r.fields["gamma"], r.fields["alpha"]) for r in TABLES["1b"]] if name in GRIDS else []
         return heatmaps(frame, *PLANES[name], ties(e, name, *PLANES[name]), theirs, title)
     if name == "1e":
         return speed_accuracy(frame, title)

@@ -10,6 +10,7 @@ from focalrepro.evidence import rates
 from focalrepro.evidence.claims import has_family
 from focalrepro.evidence.difference import MARGIN, UNKNOWN_SEED_MARGIN, Evidence
 from focalrepro.evidence.expected import compare
+from focalrepro.evidence.seed_spread import LEAST_AP
 from focalrepro.evidence.tables import at_paper_threshold, rank_correlation, runs_frame, table
 from focalrepro.files import results_root, write_atomic
 from focalrepro.show.figures_results import PLANES, figure_of
@@ -68,6 +69,7 @@ def page(study: Study) -> tuple[str, Figures]:
         not_run=not_run(e),
         family=has_family(study),
         at_the_end=at_the_end * bool(late),
+        nothing_found=not any(r.AP >= LEAST_AP for r in records),
         search_seed=SEARCH_SEED,
         protocols=", ".join(sorted({r.protocol for r in records} - {""})),
         sections=[_section(e, name, figures) for name in names],

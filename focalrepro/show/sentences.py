@@ -132,7 +132,6 @@ def takeaway(study: Study, *ids: str) -> Md:
 
 # ---- where runs are from
 
-PLANES = ("grid", "plane")
 LEFT_OUT = "Left out"  # begins each line that stands for something without records
 
 

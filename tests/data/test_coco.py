@@ -12,7 +12,7 @@ from test_download import jpeg, official_annotations
 from focalrepro.cli import data as command
 from focalrepro.data import DatasetError, coco, load
 from focalrepro.data import fetch as fetching
-from focalrepro.data.coco import ARCHIVES, Archive, download_coco, import_coco
+from focalrepro.data.coco import ARCHIVES, Archive, download_coco, import_copy
 
 IDS = {"train2017": [9, 25, 30], "val2017": [139, 285]}
 
@@ -89,12 +89,12 @@ def test_a_broken_archive_is_said_and_removed(server, contents, tmp_path, monkey
 
 def test_a_copy_stays_where_it_is(server, contents, tmp_path):
     copy = download_coco(tmp_path / "elsewhere")
-    folder = import_coco(copy, tmp_path)
+    folder = import_copy("coco", copy, tmp_path)
     assert len(load("coco", "val", 64, progress=False, root=tmp_path)) == 3
     assert [p.name for p in folder.iterdir()] == ["dataset.json"]
     (copy / "val2017").rename(copy / "moved")
-    with pytest.raises(DatasetError, match="has no val2017; give the folder"):
-        import_coco(copy, tmp_path)
+    with pytest.raises(DatasetError, match=r"missing: val2017/ or val2017.*; add it, or give another folder"):
+        import_copy("coco", copy, tmp_path)
 
 
 def test_nobody_is_made_to_fetch_20_gb(tmp_path, monkeypatch):

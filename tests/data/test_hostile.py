@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import socket
 import tarfile
 
@@ -15,6 +16,7 @@ from PIL import Image
 
 from focalrepro.data import DatasetError, pixels
 from focalrepro.data.annotations import make_targets, read_annotations
+from focalrepro.files import refusal
 
 
 @pytest.fixture
@@ -223,7 +225,10 @@ def test_a_full_disk_is_named(made, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    refused(made.load, r"images\.npy: no room for .* FOCALREPRO_DATA")
+    with pytest.raises(OSError, match="no room for") as caught:
+        made.load()
+    assert re.search(r"images\.npy: no room for .* FOCALREPRO_DATA", said := refusal(caught.value))
+    assert "\n" not in said
     assert not list(made.folder.glob("cache/.unfinished*"))
 
 

@@ -10,7 +10,7 @@ from server import Server
 
 from focalrepro.data import DatasetError, weights
 from focalrepro.data import fetch as fetching
-from focalrepro.data.weights import WEIGHTS, fetch_weights, read_initializers, tensors_digest
+from focalrepro.data.weights import WEIGHTS, fetch_weights, read_initializers
 from focalrepro.detector.backbones import ResNet50V2
 
 TENSORS = {
@@ -65,10 +65,9 @@ def server():
 def fetch(server, monkeypatch):
     """Fetch from the server, with the checksums of what it should hold and waits of milliseconds."""
 
-    def call(folder, addresses=("/resnet50-v2-7.onnx",), tensors=TENSORS, body=b""):
-        monkeypatch.setattr(weights, "ADDRESSES", tuple(server.url + path for path in addresses))
+    def call(folder, body=b""):
+        monkeypatch.setattr(weights, "ADDRESS", f"{server.url}/resnet50-v2-7.onnx")
         monkeypatch.setattr(weights, "ONNX_SHA256", hashlib.sha256(body or onnx_bytes()).hexdigest())
-        monkeypatch.setattr(weights, "TENSORS_SHA256", tensors_digest(tensors))
         monkeypatch.setattr(fetching, "TRIES", 3)
         monkeypatch.setattr(fetching, "WAIT", 0.002)
         return fetch_weights(folder)
@@ -101,31 +100,18 @@ def test_what_is_fetched_is_kept_as_the_tensors_in_use(fetch, server, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == [WEIGHTS] and server.asked.total() == 3
 
 
-def test_the_second_address_serves_where_the_first_does_not(fetch, server, tmp_path):
-    assert fetch(tmp_path, ("/moved.onnx", "/resnet50-v2-7.onnx")).is_file()
+def test_what_the_zoo_answers_is_told(fetch, server, tmp_path):
+    server.faults["/resnet50-v2-7.onnx"] = [404]
     with pytest.raises(
-        DatasetError, match=r"/moved\.onnx: the server answers 404.*/gone\.onnx: the server answers"
+        DatasetError, match=r"resnet50-v2-7\.onnx: the server answers 404.*same command again"
     ):
-        fetch(tmp_path / "new", ("/moved.onnx", "/gone.onnx"))
+        fetch(tmp_path)
 
 
-def test_another_file_and_other_tensors_are_refused(fetch, server, tmp_path):
+def test_another_file_is_refused(fetch, tmp_path):
     with pytest.raises(DatasetError, match="does not have the checksum sha256:"):
         fetch(tmp_path, body=b"another")
-    with pytest.raises(DatasetError, match="does not hold the weights of resnet50-v2-7"):
-        fetch(tmp_path, tensors={**TENSORS, "conv0_weight": TENSORS["conv0_weight"] + 1})
     assert not (tmp_path / WEIGHTS).exists()
-
-
-@pytest.mark.parametrize(
-    "spoil", [lambda d: d[:-9], lambda d: d[:40], lambda d: b"\xff" * 50, lambda d: b"<html>"]
-)
-def test_what_is_no_onnx_file_is_refused(tmp_path, monkeypatch, spoil):
-    (tmp_path / "a.onnx").write_bytes(spoil(onnx_bytes()))
-    monkeypatch.setattr(weights, "TENSORS_SHA256", tensors_digest(TENSORS))
-    with pytest.raises(DatasetError, match=r"a\.onnx: "):
-        weights.convert(tmp_path / "a.onnx", tmp_path / "w")
-    assert not (tmp_path / "w").exists()
 
 
 def test_the_names_in_use_are_those_that_the_detector_loads():

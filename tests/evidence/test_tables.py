@@ -140,6 +140,8 @@ def test_rank_correlation():
     assert tables.rank_correlation(table(turned[:5])) == (pytest.approx(-1.0), 5)
     rho, count = tables.rank_correlation(table(turned[:2]))
     assert math.isnan(rho) and count == 2
+    faint = [changed(r, metrics={"AP": r.AP / 100}) for r in records]
+    assert math.isnan(tables.rank_correlation(table(faint))[0]), "rows that find nothing have no order"
 
 
 # ---- planes

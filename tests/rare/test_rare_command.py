@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from focalrepro import cli
+from focalrepro.files import refusal
 from focalrepro.rare import models
 from focalrepro.rare.command import command, inert
 from focalrepro.rare.models import METHODS, TREES
@@ -67,8 +68,9 @@ def test_a_disk_that_is_full_in_the_end_is_one_line(table, tmp_path, monkeypatch
 
     table.to_csv(tmp_path / "f.csv", index=False)
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(ValueError, match=r"rows\.csv: No space left on device; free some disk"):
+    with pytest.raises(OSError, match="No space left on device") as caught:
         command(csv=tmp_path / "f.csv", target="fraud", seeds=1, steps=1, out=tmp_path / "rows.csv")
+    assert re.search(r"rows\.csv: No space left on device; free some disk", refusal(caught.value))
 
 
 def test_no_text_is_executed_by_a_spreadsheet(table, tmp_path):

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from made_up import record, runs, study
+from made_up import changed, record, runs, study
 
 import focalrepro
 from focalrepro import cli
@@ -99,8 +99,15 @@ def test_a_page_has_both_ap_and_leads_to_the_records(results):
     assert all((results / "quick" / path).exists() for path in linked)
     assert "**confirmed** | Focal loss (γ = 2, α = .25) beats the best α-balanced" in text
     assert "{{" not in text and "nan" not in text and "\n\n\n" not in text
+    assert "No run here" not in text
     assert (results / "quick" / "figures" / "1b.png").stat().st_size > 1000
     assert "[quick](quick/README.md)" in (results / "README.md").read_text()
+
+
+def test_a_page_of_detectors_that_find_nothing_says_so_first(results):
+    commit([changed(r, metrics={"AP": r.AP / 100}, per_class={}) for r in of()])
+    text = profile_page.write_report("quick").read_text()
+    assert "No run here reaches 1 AP" in text.partition("## The claims")[0] and "Rank correlation" not in text
 
 
 def test_a_page_of_older_records_says_that_ap_is_at_the_papers_threshold(results):
