@@ -88,11 +88,6 @@ def compact(frame: pd.DataFrame, metrics: Sequence[str] = ("ap", "f1")) -> pd.Da
     return shown.rename_axis(index=["data", "rate"], columns=["", "loss"])
 
 
-def as_list(sentences: Sequence[str], none: str = "- in none of them") -> str:
-    """Sentences as a list in Markdown; `none` where there are none."""
-    return "\n".join(f"- {s}" for s in sentences) or none
-
-
 def differences(frame: pd.DataFrame, metrics: Sequence[str] = ("ap",), reference: str = "") -> pd.DataFrame:
     """Paired differences to the reference, seed by seed: one row per data set, rate, method and metric.
 
@@ -126,22 +121,16 @@ def _effect(mean: float, low: float, high: float) -> str:
 
 
 def shown(
-    frame: pd.DataFrame,
-    metrics: Sequence[str] = ("ap",),
-    reference: str = "",
-    only: str = "",
+    frame: pd.DataFrame, metrics: Sequence[str] = ("ap",), reference: str = "", only: str = "",
     methods: Sequence[str] = (),
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """`differences` for the eye; `only` keeps one verdict, `methods` their rows.
 
     A method with the reference's very scores, which a moved threshold has, is left out.
     """
     rows = [
-        {
-            **{"data": r.dataset, "rate": rate_name(r.rate), "loss": r.method, "against": r.reference},
-            **{"measure": METRICS[r.metric][0], "difference (95 %)": _effect(r.difference, r.low, r.high)},
-            "verdict": r.verdict,
-        }
+        (r.dataset, rate_name(r.rate), r.method, r.reference, METRICS[r.metric][0])
+        + (_effect(r.difference, r.low, r.high), r.verdict)
         for r in differences(frame, metrics, reference).itertuples()
         if not r.same and only in ("", r.verdict) and (not methods or r.method in methods)
     ]

@@ -29,12 +29,10 @@ def dots(columns: Mapping[str, pd.DataFrame], xlabel: str, title: str = "", zero
     interval), text and filled: whether the mark is a disc or a ring. zero: with a line at 0.
     """
     names, number = list(next(iter(columns.values())).index), len(columns)
-    rows = 1 + (number == 4)
     # No wider than the texts need: a page shows it some 850 pixels wide, a phone 370.
-    width = 0.6 + 0.065 * max(map(len, names)) + 2.1 * number / rows
+    width = 0.6 + 0.065 * max(map(len, names)) + 2.1 * number
     settings = ({"title": name, "xlabel": xlabel} for name in columns)
-    size = (width, 0.5 + (0.9 + 0.33 * len(names)) * rows)
-    figure, row = panels(*settings, size=size, rows=rows, sharey=True)
+    figure, row = panels(*settings, size=(width, 1.4 + 0.33 * len(names)), sharey=True)
     y, colours = np.arange(len(names)), (*[DARK] * (number > 2), *COLOURS)
     row[0].set(yticks=y, yticklabels=names, ylim=(len(names) - 0.4, -0.6))
     for axes, frame, colour in zip(row, columns.values(), colours, strict=False):

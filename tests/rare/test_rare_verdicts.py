@@ -45,7 +45,8 @@ def test_the_compact_table_marks_what_is_clear(made_up):
 def test_tables_for_readers(made_up):
     shown = verdicts.table(made_up)
     assert not any("_" in text for text in [*shown.columns, *verdicts.counts(made_up).index.names])
-    assert verdicts.as_list(["a", "b"]) == "- a\n- b" and verdicts.as_list([], "none") == "none"
+    found = verdicts.shown(made_up.assign(ap=made_up["ap"] / 1000), methods=["better", "worse"])
+    assert found["difference (95 %)"].tolist()[0].startswith("+0.0001 ("), "no number rounds to 0"
     blocks = verdicts.printed(made_up)
     assert blocks.startswith("\nX at 1:1000, 5 positives to train on\n") and blocks.count("better 0.610") == 1
 
