@@ -96,10 +96,8 @@ def what_is_there(config: RunConfig) -> Iterator[str]:
     sides = " … ".join(f"{side:.0f}" for side in np.percentile(found.sides, (5, 50, 95)))
     yield f"  their sides: {sides} pixels of the {config.image_size} (of 5, 50, 95 %)"
     rare = f"1 in {1 + found.background_per_positive:,.0f} is assigned to an object"
-    rare, limit = (
-        rare if found.levels["positive"].any() else "none fits",
-        min(config.best_iou, config.pos_iou),
-    )
+    rare = rare if found.levels["positive"].any() else "none fits"
+    limit = min(config.best_iou, config.pos_iou)
     far = 100 - reach(found.best_iou, (limit,)).iloc[0]
     some = f" (in the first {found.images} images)" * (found.images < len(train.sizes))
     yield f"  anchors: {found.anchors:,} an image, of which {rare}{some}"

@@ -130,9 +130,7 @@ def _gain(verdicts: dict[str, Verdict]) -> list[str]:
     """What focal loss finds more and how much closer its boxes fit, where the second is its gain alone."""
     found, fit = map(verdicts.get, ("finds-more", "fits-better"))
     closer = found and fit and found.word != "confirmed" == fit.word
-    return (
-        [effect(found), f"{signed(fit.value)} ({between(fit.low, fit.high, text=signed)})"] if closer else []
-    )
+    return [effect(found), _told(fit)[1]] if closer else []
 
 
 def _divisor(verdicts: dict[str, Verdict]) -> list[str]:
