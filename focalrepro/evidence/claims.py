@@ -183,8 +183,7 @@ def judge_all(e: Evidence, *ablations: str) -> list[tuple[Claim, Verdict]]:
         for i in verdicts.keys() - set(primary):
             verdicts[i] = _exploratory(verdicts[i], [verdicts[name] for name in primary])
     elif all(r.training_version < SEALED for r in e.study.records):  # the protocol judges no older run
-        words = {i: EXPLORATORY if v.word in JUDGED else v.word for i, v in verdicts.items()}
-        verdicts = {i: replace(v, word=words[i]) for i, v in verdicts.items()}
+        verdicts |= {i: replace(v, word=EXPLORATORY) for i, v in verdicts.items() if v.word in JUDGED}
     return [(c, verdicts[c.id]) for c in claims if not ablations or set(ablations) & set(c.needs)]
 
 

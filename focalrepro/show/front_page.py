@@ -10,7 +10,7 @@ import pandas as pd
 from focalrepro.evidence.claims import CLAIMS, FAMILY, has_family, judge_all
 from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.tables import at_paper_threshold, rank_correlation, table
-from focalrepro.evidence.verdict import EXPLORATORY, NOT_YET, Verdict
+from focalrepro.evidence.verdict import EXPLORATORY, NOT_YET, Verdict, verdict_of
 from focalrepro.files import repo_root, results_root, write_atomic
 from focalrepro.runs import load_splits
 from focalrepro.show.figures_results import figure_of, forest
@@ -117,13 +117,9 @@ def front_page() -> tuple[str, Figures]:
 
 def _by_seed(judges: list[Evidence], places: dict[str, str]) -> Md:
     """The primary differences with the seeds paired, too, which the protocol does not do."""
-    found = []
-    for e in judges:
-        for c in (CLAIMS[name] for name in FAMILY if CLAIMS[name].a):
-            gap = c.difference(e, by_seed=True)
-            text = gap and f"{signed(gap.effect)} ({between(gap.low, gap.high, text=signed)})"
-            found += [f"{c.short} on {places[e.study.name]} {text}"] if gap else []
-    return Md("; ".join(found))
+    asked = [(CLAIMS[name], e) for e in judges for name in FAMILY if CLAIMS[name].a]
+    found = [(c.short, places[e.study.name], gap) for c, e in asked if (gap := c.difference(e, by_seed=True))]
+    return Md("; ".join(f"{name} on {place} {_told(verdict_of(gap))[1]}" for name, place, gap in found))
 
 
 def _gain(verdicts: dict[str, Verdict]) -> list[str]:
