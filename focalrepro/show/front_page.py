@@ -1,7 +1,9 @@
 """The results on the repository's front page: written between two markers of README.md, never by hand."""
 
+from collections.abc import Collection
 from dataclasses import replace
-from itertools import groupby
+from functools import partial
+from itertools import groupby, product
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from focalrepro.evidence.tables import at_paper_threshold, rank_correlation, tab
 from focalrepro.evidence.verdict import EXPLORATORY, NOT_YET, Verdict, verdict_of
 from focalrepro.files import repo_root, results_root, write_atomic
 from focalrepro.runs import load_splits
-from focalrepro.show.figures_results import figure_of, forest
+from focalrepro.show.figures_results import GRIDS, figure_of, forest
 from focalrepro.show.figures_scenes import detections
 from focalrepro.show.pages import Figures, render, save
 from focalrepro.show.sentences import WORDS, effect, seeds_text, sentence
@@ -54,6 +56,12 @@ def _speakers(names: tuple[str, ...]) -> list[Evidence]:
     return found
 
 
+def _planes(groups: list[list[Evidence]], places: Collection[str]) -> list[tuple[Evidence, str]]:
+    """Of each dataset the whole plane of γ and α, or the short one where that is not trained."""
+    found = ([(e, n) for n, e in product(GRIDS, g) if e.study.name in places and e.whole(n)] for g in groups)
+    return [planes[0] for planes in found if planes]
+
+
 def front_page() -> tuple[str, Figures]:
     """The text between the markers, and its figures by name, not drawn yet; "" without results."""
     groups = [_speakers(names) for names in (COCO, EMBEDDED)]
@@ -68,10 +76,11 @@ def front_page() -> tuple[str, Figures]:
     if set(COCO) <= places.keys():
         places[COCO[1]] = FIRST
     figures: Figures = {"forest": lambda: forest(_gaps(judged, places), "Differences in AP")}
-    heat = next((e for e in sides.values() if e.whole("grid")), None)
-    if heat:
-        title = f"AP over γ and α, {places[heat.study.name]}"
-        figures["heat"] = lambda: figure_of(heat, "grid", title)
+    planes = _planes(groups, places)
+    for e, name in planes:
+        figures[f"heat-{e.study.name}"] = partial(
+            figure_of, e, name, f"AP over γ and α, {places[e.study.name]}"
+        )
     rows = groups[1][-1].study.rows("1b") if groups[1] else {}
     kept = {name: rows[label][0] for name, label in DRAWN.items() if rows.get(label)}
     if len(kept) == len(DRAWN) and all(r.examples for r in kept.values()):
@@ -101,7 +110,10 @@ def front_page() -> tuple[str, Figures]:
         **{"places": {Md(name): place for name, place in places.items()}, "verdicts": _verdicts(judged)},
         coco=[Md(e.study.name) for e in groups[0]],
         newer=len(groups[0][0].study.records) if groups[0] else 0,
-        heat=heat and (Md(heat.study.name), seeds_text(min(map(len, heat.rows("grid").values())))),
+        planes=[
+            (Md(e.study.name), seeds_text(min(map(len, e.rows(name).values()))), name != "grid")
+            for e, name in planes
+        ],
         rarity=markdown(
             {"verdict": bold(v.word), "claim": t, "effect (95 %)": effect(v), "seeds": v.seeds}
             for t, v in told

@@ -244,11 +244,20 @@ def test_the_front_page_answers_and_keeps_what_is_around_it(results, tmp_path, m
         "- **On the embedded data: clearly better.** Focal loss against cross entropy with its best " in text
     )
     assert "**Table 1a**" in text and "3 seeds" in text and text == front_page.renewed()[0]
-    assert "](results/quick/README.md#table-1a)" in text and "heat.png" not in text
+    assert "](results/quick/README.md#table-1a)" in text and "figures/heat-" not in text
     assert (results / "figures" / "forest.png").stat().st_size > 1000
     readme.write_text("no markers")
     with pytest.raises(ValueError, match="once each"):
         front_page.update_front_page()
+
+
+@pytest.mark.parametrize(("names", "told"), [(("grid-short",), True), (("grid", "grid-short"), False)])
+def test_the_whole_plane_is_shown_and_the_short_one_until_then(results, names, told):
+    commit(runs(lambda c: 30 + 3 * (c.gamma == 2), ("1a", "1b", *names), 1, profile="quick"))
+    text, figures = front_page.front_page()
+    assert "](results/figures/heat-quick.png)" in text and "heat-quick" in figures
+    assert ("On the embedded data (`quick`, 1 seed, a quarter of the steps)." in text) is told
+    assert ("On the embedded data (`quick`, 1 seed)." in text) is not told
 
 
 def test_a_profile_under_way_answers_what_it_has_judged_and_its_forerunner_the_rest(results):
