@@ -121,9 +121,12 @@ def _effect(mean: float, low: float, high: float) -> str:
 
 
 def shown(
-    frame: pd.DataFrame, metrics: Sequence[str] = ("ap",), reference: str = "", only: str = "",
+    frame: pd.DataFrame,
+    metrics: Sequence[str] = ("ap",),
+    reference: str = "",
+    only: str = "",
     methods: Sequence[str] = (),
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """`differences` for the eye; `only` keeps one verdict, `methods` their rows.
 
     A method with the reference's very scores, which a moved threshold has, is left out.
