@@ -123,7 +123,7 @@ def measure_limits(device: torch.device, sizes: Sizes) -> Limits:
 def heaviest(what: str, call: Call, device: torch.device, count: int = 25, calls: int = 5) -> Finding:
     """The kernels (on a CPU: operators) that take most of a call: name, seconds and times in one call."""
     activities, kind = PROFILED[device.type]
-    with profile(activities=activities) as record:  # waits for the device where it ends
+    with profile(activities=activities, acc_events=True) as record:  # waits for the device where it ends
         for _ in range(calls):
             call()
     field = "self_cpu_time_total" if device.type == "cpu" else "self_device_time_total"

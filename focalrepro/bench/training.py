@@ -69,7 +69,7 @@ def extra_memory(logits: Tensor, labels: Tensor) -> float:
     """Peak memory that `our_loss` allocates, in units of the logits; the gradient counts."""
     logits.grad = None
     activity, kind = measure.PROFILED[logits.device.type]
-    with profile(activities=activity, profile_memory=True) as record:
+    with profile(activities=activity, profile_memory=True, acc_events=True) as record:
         our_loss(logits, labels)
     events = [e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"]
     events = sorted((e for e in events if e.device_type() == kind), key=lambda e: e.start_ns())
