@@ -224,12 +224,13 @@ def bench(
     trial: Annotated[
         bool, Doc("little of everything, kept beside the data: proves the path, measures nothing")
     ] = False,
+    only: Annotated[str, Doc("one part alone, such as loss or ray, kept in a record of its own")] = "",
 ) -> int:
     """Speed against torchvision's RetinaNet and losses and pycocotools, in one run, into results/bench/."""
     check_device(device)
     from focalrepro.bench.run import run_bench
 
-    return run_bench(device, trial)
+    return run_bench(device, trial, only)
 
 
 def doctor(

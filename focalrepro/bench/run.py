@@ -20,7 +20,7 @@ from focalrepro.bench.campaigns import bench_ray
 from focalrepro.bench.evaluation import bench_evaluation, evaluation_curves
 from focalrepro.bench.measure import Finding, Limits, Sizes, Spread, measure_limits
 from focalrepro.bench.training import bench_cpu_runs, bench_loss, bench_step, bench_two, training_curves
-from focalrepro.config import RunConfig
+from focalrepro.config import RunConfig, did_you_mean
 from focalrepro.data.prepare import EMBEDDED, ensure
 from focalrepro.data.registry import prepared
 from focalrepro.files import data_root, results_root, write_atomic, write_json
@@ -60,11 +60,12 @@ def parts_of(device: torch.device, limits: Limits, sizes: Sizes) -> list[Part]:
     return [loss, evaluation, *runs, partial(evaluation_curves, sizes), curves]
 
 
-def run_bench(device_name: str = "auto", trial: bool = False) -> int:
+def run_bench(device_name: str = "auto", trial: bool = False, only: str = "") -> int:
     """Measures, says and keeps each finding as soon as it is there, writes the page; returns 0.
 
     Returns 1 where a part was left out: too large for the device, or a process of it was killed. trial:
-    little of everything, kept beside the data.
+    little of everything, kept beside the data. only: the part of that name, in a record of its own. Errors:
+    ValueError for a part that there is not.
     """
     device = hardware.pick_device(device_name)
     sizes = TRIAL if trial else ON_GPU if device.type == "cuda" else Sizes()
@@ -72,7 +73,9 @@ def run_bench(device_name: str = "auto", trial: bool = False) -> int:
     for dataset in {EMBEDDED, get_profile(sizes.profiles[0]).base.dataset} - set(prepared()):
         ensure(dataset)
     machine = info.get("gpu", f"{info['cpu']} {info['cores']} cores")
-    kind = f"{machine} {info.get('precision', '')}".strip().lower()  # of one name, CPUs with bf16 and without
+    kind = (
+        f"{machine} {info.get('precision', '')} {only}".strip().lower()
+    )  # of one name, CPUs with bf16 and without
     folder = data_root() / "bench-trial" if trial else results_root("bench")
     path = folder / f"{re.sub('[^a-z0-9]+', '-', kind).strip('-')}.json"
     limits = measure_limits(device, sizes)
@@ -80,7 +83,7 @@ def run_bench(device_name: str = "auto", trial: bool = False) -> int:
     print(f"limits of {machine}: {fast}, copies at {limits['gigabytes']:.0f} GB/s")
     lists: dict[str, list] = {"rows": [], "kernels": [], "curves": []}
     left_out = 0
-    for part in parts_of(device, limits, sizes):
+    for part in _chosen(parts_of(device, limits, sizes), only):
         try:
             for kind, found in part():
                 lists[kind].append(found)
@@ -94,6 +97,13 @@ def run_bench(device_name: str = "auto", trial: bool = False) -> int:
         cost_curves(lists["curves"], machine).savefig(path.with_suffix(".png"), dpi=130, bbox_inches="tight")
     print(f"kept in {path}; read {write_page(folder)}")
     return left_out
+
+
+def _chosen(parts: list[Part], only: str) -> list[Part]:
+    names = [part.func.__name__.removeprefix("bench_") for part in parts]
+    if only and only not in names:
+        raise ValueError(f"--only is {only!r}; there are {', '.join(names)}{did_you_mean(only, names)}")
+    return [part for part, name in zip(parts, names, strict=True) if only in ("", name)]
 
 
 def line(row: dict[str, Any]) -> str:

@@ -150,6 +150,10 @@ def test_a_part_that_is_too_large_is_left_out(data_root, tmp_path, monkeypatch, 
     assert run.run_bench("cpu", trial=True) == 1
     assert "| small |" in (tmp_path / "bench-trial" / "README.md").read_text()
     assert "left out: too_large: 37 GiB" in capsys.readouterr().out
+    assert run.run_bench("cpu", trial=True, only="small") == 0, "that part alone"
+    assert len(list((tmp_path / "bench-trial").glob("*-small.json"))) == 1
+    with pytest.raises(ValueError, match="there are too_large, small; did you mean 'small'"):
+        run.run_bench("cpu", trial=True, only="smal")
 
 
 def test_what_is_not_prepared_is_not_measured(data_root):
