@@ -56,7 +56,8 @@ def parts_of(device: torch.device, limits: Limits, sizes: Sizes) -> list[Part]:
     trained = [(name, base) for name, base in bases if base.dataset in prepared()]
     runs = [partial(bench_cpu_runs, *each, sizes) for each in trained]
     runs += [partial(bench_ray, *each, sizes) for each in trained[:1]]
-    curves = partial(training_curves, bases[0][1].replace(weights="none"), device, sizes)
+    whole = bases[0][1].replace(weights="none", frozen="nothing", views=1, kept_channels=1.0)
+    curves = partial(training_curves, whole, device, sizes)
     return [loss, evaluation, *runs, partial(evaluation_curves, sizes), curves]
 
 

@@ -161,6 +161,7 @@ def test_what_is_not_prepared_is_not_measured(data_root):
     parts = run.parts_of(CPU, LIMITS, replace(run.TRIAL, profiles=("smoke", "coco-cpu")))
     assert [p.args[0] for p in parts if p.func is training.bench_cpu_runs] == ["smoke"]
     assert run.gpu_config().dataset == "synthetic"
+    assert run.parts_of(CPU, LIMITS, run.Sizes()), "the profiles of a whole bench are such as it can measure"
 
 
 @pytest.mark.slow
