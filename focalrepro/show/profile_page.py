@@ -10,13 +10,25 @@ from focalrepro.evidence import rates
 from focalrepro.evidence.claims import has_family
 from focalrepro.evidence.difference import MARGIN, UNKNOWN_SEED_MARGIN, Evidence
 from focalrepro.evidence.expected import compare
+from focalrepro.evidence.made_twice import made_twice
 from focalrepro.evidence.seed_spread import LEAST_AP
 from focalrepro.evidence.tables import at_paper_threshold, rank_correlation, runs_frame, table
 from focalrepro.files import results_root, write_atomic
 from focalrepro.show.figures_results import PLANES, figure_of
 from focalrepro.show.pages import Figures, render, save
 from focalrepro.show.sentences import ledger, missing, not_run, own_verdict, sentence_case
-from focalrepro.show.tables import Md, escape, markdown, number, of_page, provenance, recipe_changes, search
+from focalrepro.show.tables import (
+    Md,
+    between,
+    escape,
+    markdown,
+    number,
+    of_page,
+    provenance,
+    recipe_changes,
+    search,
+    signed,
+)
 from focalrepro.study.ablations import SEARCH_SEED
 from focalrepro.study.profiles import PROFILES
 from focalrepro.study.store import Store
@@ -71,6 +83,7 @@ def page(study: Study) -> tuple[str, Figures]:
         at_the_end=at_the_end * bool(late),
         nothing_found=not any(r.AP >= LEAST_AP for r in records),
         search_seed=SEARCH_SEED,
+        twice=_twice(study),
         protocols=", ".join(sorted({r.protocol for r in records} - {""})),
         sections=[_section(e, name, figures) for name in names],
         missing=missing(study, *study.profile.ablations),
@@ -96,6 +109,19 @@ def _section(e: Evidence, name: str, figures: Figures) -> dict[str, Any]:
         "rank": None if np.isnan(rho) else (number(rho, 2), count),
         "command": Md(f"focalrepro run {ablation.given or name} --profile {e.study.name} --seeds {seeds}"),
     }
+
+
+def _twice(study: Study) -> Md:
+    """What another machine made of the same runs; "" where none was made twice."""
+    if not (twice := made_twice(study)):
+        return Md("")
+    mean, low, high = twice.interval
+    here, there = map(escape, twice.machines)
+    return Md(
+        f"{len(twice.pairs)} runs were made twice: those that the tables count on {here}, the others "
+        f"([again](again)) on {there}. The first less the second is {signed(mean, 2)} AP "
+        f"({between(low, high, 2, signed)}), in a single run at most {abs(twice.differences).max():.2f}."
+    )
 
 
 def _notebooks(folder: Path) -> Md:
