@@ -124,7 +124,7 @@ def test_sweep_of_the_data_counts_images(tmp_path):
 
 @pytest.mark.parametrize("name", sorted(ABLATIONS))
 def test_an_ablation_without_two_rows_is_a_line_that_says_how_to_make_it(name):
-    profile = "full-quick" if name == "imbalance" else "quick"
+    profile = {"imbalance": "full-quick", "classes": "coco-cpu"}.get(name, "quick")
     empty = focalrepro.Study(profile, records=[])
     assert f"`focalrepro run {name} --profile {profile}`" in empty.figure(name, "title").data
     assert empty.comparison(name) is None and empty.gains(name, "any") is None
