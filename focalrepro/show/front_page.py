@@ -79,7 +79,9 @@ def front_page() -> tuple[str, Figures]:
     planes = _planes(groups, places)
     for e, name in planes:
         figures[f"heat-{e.study.name}"] = partial(
-            figure_of, e, name, f"AP over γ and α, {places[e.study.name]}"
+            figure_of,
+            *(e, name),
+            f"AP over γ and α, {places[e.study.name]}{', a quarter of the steps' if name != 'grid' else ''}",
         )
     rows = groups[1][-1].study.rows("1b") if groups[1] else {}
     kept = {name: rows[label][0] for name, label in DRAWN.items() if rows.get(label)}
