@@ -119,7 +119,7 @@ def _twice(study: Study) -> Md:
     here, there = map(escape, twice.machines)
     return Md(
         f"{len(twice.pairs)} runs were made twice: those that the tables count on {here}, the others "
-        f"([again](again)) on {there}. The first less the second is {signed(mean, 2)} AP "
+        f"(`again/`) on {there}. The first less the second is {signed(mean, 2)} AP "
         f"({between(low, high, 2, signed)}), in a single run at most {abs(twice.differences).max():.2f}."
     )
 

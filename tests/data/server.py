@@ -4,6 +4,7 @@ import gzip
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -15,7 +16,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files, self.faults, self.asked = {}, {}, Counter()
-        self.at_once, self.most_at_once, self.lock = 0, 0, threading.Lock()
+        self.waiting, self.most_at_once, self.lock = 0, 0, threading.Lock()
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
     def __enter__(self):
@@ -34,15 +35,8 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server
         with server.lock:
             server.asked[self.path] += 1
-            server.at_once += 1
-            server.most_at_once = max(server.most_at_once, server.at_once)
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):  # the client had enough
             self.answer(server)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the client had enough
-        finally:
-            with server.lock:
-                server.at_once -= 1
 
     def answer(self, server):
         faults = server.faults.get(self.path, [])
@@ -53,7 +47,7 @@ class Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(2)
             return
         if fault == "slow":
-            time.sleep(0.05)
+            self.wait(server)
         if isinstance(fault, int) or body is None:
             self.send_error(fault or 404)
             return
@@ -78,6 +72,15 @@ class Handler(BaseHTTPRequestHandler):
                 time.sleep(0.01)
             return
         self.wfile.write(body[: len(body) // 2] if fault == "truncate" else body)
+
+    def wait(self, server):
+        """Counts the requests that wait: until its answer goes out, a client cannot have asked for more."""
+        with server.lock:
+            server.waiting += 1
+            server.most_at_once = max(server.most_at_once, server.waiting)
+        time.sleep(0.05)
+        with server.lock:
+            server.waiting -= 1
 
     def log_message(self, *_):
         pass

@@ -21,7 +21,7 @@ CONFIGS = {
     "guided": {"gamma": 0.0, "alpha": 0.5, "guided": True},
     "hard negatives": {"loss": "hard_negatives", "ohem_ratio": 3.0},
     "by image": {"normalizer": "image"},
-    "by anchors": {"normalizer": "anchors", "optimizer": "adamw", "steps": 3},
+    "by anchors": {"normalizer": "anchors", "lr": 0.04},  # small gradients: a rate that shows them
     "moving": {"normalizer": "moving"},
 }
 TOGETHER = """
