@@ -105,7 +105,7 @@ def run_with_model(
         },
         "images_per_second": round(result.images_per_second, 2),
         "step_seconds": step_seconds(config, train_data, device),
-        "inference_ms": round(milliseconds_per_image(result.model, config, val_data, device), 3),
+        "inference_ms": round(milliseconds_per_image({"": (result.model, config, val_data)}, device)[""], 3),
         "data": {d.split: {"images": len(d), "digest": d.digest} for d in (train_data, val_data)},
         "hardware": hardware.describe(device.type)
         | {"threads": torch.get_num_threads()}

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -108,23 +108,26 @@ def finder(
 
 @torch.inference_mode()
 def milliseconds_per_image(
-    model: nn.Module, config: RunConfig, data: DetectionData, device: torch.device, images: int = 24
-) -> float:
+    models: Mapping[str, tuple[nn.Module, RunConfig, DetectionData]], device: torch.device, images: int = 24
+) -> dict[str, float]:
     """Median wall time of one image alone, from its pixels to its detections, as Table 1e counts it.
 
-    The backbone is part of it, also where training reads cached features. The first images warm up and do not
-    count.
+    models: each with its config and the split whose images it finds. They take turns, image by image, so that
+    what disturbs one disturbs the others. The backbone is part of it, also where training reads cached
+    features. The first images warm up and do not count.
     """
-    model = model.to(device, memory_format=torch.channels_last).eval()
-    find, times = finder(model, config, device), []
-    for row in range(min(images, len(data))):
-        image = torch.from_numpy(np.array(data.images[row : row + 1])).to(device)
-        start = time.perf_counter()
-        with autocast(device, config.precision == "bf16"):
-            maps = model.features(image)
-        find(maps)[0][0][1].cpu()  # to the host: waits for the device
-        times.append(1000 * (time.perf_counter() - start))
-    return float(np.median(times[len(times) // 6 :]))
+    finders, times = {}, {name: [] for name in models}
+    for name, (model, config, _) in models.items():
+        finders[name] = finder(model.to(device, memory_format=torch.channels_last).eval(), config, device)
+    for row in range(min(images, *(len(data) for *_, data in models.values()))):
+        for name, (model, config, data) in models.items():
+            image = torch.from_numpy(np.array(data.images[row : row + 1])).to(device)
+            start = time.perf_counter()
+            with autocast(device, config.precision == "bf16"):
+                maps = model.features(image)
+            finders[name](maps)[0][0][1].cpu()  # to the host: waits for the device
+            times[name].append(1000 * (time.perf_counter() - start))
+    return {name: float(np.median(taken[len(taken) // 6 :])) for name, taken in times.items()}
 
 
 @torch.inference_mode()

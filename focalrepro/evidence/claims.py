@@ -139,13 +139,14 @@ class Claim(BaseModel):
     def _parts(self, gap: Estimate, a: Records, b: Records) -> str:
         """What the number is made of, where it is no plain difference."""
         if self.scale != 1:
-            return f"{gap.levels[1]:.1f} AP against {gap.levels[0]:.1f}"
+            return f"{self.scale:.0%} of {gap.levels[0]:.1f} AP, less {gap.levels[1]:.1f} AP"
         if self.measure != "threshold":
             return ""
         lost = mean(r.AP_at_05 for r in b) - mean(r.AP_at_05 for r in a)
         stays = mean(r.AP for r in b) - mean(r.AP for r in a)
         where = "behind" if stays > 0 else "ahead"
-        return f"{lost:.1f} AP behind at .05, {abs(stays):.1f} {where} without a threshold"
+        told = f"{lost:.1f} AP behind at .05, {abs(stays):.1f} {where} without a threshold"
+        return f"what comes back less what does not: {told}"
 
     def judge(self, e: Evidence) -> Verdict | None:
         """Its verdict, before the family's adjustment; None where runs are missing."""

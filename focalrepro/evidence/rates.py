@@ -3,6 +3,7 @@
 from focalrepro.evidence.difference import Evidence, Records, shared
 from focalrepro.study.rates import best_rate
 
+BEYOND = "lr-more"  # the ablation that goes on where a search ended; no loss takes its rate from it
 Trials = dict[float, Records]  # of one loss, by its rate
 
 
@@ -23,6 +24,11 @@ def best(e: Evidence, ablation: str) -> dict[str, tuple[float, float]]:
 
 
 def at_the_end(e: Evidence, ablation: str) -> list[str]:
-    """The losses whose best rate is the highest that was tried: one beyond it may be better still."""
-    tried = trials(e, ablation)
-    return [loss for loss, (rate, _) in best(e, ablation).items() if rate == max(tried[loss])]
+    """The losses whose best rate is the highest tried, unless one beyond the search is known to be worse."""
+    tried, more = trials(e, ablation), trials(e, BEYOND)
+    found = []
+    for loss, (rate, ap) in best(e, ablation).items():
+        beyond = {r: records for r, records in more.get(loss, {}).items() if r > rate and records}
+        if rate == max(tried[loss]) and not (beyond and best_rate(beyond)[1] < ap):
+            found.append(loss)
+    return found

@@ -146,10 +146,10 @@ def detections(
 
 def _found(data: DetectionData, row: int, kept: Mapping[str, Any], least: float) -> list[Drawn]:
     """Of a record's detections on an image those that score `least`, ten at most, and of several in one place
-    (IoU above .5) the best alone."""
+    (IoU above .3) the best alone."""
     height, width = 1 / data.scale[row]
     boxes = torch.tensor(kept["boxes"]).view(-1, 4) * torch.tensor([width, height, width, height])
-    better = box_ops.pairwise_iou(boxes, boxes).triu(1) > 0.5
+    better = box_ops.pairwise_iou(boxes, boxes).triu(1) > 0.3
     found = zip(boxes, kept["labels"], kept["scores"], better.any(0), strict=True)
     return [
         (box, FOUND, f"{_name(data, label)} {score:.2f}".lstrip())

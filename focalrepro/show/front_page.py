@@ -11,6 +11,7 @@ import pandas as pd
 
 from focalrepro.evidence.claims import CLAIMS, FAMILY, has_family, judge_all
 from focalrepro.evidence.difference import Evidence
+from focalrepro.evidence.rates import trials
 from focalrepro.evidence.tables import at_paper_threshold, rank_correlation, table
 from focalrepro.evidence.verdict import EXPLORATORY, NOT_YET, Verdict, verdict_of
 from focalrepro.files import repo_root, results_root, write_atomic
@@ -22,6 +23,7 @@ from focalrepro.show.sentences import WORDS, effect, seeds_text, sentence
 from focalrepro.show.tables import NONE, Md, between, bold, enough, markdown, number, signed
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.profiles import get_profile
+from focalrepro.study.rates import best_rate
 from focalrepro.study.study import Study
 
 BEGIN, END = "<!-- results:begin (written by `focalrepro report`) -->", "<!-- results:end -->"
@@ -42,7 +44,8 @@ SPEED = ("sooner", "sooner-tuned", "ahead-after-twice", "lead-shrinks")
 # Whether the divisor is worth more than the loss, and who is ahead once it is steady.
 DIVISOR = ("divisor-smooth", "divisor-smooth-ce", "divisor-smooth-hard", "divisor-smooth-free")
 PAPER = CLAIMS["fl-best-alpha"].a, CLAIMS["fl-best-alpha"].b  # its Table 1b
-DRAWN = {"CE, α = .75": "γ = 0, α = 0.75", "FL, γ = 2": "γ = 2, α = 0.25"}  # rows of Table 1b
+DRAWN = "CE, α = .5", "FL, γ = 2"  # rows of the ablation `primary`
+FINE = 10  # AP below which a difference of two wants a second digit
 Judged = dict[str, dict[str, Verdict]]  # by study and claim, without those that were not run
 
 
@@ -83,8 +86,8 @@ def front_page() -> tuple[str, Figures]:
             *(e, name),
             f"AP over γ and α, {places[e.study.name]}{', a quarter of the steps' if name != 'grid' else ''}",
         )
-    rows = groups[1][-1].study.rows("1b") if groups[1] else {}
-    kept = {name: rows[label][0] for name, label in DRAWN.items() if rows.get(label)}
+    rows = groups[1][-1].study.rows("primary") if groups[1] else {}
+    kept = {name: rows[name][0] for name in DRAWN if rows.get(name)}
     if len(kept) == len(DRAWN) and all(r.examples for r in kept.values()):
         # Truth and what both losses found, on scenes that are drawn where they are not prepared.
         figures["found"] = lambda: detections(load_splits(kept[next(iter(kept))].config)[1], kept)
@@ -105,6 +108,7 @@ def front_page() -> tuple[str, Figures]:
         gain=_gain(embedded),
         shrinks=WORDS.get(embedded[SPEED[-1]].word, "") if SPEED[-1] in embedded else "",
         divisor=_divisor(embedded),
+        late=_other_rates(rare),
         by_seed=_by_seed([e for e in sides.values() if has_family(e.study)], places),
         ours=lambda claim: Md(
             "; ".join(f"{effect(v[claim])} on {places[n]}" for n, v in judged.items() if claim in v) or NONE
@@ -116,6 +120,7 @@ def front_page() -> tuple[str, Figures]:
             (Md(e.study.name), seeds_text(min(map(len, e.rows(name).values()))), name != "grid")
             for e, name in planes
         ],
+        breaks=Md("; ".join(f"on {places[e.study.name]} {_rates(e, name)}" for e, name in planes) + "."),
         rarity=markdown(
             {"verdict": bold(v.word), "claim": t, "effect (95 %)": effect(v), "seeds": v.seeds}
             for t, v in told
@@ -140,7 +145,7 @@ def _gain(verdicts: dict[str, Verdict]) -> list[str]:
     """What focal loss finds more and how much closer its boxes fit, where the second is its gain alone."""
     found, fit = map(verdicts.get, ("finds-more", "fits-better"))
     closer = found and fit and found.word != "confirmed" == fit.word
-    return [effect(found), _told(fit)[1]] if closer else []
+    return [effect(found), _gap(fit)] if closer else []
 
 
 def _divisor(verdicts: dict[str, Verdict]) -> list[str]:
@@ -150,6 +155,29 @@ def _divisor(verdicts: dict[str, Verdict]) -> list[str]:
         return []
     most = max(max(abs(v.low), abs(v.high)) for v in found[1:])
     return [effect(v) for v in found] if found[0].low > most else []
+
+
+def _other_rates(e: Evidence) -> Md:
+    """What each loss would gain on tune images by the moving average's own rate; "" without a search."""
+    gains, ending = [], ", moving average"
+    for name, by_rate in trials(e, "lr-more").items():
+        if (loss := name.removesuffix(ending)) != name and all(by_rate.values()):
+            used = {rate: records for rate, records in by_rate.items() if rate == e.study.rates[loss]}
+            gains.append(f"{loss}: {number(best_rate(by_rate)[1] - best_rate(used)[1])}")
+    return Md("; ".join(gains))
+
+
+def _rates(e: Evidence, plane: str) -> str:
+    """The learning rates of a plane's cells, γ by γ."""
+    columns: dict[float, dict[float, None]] = {}
+    for config in e.study.ablation(plane).configs(e.study.base, [0], e.study.rates).values():
+        columns.setdefault(config.gamma, {})[config.lr] = None
+    parts = []
+    for rates, group in groupby(columns.items(), lambda column: tuple(column[1])):
+        gammas = [f"{gamma:g}" for gamma, _ in group]
+        told = ", then ".join(f"{rate:g}" for rate in rates) + " as α rises" * (len(rates) > 1)
+        parts.append(f"{told} at γ = {' … '.join(dict.fromkeys((gammas[0], gammas[-1])))}")
+    return ", ".join(parts)
 
 
 def _spoken(claims: tuple[str, ...], judged: Judged) -> dict[str, tuple[str, str, Verdict]]:
@@ -167,8 +195,13 @@ def _told(v: Verdict) -> tuple[str, str, str, str]:
     """A verdict's word, its difference, AP of focal loss and of what it is compared with, and the seeds."""
     seeds, (ours, theirs) = seeds_text(v.seeds), v.estimate.levels
     seeds = f"{v.seeds} of {seeds_text(v.wanted)}" if v.word == NOT_YET else seeds
-    gap = f"{signed(v.value)} ({between(v.low, v.high, text=signed)})"
-    return WORDS.get(v.word, v.word), gap, f"AP {number(ours)} against {number(theirs)}", seeds
+    digits = 1 if max(ours, theirs) >= FINE else 2
+    levels = f"AP {number(ours, digits)} against {number(theirs, digits)}"
+    return WORDS.get(v.word, v.word), _gap(v, digits), levels, seeds
+
+
+def _gap(v: Verdict, digits: int = 1) -> str:
+    return f"{signed(v.value, digits)} ({between(v.low, v.high, digits, signed)})"
 
 
 def _baselines(judged: Judged, places: dict[str, str]) -> Md:

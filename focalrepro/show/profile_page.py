@@ -70,8 +70,6 @@ def page(study: Study) -> tuple[str, Figures]:
     e, figures, records = Evidence(study), {}, study.records
     names = [name for name in study.shown() if not missing(study, name)]
     changes = recipe_changes(study).to_dict("index").items()
-    late = rates.at_the_end(e, "lr") if "lr" in study.profile.ablations else []
-    at_the_end = f"Best at the highest rate tried: {'; '.join(late)}. A higher one may be better still."
     text = render(
         "profile.md.j2",
         **{"study": study, "e": e, "records": records, "margin": MARGIN, "unknown": UNKNOWN_SEED_MARGIN},
@@ -80,7 +78,7 @@ def page(study: Study) -> tuple[str, Figures]:
         ledger=markdown(ledger(e)),
         not_run=not_run(e),
         family=has_family(study),
-        at_the_end=at_the_end * bool(late),
+        at_the_end=_at_the_end(e, "lr") if "lr" in study.profile.ablations else "",
         nothing_found=not any(r.AP >= LEAST_AP for r in records),
         search_seed=SEARCH_SEED,
         twice=_twice(study),
@@ -100,15 +98,22 @@ def _section(e: Evidence, name: str, figures: Figures) -> dict[str, Any]:
     if ablation.search:
         shown, seeds = search(e, name), e.study.profile.seeds_of(name)
     else:
-        shown, seeds = of_page(frame, at_paper_threshold(e, name), name == "1e"), int(frame["seeds"].max())
+        shown, seeds = of_page(frame, at_paper_threshold(e, name)), int(frame["seeds"].max())
         figures[name] = lambda: figure_of(e, name, title)
     rho, count = rank_correlation(frame)
     return {
+        "at_the_end": _at_the_end(e, name) if ablation.search and name != rates.BEYOND else "",
         **{"ablation": ablation, "name": Md(name), "title": title, "table": shown, "plane": name in PLANES},
         "note": own_verdict(e, name) or Md(ablation.note),
         "rank": None if np.isnan(rho) else (number(rho, 2), count),
         "command": Md(f"focalrepro run {ablation.given or name} --profile {e.study.name} --seeds {seeds}"),
     }
+
+
+def _at_the_end(e: Evidence, search_of: str) -> Md:
+    """Which losses of a search may want a higher rate than any that it tried; "" if none."""
+    late = "; ".join(rates.at_the_end(e, search_of))
+    return Md(f"Best at the highest rate tried: {late}. A higher one may be better still." if late else "")
 
 
 def _twice(study: Study) -> Md:

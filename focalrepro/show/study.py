@@ -49,9 +49,9 @@ class Study(study.Study):
         """One row per row of the ablation; columns as `focalrepro.evidence.tables.table`, AP in percent."""
         return tables.table(self.evidence, ablation)
 
-    def comparison(self, ablation: str, timed: bool = False) -> pd.DataFrame | None:
+    def comparison(self, ablation: str) -> pd.DataFrame | None:
         """`table` for the eye, beside the paper's numbers; None where fewer than two rows have runs."""
-        return None if sentences.missing(self, ablation) else show.comparison(self.table(ablation), timed)
+        return None if sentences.missing(self, ablation) else show.comparison(self.table(ablation))
 
     def gains(self, ablation: str, reference: str) -> pd.DataFrame | None:
         """Each row's AP less the reference row's, paired by image, beside the paper's difference;

@@ -60,7 +60,9 @@ def number(value: float, digits: int = 1) -> str:
 
 
 def between(low: float, high: float, digits: int = 1, text: Callable[[float, int], str] = number) -> str:
-    """An interval, which no line breaks."""
+    """An interval, which no line breaks; with up to four digits where its ends would look equal."""
+    while digits < 4 and low < high and text(low, digits) == text(high, digits):
+        digits += 1
     return f"{text(low, digits)}\u00a0…\u00a0{text(high, digits)}"
 
 
@@ -69,16 +71,16 @@ def enough(frame: pd.DataFrame) -> bool:
     return bool(frame["AP"].notna().sum() > 1)
 
 
-def comparison(frame: pd.DataFrame, timed: bool = False) -> pd.DataFrame:
+def comparison(frame: pd.DataFrame) -> pd.DataFrame:
     """`tables.table` for the eye: ours with its interval, the paper's numbers beside it.
 
-    AP at .05 is shown where it is another number than AP. timed: with the milliseconds that one image takes.
+    AP at .05 is shown where it is another number than AP.
     """
     intervals = [between(r.low, r.high) if r.seeds else NONE for r in frame.itertuples()]
     columns = {"AP": frame["AP"].map(number), "95 % interval": intervals}
     names = {"AP at .05": "AP_at_05"} if ((frame["AP_at_05"] - frame["AP"]).abs() > 0.01).any() else {}
     names |= {"AP, classes merged": "agnostic_AP"} if frame["agnostic_AP"].notna().any() else {}
-    names |= {"AP50": "AP50", "AP75": "AP75"} | ({"ms per image": "inference_ms"} if timed else {})
+    names |= {"AP50": "AP50", "AP75": "AP75"}
     columns |= {name: frame[of].map(number) for name, of in names.items()} | {"seeds": frame["seeds"]}
     notes = [
         f"{r.diverged} of {r.seeds} diverged" if r.diverged else "" if r.seeds else "not run"
@@ -90,7 +92,7 @@ def comparison(frame: pd.DataFrame, timed: bool = False) -> pd.DataFrame:
     return pd.DataFrame(columns).set_axis(list(frame["row"]), axis=0)
 
 
-def of_page(frame: pd.DataFrame, at_paper: bool, timed: bool = False) -> Md:
+def of_page(frame: pd.DataFrame, at_paper: bool) -> Md:
     """`tables.table` of a results page: as `comparison`, with ranks, and each row leads to its records.
 
     at_paper: AP is that of detections of a score of .05 or more.
@@ -98,11 +100,11 @@ def of_page(frame: pd.DataFrame, at_paper: bool, timed: bool = False) -> Md:
     best, theirs, ranked = frame["AP"].max(), frame["paper_AP"].max(), frame["paper_AP"].notna().any()
     head = "AP at .05 (95 %)" if at_paper else "AP (95 %)"
     rows = []
-    for cells, row in zip(comparison(frame, timed).to_dict("records"), frame.itertuples(), strict=True):
+    for cells, row in zip(comparison(frame).to_dict("records"), frame.itertuples(), strict=True):
         ap = bold(cells["AP"]) if best == row.AP else cells["AP"]
         ap = Md(f"{ap} ({cells['95 % interval']})") if row.seeds else cells["note"]
         entry = {"row": row.row, head: Md(f"{ap} diverged") if row.diverged else ap}
-        for name in ("AP at .05", "AP, classes merged", "AP50", "AP75", "ms per image"):
+        for name in ("AP at .05", "AP, classes merged", "AP50", "AP75"):
             if f"paper {name}" in cells:
                 entry[f"{name} (paper)"] = f"{cells[name]} ({cells[f'paper {name}']})"
             elif name in cells:
@@ -161,6 +163,8 @@ def recipe_changes(study: Study) -> pd.DataFrame:
         theirs = about["paper"].get(field, default[field])
         if field in ("train_images", "val_images") and value == 0:
             value = "all of the dataset's"
+        if field == "classes" and base.dataset.startswith("synthetic") and value == "supercategories":
+            value = "digit"
         if field == "lr" and (each := study.profile.rates.values()):
             value = f"{min(each):g} … {max(each):g}, by the loss"
         if str(value) not in (str(theirs), about["silent"].get(field)):

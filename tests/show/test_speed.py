@@ -94,9 +94,7 @@ def test_the_table_has_times_and_evidence_finds_rows():
     frame = frame_of(found)
     assert frame.set_index("row").loc["small, 64²", "inference_ms"] == pytest.approx(6.4)
     assert frame["paper_AP"].isna().all()
-    assert tables.comparison(frame, timed=True).loc["small, 64²", "ms per image"] == "6.4"
-    assert tables.comparison(frame, timed=True).loc["small_deep, 128²", "ms per image"] == "–"
-    assert "| 6.4 |" in tables.of_page(frame, False, timed=True) and "ms" not in tables.of_page(frame, False)
+    assert tables.comparison(frame).loc["small_deep, 128²", "note"] == "not run"
     e = evidence(found)
     assert {r.config.detector for r in e.row("1e", detector="faster_rcnn")} == {"faster_rcnn"}
     assert {r.config.image_size for r in e.row("1e", backbone="small", image_size=128)} == {128}

@@ -145,4 +145,6 @@ def test_cached_features_give_what_the_images_give(data, data_root, monkeypatch)
     assert len(cached) == len(seen) > 0
     np.testing.assert_allclose(cached.scores, seen.scores, atol=2e-3)
     np.testing.assert_allclose(cached.boxes, seen.boxes, atol=0.2)
-    assert milliseconds_per_image(result.model, frozen, data[1], CPU, images=3) > 0
+    both = {name: (result.model, frozen, data[1]) for name in ("a", "b")}
+    taken = milliseconds_per_image(both, CPU, images=3)
+    assert set(taken) == {"a", "b"} and min(taken.values()) > 0
