@@ -96,14 +96,14 @@ GREEK = {"alpha": "α", "beta": "β", "gamma": "γ"}
 
 def plane(
     axes: Axes, values: pd.DataFrame, texts: np.ndarray, label: str, theirs: Sequence[tuple] = (),
-    best: pd.DataFrame | None = None,
+    best: pd.DataFrame | None = None, span: tuple[float, float] | None = None,
 ) -> None:  # fmt: skip
     """A plane of two settings as a heat map, with a text in each cell; axes.set has its names.
 
     theirs: (column, row) of the paper's choice, drawn as rings. best: bool, of cells with a dot: the best of
-    each column, and those that are not clearly worse.
+    each column, and those that are not clearly worse. span: of the colours, as `_span` has it.
     """
-    bottom, top = np.nanmin(values.to_numpy(), initial=1e9), np.nanmax(values.to_numpy(), initial=-1e9)
+    bottom, top = span or _span(values)
     names = {"xlabel": axes.get_xlabel(), "ylabel": axes.get_ylabel()}
     bar = {"cbar_kws": {"label": label}, "vmin": bottom, "vmax": max(top, bottom + 1e-3)}
     sns.heatmap(values, cmap="viridis", ax=axes, linewidths=0.5, **bar)
@@ -128,6 +128,12 @@ def plane(
     axes.set(**names)
 
 
+def _span(*values: pd.DataFrame) -> tuple[float, float]:
+    """The lowest and the highest value, so that planes beside each other have the same colours."""
+    numbers = np.concatenate([v.to_numpy().ravel() for v in values])
+    return float(np.nanmin(numbers, initial=1e9)), float(np.nanmax(numbers, initial=-1e9))
+
+
 @styled
 def heatmaps(
     frame: pd.DataFrame, x: str, y: str, best: pd.DataFrame, theirs: Sequence = (), title: str = ""
@@ -148,7 +154,8 @@ def heatmaps(
     diverged = frame.pivot(index=y, columns=x, values="diverged") > 0
     for axes, (column, values) in zip(row, grids.items(), strict=True):
         texts = values.map(lambda v: "–" if np.isnan(v) else f"{v:.1f}").where(~diverged, "div.")
-        plane(axes, values, texts.to_numpy(), "AP, %", theirs, best if column == "AP" else None)
+        marked = best if column == "AP" else None
+        plane(axes, values, texts.to_numpy(), "AP, %", theirs, marked, _span(*grids.values()))
     handles, labels = row[0].get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside lower center", ncols=2)
