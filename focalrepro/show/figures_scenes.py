@@ -61,10 +61,11 @@ def _box(axes: Axes, box: Sequence[float], colour: str, text: str, width: float)
     patch.set_path_effects([withStroke(linewidth=width + 1.0, foreground="black")])
     axes.add_patch(patch)
     if text:
-        inside = y1 < 0.1 * axes.get_ylim()[0]  # the y axis points down: its lower limit is the frame's side
-        place = {"va": "top" if inside else "bottom", "clip_on": True, "color": colour, "fontsize": 10}
+        side = axes.get_ylim()[0]  # the y axis points down: its lower limit is the frame's side
+        above = y1 > 0.1 * side  # else below the box, or in it where there is no room either
+        place = {"va": "bottom" if above else "top", "clip_on": True, "color": colour, "fontsize": 10}
         place["bbox"] = {"facecolor": "black", "edgecolor": "none", "alpha": 0.7, "pad": 0.8}
-        axes.text(x1, y1 + 1 if inside else y1 - 1, text, **place)
+        axes.text(x1, y1 - 1 if above else y2 + 1 if y2 < 0.9 * side else y1 + 1, text, **place)
 
 
 def _truth(data: DetectionData, row: int) -> list[Drawn]:
