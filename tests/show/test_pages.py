@@ -277,11 +277,11 @@ def test_a_profile_under_way_answers_what_it_has_judged_and_its_forerunner_the_r
     answer, table = text.split("How far")[0].split("| focal loss against |")
     assert (
         "- **On real COCO: not judged yet.** Focal loss against the best-tuned cross entropy, each at its own"
-        " learning rate: AP 6.0 against 5.0. The difference, with its 95 % interval, is +1.0 (" in answer
+        " learning rate: AP 6.00 against 5.00. The difference, with its 95 % interval, is +1.00 (" in answer
     )
     assert ", from 3 of 8 seeds." in answer
-    assert "| plain cross entropy | **not judged yet**: +1.0 (" in table, "it is the best-tuned one here"
-    assert "; AP 6.0 against 5.0; 3 of 8 seeds | – |" in table and "cross entropy with its best" not in table
+    assert "| plain cross entropy | **not judged yet**: +1.00 (" in table, "it is the best-tuned one here"
+    assert "; AP 6.00 against 5.00; 3 of 8 seeds | – |" in table and "cross entropy with its best" not in table
     assert "; 3 of 8 seeds; the runs of the first line | – |" in table
     older = text.split("All claims")[1]
     assert not re.search(r"\| \*\*(confirmed|refuted|undecided)\*\*[^|]*\|$", older, re.MULTILINE)
