@@ -213,6 +213,10 @@ def data(
 ) -> int:
     """Prepares a dataset: generates the embedded one, imports or downloads COCO, or registers your own."""
     from focalrepro.data.prepare import prepare_dataset
+    from focalrepro.study.profiles import PROFILES
+
+    if dataset == "register" and name in PROFILES:
+        raise ValueError(f"--name is {name!r}, which is a profile already; give your data another name")
 
     return prepare_dataset(
         dataset, from_, weights, name, train_annotations, train_images, val_annotations, val_images

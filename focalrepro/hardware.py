@@ -4,6 +4,7 @@ import ctypes
 import importlib
 import os
 import platform
+import re
 import subprocess
 from contextlib import suppress
 from functools import cache, partial
@@ -17,7 +18,10 @@ from focalrepro import __version__
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """ "auto" takes CUDA where there is a device; RuntimeError where "cuda" is asked for and absent."""
+    """ "auto" takes CUDA where there is a device. Errors: RuntimeError where "cuda" is asked for and absent,
+    ValueError for another name."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise ValueError(f"device is {name!r}; it must be auto, cpu, cuda or cuda:N, as cuda:1")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():

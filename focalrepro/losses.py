@@ -40,6 +40,7 @@ def sigmoid_focal_loss(
     or torch.compile, inside which nothing can be read, get one.
     """
     check_focal_parameters(alpha, gamma)
+    check_logits(inputs)
     if inputs.shape != targets.shape:
         raise ValueError(
             f"targets have the shape {tuple(targets.shape)}, inputs {tuple(inputs.shape)}: they must be "
@@ -49,8 +50,12 @@ def sigmoid_focal_loss(
     x = at_least_fp32(inputs)
     t = targets.to(x.dtype)
     cross_entropy = F.softplus(-x) * t + F.softplus(x) * (1 - t)
-    # (1 - p_t)^γ as exp(γ log(1 - p_t)): at p_t = 1 and γ < 1 a power has the derivative inf · 0.
-    log_miss = torch.logaddexp(F.logsigmoid(x) + (1 - t).log(), F.logsigmoid(-x) + t.log())
+    # (1 - p_t)^γ as exp(γ log(1 - p_t)): at p_t = 1 and γ < 1 a power has the derivative inf · 0. A target of
+    # 0 or 1 has the form that nothing saturates; the other form also has the derivative by the target.
+    miss = torch.sigmoid(x) * (1 - t) + torch.sigmoid(-x) * t
+    log_miss = miss.clamp(min=torch.finfo(x.dtype).tiny).log()
+    if not targets.requires_grad:
+        log_miss = torch.where((t == 0) | (t == 1), F.logsigmoid((1 - 2 * t) * x), log_miss)
     loss = (gamma * log_miss).exp() * cross_entropy
     if alpha >= 0:
         loss = (alpha * t + (1 - alpha) * (1 - t)) * loss
@@ -80,6 +85,7 @@ def softmax_focal_loss(
     Errors: ValueError for other shapes or reductions, γ < 0, targets that are no class index, a wrong alpha.
     """
     check_focal_parameters(-1, gamma)
+    check_logits(inputs)
     classes = inputs.shape[-1] if inputs.dim() else 0
     if classes < 2 or targets.shape != inputs.shape[:-1] or targets.is_floating_point():
         raise ValueError(
@@ -141,8 +147,16 @@ def check_focal_parameters(alpha: float, gamma: float) -> None:
         raise ValueError(f"alpha is {alpha}; it must lie in [0, 1], or be negative for no class weighting")
 
 
+def check_logits(x: Tensor) -> None:
+    """Raises ValueError for integers, whose losses would be cut off, and for complex numbers."""
+    if not x.is_floating_point():
+        raise ValueError(f"logits are of {x.dtype}; they must be floating point: give logits.float()")
+
+
 def _is_traced(x: Tensor) -> bool:
-    return torch.compiler.is_compiling() or (x.is_cuda and torch.cuda.is_current_stream_capturing())
+    """Whether its values cannot be looked at: in torch.compile, torch.func or a CUDA graph, or on "meta"."""
+    hidden = torch.compiler.is_compiling() or x.is_meta or torch._C._functorch.is_functorch_wrapped_tensor(x)
+    return hidden or (x.is_cuda and torch.cuda.is_current_stream_capturing())
 
 
 def check_targets(targets: Tensor) -> None:
@@ -191,7 +205,13 @@ class FocalLoss(nn.Module):
                 f"targets {tuple(targets.shape)} of {targets.dtype} do not fit logits {tuple(logits.shape)}: "
                 "give 0/1 targets in their shape, or integer class indices in it less the last dimension"
             )
-        check_labels(targets, logits.shape[-1])
+        if not _is_traced(targets):
+            check_labels(targets, logits.shape[-1])
+        if logits.shape[-1] == 1 and targets.numel() and not _is_traced(targets) and int(targets.min()) >= 0:
+            raise ValueError(
+                f"targets {tuple(targets.shape)} for logits {tuple(logits.shape)} would be class indices, all of "
+                "them of the one class 0; if they are 0/1, give targets.unsqueeze(-1); background is -1"
+            )
         kept, one_hot = targets != IGNORED, is_class(targets, logits)
         if self.reduction == "none":
             return sigmoid_focal_loss(logits, one_hot, self.alpha, self.gamma) * kept.unsqueeze(-1)

@@ -289,3 +289,43 @@ def test_criterion_defaults_and_images():
 def test_criterion_refuses_targets_that_do_not_fit(targets, message):
     with pytest.raises(ValueError, match=message):
         FocalLoss()(torch.zeros(2, 3), targets)
+
+
+# ---- what else a loss of torch's bears
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_second_derivatives_are_those_of_the_gradient(gamma):
+    x = torch.linspace(-4, 4, 12, dtype=torch.float64, requires_grad=True)
+    t = torch.tensor([0.0, 1.0, 0.3], dtype=torch.float64).repeat(4)
+    assert torch.autograd.gradgradcheck(lambda z: sigmoid_focal_loss(z, t, 0.25, gamma), x)
+
+
+def test_learnt_targets_have_torchvisions_gradient():
+    x = torch.tensor([1.0, 2.0, 0.3, -3.0])
+    t = torch.tensor([0.0, 1.0, 0.5, 0.9], requires_grad=True)
+    mine, theirs = (
+        torch.autograd.grad(f(x, t, alpha=0.25, gamma=2.0).sum(), t)[0]
+        for f in (sigmoid_focal_loss, torchvision.ops.sigmoid_focal_loss)
+    )
+    torch.testing.assert_close(mine, theirs)
+
+
+def test_per_sample_gradients_by_vmap():
+    x, t = torch.randn(4, 6), (torch.rand(4, 6) < 0.5).float()
+    each = torch.func.vmap(torch.func.grad(lambda a, b: sigmoid_focal_loss(a, b).sum()))(x, t)
+    leaf = x.clone().requires_grad_()
+    torch.testing.assert_close(each, torch.autograd.grad(sigmoid_focal_loss(leaf, t).sum(), leaf)[0])
+
+
+@pytest.mark.parametrize("logits", [torch.tensor([1, 2]), torch.tensor([1 + 1j, 2])])
+def test_logits_must_be_floating_point(logits):
+    with pytest.raises(ValueError, match="must be floating point"):
+        sigmoid_focal_loss(logits, torch.tensor([1.0, 0.0]))
+
+
+def test_one_logit_and_flat_targets_are_no_class_indices():
+    logits = torch.randn(3, 1)
+    with pytest.raises(ValueError, match=r"targets.unsqueeze\(-1\)"):
+        FocalLoss()(logits, torch.tensor([0, 0, 0]))
+    assert FocalLoss()(logits, torch.tensor([0, -1, -1])) > 0

@@ -55,7 +55,7 @@ class _Annotation(TypedDict):
     image_id: Id
     category_id: Id
     bbox: Annotated[list[Pixels], Field(min_length=4, max_length=4)]
-    area: NotRequired[Annotated[float, Field(strict=True, ge=-1e18, le=1e18)]]
+    area: NotRequired[Annotated[float, Field(strict=True, ge=0, le=1e10)]]
     iscrowd: NotRequired[Annotated[int, Field(ge=0, le=1)]]
 
 

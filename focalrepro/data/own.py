@@ -58,19 +58,24 @@ def register_own(
     elif len(parts) == 1:
         parts = _split(*parts[0])
     files = {} if weights is None else given_weights(weights)
-    described, classes = {}, {}
+    described, classes, files_of = {}, {}, {}
     with new_folder(root / name) as folder:
         for split, (content, where) in zip(SPLITS, parts, strict=True):
             file = f"{split}.json" if isinstance(content, dict) else str(content.resolve())
             if isinstance(content, dict):
                 write_json(folder / file, content)
             found = read_annotations(folder / file)
-            locate(found, list_files(where))
+            files_of[split] = set(locate(found, list_files(where)))
             classes[split] = {(category["id"], category["name"]) for category in found.categories}
             described[split] = Part(annotations=file, images=[str(Path(place).resolve()) for place in where])
         if odd := sorted(classes["train"] ^ classes["val"]):
             what = f"{' and '.join(sources)} have different categories (id, name): {odd[:5]}"
             raise DatasetError(f"{what}; a label must mean the same in both, so give them the same list")
+        if both := sorted(file.name for file in files_of["train"] & files_of["val"]):
+            what = f"{len(both)} images are in the training and the validation split, as {both[0]}"
+            raise DatasetError(
+                f"{' and '.join(sources)}: {what}; take them out of one, or give one split alone"
+            )
         more = {"weights": files, "parameters": {"sources": sources, "recipe": recipe or {}}}
         made_by = f"focalrepro data register --name {name}"
         Descriptor(name=name, made_by=made_by, **described, **more).write(folder)

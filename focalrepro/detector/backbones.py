@@ -221,6 +221,8 @@ def make_backbone(name: str, weights: str = "none") -> nn.Module:
     try:
         safe = path.suffix == ".safetensors"
         backbone.load(load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True))
-    except (KeyError, RuntimeError, AttributeError, SafetensorError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError as error:  # whose text advises to load it unsafely
+        raise ValueError(f"{path}: no file of tensors alone; save the weights as safetensors") from error
+    except (KeyError, RuntimeError, AttributeError, SafetensorError) as error:
         raise ValueError(f"{path}: these are not weights of {name} in its own naming: {error}") from error
     return backbone

@@ -106,6 +106,7 @@ def front_page() -> tuple[str, Figures]:
         baselines=_baselines(judged, places),
         speed=[effect(replace(embedded[c], remark="")) for c in SPEED if c in embedded],
         gain=_gain(embedded),
+        gain_on_coco=_parts_of_gain(every[groups[0][0].study.name]) if groups[0] else [],
         shrinks=WORDS.get(embedded[SPEED[-1]].word, "") if SPEED[-1] in embedded else "",
         divisor=_divisor(embedded),
         late=_other_rates(rare),
@@ -145,7 +146,13 @@ def _gain(verdicts: dict[str, Verdict]) -> list[str]:
     """What focal loss finds more and how much closer its boxes fit, where the second is its gain alone."""
     found, fit = map(verdicts.get, ("finds-more", "fits-better"))
     closer = found and fit and found.word != "confirmed" == fit.word
-    return [effect(found), _gap(fit)] if closer else []
+    return _parts_of_gain(verdicts) if closer else []
+
+
+def _parts_of_gain(verdicts: dict[str, Verdict]) -> list[str]:
+    """What focal loss finds more, and how much closer its boxes fit; nothing where either was not judged."""
+    found, fit = map(verdicts.get, ("finds-more", "fits-better"))
+    return [effect(found), _gap(fit)] if found and fit else []
 
 
 def _divisor(verdicts: dict[str, Verdict]) -> list[str]:

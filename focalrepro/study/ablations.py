@@ -32,6 +32,20 @@ class Ablation:
     given: str = ""
     note: str = ""
 
+    def __post_init__(self) -> None:
+        """Errors: ValueError for rows given one by one that are none, share a label or set the seed."""
+        if callable(self.rows):
+            return
+        labels = [row.label for row in self.rows]
+        again = sorted({label for label in labels if labels.count(label) > 1})
+        if not labels or again:
+            what = f"the rows {', '.join(map(repr, again))} stand there twice" if again else "it has no rows"
+            raise ValueError(f"ablation {self.name!r}: {what}; give each row a label of its own")
+        if seeded := [row.label for row in self.rows if "seed" in row.changes]:
+            raise ValueError(
+                f"ablation {self.name!r}: row {seeded[0]!r} sets the seed; every row has all seeds"
+            )
+
     def rows_for(self, base: RunConfig) -> tuple[Row, ...]:
         """The rows over a baseline."""
         return self.rows(base) if callable(self.rows) else self.rows
@@ -111,6 +125,8 @@ def plan(
     # Imports torch: the names of ablations need not wait for it.
     from focalrepro.training.criteria import get_loss
 
+    if seeds != int(seeds) or seeds < 0:
+        raise ValueError(f"seeds is {seeds}; it must be 1 or more, or 0 for as many as the profile has")
     base = profile.base.replace(**overrides)
     wanted: dict[RunConfig, list[tuple[str, str]]] = {}
     asked = [get_ablation(a) if isinstance(a, str) else a for a in names]

@@ -71,5 +71,6 @@ def print_status(profile_name: str, ablations: tuple[str, ...], seeds: int) -> i
         words = ["focalrepro", "run", *ablations, "--profile", profile_name]
         print("  " + shlex.join([*words, *(["--seeds", str(seeds)] if seeds else [])]))
     else:
-        print(f"all {len(jobs)} runs are there")
+        taken = sum(state == "committed" for state in states.values())
+        print(f"all {len(jobs)} runs are there" + f", {taken} as committed results" * bool(taken))
     return 0

@@ -151,7 +151,10 @@ class Study:
         Errors: ValueError for an unknown ablation or option; RuntimeError where a run failed, with its
         error's place.
         """
-        self._given |= {a.name: a for a in ablations if isinstance(a, Ablation)}
+        given = {a.name: a for a in ablations if isinstance(a, Ablation)}
+        if taken := sorted(given.keys() & ABLATIONS.keys()):
+            raise ValueError(f"an Ablation's name is {taken[0]!r}, which is built in; give it another")
+        self._given |= given
         profile = replace(self.profile, rates=self.rates)
         asked = [a if isinstance(a, Ablation) else self.ablation(a) for a in ablations or profile.ablations]
         self._run(plan(profile, asked, seeds), device, workers)

@@ -1,7 +1,6 @@
 """One training: the order of the images, the rates, the watch over what is finite, the history."""
 
 import io
-import pickle
 import statistics
 import time
 from collections.abc import Callable
@@ -50,9 +49,9 @@ class Checkpoint:
         which would make other numbers: the training then begins anew.
         """
         kept: dict[str, Any] = {}
-        with suppress(OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+        with suppress(Exception):  # whatever a damaged file makes of torch.load
             kept = torch.load(self.path, map_location=step.device, weights_only=True)
-        if kept.get("made") != _made(step):
+        if not isinstance(kept, dict) or kept.get("made") != _made(step):
             return 0, 0.0
         step.model.load_state_dict(kept["model"], strict=False)  # what is frozen is as it began
         step.optimizer.load_state_dict(kept["optimizer"])

@@ -281,7 +281,9 @@ def test_a_profile_under_way_answers_what_it_has_judged_and_its_forerunner_the_r
     )
     assert ", from 3 of 8 seeds." in answer
     assert "| plain cross entropy | **not judged yet**: +1.00 (" in table, "it is the best-tuned one here"
-    assert "; AP 6.00 against 5.00; 3 of 8 seeds | – |" in table and "cross entropy with its best" not in table
+    assert (
+        "; AP 6.00 against 5.00; 3 of 8 seeds | – |" in table and "cross entropy with its best" not in table
+    )
     assert "; 3 of 8 seeds; the runs of the first line | – |" in table
     older = text.split("All claims")[1]
     assert not re.search(r"\| \*\*(confirmed|refuted|undecided)\*\*[^|]*\|$", older, re.MULTILINE)
