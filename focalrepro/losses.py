@@ -209,8 +209,8 @@ class FocalLoss(nn.Module):
             check_labels(targets, logits.shape[-1])
         if logits.shape[-1] == 1 and targets.numel() and not _is_traced(targets) and int(targets.min()) >= 0:
             raise ValueError(
-                f"targets {tuple(targets.shape)} for logits {tuple(logits.shape)} would be class indices, all "
-                "of them of the one class 0; if they are 0/1, give targets.unsqueeze(-1); background is -1"
+                f"targets {tuple(targets.shape)} for logits {tuple(logits.shape)} would be class indices, "
+                "all of the one class 0; if they are 0/1, give targets.unsqueeze(-1); background is -1"
             )
         kept, one_hot = targets != IGNORED, is_class(targets, logits)
         if self.reduction == "none":
