@@ -27,3 +27,9 @@ def test_a_record_says_that_its_cpu_lacks_bf16(monkeypatch, data_root):
         hardware.describe.cache_clear()
     assert record.config.precision == "bf16" and record.hardware.precision == "fp32"
     assert record.hardware.name == record.hardware.cpu + " without bf16"
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", ""])
+def test_an_unknown_device_is_named(name):
+    with pytest.raises(ValueError, match="it must be auto, cpu, cuda or cuda:N"):
+        hardware.pick_device(name)

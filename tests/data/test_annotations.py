@@ -160,6 +160,8 @@ REFUSED = [
     (put("annotations", 1, "bbox", [1, 2, 3, float("inf")]), r"annotations\[1\]\.bbox"),
     (put("annotations", 1, "bbox", [1, 2, "3", 4]), r"annotations\[1\]\.bbox"),
     (put("annotations", 1, "area", "big"), r"annotations\[1\]\.area"),
+    (put("annotations", 1, "area", -5), r"annotations\[1\]\.area"),  # no metric would count it
+    (put("annotations", 1, "area", 1e11), r"annotations\[1\]\.area"),
     (put("annotations", 1, "iscrowd", 2), r"annotations\[1\]\.iscrowd"),
 ]
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -213,9 +214,10 @@ def test_one_file_is_split_by_image_and_the_same_way_each_time(coco, tmp_path):
     assert (folder / "val.json").read_bytes() == before
 
 
-def test_given_validation_data_is_taken_as_it_is(coco):
+def test_given_validation_data_is_taken_as_it_is(coco, tmp_path):
     path, where = coco
-    folder = register_own("mine", path, where, path)
+    others = shutil.copytree(where[0], tmp_path / "others")
+    folder = register_own("mine", path, where, path, [others])
     assert [p.name for p in folder.iterdir()] == [DESCRIPTOR], "the files stay where they are"
     assert describe("mine").train.annotations == str(path)
 

@@ -1,6 +1,7 @@
 """Datasets by name: registering one's own, and what is not prepared says how to prepare it."""
 
 import json
+import shutil
 
 import pytest
 from made import CATEGORIES
@@ -18,8 +19,9 @@ def root(tmp_path, monkeypatch):
 
 def register(made, name="mine", **more):
     made.load()
-    path = made.folder / "instances.json"
-    return register_own(name, path, [made.images], more.get("val", path))
+    path, others = made.folder / "instances.json", made.folder.with_name("others")
+    shutil.copytree(made.images, others, dirs_exist_ok=True)  # an image cannot be in both splits
+    return register_own(name, path, [made.images], more.get("val", path), [others])
 
 
 def test_register_and_load_ones_own_data(made, root):
@@ -34,6 +36,14 @@ def test_register_and_load_ones_own_data(made, root):
         weights_path("mine", "resnet50")
     with pytest.raises(DatasetError, match="choose one of train, val"):
         load("mine", "test", 20)
+
+
+def test_one_file_for_both_splits_is_refused(made, root):
+    made.load()
+    path = made.folder / "instances.json"
+    with pytest.raises(DatasetError, match="3 images are in the training and the validation split, as 00"):
+        register_own("mine", path, [made.images], path)
+    assert registry.prepared(root) == []
 
 
 @pytest.mark.parametrize("name", ["", "../mine", "a/b", "cache", "coco256", ".hidden"])

@@ -14,6 +14,7 @@ from focalrepro.study.ablations import Ablation, Planned
 from focalrepro.study.campaign import run_missing, with_ids
 from focalrepro.study.own import ablation_of, ablations_of, rates_of
 from focalrepro.study.profiles import PROFILES
+from focalrepro.study.rows import Row
 from focalrepro.study.store import Store
 from focalrepro.training.own_loss import adopt
 
@@ -141,3 +142,28 @@ def test_the_command_prints_the_comparison(spec, asked, monkeypatch, capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main()
     assert caught.value.code == 0 and "**mine is clearly better than" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ((), "it has no rows"),
+        ((Row("a", {"gamma": 2.0}), Row("a", {"gamma": 1.0})), "'a' stand there twice"),
+        ((Row("a", {"seed": 3}),), "row 'a' sets the seed"),
+    ],
+)
+def test_an_ablation_that_would_mislead_is_refused(rows, said):
+    with pytest.raises(ValueError, match=said):
+        Ablation("mine", "a title", "a question", rows)
+
+
+def test_an_ablation_cannot_take_a_built_in_name():
+    mine = Ablation("1b", "a title", "a question", (Row("a", {"gamma": 0.5}),))
+    with pytest.raises(ValueError, match="'1b', which is built in"):
+        Study("smoke").run(mine)
+
+
+@pytest.mark.parametrize(("how", "said"), [({"seeds": -1}, "seeds is -1"), ({"seeds": 1.5}, "seeds is 1.5")])
+def test_a_number_of_seeds_is_checked_in_python_too(how, said):
+    with pytest.raises(ValueError, match=said):
+        Study("smoke").run("1b", **how)

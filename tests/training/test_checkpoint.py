@@ -70,15 +70,17 @@ def test_other_optimizers_and_detectors_go_on_too(data_root, tmp_path, changes):
     assert same(train(config, data, CPU, checkpoint=checkpoint), whole)
 
 
-@pytest.mark.parametrize("harm", ["cut short", "another torch", "empty"])
+@pytest.mark.parametrize("harm", ["cut short", "another torch", "empty", "noise", "a list"])
 def test_what_is_no_use_begins_anew(data_root, tmp_path, harm):
     data, path = load("synthetic", "train", 128, limit=4, progress=False), tmp_path / "run.pt"
     with pytest.raises(Stop):
         train(CONFIG, data, CPU, stop_at(20), checkpoint=Checkpoint(path, every=0))
     if harm == "another torch":
         torch.save(torch.load(path) | {"made": ["1.0", "cpu", "True"]}, path)
+    elif harm == "a list":
+        torch.save([1, 2], path)
     else:
-        path.write_bytes(path.read_bytes()[:1000] if harm == "cut short" else b"")
+        path.write_bytes({"cut short": path.read_bytes()[:1000], "empty": b"", "noise": b"abc" * 100}[harm])
     steps = []
     found = train(CONFIG, data, CPU, lambda done, total: steps.append(done), checkpoint=Checkpoint(path))
     assert steps[0] == 10 and found.resumed == 0
