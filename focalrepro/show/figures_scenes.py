@@ -27,6 +27,7 @@ FREE = "synthetic"  # how the names begin of datasets whose pixels are the proje
 TRUTH, FOUND = ORANGE, SKY
 
 
+CROWD = 6  # objects beyond which their names hide each other
 Drawn = tuple[Any, str, str]  # a box (x1, y1, x2, y2) in the frame's pixels, its colour, its text
 Cell = tuple[int | np.ndarray, str, list[Drawn]]  # an image's row, or a picture; a title; what is drawn on it
 
@@ -137,7 +138,8 @@ def detections(
     kept = {name: {e["image_id"]: e for e in r.examples} for name, r in records.items()}
     place = {int(image_id): row for row, image_id in enumerate(data.image_ids)}
     shared = [i for i in place if kept and all(i in of for of in kept.values())]
-    shared = sorted(shared, key=lambda i: -int((data.labels[place[i]] >= 0).sum()))[:images]
+    objects = {i: int((data.labels[place[i]] >= 0).sum()) for i in shared}
+    shared = sorted(shared, key=lambda i: (objects[i] > CROWD, -objects[i]))[:images]
     cells = [(place[i], f"image {i}: truth", _truth(data, place[i])) for i in shared]
     for name, of in kept.items():
         least = max((score for i in shared for score in of[i]["scores"][:1]), default=0.0) / 3
