@@ -20,8 +20,6 @@ def values_of(
 ) -> dict[str, Any]:
     """The JSON of a run; `more` replaces fields, and within objects their fields."""
     config = config or RunConfig()
-    old = version < 3
-    config = config.replace(score_threshold=0.05 if old else 0.0)
     values = {
         "run_id": config.run_id(TRAIN, VAL, version),
         "status": "done",
@@ -35,27 +33,22 @@ def values_of(
         "training_version": version,
         "finished": "2026-01-01T00:00:00Z",
         "seconds": {"total": 12.5, "train": 10.0},
+        "protocol": protocol_digest(),
+        "at_05": {"AP": ap},
+        "tune": {"AP": ap, "AP_at_05": ap},
+        "agnostic": {"AP": ap},
+        "tide": {"Bkg": 1.0},
     }
-    if not old:
-        values["protocol"] = protocol_digest()
-        values |= {
-            "at_05": {"AP": ap},
-            "tune": {"AP": ap, "AP_at_05": ap},
-            "agnostic": {"AP": ap},
-            "tide": {"Bkg": 1.0},
-        }
-        values["bootstrap"]["AP_at_05"] = values["bootstrap"]["AP"]
+    values["bootstrap"]["AP_at_05"] = values["bootstrap"]["AP"]
     return sealed(values, more)
 
 
 def sealed(values, more):
-    """The values with others; within objects their fields; and with their digest, where records have one."""
+    """The values with others; within objects their fields; and with their digest."""
     values = dict(values)
     for key, value in more.items():
         values[key] = values[key] | value if isinstance(values.get(key), dict) and value else value
-    if values["training_version"] >= 3:
-        values["digest"] = content_digest(values)
-    return values
+    return values | {"digest": content_digest(values)}
 
 
 def record(config=None, ap=30.0, replicates=(29.0, 31.0), version=TRAINING_VERSION, **more) -> Record:

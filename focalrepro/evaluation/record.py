@@ -1,9 +1,7 @@
 """What a finished run leaves, as one typed model.
 
 A record is checked where its JSON comes in or a run ends, and only there: whatever reads one has attributes,
-not keys. It comes in two generations. Up to training version 2, detections below the paper's score of .05
-were dropped before AP was measured, and on all validation images. From version 3 on AP is that of the test
-images without a threshold, AP at .05 stands beside it, and more is kept of the same detections.
+not keys. AP is that of the test images without a threshold; AP at the paper's score of .05 stands beside it.
 """
 
 import hashlib
@@ -20,7 +18,7 @@ from focalrepro.config import RunConfig, from_dict
 from focalrepro.data.annotations import describe_fault
 
 PAPER_THRESHOLD = 0.05
-SEALED = 3  # the first version whose records have a digest
+OLDEST = 3  # the version of the training code whose records are still read: those before had other terms
 ROUNDED = 2e-4  # AP and the mean of its classes, each with four digits
 
 
@@ -85,15 +83,6 @@ class Scores(_Part):
 
     tune: Histogram
     test: Histogram
-
-
-class Reliability(_Part):
-    """Ten bins of score, of records up to version 2: count, mean score, share that is right; the error."""
-
-    count: list[Count]
-    score: list[Percent]
-    right: list[Percent]
-    error: Percent
 
 
 class Counted(_Part):
@@ -163,12 +152,11 @@ class StepSeconds(_Part):
 
 
 class Record(_Part):
-    """What a finished run leaves. What a version did not measure yet is None or empty.
+    """What a finished run leaves. What was not measured is None or empty.
 
-    metrics, per_class: of the test images without a threshold from version 3 on, before that of all
-    validation images at .05. at_05: the same detections at the paper's .05. tune, whole: of the tune images,
-    and of all. agnostic: with all classes merged. thresholds: AP by threshold. tide: TIDE's errors. scores:
-    histograms for calibration.
+    metrics, per_class: of the test images without a threshold. at_05: the same detections at the paper's .05.
+    tune, whole: of the tune images, and of all. agnostic: with all classes merged. thresholds: AP by
+    threshold. tide: TIDE's errors. scores: histograms for calibration.
 
     Raises pydantic's ValidationError for what is no record, one whose id does not follow from its config,
     data and version, whose AP is not the mean of its classes', or whose content is not that of its digest.
@@ -187,8 +175,7 @@ class Record(_Part):
     thresholds: dict[str, Percent] = {}
     tide: dict[str, Number | None] | None = None
     scores: Scores | None = None
-    calibration: Reliability | None = None
-    detections: Counted | int | None = None
+    detections: Counted | None = None
     bootstrap: Bootstrap
     examples: list[dict[str, Any]] = []
     history: dict[str, list[Number | None]] = {}
@@ -199,7 +186,7 @@ class Record(_Part):
     inference_ms: Number | None = None
     data: Splits
     hardware: Hardware
-    training_version: Annotated[int, Field(strict=True, ge=1)]
+    training_version: Annotated[int, Field(strict=True, ge=OLDEST)]
     finished: str = ""
     seconds: Seconds
     digest: str = ""
@@ -218,8 +205,7 @@ class Record(_Part):
             raise ValueError(f"metrics.AP is {record.AP:g}, the mean of per_class {np.mean(classes):.4f}")
         if isinstance(values, dict):
             record._json = values
-            sealed = record.digest == content_digest(values)
-            if not sealed and (record.digest or record.training_version >= SEALED):
+            if record.digest != content_digest(values):
                 raise ValueError(f"the content is not that of its digest {record.digest!r:.99}")
         return record
 
@@ -237,19 +223,13 @@ class Record(_Part):
 
     @property
     def AP(self) -> float:
-        """AP in percent; 0 of a diverged run; NaN where no image has an object. At .05 up to version 2."""
+        """AP in percent; 0 of a diverged run; NaN where no image has an object."""
         return _float(self.metrics.AP)
 
     @property
     def AP_at_05(self) -> float:
         """AP in percent of the detections of a score of .05 or more; NaN where it was not measured."""
-        return _float(self.at_05.AP) if self.at_05 else self.AP if self.at_paper_threshold else float("nan")
-
-    @property
-    def everywhere(self) -> float:
-        """AP in percent at .05 over all validation images, which records of every version have."""
-        old = self.training_version < 3 or self.whole is None
-        return self.AP if old else 0.0 if self.diverged else _float(self.whole.AP_at_05)
+        return _float(self.at_05.AP) if self.at_05 else float("nan")
 
     @property
     def tune_AP(self) -> float:
@@ -262,16 +242,6 @@ class Record(_Part):
         return self.agnostic.AP if self.agnostic and len(self.per_class) != 1 else None
 
     @property
-    def at_paper_threshold(self) -> bool:
-        """Whether `AP` is that of detections of a score of .05 or more, as up to version 2."""
-        return self.config.score_threshold == PAPER_THRESHOLD
-
-    @property
-    def terms(self) -> tuple[bool, bool]:
-        """Whether AP is that of the test images alone, and without a threshold; else it does not compare."""
-        return self.training_version >= 3, not self.at_paper_threshold
-
-    @property
     def pair(self) -> tuple[int, str, str]:
         """What two runs must share to be a pair: the seed, and what the machine adds, a CPU or a GPU and the
         precision that it lacks. Else a difference would be the machine's as well as the row's.
@@ -280,8 +250,8 @@ class Record(_Part):
 
     @cached_property
     def row(self) -> RunConfig:
-        """The config without what does not part rows: the seed, and the threshold, which `terms` has."""
-        return self.config.replace(seed=0, score_threshold=0.0)
+        """The config without what does not part rows, the seed."""
+        return self.config.replace(seed=0)
 
 
 def content_digest(values: dict[str, Any]) -> str:

@@ -9,12 +9,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from focalrepro.config import RunConfig
-from focalrepro.evaluation.record import SEALED, Record
 from focalrepro.evidence import rates
 from focalrepro.evidence.difference import LEVEL, MEASURES, Estimate, Evidence, Records, holm
 from focalrepro.evidence.statistics import STATISTICS
 from focalrepro.evidence.tables import mean
-from focalrepro.evidence.verdict import EXPLORATORY, JUDGED, NOT_YET, Verdict, verdict_of
+from focalrepro.evidence.verdict import JUDGED, NOT_YET, Verdict, verdict_of
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.study import Study
 
@@ -62,16 +61,16 @@ class Side(BaseModel):
         if not rows or not all(rows.values()):  # the best of some rows is not the best of all
             return None
         every = [r for records in (*rows.values(), other) for r in records]
-        if self.pick == "best at .05" and any(r.at_05 is None for r in every):
+        if any(r.tune is None for r in every):
             return None
-        tuned, at_05 = not any(np.isnan(r.tune_AP) for r in every), self.pick == "best at .05"
-        of = {name: mean(_picked_by(r, tuned, at_05) for r in records) for name, records in rows.items()}
+        at = "AP_at_05" if self.pick == "best at .05" else "AP"
+        of = {name: mean(getattr(r.tune, at) for r in records) for name, records in rows.items()}
         if self.pick == "farthest":
-            level = mean(_picked_by(r, tuned) for r in other)
+            level = mean(r.tune_AP for r in other)
             label = max(of, key=lambda name: abs(of[name] - level))
         else:
             label = (min if self.pick == "worst" else max)(of, key=of.__getitem__)
-        how = "best on tune images" if self.pick == "tuned" else self.pick + " on tune images" * tuned
+        how = f"{'best' if self.pick == 'tuned' else self.pick} on tune images"
         remark = "" if self.pick in ("", "last") else f"the {how} is {label}"
         return e.study.rows(self.ablation)[label], remark
 
@@ -163,16 +162,11 @@ CLAIMS: dict[str, Claim] = {
 }
 
 
-def _picked_by(r: Record, tuned: bool, at_05: bool = False) -> float:
-    metrics = r.tune if tuned else r
-    return metrics.AP_at_05 if at_05 else metrics.AP
-
-
 def judge_all(e: Evidence, *ablations: str) -> list[tuple[Claim, Verdict]]:
     """Claims with their verdicts, "not run" without runs; ablations: only claims that read one of these.
 
     Where another profile runs the whole paper over the same baseline, the claims that only that one can judge
-    are left to it. Runs that are older than the protocol are explored and not judged.
+    are left to it.
     """
     p = e.study.profile
     claims = [c for c in CLAIMS.values() if not p.whole or set(c.needs) <= set(p.ablations)]
@@ -183,8 +177,6 @@ def judge_all(e: Evidence, *ablations: str) -> list[tuple[Claim, Verdict]]:
             verdicts[i] = _in_family(verdicts[i], p_value, p.seeds_of(CLAIMS[i].needs[-1]))
         for i in verdicts.keys() - set(primary):
             verdicts[i] = _exploratory(verdicts[i], [verdicts[name] for name in primary])
-    elif all(r.training_version < SEALED for r in e.study.records):  # the protocol judges no older run
-        verdicts |= {i: replace(v, word=EXPLORATORY) for i, v in verdicts.items() if v.word in JUDGED}
     return [(c, verdicts[c.id]) for c in claims if not ablations or set(ablations) & set(c.needs)]
 
 

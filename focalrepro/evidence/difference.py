@@ -203,12 +203,11 @@ class Evidence:
         The images' share of its error comes from replicates paired by image. The seeds' share is each row's
         own from `seed_spread`, added up, as the protocol has it; by_seed: that of the sums seed by seed, less
         where rows of one seed, with their common start and order of images, move together.
-        None where they share no seed (by_seed: fewer than three), where a record lacks the measure, and where
-        the rows were measured on other terms (`Record.terms`).
+        None where they share no seed (by_seed: fewer than three), and where a record lacks the measure.
         """
         of = [{r.pair: r for r in records} for records in sides]
         runs = [[side[pair] for side in of] for pair in of[-1] if all(pair in side for side in of)]
-        if len(runs) < (3 if by_seed else 1) or len({r.terms for seed in runs for r in seed}) > 1:
+        if len(runs) < (3 if by_seed else 1):
             return None
         values = [[measure.of(r) for r in row] for row in zip(*runs, strict=True)]
         drawn = [[measure.replicates(r) for r in row] for row in zip(*runs, strict=True)]

@@ -51,7 +51,7 @@ def ranges(study: Study) -> dict[str, Range]:
     LEAST_HALF_WIDTH. The standard deviation over seeds is pooled over all rows with two seeds or more.
     """
     rows = {
-        f"{name} / {label}": [r.everywhere for r in records]
+        f"{name} / {label}": [r.AP for r in records]
         for name in study.profile.ablations
         for label, records in study.rows(name).items()
         if records

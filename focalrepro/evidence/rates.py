@@ -3,7 +3,7 @@
 from focalrepro.evidence.difference import Evidence, Records, shared
 from focalrepro.study.rates import best_rate
 
-BEYOND = "lr-more"  # the ablation that goes on where a search ended; no loss takes its rate from it
+BEYOND = "lr-edge"  # the ablation that goes on where a search ended; no loss takes its rate from it
 Trials = dict[float, Records]  # of one loss, by its rate
 
 

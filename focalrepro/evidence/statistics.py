@@ -92,9 +92,9 @@ def reshaping(e: Evidence) -> Verdict | None:
 def calibration_error(r: Record, way: str = "raw", best: bool = False) -> float:
     """Expected calibration error of the test images' detections: raw, or after temperature, isotonic or
     closed form; best: of the best-scored ones alone, as many as are right. NaN where a record has no scores
-    for it: those up to version 2 have the raw one of all only."""
+    for it."""
     if r.scores is None:
-        return r.calibration.error if r.calibration and way == "raw" and not best else np.nan
+        return np.nan
     tune = r.scores.tune.model_dump()
     if way == "closed form":
         probabilities = calibration.closed_form(r.config.alpha, r.config.gamma)
@@ -110,11 +110,10 @@ def calibration_error(r: Record, way: str = "raw", best: bool = False) -> float:
 
 def reliability_bins(r: Record) -> pd.DataFrame:
     """count, score and right (the share that is) of ten equal bins of raw score that have detections."""
-    if r.scores:
-        histogram = r.scores.test.model_dump()
-        return pd.DataFrame(calibration.reliability(histogram, calibration.raw(histogram)))
-    kept = r.calibration and r.calibration.model_dump(include={"count", "score", "right"})
-    return pd.DataFrame(kept or {}).dropna()
+    if r.scores is None:
+        return pd.DataFrame()
+    histogram = r.scores.test.model_dump()
+    return pd.DataFrame(calibration.reliability(histogram, calibration.raw(histogram)))
 
 
 def matched(e: Evidence) -> tuple[Records, Records, float] | None:

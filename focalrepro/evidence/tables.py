@@ -52,11 +52,6 @@ def mean(values: Iterable[float | None]) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
-def at_paper_threshold(e: Evidence, name: str) -> bool:
-    """Whether an ablation's AP is of detections of a score of .05 or more, as up to version 2."""
-    return any(r.at_paper_threshold for records in e.rows(name).values() for r in records)
-
-
 def rank_correlation(frame: pd.DataFrame) -> tuple[float, int]:
     """Spearman's correlation of our AP with the paper's over the rows that have both, and their number.
 

@@ -9,12 +9,11 @@ from focalrepro.evidence.difference import LEVEL, MARGIN, Estimate, student
 
 JUDGED = ("confirmed", "refuted", "undecided")
 NOT_YET = "not judged yet"  # since who looks early and often finds something
-EXPLORATORY = "exploratory"  # of runs that precede the protocol
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """confirmed, refuted, undecided, exploratory, measured, not comparable, not judged yet or not run; a
+    """confirmed, refuted, undecided, measured, not comparable, not judged yet or not run; a
     value with its interval and unit; n and p.
 
     p: of the test, adjusted in the primary family; wanted: the seeds below which there is no verdict.

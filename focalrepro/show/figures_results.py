@@ -72,12 +72,12 @@ def ablation(frame: pd.DataFrame, title: str) -> Figure:
 
 def forest(gaps: Mapping[str, pd.DataFrame], title: str = "") -> Figure:
     """Differences with their 95 % intervals, by panel; gaps: frames of what is less what, with value, low and
-    high (NaN: no interval), and perhaps `judged` (else all are) and a `mark` behind the number. Filled where
+    high (NaN: no interval), and perhaps `judged` (else all are). Filled where
     the interval of what is judged leaves out 0."""
     columns = {name: gap.assign(text=gap["value"].map(signed)) for name, gap in gaps.items()}
     for gap in columns.values():
         clear = gap["low"].isna() | (gap["low"] > 0) | (gap["high"] < 0)
-        gap["filled"], gap["text"] = clear & gap.get("judged", True), gap["text"] + gap.get("mark", "")
+        gap["filled"] = clear & gap.get("judged", True)
     return dots(columns, "AP, difference", title, zero=True)
 
 

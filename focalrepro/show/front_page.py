@@ -12,8 +12,8 @@ import pandas as pd
 from focalrepro.evidence.claims import CLAIMS, FAMILY, has_family, judge_all
 from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.rates import trials
-from focalrepro.evidence.tables import at_paper_threshold, rank_correlation, table
-from focalrepro.evidence.verdict import EXPLORATORY, NOT_YET, Verdict, verdict_of
+from focalrepro.evidence.tables import rank_correlation, table
+from focalrepro.evidence.verdict import NOT_YET, Verdict, verdict_of
 from focalrepro.files import repo_root, results_root, write_atomic
 from focalrepro.runs import load_splits
 from focalrepro.show.figures_results import GRIDS, figure_of, forest
@@ -29,15 +29,15 @@ from focalrepro.study.study import Study
 BEGIN, END = "<!-- results:begin (written by `focalrepro report`) -->", "<!-- results:end -->"
 
 # The profiles that may speak for each dataset, down to the first whose Tables 1a and 1b are whole.
-COCO, EMBEDDED = ("coco-cpu", "coco-cpu-first"), ("full-quick", "quick")
+COCO, EMBEDDED = ("coco-cpu",), ("full-quick", "quick")
 # What the profile says that asks from where on it matters; the first three are against plain cross entropy.
 RARE_CLAIMS = [c for c, of in CLAIMS.items() if c.startswith(("rare-", "few-")) and of.kind == "more"]
 PLACES = {"coco256": "real COCO", "synthetic-1000": "the embedded data"}
-FIRST = "real COCO, first recipe"  # while `coco-cpu` has not judged all that its forerunner has
 # What a reader wants to know first: of each line the first claim that was judged.
+FURTHER = "fl-alpha-and-prior"  # the baseline of more settings than the protocol's
 ANSWERS = (
-    ("fl-tuned-ce", "fl-alpha-and-prior", "fl-best-alpha"),
-    *(("fl-plain-ce",), ("fl-hard-negatives",), ("fl-sampling-free",)),
+    ("fl-tuned-ce", FURTHER, "fl-best-alpha"),
+    *((FURTHER,), ("fl-plain-ce",), ("fl-hard-negatives",), ("fl-sampling-free",)),
 )
 # Whether a loss that ends up level was there first, and whether its lead shrinks.
 SPEED = ("sooner", "sooner-tuned", "ahead-after-twice", "lead-shrinks")
@@ -72,13 +72,11 @@ def front_page() -> tuple[str, Figures]:
     if not sides:
         return "", {}
     every = {n: {c.id: v for c, v in judge_all(e) if v.word != "not run"} for n, e in sides.items()}
-    words = {*WORDS, NOT_YET, EXPLORATORY}
+    words = {*WORDS, NOT_YET}
     judged = {n: of for n, of in every.items() if words & {v.word for v in of.values()}}
     sides = {name: sides[name] for name in judged}
     places = {name: PLACES[get_profile(name).base.dataset] for name in sides}
-    if set(COCO) <= places.keys():
-        places[COCO[1]] = FIRST
-    figures: Figures = {"forest": lambda: forest(_gaps(judged, places), "Differences in AP")}
+    figures: Figures = {"forest": lambda: forest(_gaps(judged), "Differences in AP")}
     planes = _planes(groups, places)
     for e, name in planes:
         figures[f"heat-{e.study.name}"] = partial(
@@ -97,13 +95,13 @@ def front_page() -> tuple[str, Figures]:
         figures["rarity"] = lambda: figure_of(rare, "imbalance", "AP against how rare objects are")
     last = {g[-1].study.name: g[-1] for g in groups if g}
     frames = {name: {n: f for n, e in last.items() if enough(f := table(e, name))} for name in ("1a", "1b")}
-    old = {name for name, e in last.items() if at_paper_threshold(e, "1b")}
     text = render(
         "front.md.j2",
         **{"answers": _spoken(ANSWERS[0], judged).values(), "told": _told},
+        further={n: of[FURTHER] for n, of in judged.items() if {FURTHER, ANSWERS[0][0]} <= of.keys()},
         ahead=[a for of in ANSWERS for a in _spoken(of, judged).values() if a[2].word == "refuted"],
         paper=[number(side.paper(get_profile(next(iter(every))).base)) for side in PAPER],
-        baselines=_baselines(judged, places),
+        baselines=_baselines(judged),
         speed=[effect(replace(embedded[c], remark="")) for c in SPEED if c in embedded],
         gain=_gain(embedded),
         gain_on_coco=_parts_of_gain(every[groups[0][0].study.name]) if groups[0] else [],
@@ -116,7 +114,6 @@ def front_page() -> tuple[str, Figures]:
         ),
         **{"places": {Md(name): place for name, place in places.items()}, "verdicts": _verdicts(judged)},
         coco=[Md(e.study.name) for e in groups[0]],
-        newer=len(groups[0][0].study.records) if groups[0] else 0,
         planes=[
             (Md(e.study.name), seeds_text(min(map(len, e.rows(name).values()))), name != "grid")
             for e, name in planes
@@ -129,8 +126,7 @@ def front_page() -> tuple[str, Figures]:
         rare_clear=any(embedded[c].word == "confirmed" for c in RARE_CLAIMS[:3] if c in embedded),
         found="found" in figures,
         caveat=Md(get_ablation("imbalance").note),
-        tables=[(get_ablation(name), _table(name, of, old)) for name, of in frames.items() if of],
-        at_paper=bool(old),
+        tables=[(get_ablation(name), _table(name, of)) for name, of in frames.items() if of],
     )
     return text.strip(), figures
 
@@ -211,17 +207,17 @@ def _gap(v: Verdict, digits: int = 1) -> str:
     return f"{signed(v.value, digits)} ({between(v.low, v.high, digits, signed)})"
 
 
-def _baselines(judged: Judged, places: dict[str, str]) -> Md:
+def _baselines(judged: Judged) -> Md:
     """Each baseline's line: on each dataset how focal loss does against it."""
     rows, first = [], {dataset: v.estimate.of for dataset, (*_, v) in _spoken(ANSWERS[0], judged).items()}
     for spoken in filter(None, (_spoken(claims, judged) for claims in ANSWERS)):
         against = "; or ".join(dict.fromkeys(text for _, text, _ in spoken.values()))
         row: dict[str, object] = {"focal loss against": against} | dict.fromkeys(PLACES.values(), NONE)
-        for dataset, (name, _, v) in spoken.items():
+        for dataset, (*_, v) in spoken.items():
             word, *parts = _told(v)
             again = bool(rows) and v.estimate.of == first.get(dataset)
-            parts += ["the runs of the first line"] * again + ["first recipe"] * (places[name] == FIRST)
-            explored = "" if v.primary or word == EXPLORATORY else f", {EXPLORATORY}"
+            parts += ["the runs of the first line"] * again
+            explored = "" if v.primary else ", exploratory"
             row[PLACES[dataset]] = Md(f"**{word}**{explored}: {'; '.join(parts)}")
         rows.append(row)
     return markdown(rows)
@@ -241,11 +237,8 @@ def _verdicts(judged: Judged) -> Md:
     return markdown(rows)
 
 
-def _table(name: str, frames: dict[str, pd.DataFrame], at_paper: set[str]) -> Md:
-    """An ablation's AP, the paper's first, then a column for each study; each cell leads to its table.
-
-    at_paper: the studies whose AP is that at the paper's threshold.
-    """
+def _table(name: str, frames: dict[str, pd.DataFrame]) -> Md:
+    """An ablation's AP, the paper's first, then a column for each study; each cell leads to its table."""
     first = next(iter(frames.values()))
     paper = [bold(number(ap)) if ap == first["paper_AP"].max() else number(ap) for ap in first["paper_AP"]]
     cells: dict[str, list[str]] = {"row": [*first["row"], "rank correlation"], "paper, at .05": [*paper, ""]}
@@ -256,14 +249,13 @@ def _table(name: str, frames: dict[str, pd.DataFrame], at_paper: set[str]) -> Md
             link = Md(f"[{number(r.AP)}]({page})")
             about = f"({between(r.low, r.high)}, {seeds_text(r.seeds)})"
             column.append(Md(f"{bold(link) if best == r.AP else link} {about}") if r.seeds else "")
-        head = Md(f"`{study}`" + ", at .05" * (study in at_paper))
-        cells[head] = [*column, number(rank_correlation(frame)[0], 2)]
+        cells[Md(f"`{study}`")] = [*column, number(rank_correlation(frame)[0], 2)]
     return markdown(pd.DataFrame(cells).to_dict("records"))
 
 
-def _gaps(judged: Judged, places: dict[str, str]) -> dict[str, pd.DataFrame]:
+def _gaps(judged: Judged) -> dict[str, pd.DataFrame]:
     """The paper's differences, then those of each dataset's first speaker, of the claims that have a short
-    name and any verdict; those of the first recipe with a star."""
+    name and any verdict."""
     claims = [c for c in CLAIMS.values() if c.short and any(c.id in of for of in judged.values())]
     index, base = [c.short for c in claims], get_profile(next(iter(judged))).base
     paper = [c.a.paper(base) - c.b.paper(base) for c in claims]
@@ -273,7 +265,6 @@ def _gaps(judged: Judged, places: dict[str, str]) -> dict[str, pd.DataFrame]:
         found = [_spoken((c.id,), judged).get(dataset, none) for c in claims]
         columns = {side: [getattr(v, side) for *_, v in found] for side in ("value", "low", "high")}
         columns["judged"] = [v.word in WORDS for *_, v in found]
-        columns["mark"] = ["*" * (places.get(name) == FIRST) for name, *_ in found]
         gaps[f"here, {PLACES[dataset]}"] = pd.DataFrame(columns, index)
     return gaps
 

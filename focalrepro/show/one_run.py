@@ -110,13 +110,11 @@ def verdict(record: Record, study: Study) -> str:
     if record.diverged:
         text = f"The training **diverged** after {record.history['step'][-1]:.0f} steps."
     text += " So few steps only show that the path works." if steps < 20 else ""
-    baseline = study.base.replace(score_threshold=0.0)
-    kept = next((r for r in study.records if r.row == baseline and r.seed == 0), None)
+    kept = next((r for r in study.records if r.row == study.base and r.seed == 0), None)
     if kept is None:
         make = f"`focalrepro run 1b --profile {study.profile.name}`"
         return f"{text} There is no kept run of this baseline yet ({make} makes it)."
-    at = ", at a score of .05" if kept.at_paper_threshold else ""
-    by = f"version {kept.training_version} of the training code, after {kept.config.steps} steps{at}"
+    by = f"version {kept.training_version} of the training code, after {kept.config.steps} steps"
     return f"{text} The kept run of this baseline, `{kept.run_id}`, reached {kept.AP:.1f} ({by})."
 
 

@@ -12,7 +12,7 @@ from focalrepro.evidence.difference import MARGIN, UNKNOWN_SEED_MARGIN, Evidence
 from focalrepro.evidence.expected import compare
 from focalrepro.evidence.made_twice import made_twice
 from focalrepro.evidence.seed_spread import LEAST_AP
-from focalrepro.evidence.tables import at_paper_threshold, rank_correlation, runs_frame, table
+from focalrepro.evidence.tables import rank_correlation, runs_frame, table
 from focalrepro.files import results_root, write_atomic
 from focalrepro.show.figures_results import PLANES, figure_of
 from focalrepro.show.pages import Figures, render, save
@@ -98,7 +98,7 @@ def _section(e: Evidence, name: str, figures: Figures) -> dict[str, Any]:
     if ablation.search:
         shown, seeds = search(e, name), e.study.profile.seeds_of(name)
     else:
-        shown, seeds = of_page(frame, at_paper_threshold(e, name)), int(frame["seeds"].max())
+        shown, seeds = of_page(frame), int(frame["seeds"].max())
         figures[name] = lambda: figure_of(e, name, title)
     rho, count = rank_correlation(frame)
     return {

@@ -96,4 +96,4 @@ def run_own(
     if loss:
         return study.run_loss(loss, **how).data
     mine = ablation_of(ablation)
-    return show.of_page(study.run(mine, **how).table(mine.name), at_paper=False)
+    return show.of_page(study.run(mine, **how).table(mine.name))

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from focalrepro.config import RunConfig
-from focalrepro.evaluation.record import PAPER_THRESHOLD
 from focalrepro.evidence import rates, tables
 from focalrepro.evidence.difference import Evidence, Records
 from focalrepro.evidence.statistics import calibration_error
@@ -92,18 +91,14 @@ def comparison(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns).set_axis(list(frame["row"]), axis=0)
 
 
-def of_page(frame: pd.DataFrame, at_paper: bool) -> Md:
-    """`tables.table` of a results page: as `comparison`, with ranks, and each row leads to its records.
-
-    at_paper: AP is that of detections of a score of .05 or more.
-    """
+def of_page(frame: pd.DataFrame) -> Md:
+    """`tables.table` of a results page: as `comparison`, with ranks, and each row leads to its records."""
     best, theirs, ranked = frame["AP"].max(), frame["paper_AP"].max(), frame["paper_AP"].notna().any()
-    head = "AP at .05 (95 %)" if at_paper else "AP (95 %)"
     rows = []
     for cells, row in zip(comparison(frame).to_dict("records"), frame.itertuples(), strict=True):
         ap = bold(cells["AP"]) if best == row.AP else cells["AP"]
         ap = Md(f"{ap} ({cells['95 % interval']})") if row.seeds else cells["note"]
-        entry = {"row": row.row, head: Md(f"{ap} diverged") if row.diverged else ap}
+        entry = {"row": row.row, "AP (95 %)": Md(f"{ap} diverged") if row.diverged else ap}
         for name in ("AP at .05", "AP, classes merged", "AP50", "AP75"):
             if f"paper {name}" in cells:
                 entry[f"{name} (paper)"] = f"{cells[name]} ({cells[f'paper {name}']})"
@@ -157,13 +152,11 @@ def recipe_changes(study: Study) -> pd.DataFrame:
     """Where the baseline leaves the paper's recipe, by field: its meaning, its value here and there."""
     about = tomllib.loads(Path(__file__).with_name("fields.toml").read_text("utf-8"))
     default, rows = RunConfig().as_dict(), []
-    at_paper = any(r.at_paper_threshold for r in study.records)
-    base = study.base.replace(score_threshold=PAPER_THRESHOLD) if at_paper else study.base
-    for field, value in base.as_dict().items():
+    for field, value in study.base.as_dict().items():
         theirs = about["paper"].get(field, default[field])
         if field in ("train_images", "val_images") and value == 0:
             value = "all of the dataset's"
-        if field == "classes" and base.dataset.startswith("synthetic") and value == "supercategories":
+        if field == "classes" and study.base.dataset.startswith("synthetic") and value == "supercategories":
             value = "digit"
         if field == "lr" and (each := study.profile.rates.values()):
             value = f"{min(each):g} … {max(each):g}, by the loss"

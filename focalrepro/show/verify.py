@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from focalrepro.config import TRAINING_VERSION, RunConfig
-from focalrepro.evaluation.record import SEALED
 from focalrepro.evidence.tables import runs_frame
 from focalrepro.runs import protocol_digest
 from focalrepro.show.profile_page import page
@@ -59,7 +58,7 @@ def strangers(study: Study) -> list[str]:
     """A line for each file of a study's committed runs that no page should count, with its reason.
 
     Stray files; records of newer training code, of another protocol or of another dataset; and those of a row
-    in whose place the tables take another record, of a newer version or of other terms. A record of a row
+    in whose place the tables take another record, of a newer version. A record of a row
     that no ablation has (a cell of a plane of one's own) belongs.
     """
     counted, rows = set[str](), set[RunConfig]()
@@ -73,7 +72,7 @@ def strangers(study: Study) -> list[str]:
         version, dataset, why = r.training_version, r.config.dataset, []
         if version > TRAINING_VERSION:
             why.append(f"made by version {version} of the training code, which here is {TRAINING_VERSION}")
-        if version >= SEALED and r.protocol != protocol:
+        if r.protocol != protocol:
             named, here = r.protocol or "none", protocol or "absent"
             why.append(f"made under protocol {named}, results/PROTOCOL.md is {here}")
         if dataset not in datasets:

@@ -69,7 +69,7 @@ class Ablation:
     def row_configs(self, base: RunConfig, rates: Mapping[str, float]) -> dict[str, RunConfig]:
         """The config of every row by its label, as `Record.row` has it: whatever seed and threshold."""
         configs = self.configs(base, [0], rates).items()
-        return {label: config.replace(seed=0, score_threshold=0.0) for (label, _), config in configs}
+        return {label: config.replace(seed=0) for (label, _), config in configs}
 
 
 def _built_in(name: str) -> Ablation:

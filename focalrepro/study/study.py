@@ -93,14 +93,11 @@ class Study:
     def rows(self, ablation: str) -> Rows:
         """The records of each row of an ablation, ordered by seed.
 
-        Of a seed that was run under two versions of the training code the newer one counts; and only records
-        that were measured on the same terms compare (`Record.terms`), so those of the newest terms are taken.
+        Of a seed that was run under two versions of the training code the newer one counts.
         Errors: ValueError for an unknown ablation, and where runs of a row were made on different data.
         """
         if ablation not in self._rows:
-            found = self._select(self.ablation(ablation))
-            newest = max((r.terms for rows in found.values() for r in rows), default=None)
-            self._rows[ablation] = {k: [r for r in rows if r.terms == newest] for k, rows in found.items()}
+            self._rows[ablation] = self._select(self.ablation(ablation))
         return self._rows[ablation]
 
     def _select(self, ablation: Ablation) -> Rows:

@@ -103,7 +103,6 @@ def test_how_much_of_the_collapse_is_the_thresholds(without, wanted):
         drawn = [v - r.AP + at for v in r.as_json()["bootstrap"]["AP"]]
         of.append(changed(r, at_05={"AP": at}, tune={"AP_at_05": at}, bootstrap={"AP_at_05": drawn}))
     assert word(of, "threshold") == wanted
-    assert word(runs(lambda c: 30, version=2), "threshold") == "not run"
 
 
 def test_ties_by_two_one_sided_tests():
@@ -269,8 +268,6 @@ def test_a_row_is_picked_on_tune_images_and_judged_on_others():
     assert "best on tune images is α = 0.75" in best.remark and best.value == pytest.approx(2, abs=0.7)
     other = judged(runs(of, tune=lambda c, rng: {"AP": 40.0 * (c.alpha == 0.25)}), "fl-best-alpha")
     assert "best on tune images is α = 0.25" in other.remark and other.value == pytest.approx(5, abs=0.7)
-    old = judged(runs(of, version=2), "fl-best-alpha")
-    assert old.remark == "the best is α = 0.75", "old records have no tune images apart"
 
 
 def test_a_lead_that_shrinks_is_a_difference_of_differences():

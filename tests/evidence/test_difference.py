@@ -98,12 +98,6 @@ def test_a_pair_is_of_like_machines():
     assert {r.seed for rows in Evidence(study(mixed)).rows("1b").values() for r in rows} == {1, 2}
 
 
-def test_what_was_measured_at_a_threshold_is_not_compared_with_what_was_not():
-    old, new = runs(lambda c: 30, version=2), runs(lambda c: 30)
-    e = Evidence(study([*(r for r in old if r.config.gamma == 0), *(r for r in new if r.config.gamma > 0)]))
-    assert e.difference(e.row("1b", gamma=2.0), e.study.rows("1a")["α = 0.5"]) is None
-
-
 def test_a_measure_without_replicates_takes_those_of_another():
     found = gain(
         runs(lambda c: 30, agnostic=lambda c, rng: {"AP": 50.0 + c.gamma}), measure=MEASURES["agnostic"]

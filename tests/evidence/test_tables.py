@@ -98,14 +98,6 @@ def test_a_record_from_before_a_field_existed_still_counts():
     assert table([Record.model_validate(values)])["seeds"].sum() == 1
 
 
-def test_records_at_a_threshold_are_not_mixed_with_those_without():
-    old = row_records(WORST, [20.0], version=2)
-    frame = table([*old, *row_records(BEST, [40.0])]).set_index("row")
-    assert frame["seeds"].sum() == 1 and frame.loc["γ = 2, α = 0.25", "AP"] == 40.0
-    frame = table(old).set_index("row")
-    assert frame.loc["γ = 0, α = 0.75", ["AP", "AP_at_05"]].tolist() == [20.0, 20.0]
-
-
 def test_of_one_seed_under_two_versions_the_newer_counts():
     frame = table(row_records(BEST, [20.0], version=3) + row_records(BEST, [30.0], version=4))
     assert frame["AP"].max() == 30.0 and frame["seeds"].sum() == 1

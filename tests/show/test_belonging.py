@@ -40,8 +40,6 @@ def test_whole_results_have_none(store):
             record(BASE.replace(seed=9), version=TRAINING_VERSION + 1),
             f"made by version {TRAINING_VERSION + 1} of the training code, which here is {TRAINING_VERSION}",
         ),
-        (record(BASE, version=2), "of version 2; the tables take another record of its row in its place"),
-        (record(BASE.replace(seed=9), version=2), "of version 2; the tables take another record of its row"),
     ],
 )
 def test_a_record_of_other_terms_is_named(store, other, why):

@@ -57,8 +57,8 @@ def test_the_ridge_follows_the_best_alpha(tmp_path):
     assert len(line(figure.axes[0], "the paper's").get_xdata()) == 7
     assert "30.0" in {t.get_text() for t in figure.axes[0].texts}
     draw(figure, tmp_path)
-    old = figure_of(evidence("grid", lambda c: 30.0, version=2), "grid")
-    assert len([a for a in old.axes if a.texts]) == 1, "AP at .05 is all that there is"
+    same = figure_of(evidence("grid", lambda c: 30.0), "grid")
+    assert len([a for a in same.axes if a.texts]) == 1, "the threshold cuts nothing off"
 
 
 def test_plane_of_the_variant_has_its_own_axes(tmp_path):
@@ -81,9 +81,9 @@ def test_forest_fills_what_is_clear(tmp_path):
     *_, filled = [x for x in figure.axes[1].get_lines() if x.get_marker() == "o"]
     assert list(filled.get_xdata()) == [0.5]
     draw(figure, tmp_path)
-    figure = forest({"ours": ours.assign(judged=False, mark="*")})
+    figure = forest({"ours": ours.assign(judged=False)})
     *_, filled = [x for x in figure.axes[0].get_lines() if x.get_marker() == "o"]
-    assert not len(filled.get_xdata()) and figure.axes[0].texts[0].get_text() == "+0.5*"
+    assert not len(filled.get_xdata()) and figure.axes[0].texts[0].get_text() == "+0.5"
 
 
 def test_sweep_of_the_prior(tmp_path):
@@ -157,10 +157,10 @@ def test_variant_curves_are_the_trained_losses(tmp_path):
 
 def test_reliability(tmp_path):
     draw(figures_diagnostics.reliability({"CE": [], "FL": []}), tmp_path)
-    old = {"count": [900] * 10, "score": [0.1] * 10, "right": [0.1] * 10, "error": 0.02}
-    both = runs(lambda c: 30, ("1b",), 1, calibration=old, version=2)
-    axes = figures_diagnostics.reliability({"FL": both}).axes[0]
-    assert "FL (error 0.020)" in [t.get_text() for t in axes.get_legend().get_texts()]
+    half = {"right": [0] * 120 + [300] + [0] * 119, "wrong": [0] * 120 + [900] + [0] * 119}  # scores of .51
+    kept = runs(lambda c: 30, ("1b",), 1, scores={"tune": half, "test": half})
+    axes = figures_diagnostics.reliability({"FL": kept}).axes[0]
+    assert any(t.get_text().startswith("FL (error 0.26") for t in axes.get_legend().get_texts())
 
 
 # ---- cost

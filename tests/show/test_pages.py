@@ -34,8 +34,8 @@ def commit(found, profile="quick"):
         Store.committed(profile).put(r)
 
 
-def of(version=3, **more):
-    return runs(lambda c: 30 + 3 * (c.gamma == 2), profile="quick", version=version, **more)
+def of(**more):
+    return runs(lambda c: 30 + 3 * (c.gamma == 2), profile="quick", **more)
 
 
 # ---- one place for Markdown
@@ -108,12 +108,6 @@ def test_a_page_of_detectors_that_find_nothing_says_so_first(results):
     commit([changed(r, metrics={"AP": r.AP / 100}, per_class={}) for r in of()])
     text = profile_page.write_report("quick").read_text()
     assert "No run here reaches 1 AP" in text.partition("## The claims")[0] and "Rank correlation" not in text
-
-
-def test_a_page_of_older_records_says_that_ap_is_at_the_papers_threshold(results):
-    commit(of(version=2))
-    text = profile_page.write_report("quick").read_text()
-    assert re.search(r"\| row \| AP at .05 \(95 %\) \|", text) and "with a score of .05 or more" in text
 
 
 def test_a_search_of_rates_shows_tune_ap():
@@ -260,7 +254,7 @@ def test_the_whole_plane_is_shown_and_the_short_one_until_then(results, names, t
     assert ("On the embedded data (`quick`, 1 seed)." in text) is not told
 
 
-def test_a_profile_under_way_answers_what_it_has_judged_and_its_forerunner_the_rest(results):
+def test_a_profile_under_way_says_what_is_not_judged_yet(results):
     under_way = PROFILES["coco-cpu"]
     names = ("CE, α = .5", "CE, α = .75", "CE, α = .5, π = .001", "FL, γ = 2")
     configs = [
@@ -271,8 +265,6 @@ def test_a_profile_under_way_answers_what_it_has_judged_and_its_forerunner_the_r
     ]
     for c in configs:
         Store.committed("coco-cpu").put(record(c, 5.0 + (c.gamma == 2), tune={"AP": 5.0 + c.lr}))
-    for r in runs(lambda c: 5.0 + 2 * (c.gamma == 2), profile="coco-cpu-first", version=2):
-        Store.committed("coco-cpu-first").put(r)
     text = front_page.front_page()[0]
     answer, table = text.split("How far")[0].split("| focal loss against |")
     assert (
@@ -285,14 +277,6 @@ def test_a_profile_under_way_answers_what_it_has_judged_and_its_forerunner_the_r
         "; AP 6.00 against 5.00; 3 of 8 seeds | – |" in table and "cross entropy with its best" not in table
     )
     assert "; 3 of 8 seeds; the runs of the first line | – |" in table
-    older = text.split("All claims")[1]
-    assert not re.search(r"\| \*\*(confirmed|refuted|undecided)\*\*[^|]*\|$", older, re.MULTILINE)
-    assert re.search(r"\| \*\*exploratory\*\*: \+2.0 AP [^|]*\|$", older, re.MULTILINE), (
-        "older than the protocol"
-    )
-    assert "| row | paper, at .05 | `coco-cpu-first`, at .05 |" in text, (
-        "tables are of the one that has them whole"
-    )
 
 
 def test_a_front_page_without_results_is_empty(results):

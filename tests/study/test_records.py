@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from made_up import record, sealed, values_of
+from made_up import TRAIN, VAL, record, sealed, values_of
 
 from focalrepro.config import RunConfig
 from focalrepro.evaluation.record import Record, RunFileError
@@ -50,7 +50,7 @@ def within(key, **more):
     [
         (lambda r: r | {"run_id": "0" * 12}, "run_id is '000000000000'; config, data and version make it '"),
         (within("data", val={"images": 9, "digest": "c"}), "config, data and version make it '"),
-        (lambda r: r | {"training_version": 1}, "config, data and version make it '"),
+        (lambda r: r | {"training_version": 4}, "config, data and version make it '"),
         (lambda r: r | {"digest": "0" * 16}, "the content is not that of its digest '0000"),
         (without("digest"), "the content is not that of its digest ''"),
         (within("metrics", AP=31.0), "the content is not that of its digest"),
@@ -126,11 +126,16 @@ def test_a_stray_file_is_named_and_left_out(tmp_path, capsys):
     assert [path.name for path in store.strays()] == ["._x.json", f"{whole.run_id} (1).json"]
 
 
-def test_both_generations_say_what_their_ap_is():
-    old, new = record(version=2, ap=30.0), record(ap=30.0, at_05={"AP": 20.0}, tune={"AP": 10.0})
-    assert (old.AP, old.AP_at_05, old.at_paper_threshold) == (30.0, 30.0, True) and math.isnan(old.tune_AP)
-    assert (new.AP, new.AP_at_05, new.tune_AP, new.at_paper_threshold) == (30.0, 20.0, 10.0, False)
-    assert old.row == new.row, "the threshold of older versions does not part a row"
+def test_ap_of_the_test_images_at_05_and_of_the_tune_images_are_three_numbers():
+    r = record(ap=30.0, at_05={"AP": 20.0}, tune={"AP": 10.0})
+    assert (r.AP, r.AP_at_05, r.tune_AP) == (30.0, 20.0, 10.0)
+
+
+def test_a_record_of_training_code_that_measured_otherwise_is_refused(tmp_path):
+    path = Store(tmp_path).path(RunConfig().run_id(TRAIN, VAL, 2))
+    path.write_text(json.dumps(values_of(version=2)))
+    with pytest.raises(RunFileError, match=f"{path}: training_version .*; delete the file"):
+        Store(tmp_path).get(path.stem)
 
 
 @pytest.mark.parametrize("folder", COMMITTED, ids=lambda folder: folder.parent.name)
