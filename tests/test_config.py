@@ -210,7 +210,7 @@ def test_the_command_line_opens_without_torch():
 
 
 def test_unknown_names_list_the_known():
-    with pytest.raises(ValueError, match="no ablation '1z'; there are lr, rival-lr, lr-edge, lr-more, primary"):
+    with pytest.raises(ValueError, match="no ablation '1z'; there are lr, rival-lr, lr-edge, lr-more"):
         get_ablation("1z")
     with pytest.raises(ValueError, match="no profile 'fast'; there are smoke, quick"):
         get_profile("fast")
