@@ -90,6 +90,7 @@ def front_page() -> tuple[str, Figures]:
         # Truth and what both losses found, on scenes that are drawn where they are not prepared.
         figures["found"] = lambda: detections(load_splits(kept[next(iter(kept))].config)[1], kept)
     rare, embedded = Evidence(Study.committed(EMBEDDED[0])), every.get(EMBEDDED[0], {})
+    on_coco = every.get(COCO[0], {})
     told = [(CLAIMS[c].sentence, embedded[c]) for c in RARE_CLAIMS if c in embedded]
     if told:
         figures["rarity"] = lambda: figure_of(rare, "imbalance", "AP against how rare objects are")
@@ -103,8 +104,9 @@ def front_page() -> tuple[str, Figures]:
         paper=[number(side.paper(get_profile(next(iter(every))).base)) for side in PAPER],
         baselines=_baselines(judged),
         speed=[effect(replace(embedded[c], remark="")) for c in SPEED if c in embedded],
+        speed_on_coco=[effect(replace(on_coco[c], remark="")) for c in SPEED[:2] if c in on_coco],
         gain=_gain(embedded),
-        gain_on_coco=_parts_of_gain(every[groups[0][0].study.name]) if groups[0] else [],
+        gain_on_coco=_parts_of_gain(on_coco),
         shrinks=WORDS.get(embedded[SPEED[-1]].word, "") if SPEED[-1] in embedded else "",
         divisor=_divisor(embedded),
         late=_other_rates(rare),
