@@ -19,6 +19,11 @@ SHARES = tuple(np.linspace(0, 1, 101).round(2).tolist())
 
 
 @torch.inference_mode()
+def positions(windows: int) -> torch.Tensor:
+    """Where SHARES of so many windows end, int64; in float64, since float32 counts to 2²⁴ only."""
+    return torch.tensor(SHARES, dtype=torch.float64).mul(windows).round().long()
+
+
 def loss_distribution(
     model: RetinaNet, config: RunConfig, data: DetectionData, device: torch.device, images: int = 64
 ) -> dict[str, Any]:
@@ -48,7 +53,7 @@ def loss_distribution(
         # Every FL falls in x_t, so one order serves all γ: the easiest first.
         x_t = torch.cat(parts).float().sort(descending=True).values.double()
         result[kind] = {"windows": len(x_t)}
-        at = torch.tensor(SHARES, device=device).mul(len(x_t)).round().long()
+        at = positions(len(x_t)).to(device)
         for gamma in GAMMAS:
             loss = (-gamma * F.softplus(x_t)).exp() * F.softplus(-x_t)
             total = torch.cat([loss.new_zeros(1), loss.cumsum(0)])

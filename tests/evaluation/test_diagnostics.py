@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from focalrepro.evaluation.diagnostics import GAMMAS, SHARES, loss_distribution
+from focalrepro.evaluation.diagnostics import GAMMAS, SHARES, loss_distribution, positions
 from focalrepro.runs import load_splits
 from focalrepro.study.profiles import PROFILES
 
@@ -43,3 +43,9 @@ def test_gamma_moves_the_loss_to_the_hard_background(data_root):
         p = 1 / (1 + np.exp(3.0))
         a, b = p**gamma * easy * 9, (1 - p) ** gamma * hard
         assert found[f"{gamma:g}"][at] == pytest.approx(a / (a + b) * 0.89 / 0.9, rel=0.02, abs=1e-3)
+
+
+@pytest.mark.parametrize("windows", [0, 7, 2**24 + 1, 62_404_767])  # the last: 64 images of 80 classes
+def test_shares_end_within_the_windows(windows):
+    at = positions(windows)
+    assert at[0] == 0 and at[-1] == windows and (at.diff() >= 0).all()
