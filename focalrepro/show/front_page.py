@@ -35,6 +35,7 @@ RARE_CLAIMS = [c for c, of in CLAIMS.items() if c.startswith(("rare-", "few-")) 
 PLACES = {"coco256": "real COCO", "synthetic-1000": "the embedded data"}
 # What a reader wants to know first: of each line the first claim that was judged.
 FURTHER = "fl-alpha-and-prior"  # the baseline of more settings than the protocol's
+BOTH = "best-gamma"  # the same baseline, and γ is picked as well
 ANSWERS = (
     ("fl-tuned-ce", FURTHER, "fl-best-alpha"),
     *((FURTHER,), ("fl-plain-ce",), ("fl-hard-negatives",), ("fl-sampling-free",)),
@@ -99,7 +100,11 @@ def front_page() -> tuple[str, Figures]:
     text = render(
         "front.md.j2",
         **{"answers": _spoken(ANSWERS[0], judged).values(), "told": _told},
-        further={n: of[FURTHER] for n, of in judged.items() if {FURTHER, ANSWERS[0][0]} <= of.keys()},
+        further={
+            n: (_told(of[FURTHER]), _told(of[BOTH]))
+            for n, of in judged.items()
+            if {FURTHER, BOTH, ANSWERS[0][0]} <= of.keys()
+        },
         ahead=[a for of in ANSWERS for a in _spoken(of, judged).values() if a[2].word == "refuted"],
         paper=[number(side.paper(get_profile(next(iter(every))).base)) for side in PAPER],
         baselines=_baselines(judged),
