@@ -18,12 +18,12 @@ GAMMAS = (0.0, 0.5, 1.0, 2.0)  # Figure 4's
 SHARES = tuple(np.linspace(0, 1, 101).round(2).tolist())
 
 
-@torch.inference_mode()
 def positions(windows: int) -> torch.Tensor:
     """Where SHARES of so many windows end, int64; in float64, since float32 counts to 2²⁴ only."""
     return torch.tensor(SHARES, dtype=torch.float64).mul(windows).round().long()
 
 
+@torch.inference_mode()
 def loss_distribution(
     model: RetinaNet, config: RunConfig, data: DetectionData, device: torch.device, images: int = 64
 ) -> dict[str, Any]:
