@@ -27,7 +27,7 @@ from focalrepro.files import data_root, results_root, write_atomic, write_json
 from focalrepro.show.style import COLOURS, GREY, LINES, panels, styled
 from focalrepro.study.profiles import get_profile
 
-POINTS = (1, 2, 3), (64, 96, 128), (10, 20, 30)
+POINTS = (1, 2, 3), (96, 128, 160), (10, 20, 30)
 TRIAL = Sizes(0.01, 2, 64, (2, 500, 8), 1, 20, 10, *POINTS, ("smoke",), (2,), (2, 2))
 ON_GPU = Sizes(0.5, matrix=8_192, batches=(32, 64, 128), sides=(128, 256, 512))
 # Weights change no speed; some of the images are enough, since each is as fast as another.

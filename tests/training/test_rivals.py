@@ -83,3 +83,9 @@ def test_a_guided_class_loss_has_the_size_of_the_box_loss(tiny):
     assert torch.sigmoid(bias).mean().item() == pytest.approx(share, rel=1e-4)
     step(torch.arange(4), torch.zeros(4, dtype=torch.long), 0.0)
     assert float(step.losses[1]) == pytest.approx(float(step.losses[2]), rel=1e-4)
+
+
+def test_ghm_counts_beyond_what_float32_can():
+    logits = torch.zeros(2**24 + 2**22, 1)  # all in one region, so its mean is the loss of each
+    found = LOSSES["ghm"](logits, torch.full((len(logits),), BACKGROUND), Dials.of(SMALL))
+    assert found.item() == pytest.approx(np.log(2), rel=1e-4)
