@@ -67,7 +67,7 @@ class Ablation:
         return configs
 
     def row_configs(self, base: RunConfig, rates: Mapping[str, float]) -> dict[str, RunConfig]:
-        """The config of every row by its label, as `Record.row` has it: whatever seed and threshold."""
+        """The config of every row by its label, as `Record.row` has it: whatever seed."""
         configs = self.configs(base, [0], rates).items()
         return {label: config.replace(seed=0) for (label, _), config in configs}
 
