@@ -139,7 +139,7 @@ def reproduce(
         more = {"val_data": val_data, "val_images": val_images, "weights": weights}
         take(profile := name, data, images, more, recipe)
     started, p = time.perf_counter(), get_profile(profile)
-    here = hardware.describe(hardware.pick_device(device).type)
+    here = hardware.describe(str(hardware.pick_device(device)))
     print(f"profile {p.name}: {p.what}\nmeant for {p.hardware}; here: {here.get('gpu', here['cpu'])}")
     if p.own and not agreed(p, ablation, seeds, hardware.pick_device(device)):
         print(f"Not started. make reproduce PROFILE={profile} starts it.")

@@ -26,7 +26,20 @@ def pick_device(name: str = "auto") -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise RuntimeError("--device cuda: torch sees no CUDA device here; use --device cpu or auto")
-    return torch.device(name)
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        last = torch.cuda.device_count() - 1
+        raise RuntimeError(f"--device {name}: the last CUDA device here is cuda:{last}")
+    return device
+
+
+def use_device(name: str = "auto") -> torch.device:
+    """As `pick_device`, and this process's current one from now on: Triton's kernels start on that, wherever
+    their tensors lie."""
+    device = pick_device(name)
+    if device.type == "cuda":
+        torch.cuda.set_device(device.index or 0)
+    return device
 
 
 def cores() -> int:
@@ -75,7 +88,7 @@ def describe(device: str) -> dict[str, Any]:
     import torchvision
 
     info: dict[str, Any] = {
-        "device": device,
+        "device": torch.device(device).type,
         "cpu": _cpu_name(),
         "cores": cores(),
         "system": f"{platform.system()} {platform.machine()}",

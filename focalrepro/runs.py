@@ -77,7 +77,7 @@ def run_with_model(
     engines: one for all runs of a campaign. checkpoint: where the training goes on from, if it was killed.
     ranks: the processes that train it together; this one, their first, evaluates it.
     """
-    device = hardware.pick_device(device) if isinstance(device, str) else device
+    device = hardware.use_device(str(device))
     hardware.keep_memory()
     started = time.perf_counter()
     train_data, val_data = load_splits(config)
@@ -107,7 +107,7 @@ def run_with_model(
         "step_seconds": step_seconds(config, train_data, device),
         "inference_ms": round(milliseconds_per_image({"": (result.model, config, val_data)}, device)[""], 3),
         "data": {d.split: {"images": len(d), "digest": d.digest} for d in (train_data, val_data)},
-        "hardware": hardware.describe(device.type)
+        "hardware": hardware.describe(str(device))
         | {"threads": torch.get_num_threads()}
         | ({"processes": ranks.count} if ranks.count > 1 else {}),
         "training_version": TRAINING_VERSION,

@@ -29,6 +29,19 @@ def test_a_record_says_that_its_cpu_lacks_bf16(monkeypatch, data_root):
     assert record.hardware.name == record.hardware.cpu + " without bf16"
 
 
+def test_the_gpu_that_is_asked_for_is_the_current_one(monkeypatch):
+    taken = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    assert (
+        hardware.use_device("cuda:1") == torch.device("cuda:1") and hardware.use_device("cpu").type == "cpu"
+    )
+    assert taken == [1]
+    with pytest.raises(RuntimeError, match="--device cuda:2: the last CUDA device here is cuda:1"):
+        hardware.use_device("cuda:2")
+
+
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", ""])
 def test_an_unknown_device_is_named(name):
     with pytest.raises(ValueError, match="it must be auto, cpu, cuda or cuda:N"):

@@ -1,24 +1,30 @@
 """`focalrepro doctor`: what this machine has and can run; and proof that a device computes right.
 
-Each check compares a fast path with a plain one. All but one run on a CPU as well, where what a GPU alone has
-(a captured step, numbers of a loss as tensors) has a stand-in, so that the checks themselves are tested
+Each check compares a fast path with a plain one. They run on a CPU as well, where what a GPU alone has (a
+captured step, numbers of a loss as tensors) has a stand-in, so that the checks themselves are tested
 everywhere.
 """
 
+import multiprocessing
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import product
 
 import torch
+import torch.nn.functional as F
 
 from focalrepro import hardware
 from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData
 from focalrepro.data.prepare import ensure
 from focalrepro.data.registry import prepared
+from focalrepro.detector.backbones import FrozenNorm
+from focalrepro.detector.group_norm import GroupNormReLU
 from focalrepro.evaluation.detect import detect, select
 from focalrepro.files import data_root
 from focalrepro.losses import focal_terms
@@ -27,20 +33,25 @@ from focalrepro.study.ablations import plan
 from focalrepro.study.profiles import PROFILES
 from focalrepro.study.status import time_left
 from focalrepro.study.store import Store
-from focalrepro.training.batches import config_anchors
+from focalrepro.training.batches import batches, config_anchors
 from focalrepro.training.criteria import LOSSES
 from focalrepro.training.focal_sum import detection_focal_loss
 from focalrepro.training.loop import CHECK_EVERY, Engines, new_step, run_steps, train
+from focalrepro.training.step import Step
 
 Check = Callable[[torch.device], str]
 CLASSES = (1, 12, 80, 90)
 DIGITS = {torch.float32: 1e-5, torch.bfloat16: 1e-2}  # a gradient is rounded to the logits' type
+NORM_DIGITS, KINK = {torch.float32: 1e-4, torch.bfloat16: 5e-2}, 0.1
 BEYOND_32_BITS = 2**31 + 2**20  # logits
 NORMALIZERS = ("positives", "anchors", "moving", "image", "picked")
 # fp32, so that two ways of computing the same agree to some digits; a short training.
 SMALL = PROFILES["smoke"].base.replace(precision="fp32", steps=5, warmup=2, lr=1e-3)
 R50V2 = SMALL.replace(backbone="resnet50v2", first_level=3, last_level=6, frozen="stage1", batch_size=2)
+CACHED = SMALL.replace(weights="digits", frozen="backbone", flip=False, views=4)
+TWO_STAGES = SMALL.replace(detector="faster_rcnn")
 SAME = {"rtol": 1e-3, "atol": 1e-3}
+NORMS = ((64, 16), (256, 32))  # channels and groups of coco-cpu's and coco256's heads
 
 
 def doctor(device_name: str = "") -> int:
@@ -50,16 +61,34 @@ def doctor(device_name: str = "") -> int:
         return 0
     device = hardware.pick_device(device_name)
     ensure(SMALL.dataset)
-    failed = 0
+    failed, pool = 0, None
     for name, check in CHECKS.items():
-        started = time.perf_counter()
+        started, pool = time.perf_counter(), pool or _process()
         try:
-            said = check(device)
-        except Exception as error:  # each check is its own, also where a kernel breaks
-            failed, said = failed + 1, f"FAILED: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
+            said = pool.submit(check_on, check, device_name).result()
+        except Exception as error:  # a broken kernel ends its process, or leaves the device useless to it
+            line = next(iter(str(error).strip().splitlines()), "")
+            failed, said = failed + 1, f"FAILED: {type(error).__name__}: {line}"
+            pool.shutdown()
+            pool = None
         print(f"{name}: {said} ({time.perf_counter() - started:.0f} s)", flush=True)
+    if pool:
+        pool.shutdown()
     print(f"{device}: {f'{failed} checks failed' if failed else 'all checks passed'}")
     return 1 if failed else 0
+
+
+def _process() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+
+
+def check_on(check: Check, device_name: str) -> str:
+    """What a check says of a device, which it has to itself and waits for."""
+    device = hardware.use_device(device_name)
+    said = check(device)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return said
 
 
 def machine() -> Iterator[str]:
@@ -116,6 +145,36 @@ def large_loss(device: torch.device) -> str:
     return f"; {logits.numel():,} logits at once"
 
 
+def norms_are_torchs(device: torch.device) -> str:
+    """Norm and ReLU as one, values and gradients, against torch's own in fp64."""
+    generator = torch.Generator().manual_seed(0)
+    for (channels, groups), (dtype, digits) in product(NORMS, NORM_DIGITS.items()):
+        group, frozen = GroupNormReLU(groups, channels), FrozenNorm(channels)
+        for tensor in (group.weight.data, group.bias.data, frozen.scale, frozen.shift):
+            tensor.copy_(torch.randn(channels, generator=generator))
+        x, upstream = (torch.randn(2, channels, 9, 7, generator=generator).to(dtype) for _ in "xy")
+        weight, bias = group.weight.detach().double(), group.bias.detach().double()
+        scale, shift = (t.double().view(1, -1, 1, 1) for t in (frozen.scale, frozen.shift))
+        of_groups = partial(F.group_norm, num_groups=groups, weight=weight, bias=bias)
+        fixed = lambda x, a=scale, b=shift: x * a + b  # noqa: E731
+        for fast, slow in ((group.to(device), of_groups), (frozen.to(device).relu, fixed)):
+            # Beside its kink the ReLU of a rounded map may be on the other side.
+            clear = torch.where(slow(x.double()).abs() > KINK, upstream, 0)
+            mine = _value_and_slope(fast, x.to(device), clear.to(device))
+            wanted = _value_and_slope(lambda x, of=slow: F.relu(of(x)), x.double(), clear.double())
+            torch.testing.assert_close(mine.double().cpu(), wanted, rtol=digits, atol=digits)
+    return f"{len(NORMS)} widths in fp32 and bf16, of groups and frozen"
+
+
+def _value_and_slope(
+    of: Callable[..., torch.Tensor], x: torch.Tensor, upstream: torch.Tensor
+) -> torch.Tensor:
+    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    y = of(x)
+    (slope,) = torch.autograd.grad(y, x, upstream.contiguous(memory_format=torch.channels_last))
+    return torch.stack([y.detach(), slope])
+
+
 def losses_of(config: RunConfig, data: DetectionData, device: torch.device, fast: bool) -> torch.Tensor:
     """Losses [3, steps] of a training: fast is the captured step, on a CPU its numbers as tensors."""
     step = new_step(config, data, device)
@@ -129,7 +188,7 @@ def losses_of(config: RunConfig, data: DetectionData, device: torch.device, fast
 
 
 def pairs() -> Iterator[RunConfig]:
-    """Each loss with each divisor, and with the other optimizer; and ResNet-50 v2 with both."""
+    """Each loss with each divisor, and with the other optimizer; ResNet-50 v2 with both; cached views."""
     for loss in sorted(LOSSES):
         for normalizer in NORMALIZERS:
             with suppress(ValueError):  # RunConfig refuses what makes no sense together
@@ -137,6 +196,7 @@ def pairs() -> Iterator[RunConfig]:
         yield SMALL.replace(loss=loss, optimizer="sgd")
     for optimizer in ("adamw", "sgd"):
         yield R50V2.replace(optimizer=optimizer)
+    yield CACHED
 
 
 def captured_is_eager(device: torch.device) -> str:
@@ -152,6 +212,49 @@ def same_losses(config: RunConfig, data: DetectionData, device: torch.device) ->
     fast, plain = (losses_of(config, data, device, fast) for fast in (True, False))
     what = f"{config.loss}, {config.normalizer}, {config.optimizer}, {config.backbone}"
     torch.testing.assert_close(fast, plain, **SAME, msg=lambda text: f"{what}: {text.splitlines()[-1]}")
+
+
+def bf16_follows_fp32(device: torch.device) -> str:
+    """The fast path in bf16 against it in fp32: the same losses to bf16's digits, of both backbones."""
+    if not hardware.has_bf16(device):
+        return "this device has no bf16"
+    (data, _), worst = load_splits(SMALL), 0.0
+    for config in (SMALL, R50V2):
+        low, high = (losses_of(config.replace(precision=p), data, device, True) for p in ("bf16", "fp32"))
+        torch.testing.assert_close(low, high, rtol=0.05, atol=0.02)
+        worst = max(worst, float((low / high - 1).abs().max()))
+    return f"worst relative difference of a loss {worst:.0e}"
+
+
+def two_stages_train_and_find(device: torch.device) -> str:
+    """The two-stage detector, which draws its regions by chance: finite losses, and detections."""
+    data, val = load_splits(TWO_STAGES)
+    result = train(TWO_STAGES, data, device)
+    if result.status != "done":
+        raise AssertionError(f"the training {result.status}")
+    return f"{len(detect(result.model, TWO_STAGES, val, device)[0].scores)} detections"
+
+
+def no_step_waits(device: torch.device) -> str:
+    """Steps of every loss that may be captured, eager and then captured, where waiting is an error."""
+    if device.type != "cuda":
+        return "waiting is a GPU's matter"
+    configs, (data, _) = [c for c in pairs() if c.normalizer == "positives"], load_splits(SMALL)
+    told = 0
+    for config in configs:
+        step = new_step(config, data, device)
+        index, views = (t.to(device) for t in batches(len(step.source), config))
+        step(index[0], views[0], 1e-3)  # libraries and tables are made at the first
+        if not step.captures:
+            continue
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            for _ in range(Step.EAGER_STEPS + 1):
+                step(index[0], views[0], 1e-3)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        told += 1
+    return f"{told} kinds of step"
 
 
 def restart_is_alone(device: torch.device) -> str:
@@ -197,8 +300,12 @@ def memory_is_flat(device: torch.device) -> str:
 
 CHECKS: dict[str, Check] = {
     "the loss is fp64's": loss_is_fp64s,
+    "norms are torch's": norms_are_torchs,
     "a captured step is an eager one": captured_is_eager,
+    "no step waits": no_step_waits,
+    "bf16 follows fp32": bf16_follows_fp32,
     "a restarted run is one alone": restart_is_alone,
     "selection is the CPU's": selection_is_the_cpus,
     "memory stays flat": memory_is_flat,
+    "two stages": two_stages_train_and_find,
 }

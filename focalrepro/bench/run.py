@@ -68,7 +68,7 @@ def run_bench(device_name: str = "auto", trial: bool = False, only: str = "") ->
     little of everything, kept beside the data. only: the part of that name, in a record of its own. Errors:
     ValueError for a part that there is not.
     """
-    device = hardware.pick_device(device_name)
+    device = hardware.use_device(device_name)
     sizes = TRIAL if trial else ON_GPU if device.type == "cuda" else Sizes()
     info = hardware.describe(str(device))
     for dataset in {EMBEDDED, get_profile(sizes.profiles[0]).base.dataset} - set(prepared()):

@@ -265,6 +265,7 @@ def _warm_step(side: str, config: RunConfig, device: torch.device, threads: int)
     if threads:
         hardware.keep_memory()
         torch.set_num_threads(threads)
+    hardware.use_device(str(device))
     return {"ours": our_step, "theirs": their_step}[side](config, device)
 
 

@@ -34,12 +34,21 @@ class Normalise(nn.Module):
         return images * self.scale + self.shift
 
 
+class TypedFrozenNorm(FrozenBatchNorm2d):
+    """torchvision's, in the type of its input: its fp32 statistics would carry a map in bf16 into fp32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        shift = self.bias - self.running_mean * scale
+        return x * scale.to(x.dtype).view(1, -1, 1, 1) + shift.to(x.dtype).view(1, -1, 1, 1)
+
+
 class ResNet(nn.Module):
     """torchvision's ResNet with frozen batch norms: C3, C4 and C5."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        self.body = torchvision.models.get_model(name, weights=None, norm_layer=FrozenBatchNorm2d)
+        self.body = torchvision.models.get_model(name, weights=None, norm_layer=TypedFrozenNorm)
         last = self.body.fc.in_features
         del self.body.fc, self.body.avgpool
         self.channels = {3: last // 4, 4: last // 2, 5: last}

@@ -37,7 +37,8 @@ def cached_features(
     if not (folder / "done").exists() or len(np.load(files[0], mmap_mode="r")) < len(data):
         _compute(model, data, view, folder, device)
     arrays = [np.load(file, mmap_mode="r") for file in files]
-    return [as_tensor(array).view(torch.bfloat16) for array in arrays]
+    # The first images' alone, where a split is cut: a GPU takes all that it is given.
+    return [as_tensor(array[: len(data)]).view(torch.bfloat16) for array in arrays]
 
 
 def as_tensor(array: np.ndarray) -> Tensor:

@@ -123,11 +123,13 @@ class GroupNormReLU(torch.autograd.Function):
 
 @triton.jit
 def _scaled(x, out, upstream, scale, shift, total, channels, BLOCK: tl.constexpr, SLOPE: tl.constexpr):  # noqa: ANN001  # fmt: skip
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    first = tl.program_id(0).to(tl.int64) * BLOCK
+    at = first + tl.arange(0, BLOCK)
     inside = at < total
-    a = tl.load(scale + at % channels, mask=inside, other=0.0)
+    channel = ((first % channels).to(tl.int32) + tl.arange(0, BLOCK)) % channels  # 64 bits are divided once
+    a = tl.load(scale + channel)
     v = tl.load(x + at, mask=inside, other=0.0).to(tl.float32) * a
-    v = v + tl.load(shift + at % channels, mask=inside, other=0.0)
+    v = v + tl.load(shift + channel)
     if SLOPE:
         v = tl.where(v > 0, tl.load(upstream + at, mask=inside, other=0.0).to(tl.float32) * a, 0.0)
     else:

@@ -58,7 +58,7 @@ def detect_images(
     contents = [path.read_bytes() for path in images]
     size, how = config.image_size, config.resize
     decoded = [decode(data, size, str(p), how) for p, data in zip(images, contents, strict=True)]
-    on = hardware.pick_device(device)
+    on = hardware.use_device(device)
     model = model.to(on, memory_format=torch.channels_last)
     lines, every = [f"{'image':24} {'class':16} score  x1 y1 x2 y2"], []
     for path, data, (pixels, height, width, _) in zip(images, contents, decoded, strict=True):

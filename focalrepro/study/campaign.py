@@ -4,9 +4,11 @@ import ctypes
 import multiprocessing
 import os
 import signal
+import sys
 import traceback
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import replace
 from math import isnan
@@ -19,6 +21,7 @@ import torch
 from torch import nn
 
 from focalrepro import hardware
+from focalrepro.config import RunConfig
 from focalrepro.data.prepare import ensure
 from focalrepro.detector.frozen_features import cached_features
 from focalrepro.evaluation.record import Record, RunFileError
@@ -257,24 +260,38 @@ class Worker:
 
 def prepare(jobs: list[Planned], device: str) -> None:
     """What runs share and no two workers should do at once: pretrained weights, features of a frozen
-    backbone. Where memory runs out at it, the runs themselves will say so, and the others go on."""
+    backbone. On a GPU by a process of its own, whose end gives the device's memory back. Where memory runs
+    out at it, that is said, the runs try by themselves, and the others go on."""
     hardware.keep_memory()
     fields = (*DATA, "backbone", "weights", "frozen", "views", "kept_channels")
     shared = {tuple(getattr(job.config, f) for f in fields): job.config for job in jobs}
-    for config in shared.values():
-        with suppress(MemoryError, RuntimeError):  # the second is torch's where memory runs out
-            train_data, val_data = load_splits(config)
-            model = initial_model(config, train_data)
-            if config.frozen == "backbone":
-                TrainData(config, train_data, hardware.pick_device(device), model)
-                cached_features(model, val_data, hardware.pick_device(device))
+    with ExitStack() as stack:
+        make = _prepare_one
+        if hardware.pick_device(device).type == "cuda":
+            pool = stack.enter_context(ProcessPoolExecutor(1, multiprocessing.get_context("spawn")))
+            make = lambda *given: pool.submit(_prepare_one, *given).result()  # noqa: E731
+        for config in shared.values():
+            try:
+                make(config, device)
+            except (MemoryError, RuntimeError) as error:  # the second is torch's where memory runs out
+                line = next(iter(str(error).splitlines()), type(error).__name__)
+                print(f"not prepared, so each run will try: {line}", file=sys.stderr)
+
+
+def _prepare_one(config: RunConfig, device: str) -> None:
+    train_data, val_data = load_splits(config)
+    model = initial_model(config, train_data)
+    if config.frozen == "backbone":
+        used = hardware.use_device(device)
+        TrainData(config, train_data, used, model)
+        cached_features(model, val_data, used)
 
 
 def _work(pipe: Connection, store: Store, device: str, parent: int) -> None:
     """A worker process: takes runs until it is ended, or one of them fails."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     _die_with(parent)
-    if hardware.pick_device(device).type == "cpu":
+    if hardware.use_device(device).type == "cpu":
         torch.set_num_threads(1)
     engines = Engines()
     while True:

@@ -17,7 +17,7 @@ from focalrepro.training.ranks import ALONE, Ranks
 
 REFERENCE_BATCH = 16  # the batch that RunConfig.lr is for
 FIRST_AVERAGE = 100.0  # positives a batch, as detectron2 begins; normalizer "moving" alone uses it
-EAGER = "FOCALREPRO_EAGER"  # set in the environment: no step is captured as a CUDA graph
+EAGER = "FOCALREPRO_EAGER"  # "1" in the environment: no step is captured as a CUDA graph
 
 
 def make_optimizer(model: nn.Module, config: RunConfig, captured: bool = False) -> torch.optim.Optimizer:
@@ -75,13 +75,18 @@ class Step:
         self.average = torch.full((), FIRST_AVERAGE, device=device)
         self.dials = Dials.of(config).on(device) if self.on_gpu else Dials.of(config)
         self.graph: torch.cuda.CUDAGraph | None = None
-        varies = config.loss in DATA_DEPENDENT or isinstance(self.loss_function, OwnLoss) or source.streams
-        self.captures = self.on_gpu and not varies and ranks.count == 1 and not os.environ.get(EAGER)
+        self.captures = self.may_capture(self.on_gpu)
         # One side stream for all steps and the capture: the allocator keeps what each stream has used.
         self.side = torch.cuda.Stream(device) if self.on_gpu else None
         self.calls = 0
         if isinstance(source, TrainData):
             self.anchors, self.positives = source.anchors.boxes.to(device), source.positives
+
+    def may_capture(self, on_gpu: bool) -> bool:
+        """Whether its steps are all alike, so that one captured step may stand for them."""
+        eager = os.environ.get(EAGER, "0") not in ("", "0")
+        varies = self.config.loss in DATA_DEPENDENT or isinstance(self.loss_function, OwnLoss)
+        return on_gpu and not (varies or eager or self.source.streams) and self.ranks.count == 1
 
     def restart(self, config: RunConfig, initial: RetinaNet) -> None:
         """Begins another run in place: its weights, its α and γ, an optimizer that has seen nothing.

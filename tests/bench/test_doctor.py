@@ -1,9 +1,13 @@
 """The checks of a device pass where it computes right, and fail where it does not."""
 
+import os
+import re
+
 import pytest
 import torch
 
 from focalrepro.bench import doctor
+from focalrepro.detector.group_norm import GroupNormReLU
 from focalrepro.training.step import Step
 
 CPU = torch.device("cpu")
@@ -20,6 +24,14 @@ def test_pairs_cover_every_loss_and_both_detectors():
     assert {c.loss for c in configs} == set(doctor.LOSSES)
     assert {c.normalizer for c in configs} == set(doctor.NORMALIZERS)
     assert {(c.backbone, c.optimizer) for c in configs} >= {("small", "sgd"), ("resnet50v2", "adamw")}
+    assert any(c.views == 4 for c in configs)
+
+
+def test_a_norm_that_is_wrong_is_found(monkeypatch):
+    plain = GroupNormReLU.forward
+    monkeypatch.setattr(GroupNormReLU, "forward", lambda self, x: plain(self, x) * 1.2)
+    with pytest.raises(AssertionError):
+        doctor.norms_are_torchs(CPU)
 
 
 def test_a_pair_agrees_and_a_broken_one_is_named(tiny, monkeypatch):
@@ -36,17 +48,28 @@ def test_a_pair_agrees_and_a_broken_one_is_named(tiny, monkeypatch):
         doctor.same_losses(config, tiny[0], CPU)
 
 
-def test_a_failed_check_is_said_and_makes_the_exit_status(monkeypatch, capsys):
-    def fails(device):
-        raise RuntimeError("no kernel")
+def fine(device):
+    return f"fine in {os.getpid()}"
 
+
+def fails(device):
+    raise RuntimeError  # without a text, as some of torch's
+
+
+def dies(device):
+    os._exit(1)  # as a driver's abort does
+
+
+def test_a_failed_check_is_said_and_spoils_no_other(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "ensure", lambda dataset: None)  # it would redraw the tests' small dataset
-    monkeypatch.setattr(doctor, "CHECKS", {"good": lambda device: "fine", "bad": fails})
+    checks = {"first": fine, "bad": fails, "second": fine, "worse": dies, "third": fine}
+    monkeypatch.setattr(doctor, "CHECKS", checks)
     assert doctor.doctor("cpu") == 1
     said = capsys.readouterr().out
-    assert (
-        "good: fine" in said and "bad: FAILED: RuntimeError: no kernel" in said and "1 checks failed" in said
-    )
+    assert "bad: FAILED: RuntimeError: " in said and "worse: FAILED: BrokenProcessPool: " in said
+    assert "cpu: 2 checks failed" in said
+    processes = re.findall(r"fine in (\d+)", said)
+    assert len(set(processes)) == 3, "what failed may have left its process's device in pieces"
 
 
 def test_what_the_machine_has_is_said(data_root):
