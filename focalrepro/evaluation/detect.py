@@ -153,11 +153,13 @@ def detect(
             with autocast(device, config.precision == "bf16"):
                 maps = model.features(torch.from_numpy(np.array(data.images[rows])).to(device))
         shown = None if pictures is None else torch.from_numpy(pictures[rows]).to(device)
-        for i, both in enumerate(find(maps, shown), start=start):
-            edge = np.inf if pictures is None else np.tile(data.sizes[i, ::-1], 2)
-            for parts, each in zip(found, both, strict=True):
-                boxes, scores, labels = (values.cpu().numpy() for values in each)
-                image, boxes = np.full(len(scores), i), np.minimum(boxes * scales[i], edge)
-                parts.append(Detections(image, boxes, scores, labels.astype(np.int64)))
+        for parts, images in zip(found, zip(*find(maps, shown), strict=True), strict=True):
+            counts = [len(scores) for _, scores, _ in images]
+            # One copy for the batch: each waits for the device.
+            boxes, scores, labels = (torch.cat(of).cpu().numpy() for of in zip(*images, strict=True))
+            image = np.repeat(np.arange(start, start + len(images)), counts)
+            edges = np.inf if pictures is None else np.tile(data.sizes[image, ::-1], 2)
+            boxes = np.minimum(boxes * scales[image], edges)
+            parts.append(Detections(image, boxes, scores, labels.astype(np.int64)))
         on_step(min(start + batch, len(data)), len(data))
     return Detections.concat(found[0]), Detections.concat(found[1])

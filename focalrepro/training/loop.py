@@ -99,7 +99,7 @@ class TrainResult:
     history: dict[str, list[float]]  # loss, class_loss and box_loss per step
     seconds: float  # of the steps alone
     resumed: float  # those of them that an earlier process spent
-    images_per_second: float
+    images_per_second: float  # without the first steps, where there are more
     positives: float  # anchors assigned to an object, per image
 
 
@@ -136,7 +136,7 @@ def run_steps(
     history = torch.zeros(config.steps, 3, device=device)
 
     done, resumed = checkpoint.restore(step, history) if checkpoint else (0, 0.0)
-    start, status = time.perf_counter() - resumed, "done"
+    start, status, warm = time.perf_counter() - resumed, "done", None
     while done < config.steps:
         step(index[done], views[done], learning_rate(done, config))
         history[done] = step.losses
@@ -146,13 +146,16 @@ def run_steps(
             if not step.finite:
                 status = "diverged"
                 break
+            warm = warm or (done, time.perf_counter())  # the first steps capture a graph, compile, map files
             if checkpoint and ranks.rank == 0:
                 checkpoint.keep(step, history[:done], time.perf_counter() - start)
     # The last update may be the one that broke it.
     if not all(torch.isfinite(p).all() for p in step.model.parameters()):
         status = "diverged"
     seconds = time.perf_counter() - start
-    speed, kept = done * config.batch_size / seconds, summarise(history[:done])
+    since, at = warm if warm and warm[0] < done else (0, start)
+    speed = (done - since) * config.batch_size / (start + seconds - at)
+    kept = summarise(history[:done])
     return TrainResult(step.model, status, kept, seconds, resumed, speed, step.positives)
 
 
