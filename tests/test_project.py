@@ -8,6 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from focalrepro.evidence.difference import Evidence
+from focalrepro.evidence.tables import table
+from focalrepro.show import sentences, tables
+from focalrepro.study.study import Study
+
 ROOT = Path(__file__).parents[1]
 PIN = re.compile(r"^([A-Za-z0-9_.-]+)==(\S+?)(?: ; (.+?))?(?: \\)?$")
 
@@ -68,6 +73,14 @@ def test_links_in_the_readme_lead_somewhere():
     text = (ROOT / "README.md").read_text()
     links = [x for x in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in x]
     assert links and not [x for x in links if not (ROOT / x).exists()]
+
+
+def test_a_notebook_and_a_page_judge_from_the_same_records(tmp_path, monkeypatch):
+    monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path))  # no runs of one's own
+    page, notebook = (Evidence(s) for s in (Study.committed("quick"), Study("quick")))
+    assert len(notebook.study.records) > len(page.study.records), "a notebook shows full-quick's rows, too"
+    assert sentences.ledger(notebook) == sentences.ledger(page)
+    assert tables.comparison(table(notebook, "1b")).equals(tables.comparison(table(page, "1b")))
 
 
 def test_the_front_page_shows_what_the_committed_results_say():

@@ -138,14 +138,14 @@ class Claim(BaseModel):
     def _parts(self, gap: Estimate, a: Records, b: Records) -> str:
         """What the number is made of, where it is no plain difference."""
         if self.scale != 1:
-            return f"{self.scale:.0%} of {gap.levels[0]:.1f} AP, less {gap.levels[1]:.1f} AP"
+            return f"AP {gap.levels[1]:.1f} against {gap.levels[0]:.1f}"
         if self.measure != "threshold":
             return ""
         lost = mean(r.AP_at_05 for r in b) - mean(r.AP_at_05 for r in a)
         stays = mean(r.AP for r in b) - mean(r.AP for r in a)
         where = "behind" if stays > 0 else "ahead"
         told = f"{lost:.1f} AP behind at .05, {abs(stays):.1f} {where} without a threshold"
-        return f"what comes back less what does not: {told}"
+        return told
 
     def judge(self, e: Evidence) -> Verdict | None:
         """Its verdict, before the family's adjustment; None where runs are missing."""
@@ -168,7 +168,7 @@ def judge_all(e: Evidence, *ablations: str) -> list[tuple[Claim, Verdict]]:
     Where another profile runs the whole paper over the same baseline, the claims that only that one can judge
     are left to it.
     """
-    p = e.study.profile
+    e, p = e.own, e.study.profile
     claims = [c for c in CLAIMS.values() if not p.whole or set(c.needs) <= set(p.ablations)]
     verdicts = {c.id: c.judge(e) or Verdict("not run", how=f"needs {', '.join(c.needs)}") for c in claims}
     if has_family(e.study):

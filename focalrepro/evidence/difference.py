@@ -158,10 +158,17 @@ class Evidence:
             self._spreads[measure] = (self.borrowed or self)._own(measure)
         return self._spreads[measure]
 
+    @cached_property
+    def own(self) -> "Evidence":
+        """That of the profile's own records, without what a study takes from its `whole`."""
+        alone = self.study.alone()
+        return self if alone is self.study else Evidence(alone)
+
     def _own(self, measure: Measure) -> seed_spread.SeedSpread:
         rows: dict[tuple[str, ...], list[float]] = {}
-        for name in self.study.ablations:
-            for records in self.study.rows(name).values():
+        study = self.own.study
+        for name in study.ablations:
+            for records in study.rows(name).values():
                 values = [v for r in records if (v := measure.of(r)) is not None]
                 rows[tuple(r.run_id for r in records)] = values
         return seed_spread.fit(list(rows.values()), measure.least)

@@ -156,6 +156,7 @@ def closed_form(e: Evidence) -> Verdict | None:
     before, after = ([calibration_error(r, way) for r in records] for way in ways)
     best = [mean(calibration_error(r, way, best=True) for r in records) for way in ways]
     remark = "{0:.3f} before, {1:.3f} after; of the best-scored {2:.3f} and {3:.3f}"
+    remark += ", so worse" * (best[1] > best[0])
     return _errors(before, after, remark, *best)
 
 

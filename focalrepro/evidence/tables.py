@@ -86,7 +86,8 @@ def best(rows: Mapping[Any, Records], sign: int = 1) -> Any:
 
 
 def gains(e: Evidence, name: str, reference: str) -> pd.DataFrame:
-    """Each row's AP less the reference row's: row, effect, low, high, clear, paper; NaN without shared seeds.
+    """Each row's AP less the reference row's: row, effect, low, high, seeds, clear, paper; NaN without shared
+    seeds.
 
     Errors: ValueError for a reference that is no row.
     """
@@ -96,9 +97,9 @@ def gains(e: Evidence, name: str, reference: str) -> pd.DataFrame:
     rows = []
     for label in [label for label in ours if label != reference]:
         gap = e.difference(ours[label], ours[reference])
-        values = (gap.effect, gap.low, gap.high, gap.clear) if gap else (np.nan, np.nan, np.nan, None)
+        values = (gap.effect, gap.low, gap.high, gap.seeds, gap.clear) if gap else (*[np.nan] * 3, 0, None)
         rows.append((label, *values, theirs[label] - theirs[reference]))
-    return pd.DataFrame(rows, columns=["row", "effect", "low", "high", "clear", "paper"])
+    return pd.DataFrame(rows, columns=["row", "effect", "low", "high", "seeds", "clear", "paper"])
 
 
 # ---- a row per run

@@ -63,7 +63,7 @@ def over_seeds(values: Sequence[float], unit: str, remark: str, how: str = "") -
     verdict holds the images' error, too, and of these values records keep no replicates over the images."""
     n, value = len(values), float(np.mean(values))
     how = "; ".join(filter(None, (how, "over the seeds alone, so without a verdict")))
-    about = {"unit": unit, "seeds": n, "remark": remark, "how": how}
+    about = {"unit": unit, "seeds": n, "remark": remark, "how": how, "direction": value}
     if n < 3:
         return Verdict("measured", value, **about)
     return Verdict("measured", value, *student(value, float(np.std(values, ddof=1)) / n**0.5, n - 1), **about)

@@ -107,7 +107,7 @@ def errors_by_kind(rows: Mapping[str, Records]) -> Figure | None:
 @styled
 def by_frequency(frame: pd.DataFrame, one: str, other: str) -> Figure:
     """The gain of one loss over the other for each class against its training objects, with a bar over the
-    seeds; frame: of `per_class.by_class`. Of more than 12 classes the extremes alone have their name."""
+    seeds; frame: of `per_class.by_class`. Of more than 8 classes the extremes alone have their name."""
     labels = {"xlabel": "objects of the class in the training split", "ylabel": "difference in AP"}
     figure, (axes,) = panels({"title": f"{other} less {one}", "xscale": "log", **labels}, size=(7.2, 4.4))
     x = frame["objects"].clip(lower=0.5)  # a class without training objects still has a place on the axis
@@ -120,6 +120,6 @@ def by_frequency(frame: pd.DataFrame, one: str, other: str) -> Figure:
         axes.set_xticks(ticks, [f"{v:,.0f}" if v >= 1 else f"{v:g}" for v in ticks], minor=False)
         axes.minorticks_off()
     order = frame["gain"].sort_values().index
-    named = set(order) if len(order) <= 12 else {*order[:4], *order[-4:]}
+    named = set(order) if len(order) <= 8 else {*order[:3], *order[-3:]}
     label_points(axes, x, frame["gain"], [name if name in named else "" for name in frame.index])
     return figure

@@ -159,7 +159,8 @@ def heatmaps(
     handles, labels = row[0].get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside lower center", ncols=2)
-    figure.suptitle(title, fontsize=12)
+    seeds = "1 seed" if (least := int(frame["seeds"].min())) == 1 else f"{least} seeds"
+    figure.suptitle(f"{title}\n{seeds} a cell" if least else title, fontsize=12)
     return figure
 
 

@@ -19,7 +19,7 @@ from focalrepro.detector.matching import IGNORED, match
 from focalrepro.evaluation.precision_recall import Curve
 from focalrepro.evaluation.record import Record
 from focalrepro.evidence.anchor_statistics import Imbalance
-from focalrepro.show.one_run import share_on_objects
+from focalrepro.show.one_run import Look
 from focalrepro.show.style import BLUE, DARK, GREY, LINES, ORANGE, SKY, lines, panels, styled
 from focalrepro.training.batches import config_anchors
 
@@ -27,6 +27,7 @@ FREE = "synthetic"  # how the names begin of datasets whose pixels are the proje
 TRUTH, FOUND = ORANGE, SKY
 
 
+UNSHOWN = "Plain ground: the photographs are their authors' and not published here; your own run shows them."
 CROWD = 6  # objects beyond which their names hide each other
 Drawn = tuple[Any, str, str]  # a box (x1, y1, x2, y2) in the frame's pixels, its colour, its text
 Cell = tuple[int | np.ndarray, str, list[Drawn]]  # an image's row, or a picture; a title; what is drawn on it
@@ -43,6 +44,8 @@ def pictures(data: DetectionData, cells: Sequence[Cell], columns: int, show_phot
     figure, grid = plt.subplots(height, columns, figsize=size, squeeze=False)
     for axes in grid.flat[len(cells) :]:
         axes.set_visible(False)
+    if not (show_photos or data.name.startswith(FREE)):
+        figure.text(0.5, 0, UNSHOWN, ha="center", va="top", fontsize=9, color=GREY)
     for axes, (picture, title, drawn) in zip(grid.flat, cells, strict=False):
         if not isinstance(picture, np.ndarray):
             shown = show_photos or data.name.startswith(FREE)
@@ -166,18 +169,17 @@ def _name(data: DetectionData, label: int) -> str:
     return data.categories[label] if len(data.categories) > 1 else ""
 
 
-def loss_on_image(data: DetectionData, row: int, maps: Mapping[str, Mapping[int, np.ndarray]]) -> Figure:
+def loss_on_image(data: DetectionData, row: int, maps: Mapping[str, Mapping[int, Look]]) -> Figure:
     """Where the classification loss of one image lies, loss by loss (lines) and step by step (columns).
 
     maps: of `one_run.loss_maps`. Each map is scaled to its own brightest place; boxes are the objects.
     """
     boxes, cells = [(box, SKY, "") for box, *_ in _truth(data, row)], []
     for name, by_step in maps.items():
-        for step, of in by_step.items():
+        for step, look in by_step.items():
             # By a power of .4: else a diffuse loss could not be seen.
-            bright = plt.get_cmap("magma")((of / max(of.max(), 1e-30)) ** 0.4)
-            share = share_on_objects(of, data, row)
-            cells.append((bright, f"{name}, step {step}\n{share:.0%} on objects", boxes))
+            bright = plt.get_cmap("magma")((look.places / max(look.places.max(), 1e-30)) ** 0.4)
+            cells.append((bright, f"{name}, step {step}\n{look.on_objects:.0%} on objects' anchors", boxes))
     return pictures(data, cells, len(cells) // len(maps))
 
 

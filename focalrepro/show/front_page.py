@@ -12,14 +12,14 @@ import pandas as pd
 from focalrepro.evidence.claims import CLAIMS, FAMILY, has_family, judge_all
 from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.rates import trials
-from focalrepro.evidence.tables import rank_correlation, table
+from focalrepro.evidence.tables import mean, rank_correlation, table
 from focalrepro.evidence.verdict import NOT_YET, Verdict, verdict_of
 from focalrepro.files import repo_root, results_root, write_atomic
 from focalrepro.runs import load_splits
 from focalrepro.show.figures_results import GRIDS, figure_of, forest
 from focalrepro.show.figures_scenes import detections
 from focalrepro.show.pages import Figures, render, save
-from focalrepro.show.sentences import WORDS, effect, seeds_text, sentence
+from focalrepro.show.sentences import FINE, WORDS, effect, interval, levels, seeds_text, sentence
 from focalrepro.show.tables import NONE, Md, between, bold, enough, markdown, number, signed
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.profiles import get_profile
@@ -46,7 +46,6 @@ SPEED = ("sooner", "sooner-tuned", "ahead-after-twice", "lead-shrinks")
 DIVISOR = ("divisor-smooth", "divisor-smooth-ce", "divisor-smooth-hard", "divisor-smooth-free")
 PAPER = CLAIMS["fl-best-alpha"].a, CLAIMS["fl-best-alpha"].b  # its Table 1b
 DRAWN = "CE, α = .5", "FL, γ = 2"  # rows of the ablation `primary`
-FINE = 10  # AP below which a difference of two wants a second digit
 Judged = dict[str, dict[str, Verdict]]  # by study and claim, without those that were not run
 
 
@@ -103,7 +102,7 @@ def front_page() -> tuple[str, Figures]:
         further={
             n: (_told(of[FURTHER]), _told(of[BOTH]))
             for n, of in judged.items()
-            if {FURTHER, BOTH, ANSWERS[0][0]} <= of.keys()
+            if all(c in of and of[c].word in WORDS for c in (FURTHER, BOTH, ANSWERS[0][0]))
         },
         ahead=[a for of in ANSWERS for a in _spoken(of, judged).values() if a[2].word == "refuted"],
         paper=[number(side.paper(get_profile(next(iter(every))).base)) for side in PAPER],
@@ -114,10 +113,20 @@ def front_page() -> tuple[str, Figures]:
         gain_on_coco=_parts_of_gain(on_coco),
         shrinks=WORDS.get(embedded[SPEED[-1]].word, "") if SPEED[-1] in embedded else "",
         divisor=_divisor(embedded),
+        by_divisor=_by_divisor(embedded),
+        late_alpha=_late_alpha(groups[0]),
+        rare_alone=[
+            (
+                CLAIMS[c].sentence,
+                f"{signed(v.value)} AP ({between(v.estimate.low, v.estimate.high, text=signed)})",
+            )
+            for c in RARE_CLAIMS[:3]
+            if (v := embedded.get(c)) and v.primary and v.word == "undecided" and v.estimate.clear
+        ],
         late=_other_rates(rare),
         by_seed=_by_seed([e for e in sides.values() if has_family(e.study)], places),
         ours=lambda claim: Md(
-            "; ".join(f"{effect(v[claim])} on {places[n]}" for n, v in judged.items() if claim in v) or NONE
+            " | ".join(effect(replace(v[claim], remark="")) if claim in v else NONE for v in judged.values())
         ),
         **{"places": {Md(name): place for name, place in places.items()}, "verdicts": _verdicts(judged)},
         coco=[Md(e.study.name) for e in groups[0]],
@@ -167,6 +176,25 @@ def _divisor(verdicts: dict[str, Verdict]) -> list[str]:
     return [effect(v) for v in found] if found[0].low > most else []
 
 
+def _by_divisor(verdicts: dict[str, Verdict]) -> Md:
+    """Focal loss less each baseline, divided as the paper does, and by the moving average."""
+    rows = []
+    for (*_, claim), steady in zip(ANSWERS[2:], DIVISOR[1:], strict=True):
+        if claim in verdicts and steady in verdicts:
+            cells = [Md(f"{bold(v.word)}: {effect(v)}") for v in (verdicts[claim], verdicts[steady])]
+            row = {"focal loss beats": CLAIMS[claim].against.split(" (")[0]}
+            rows.append(
+                row | dict(zip(("divided as in the paper", "by the moving average"), cells, strict=True))
+            )
+    return markdown(rows)
+
+
+def _late_alpha(group: list[Evidence]) -> list[str]:
+    """AP of cross entropy with α = .1 after a quarter of the steps and after all, where both were run."""
+    rows = [(e.row("grid-short", gamma=0.0, alpha=0.1), e.row("1a", alpha=0.1)) for e in group]
+    return [number(mean(r.AP for r in records)) for records in (rows[-1] if rows else ()) if records]
+
+
 def _other_rates(e: Evidence) -> Md:
     """What each loss would gain on tune images by the moving average's own rate; "" without a search."""
     gains, ending = [], ", moving average"
@@ -203,15 +231,14 @@ def _spoken(claims: tuple[str, ...], judged: Judged) -> dict[str, tuple[str, str
 
 def _told(v: Verdict) -> tuple[str, str, str, str]:
     """A verdict's word, its difference, AP of focal loss and of what it is compared with, and the seeds."""
-    seeds, (ours, theirs) = seeds_text(v.seeds), v.estimate.levels
+    seeds = seeds_text(v.seeds)
     seeds = f"{v.seeds} of {seeds_text(v.wanted)}" if v.word == NOT_YET else seeds
-    digits = 1 if max(ours, theirs) >= FINE else 2
-    levels = f"AP {number(ours, digits)} against {number(theirs, digits)}"
-    return WORDS.get(v.word, v.word), _gap(v, digits), levels, seeds
+    digits = 1 if max(v.estimate.levels) >= FINE else 2
+    return WORDS.get(v.word, v.word), _gap(v, digits), levels(v), seeds
 
 
 def _gap(v: Verdict, digits: int = 1) -> str:
-    return f"{signed(v.value, digits)} ({between(v.low, v.high, digits, signed)})"
+    return f"{signed(v.value, digits)} ({interval(v, digits)})"
 
 
 def _baselines(judged: Judged) -> Md:
@@ -239,9 +266,13 @@ def _verdicts(judged: Judged) -> Md:
         rows.append({"claim": bold(question)} | dict.fromkeys(pages.values(), ""))
         for c in claims:
             found = {page: judged[name].get(c.id) for name, page in pages.items()}
-            cells = {k: Md(f"{bold(v.word)}: {effect(v)}") if v else NONE for k, v in found.items()}
+            cells = {k: Md(f"{bold(v.word)}: {_of_seeds(v)}") if v else NONE for k, v in found.items()}
             rows.append({"claim": sentence(c, *studies)} | cells)
     return markdown(rows)
+
+
+def _of_seeds(v: Verdict) -> str:
+    return f"{effect(v)}; {seeds_text(v.seeds)}" if v.seeds else effect(v)
 
 
 def _table(name: str, frames: dict[str, pd.DataFrame]) -> Md:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -49,18 +50,29 @@ def train(config: RunConfig) -> tuple[Record, TrainResult, Detections]:
     return run_with_model(config, report=progress_bars())
 
 
+@dataclass(frozen=True)
+class Look:
+    """Where one image's classification loss lies at some step.
+
+    places: added up over the anchors of each place [S, S], S cells a side of the finest level. on_objects:
+    the share on anchors that are assigned to objects.
+    """
+
+    places: np.ndarray
+    on_objects: float
+
+
 def loss_maps(
     config: RunConfig,
     data: DetectionData,
     row: int,
     losses: Mapping[str, Mapping[str, object]],
     at: Sequence[int],
-) -> dict[str, dict[int, np.ndarray]]:
-    """Where one image's classification loss lies while detectors are trained on a split, [S, S] each.
+) -> dict[str, dict[int, Look]]:
+    """Where one image's classification loss lies while detectors are trained on a split, by loss and step.
 
-    losses: changes of the config, by a name. at: the steps, ascending, before which a look is taken. S: cells
-    a side of the finest level. The images, their order and the start are the same for all losses. Of focal
-    loss and cross entropy only.
+    losses: changes of the config, by a name. at: the steps, ascending, before which a look is taken. The
+    images, their order and the start are the same for all losses. Of focal loss and cross entropy only.
     """
     cpu, maps = torch.device("cpu"), {}
     for name, changes in losses.items():
@@ -76,20 +88,11 @@ def loss_maps(
                     logits, _ = step.model(inputs)
                 step.model.train()
                 terms = focal_terms(logits[0], labels[0], own.alpha, own.gamma).sum(-1)
-                maps[name][done] = _on_finest(terms, step.source.anchors)
+                share = float(terms[labels[0] >= 0].sum() / terms.sum().clamp(min=1e-30))
+                maps[name][done] = Look(_on_finest(terms, step.source.anchors), share)
             if done < max(at):
                 step(index[done], views[done], learning_rate(done, own))
     return maps
-
-
-def share_on_objects(values: np.ndarray, data: DetectionData, row: int) -> float:
-    """The share of a map [S, S] over an image that lies in the boxes of its objects."""
-    inside = np.zeros(values.shape, bool)
-    for box, label in zip(data.boxes[row], data.labels[row], strict=True):
-        if label >= 0:
-            x1, y1, x2, y2 = (box * len(values) / data.frame).round().astype(int)
-            inside[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)] = True
-    return float(values[inside].sum() / max(values.sum(), 1e-30))
 
 
 def _on_finest(terms: torch.Tensor, anchors: AnchorGrid) -> np.ndarray:

@@ -5,7 +5,7 @@ import pandas as pd
 
 from focalrepro.evaluation.record import Record
 from focalrepro.evidence.claims import Claim, judge_all
-from focalrepro.evidence.difference import Evidence
+from focalrepro.evidence.difference import AP, Evidence
 from focalrepro.evidence.per_class import trend
 from focalrepro.evidence.tables import rank_correlation, table
 from focalrepro.evidence.verdict import NOT_YET, Verdict, verdict_of
@@ -22,6 +22,7 @@ WORDS = {
     "refuted": "clearly worse",
     "undecided": "not clearly better or worse",
 }
+FINE = 10  # AP below which a difference of two wants a second digit
 
 
 def seeds_text(count: int) -> str:
@@ -42,8 +43,22 @@ def effect(v: Verdict) -> str:
     else:
         digits = 3 if v.unit == "calibration error" else 1
         text = f"{signed(v.value, digits)} {v.unit}"
-        text += "" if np.isnan(v.low) else f" ({between(v.low, v.high, digits, signed)})"
+        text += "" if np.isnan(v.low) else f" ({interval(v, digits)})"
     return "; ".join(part for part in (text, v.remark) if part)
+
+
+def interval(v: Verdict, digits: int = 1) -> str:
+    """A verdict's interval; that of a primary claim is wider, and says so."""
+    return between(v.low, v.high, digits, signed) + ", adjusted" * v.primary
+
+
+def levels(v: Verdict) -> str:
+    """The AP of both sides, where a verdict is a plain difference of these; else ""."""
+    if v.estimate is None or v.estimate.of[:3] != (AP, 1.0, -1.0):
+        return ""
+    ours, theirs = v.estimate.levels
+    digits = 1 if max(ours, theirs) >= FINE else 2
+    return f"AP {number(ours, digits)} against {number(theirs, digits)}"
 
 
 def how(v: Verdict) -> str:
@@ -115,7 +130,7 @@ def takeaway(study: Study, *ids: str) -> Md:
     judged = {c.id: (c, v, judge) for judge in judges for c, v in judge_all(Evidence(judge))}
     asked = [judged[name] for name in ids]
     lines = [
-        f"- **{v.word.capitalize()}: {said(c, judge)}** {escape(effect(v))}. "
+        f"- **{v.word.capitalize()}: {said(c, judge)}** {_numbers(v)} "
         f"(`{judge.name}`; {escape(how(v))}{'' if v.primary else '; exploratory' * (v.word in WORDS)})"
         for c, v, judge in asked
         if v.word != "not run"
@@ -125,9 +140,17 @@ def takeaway(study: Study, *ids: str) -> Md:
     if never:  # all runs are there
         lines.append(f"- Does not apply to this data: {' '.join(said(*claim) for claim in never)}")
     if lacking := [claim for claim in lacking if claim not in never]:
-        what, needs = " ".join(said(*claim) for claim in lacking), [n for c, _ in lacking for n in c.needs]
-        lines += ["", left_out(lacking[0][1], f"claims that nothing is said of here. {what}", *needs)]
+        what, needs = "» «".join(said(*claim) for claim in lacking), [n for c, _ in lacking for n in c.needs]
+        lines += ["", f"No runs judge yet: «{what}». To make them: `{command(lacking[0][1], *needs)}`."]
     return Md("\n".join(lines).lstrip())
+
+
+def _numbers(v: Verdict) -> Md:
+    """A verdict's effect and AP in a sentence; what is told and not judged also says for what it speaks."""
+    parts = [escape(effect(v)), levels(v)]
+    if v.word not in WORDS and v.direction:
+        parts.append(f"which speaks {'for' if v.direction > 0 else 'against'} it")
+    return Md("; ".join(filter(None, parts)) + ".")
 
 
 # ---- where runs are from
@@ -138,8 +161,13 @@ LEFT_OUT = "Left out"  # begins each line that stands for something without reco
 def left_out(study: Study, what: str, *needs: str) -> Md:
     """One line for what no record holds, as its run is missing or of an older version, and how to make it;
     needs: the ablations that it takes."""
-    command = f"focalrepro run {' '.join(dict.fromkeys(needs))} --profile {study.name}"
-    return Md(f"{LEFT_OUT} for lack of records that hold it: {what.rstrip('.')}. To make them: `{command}`.")
+    make = command(study, *needs)
+    return Md(f"{LEFT_OUT} for lack of records that hold it: {what.rstrip('.')}. To make them: `{make}`.")
+
+
+def command(study: Study, *needs: str) -> str:
+    """What makes the runs of some ablations."""
+    return f"focalrepro run {' '.join(dict.fromkeys(needs))} --profile {study.name}"
 
 
 def missing(study: Study, *names: str) -> Md:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from focalrepro.config import RunConfig
 from focalrepro.evidence import rates, tables
+from focalrepro.evidence.claims import SEEDS
 from focalrepro.evidence.difference import Evidence, Records
 from focalrepro.evidence.statistics import calibration_error
 from focalrepro.study.study import Study
@@ -136,14 +137,14 @@ def search(e: Evidence, name: str, links: bool = True) -> Md:
 def gains(e: Evidence, name: str, reference: str) -> pd.DataFrame:
     """`tables.gains` for the eye: each row's AP less the reference row's, beside the paper's difference.
 
-    "clear" says whether the 95 % interval leaves out 0. Rows without runs are left out. Errors: ValueError
-    for a reference that is no row.
+    "clear" says whether the 95 % interval leaves out 0, from the seeds on that a claim is judged by. Rows
+    without runs are left out. Errors: ValueError for a reference that is no row.
     """
     frame = tables.gains(e, name, reference)
     frame = frame[frame["effect"].notna()]
     columns = {f"AP less that of {reference}": frame["effect"].map(signed)}
     columns["95 % interval"] = [between(r.low, r.high, text=signed) for r in frame.itertuples()]
-    columns["clear"] = frame["clear"].map({True: "yes", False: "no"})
+    columns["clear"] = frame["clear"].map({True: "yes", False: "no"}).where(frame["seeds"] >= SEEDS, NONE)
     columns |= {"in the paper": frame["paper"].map(signed)} if frame["paper"].notna().any() else {}
     return pd.DataFrame(columns).set_axis(list(frame["row"]), axis=0)
 

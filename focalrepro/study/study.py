@@ -41,6 +41,8 @@ class Study:
         self.profile: Profile = get_profile(profile)
         self.reuse, self.base, self.keep_weights = reuse, self.profile.base, keep_weights
         self._records = None if records is None else list(records)
+        self._mixed = records is None and bool(self.profile.whole)
+        self._alone: Self | None = None
         self._rows: dict[str, Rows] = {}
         self._given: dict[str, Ablation] = {}
 
@@ -63,9 +65,17 @@ class Study:
     def records(self) -> list[Record]:
         """All records, read once."""
         if self._records is None:
-            own = Store.local(self.name).records() or _committed(self.name)
-            self._records = own + self._left_to_the_whole()
+            self._records = self._own() + self._left_to_the_whole()
         return self._records
+
+    def _own(self) -> list[Record]:
+        return Store.local(self.name).records() or _committed(self.name)
+
+    def alone(self) -> Self:
+        """The same study without what it takes from the profile's `whole`: what its own page has."""
+        if self._mixed and self._alone is None:
+            self._alone = type(self)(self.name, records=self._own())
+        return self._alone or self
 
     def _left_to_the_whole(self) -> list[Record]:
         """Committed records of the profile's `whole` that belong to none of this profile's own ablations."""
@@ -183,7 +193,7 @@ class Study:
             failed = run_planned(missing, store, device, workers, reuse)
             if failed:
                 raise RuntimeError(f"{failed} runs failed; their errors are in {store.folder / 'errors'}")
-            self._records, self._rows = None, {}
+            self._records, self._rows, self._alone = None, {}, None
             vars(self).pop("evidence", None)
 
     def cells(

@@ -213,6 +213,19 @@ def test_notebooks_open_without_any_run(profile, monkeypatch, tmp_path):
         tables.gains(Evidence(empty), "1a", "α = 7")
 
 
+def test_where_the_loss_of_an_image_lies(tiny, tmp_path):
+    config, data = get_profile("smoke").base, tiny[0]
+    row = figures_scenes.example(data)
+    losses = {"CE": {"gamma": 0.0, "alpha": 0.5}, "FL": {"gamma": 2.0, "alpha": 0.25}}
+    maps = one_run.loss_maps(config, data, row, losses, [0, 1])
+    plain, focal = (maps[name][0].on_objects for name in ("CE", "FL"))
+    # At π = .01 background costs little, and focal loss takes that away as well.
+    assert 0 < plain < focal <= 1 and focal > 0.99
+    figure = figures_scenes.loss_on_image(data, row, maps)
+    assert f"{plain:.0%} on objects' anchors" in figure.axes[0].get_title()
+    draw(figure, tmp_path)
+
+
 def test_demonstration_is_short_where_a_cpu_would_take_long(monkeypatch):
     monkeypatch.setattr(one_run.hardware, "pick_device", lambda _: torch.device("cpu"))
     assert one_run.short_config("quick") == get_profile("quick").base

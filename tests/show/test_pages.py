@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import focalrepro
 from focalrepro import cli
 from focalrepro.evidence import expected
 from focalrepro.evidence.difference import Evidence
+from focalrepro.evidence.verdict import over_seeds
 from focalrepro.files import results_root
 from focalrepro.show import front_page, pages, profile_page, sentences, tables
 from focalrepro.show.tables import Md, escape, markdown
@@ -269,7 +271,7 @@ def test_a_profile_under_way_says_what_is_not_judged_yet(results):
     answer, table = text.split("How far")[0].split("| focal loss against |")
     assert (
         "- **On real COCO: not judged yet.** Focal loss against the best-tuned cross entropy, each at its own"
-        " learning rate: AP 6.00 against 5.00. The difference, with its 95 % interval, is +1.00 (" in answer
+        " learning rate: AP 6.00 against 5.00, +1.00 (" in answer
     )
     assert ", from 3 of 8 seeds." in answer
     assert "| plain cross entropy | **not judged yet**: +1.00 (" in table, "it is the best-tuned one here"
@@ -303,6 +305,20 @@ def test_a_study_says_what_its_records_say(results):
     assert "**confirmed**" in sentences.verdicts(s, "1a") and "not run" not in sentences.verdicts(s, "1a")
     with pytest.raises(AttributeError, match="no attribute 'Stduy'"):
         focalrepro.Stduy  # noqa: B018
+
+
+def test_a_takeaway_says_ap_for_what_it_speaks_and_what_is_adjusted(results):
+    commit(
+        runs(lambda c: 30 + 3 * (c.gamma == 2), ("primary", "lr"), 8, profile="full-quick"),
+        "full-quick",
+    )
+    said = focalrepro.Study("full-quick").takeaway("fl-hard-negatives", "rarity").data
+    assert re.search(r"\d AP \([^)]*, adjusted\); AP 33\.\d against 33\.\d\. \(`full-quick`; 8 seeds", said)
+    assert "No runs judge yet: «Nine anchors beat one.» «More than" in (
+        focalrepro.Study("full-quick").takeaway("nine-anchors", "more-anchors").data
+    )
+    against = replace(over_seeds([-0.1, -0.2], "calibration error", ""), seeds=2)
+    assert sentences._numbers(against) == "−0.150 calibration error; which speaks against it."
 
 
 def test_claims_are_judged_where_their_runs_are(results):
