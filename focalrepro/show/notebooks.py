@@ -16,7 +16,8 @@ from nbformat.v4 import new_markdown_cell
 from focalrepro import hardware
 from focalrepro.files import repo_root, results_root, write_atomic
 from focalrepro.progress import bar as progress_bar
-from focalrepro.show.sentences import LEFT_OUT
+from focalrepro.show.sentences import LEFT_OUT, UNJUDGED
+from focalrepro.show.tables import NONE
 from focalrepro.study.profiles import get_profile
 
 CELL_TIMEOUT = 3600  # seconds
@@ -110,8 +111,9 @@ def with_data(cells: list[NotebookNode]) -> list[NotebookNode]:
         section = cells[start:end]
         outputs = [o for cell in section if cell.cell_type == "code" for o in cell.outputs]
         said = [o.get("data", {}).get("text/markdown", "") for o in outputs]
-        empty = said and all(line.startswith(LEFT_OUT) for line in said)
-        kept += [new_markdown_cell(said[0])] if empty else section
+        lines = [line for line in said if line != NONE]
+        empty = lines and all(line.startswith((LEFT_OUT, UNJUDGED)) for line in lines)
+        kept += [new_markdown_cell(lines[0])] if empty else section
     return kept
 
 

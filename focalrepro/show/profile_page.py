@@ -1,5 +1,7 @@
 """`results/<profile>/`: README.md with tables and figures, results.csv, all from the run records."""
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,7 @@ def page(study: Study) -> tuple[str, Figures]:
     e, figures, records = Evidence(study), {}, study.records
     names = [name for name in study.shown() if not missing(study, name)]
     changes = recipe_changes(study).to_dict("index").items()
+    sections = [_section(e, name, figures) for name in names]
     text = render(
         "profile.md.j2",
         **{"study": study, "e": e, "records": records, "margin": MARGIN, "unknown": UNKNOWN_SEED_MARGIN},
@@ -83,7 +86,8 @@ def page(study: Study) -> tuple[str, Figures]:
         search_seed=SEARCH_SEED,
         twice=_twice(study),
         protocols=", ".join(sorted({r.protocol for r in records} - {""})),
-        sections=[_section(e, name, figures) for name in names],
+        sections=sections,
+        contents=_contents(["The claims", *(s["heading"] for s in sections), "What differs from the paper"]),
         missing=missing(study, *study.profile.ablations),
         changes=markdown({"field": Md(f"`{field}`")} | row for field, row in changes),
         made=markdown(provenance(records).to_dict("records")),
@@ -101,13 +105,21 @@ def _section(e: Evidence, name: str, figures: Figures) -> dict[str, Any]:
         shown, seeds = of_page(frame), int(frame["seeds"].max())
         figures[name] = lambda: figure_of(e, name, title)
     rho, count = rank_correlation(frame)
+    source = ablation.source.split(",")[0]
     return {
+        "heading": source if source.startswith("Table") else title,
         "at_the_end": _at_the_end(e, name) if ablation.search and name != rates.BEYOND else "",
         **{"ablation": ablation, "name": Md(name), "title": title, "table": shown, "plane": name in PLANES},
         "note": own_verdict(e, name) or Md(ablation.note),
         "rank": None if np.isnan(rho) else (number(rho, 2), count),
         "command": Md(f"focalrepro run {ablation.given or name} --profile {e.study.name} --seeds {seeds}"),
     }
+
+
+def _contents(headings: Iterable[str]) -> Md:
+    """A line of links to a page's headings, by the anchors that GitHub and the site give them."""
+    anchors = {text: re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings}
+    return Md(" · ".join(f"[{escape(text)}](#{anchor})" for text, anchor in anchors.items()))
 
 
 def _at_the_end(e: Evidence, search_of: str) -> Md:

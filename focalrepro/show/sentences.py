@@ -141,14 +141,14 @@ def takeaway(study: Study, *ids: str) -> Md:
         lines.append(f"- Does not apply to this data: {' '.join(said(*claim) for claim in never)}")
     if lacking := [claim for claim in lacking if claim not in never]:
         what, needs = "» «".join(said(*claim) for claim in lacking), [n for c, _ in lacking for n in c.needs]
-        lines += ["", f"No runs judge yet: «{what}». To make them: `{command(lacking[0][1], *needs)}`."]
+        lines += ["", f"{UNJUDGED}: «{what}» To make them: `{command(lacking[0][1], *needs)}`."]
     return Md("\n".join(lines).lstrip())
 
 
 def _numbers(v: Verdict) -> Md:
     """A verdict's effect and AP in a sentence; what is told and not judged also says for what it speaks."""
     parts = [escape(effect(v)), levels(v)]
-    if v.word not in WORDS and v.direction:
+    if v.word in ("measured", "not comparable") and v.direction:
         parts.append(f"which speaks {'for' if v.direction > 0 else 'against'} it")
     return Md("; ".join(filter(None, parts)) + ".")
 
@@ -156,6 +156,7 @@ def _numbers(v: Verdict) -> Md:
 # ---- where runs are from
 
 LEFT_OUT = "Left out"  # begins each line that stands for something without records
+UNJUDGED = "No runs judge yet"  # begins that of claims without
 
 
 def left_out(study: Study, what: str, *needs: str) -> Md:

@@ -5,7 +5,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
 from focalrepro.show import sentences
 from focalrepro.show.notebooks import with_data
-from focalrepro.study.study import Study
+from focalrepro.show.study import Study
 
 
 def shown(text, mime="text/markdown"):
@@ -13,6 +13,7 @@ def shown(text, mime="text/markdown"):
 
 
 LEFT = shown(sentences.left_out(Study("quick", records=[]), "how it looks.", "1b", "1a", "1b"))
+UNJUDGED = shown(Study("coco256", records=[]).takeaway("nine-anchors").data)
 PICTURE = shown("iVBOR", "image/png")
 
 
@@ -21,6 +22,7 @@ PICTURE = shown("iVBOR", "image/png")
     [
         ([[LEFT]], True),
         ([[], [LEFT], [LEFT]], True),
+        ([[shown("–")], [LEFT], [UNJUDGED]], True),
         ([[LEFT], [PICTURE]], False),
         ([[LEFT], [shown("- **Confirmed**")]], False),
         ([[LEFT], [new_output("stream", text="printed")]], False),
