@@ -71,7 +71,8 @@ def run_bench(device_name: str = "auto", trial: bool = False, only: str = "") ->
     device = hardware.use_device(device_name)
     sizes = TRIAL if trial else ON_GPU if device.type == "cuda" else Sizes()
     info = hardware.describe(str(device))
-    for dataset in {EMBEDDED, get_profile(sizes.profiles[0]).base.dataset} - set(prepared()):
+    first = [] if device.type == "cuda" else [get_profile(sizes.profiles[0]).base.dataset]
+    for dataset in {EMBEDDED, *first} - set(prepared()):
         ensure(dataset)
     machine = info.get("gpu", f"{info['cpu']} {info['cores']} cores")
     kind = (
