@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+import focalrepro
+from focalrepro.evidence.claims import CLAIMS
 from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.tables import table
 from focalrepro.show import sentences, tables
@@ -81,6 +83,13 @@ def test_a_notebook_and_a_page_judge_from_the_same_records(tmp_path, monkeypatch
     assert len(notebook.study.records) > len(page.study.records), "a notebook shows full-quick's rows, too"
     assert sentences.ledger(notebook) == sentences.ledger(page)
     assert tables.comparison(table(notebook, "1b")).equals(tables.comparison(table(page, "1b")))
+
+
+@pytest.mark.parametrize("profile", ["quick", "full-quick", "coco-cpu"])
+def test_every_claim_can_be_said_of_the_committed_results(profile):
+    study = focalrepro.Study.committed(profile)
+    said = study.takeaway(*CLAIMS).data
+    assert all(sentences.said(c, study) in said or c.sentence in said for c in CLAIMS.values())
 
 
 def test_the_front_page_shows_what_the_committed_results_say():

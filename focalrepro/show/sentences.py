@@ -54,7 +54,7 @@ def interval(v: Verdict, digits: int = 1) -> str:
 
 def levels(v: Verdict) -> str:
     """The AP of both sides, where a verdict is a plain difference of these; else ""."""
-    if v.estimate is None or v.estimate.of[:3] != (AP, 1.0, -1.0):
+    if v.estimate is None or len(v.estimate.levels) != 2 or v.estimate.of[:3] != (AP, 1.0, -1.0):
         return ""
     ours, theirs = v.estimate.levels
     digits = 1 if max(ours, theirs) >= FINE else 2
