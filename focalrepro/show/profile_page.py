@@ -9,7 +9,7 @@ import nbformat
 import numpy as np
 
 from focalrepro.evidence import rates
-from focalrepro.evidence.claims import has_family
+from focalrepro.evidence.claims import has_family, judge_all
 from focalrepro.evidence.difference import MARGIN, UNKNOWN_SEED_MARGIN, Evidence
 from focalrepro.evidence.expected import compare
 from focalrepro.evidence.made_twice import made_twice
@@ -18,7 +18,7 @@ from focalrepro.evidence.tables import rank_correlation, runs_frame, table
 from focalrepro.files import results_root, write_atomic
 from focalrepro.show.figures_results import PLANES, figure_of
 from focalrepro.show.pages import Figures, render, save
-from focalrepro.show.sentences import ledger, missing, not_run, own_verdict, sentence_case
+from focalrepro.show.sentences import ledger, missing, not_run, own_verdict, sentence_case, takeaway
 from focalrepro.show.tables import (
     Md,
     between,
@@ -35,6 +35,9 @@ from focalrepro.study.ablations import SEARCH_SEED
 from focalrepro.study.profiles import PROFILES
 from focalrepro.study.store import Store
 from focalrepro.study.study import Study
+
+# What a page says first, as far as its runs judge it.
+IN_SHORT = ("fl-tuned-ce", "fl-alpha-and-prior", "fl-plain-ce", "fl-hard-negatives", "fl-sampling-free")
 
 
 def export(study: Study) -> Path:
@@ -73,12 +76,14 @@ def page(study: Study) -> tuple[str, Figures]:
     names = [name for name in study.shown() if not missing(study, name)]
     changes = recipe_changes(study).to_dict("index").items()
     sections = [_section(e, name, figures) for name in names]
+    judged = {c.id for c, v in judge_all(e) if v.word != "not run"}
     text = render(
         "profile.md.j2",
         **{"study": study, "e": e, "records": records, "margin": MARGIN, "unknown": UNKNOWN_SEED_MARGIN},
         what=sentence_case(study.profile.what),
         notebooks=_notebooks(study.folder / "notebooks"),
         ledger=markdown(ledger(e)),
+        short=takeaway(study, *(name for name in IN_SHORT if name in judged)),
         not_run=not_run(e),
         family=has_family(study),
         at_the_end=_at_the_end(e, "lr") if "lr" in study.profile.ablations else "",

@@ -106,6 +106,13 @@ def test_a_page_has_both_ap_and_leads_to_the_records(results):
     assert "[quick](quick/README.md)" in (results / "README.md").read_text()
 
 
+def test_a_page_begins_with_its_answer_and_its_contents(results):
+    commit(of())
+    top, _ = profile_page.page(Study.committed("quick"))[0].split("## The claims")
+    assert re.search(r"- \*\*Confirmed: Focal loss \(γ = 2, α = .25\) beats plain cross entropy", top)
+    assert "On this page: [The claims](#the-claims) · [Table 1a](#table-1a) · [Table 1b](#table-1b)" in top
+
+
 def test_a_page_of_detectors_that_find_nothing_says_so_first(results):
     commit([changed(r, metrics={"AP": r.AP / 100}, per_class={}) for r in of()])
     text = profile_page.write_report("quick").read_text()
