@@ -2,19 +2,15 @@
 
 import json
 import re
-from dataclasses import replace
 
-import numpy as np
 import pytest
 from made_up import changed, record, runs, study
 
-import focalrepro
 from focalrepro import cli
 from focalrepro.evidence import expected
 from focalrepro.evidence.difference import Evidence
-from focalrepro.evidence.verdict import over_seeds
 from focalrepro.files import results_root
-from focalrepro.show import front_page, pages, profile_page, sentences, tables
+from focalrepro.show import front_page, pages, profile_page, tables
 from focalrepro.show.tables import Md, escape, markdown
 from focalrepro.show.verify import verify
 from focalrepro.study.ablations import get_ablation
@@ -297,57 +293,3 @@ def test_elsewhere_the_front_page_is_left_alone(results, monkeypatch, capsys):
     monkeypatch.setattr(front_page, "update_front_page", lambda: 1 / 0)
     assert cli.report("quick", freeze=True) == 0 and "expected.json" in capsys.readouterr().out
     assert cli.verify("quick") == 0
-
-
-# ---- Study
-
-
-def test_a_study_says_what_its_records_say(results):
-    s = focalrepro.Study("quick", records=of())
-    assert s.table("1b").set_index("row").loc["γ = 2, α = 0.25", "AP"] == pytest.approx(33, abs=1)
-    assert len(s.figure("1b").axes) == 2
-    claims = s.claims("1a")
-    assert list(claims.columns) == ["verdict", "claim", "effect (95 %)", "by"]
-    assert "confirmed" in set(claims["verdict"]) and len(s.claims()) > len(claims)
-    assert "**confirmed**" in sentences.verdicts(s, "1a") and "not run" not in sentences.verdicts(s, "1a")
-    with pytest.raises(AttributeError, match="no attribute 'Stduy'"):
-        focalrepro.Stduy  # noqa: B018
-
-
-def test_a_takeaway_says_ap_for_what_it_speaks_and_what_is_adjusted(results):
-    commit(
-        runs(lambda c: 30 + 3 * (c.gamma == 2), ("primary", "lr"), 8, profile="full-quick"),
-        "full-quick",
-    )
-    said = focalrepro.Study("full-quick").takeaway("fl-hard-negatives", "rarity").data
-    assert re.search(r"\d AP \([^)]*, adjusted\); AP 33\.\d against 33\.\d\. \(`full-quick`; 8 seeds", said)
-    assert "No runs judge yet: «Nine anchors beat one.» «More than" in (
-        focalrepro.Study("full-quick").takeaway("nine-anchors", "more-anchors").data
-    )
-    against = replace(over_seeds([-0.1, -0.2], "calibration error", ""), seeds=2)
-    assert sentences._numbers(against) == "−0.150 calibration error; which speaks against it."
-
-
-def test_claims_are_judged_where_their_runs_are(results):
-    commit(runs(lambda c: 30, ("1d", "3"), profile="full-quick"), "full-quick")
-    said = sentences.verdicts(Study("quick"), "1d", "3")
-    assert "best of the paper's nine rows of OHEM" in said and "FL\\* ties" in said
-    assert "π" not in said and "(As judged for profile `full-quick`.)" in said
-
-
-def test_a_plane_is_trained_where_it_is_missing(results, monkeypatch):
-    made = []
-
-    def train(missing, store, *args):
-        made.extend(p.config for p in missing)
-        for p in missing:
-            store.put(record(p.config, 10 * p.config.gamma + p.config.alpha))
-        return 0
-
-    monkeypatch.setattr("focalrepro.study.study.run_planned", train)
-    smoke = PROFILES["smoke"]
-    s = focalrepro.Study("smoke")
-    s.base = smoke.base.replace(score_threshold=0.0)
-    frame = s.grid([0, 2], [0.25, 0.75])
-    assert frame.loc[0.75, 2.0] == 20.75 and frame.shape == (2, 2) and len(made) == 4
-    assert np.isfinite(s.grid([0, 2], [0.25]).to_numpy()).all() and len(made) == 4, "nothing twice"
