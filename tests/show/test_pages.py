@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from made_up import changed, record, runs, study
+from made_up import changed, commit, quick_runs, record, runs, study
 
 from focalrepro import cli
 from focalrepro.evidence import expected
@@ -17,24 +17,6 @@ from focalrepro.study.ablations import get_ablation
 from focalrepro.study.profiles import PROFILES
 from focalrepro.study.store import Store
 from focalrepro.study.study import Study
-
-
-@pytest.fixture
-def results(tmp_path, monkeypatch):
-    """Empty folders for data and results."""
-    monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("FOCALREPRO_RESULTS", str(tmp_path / "results"))
-    return tmp_path / "results"
-
-
-def commit(found, profile="quick"):
-    for r in found:
-        Store.committed(profile).put(r)
-
-
-def of(**more):
-    return runs(lambda c: 30 + 3 * (c.gamma == 2), profile="quick", **more)
-
 
 # ---- one place for Markdown
 
@@ -88,7 +70,7 @@ def test_a_template_that_lacks_a_value_is_told():
 
 
 def test_a_page_has_both_ap_and_leads_to_the_records(results):
-    commit(of(at_05=lambda c, rng: {"AP": 12.3}))
+    commit(quick_runs(at_05=lambda c, rng: {"AP": 12.3}))
     text = profile_page.write_report("quick").read_text()
     assert "| row | AP (95 %) | AP at .05 | AP, classes merged |" in text and "| 12.3 |" in text
     line = next(x for x in text.splitlines() if x.startswith("| γ = 2, α = 0.25 |"))
@@ -103,14 +85,14 @@ def test_a_page_has_both_ap_and_leads_to_the_records(results):
 
 
 def test_a_page_begins_with_its_answer_and_its_contents(results):
-    commit(of())
+    commit(quick_runs())
     top, _ = profile_page.page(Study.committed("quick"))[0].split("## The claims")
     assert re.search(r"- \*\*Confirmed: Focal loss \(γ = 2, α = .25\) beats plain cross entropy", top)
     assert "On this page: [The claims](#the-claims) · [Table 1a](#table-1a) · [Table 1b](#table-1b)" in top
 
 
 def test_a_page_of_detectors_that_find_nothing_says_so_first(results):
-    commit([changed(r, metrics={"AP": r.AP / 100}, per_class={}) for r in of()])
+    commit([changed(r, metrics={"AP": r.AP / 100}, per_class={}) for r in quick_runs()])
     text = profile_page.write_report("quick").read_text()
     assert "No run here reaches 1 AP" in text.partition("## The claims")[0] and "Rank correlation" not in text
 
@@ -137,7 +119,7 @@ def test_without_runs_it_says_how_to_make_them(results):
 
 
 def test_own_runs_are_exported_and_shown(results):
-    for r in of():
+    for r in quick_runs():
         Store.local("quick").put(r, reused=True)
     profile_page.write_report("quick")
     kept = Store.committed("quick").records()
@@ -148,8 +130,8 @@ def test_own_runs_are_exported_and_shown(results):
 
 
 def test_the_pages_of_a_reproduction_are_checked_against_its_own_runs(results):
-    commit(of())
-    for r in of(seeds=1):
+    commit(quick_runs())
+    for r in quick_runs(seeds=1):
         Store.local("quick").put(r)
     readme = profile_page.write_report("quick")
     assert len(Store.committed("quick").records()) == 39 and "1 seed" in readme.read_text()
@@ -160,7 +142,7 @@ def test_the_pages_of_a_reproduction_are_checked_against_its_own_runs(results):
 
 
 def test_verify_makes_everything_again_and_writes_nothing(results):
-    commit(of())
+    commit(quick_runs())
     with pytest.raises(FileNotFoundError, match="no committed results"):
         verify("quick")
     readme = profile_page.write_report("quick")
@@ -189,13 +171,13 @@ def test_verify_makes_everything_again_and_writes_nothing(results):
 
 
 def test_what_a_reproduction_is_compared_with(results):
-    commit(of())
+    commit(quick_runs())
     ranges = expected.ranges(Study.committed("quick"))
     best = ranges["1b / γ = 2, α = 0.25"]
     assert best.low <= best.AP - 1 < best.AP + 1 <= best.high and best.seeds == 3
-    assert expected.compare(study(of(), "quick")) is None
+    assert expected.compare(study(quick_runs(), "quick")) is None
     expected.freeze(Study.committed("quick"))
-    off, compared = expected.compare(study(of(), "quick"))
+    off, compared = expected.compare(study(quick_runs(), "quick"))
     assert off == [] and compared == 14
     worse = runs(lambda c: 30 - 9 * (c.gamma == 2), profile="quick")
     (line,) = expected.compare(study(worse, "quick"))[0]
@@ -230,7 +212,7 @@ def test_a_damaged_file_of_expected_results_is_named(results, text, message):
 
 
 def test_the_front_page_answers_and_keeps_what_is_around_it(results, tmp_path, monkeypatch):
-    commit(of())
+    commit(quick_runs())
     readme = tmp_path / "README.md"
     monkeypatch.setattr(front_page, "readme_path", lambda: readme)
     readme.write_text("before\n<!-- results:begin (by hand) -->\nstale\n<!-- results:end -->\nafter\n")
@@ -289,7 +271,7 @@ def test_a_front_page_without_results_is_empty(results):
 
 
 def test_elsewhere_the_front_page_is_left_alone(results, monkeypatch, capsys):
-    commit(of())
+    commit(quick_runs())
     monkeypatch.setattr(front_page, "update_front_page", lambda: 1 / 0)
     assert cli.report("quick", freeze=True) == 0 and "expected.json" in capsys.readouterr().out
     assert cli.verify("quick") == 0

@@ -5,35 +5,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_up import record, runs
+from made_up import commit, quick_runs, record, runs
 
 import focalrepro
 from focalrepro.evidence.verdict import over_seeds
 from focalrepro.show import sentences
 from focalrepro.study.profiles import PROFILES
-from focalrepro.study.store import Store
 from focalrepro.study.study import Study
 
 
-@pytest.fixture
-def results(tmp_path, monkeypatch):
-    """Empty folders for data and results."""
-    monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("FOCALREPRO_RESULTS", str(tmp_path / "results"))
-    return tmp_path / "results"
-
-
-def commit(found, profile="quick"):
-    for r in found:
-        Store.committed(profile).put(r)
-
-
-def of(**more):
-    return runs(lambda c: 30 + 3 * (c.gamma == 2), profile="quick", **more)
-
-
 def test_a_study_says_what_its_records_say(results):
-    s = focalrepro.Study("quick", records=of())
+    s = focalrepro.Study("quick", records=quick_runs())
     assert s.table("1b").set_index("row").loc["γ = 2, α = 0.25", "AP"] == pytest.approx(33, abs=1)
     assert len(s.figure("1b").axes) == 2
     claims = s.claims("1a")
