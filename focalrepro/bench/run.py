@@ -74,18 +74,20 @@ def run_bench(device_name: str = "auto", trial: bool = False, only: str = "") ->
     first = [] if device.type == "cuda" else [get_profile(sizes.profiles[0]).base.dataset]
     for dataset in {EMBEDDED, *first} - set(prepared()):
         ensure(dataset)
+    limits: Limits = {}
+    parts = _chosen(parts_of(device, limits, sizes), only)
     machine = info.get("gpu", f"{info['cpu']} {info['cores']} cores")
     kind = (
         f"{machine} {info.get('precision', '')} {only}".strip().lower()
     )  # of one name, CPUs with bf16 and without
     folder = data_root() / "bench-trial" if trial else results_root("bench")
     path = folder / f"{re.sub('[^a-z0-9]+', '-', kind).strip('-')}.json"
-    limits = measure_limits(device, sizes)
+    limits |= measure_limits(device, sizes)
     fast = f"{limits['teraflops']:.2f} TFLOP/s in {info.get('precision', 'bf16')}"
     print(f"limits of {machine}: {fast}, copies at {limits['gigabytes']:.0f} GB/s")
     lists: dict[str, list] = {"rows": [], "kernels": [], "curves": []}
     left_out = 0
-    for part in _chosen(parts_of(device, limits, sizes), only):
+    for part in parts:
         try:
             for kind, found in part():
                 lists[kind].append(found)

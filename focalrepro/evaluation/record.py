@@ -270,7 +270,7 @@ class RunFileError(ValueError):
 
 def read_record(path: Path) -> Record:
     """The record in a file; RunFileError names the file, the field and the mend in one line."""
-    mend = "delete the file and its run is made again"
+    mend = "git checkout brings a committed one back; or delete the file, and its run is made again"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

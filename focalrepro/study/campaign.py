@@ -119,6 +119,10 @@ def run_planned(
     check_count("--workers", workers, "as many as cores on a CPU, one on a GPU")
     check_count("--limit", limit, "all")
     check_way(on)
+    if reuse:
+        reuse = reuse / "runs" if (reuse / "runs").is_dir() else reuse
+        if not reuse.is_dir():
+            raise FileNotFoundError(f"{reuse}: no such folder of results to reuse")
     if on != "local" and store.weights:
         raise ValueError("--keep-weights: weights stay on a cluster's machines; leave out --on")
     ranks, own_device = Ranks.join(hardware.pick_device(device))
@@ -129,10 +133,7 @@ def run_planned(
     with nullcontext() if ranks.rank else store.lock():
         jobs = with_ids(planned)
         if reuse:
-            runs = reuse / "runs" if (reuse / "runs").is_dir() else reuse
-            if not runs.is_dir():
-                raise FileNotFoundError(f"{reuse}: no such folder of results to reuse")
-            print(f"{take_over(jobs, Store(runs), store)} finished runs taken from {runs}")
+            print(f"{take_over(jobs, Store(reuse), store)} finished runs taken from {reuse}")
         missing = [job for job in jobs if store.lacks(job.run_id)]
         print(f"{store.folder.name}: {len(jobs)} runs, {len(jobs) - len(missing)} done already")
         missing = missing[:limit] if limit else missing
@@ -234,7 +235,10 @@ class Worker:
         self.pipe, theirs = context.Pipe()
         arguments = (theirs, store, device, os.getpid())
         self.process = context.Process(target=_work, args=arguments, daemon=True)
+        # Ctrl-C is the parent's to answer, from a worker's first moment on, while it imports torch.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         self.process.start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()  # else its end would not end the pipe
         self.job: Planned
 
@@ -289,7 +293,6 @@ def _prepare_one(config: RunConfig, device: str) -> None:
 
 def _work(pipe: Connection, store: Store, device: str, parent: int) -> None:
     """A worker process: takes runs until it is ended, or one of them fails."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     _die_with(parent)
     if hardware.use_device(device).type == "cpu":
         torch.set_num_threads(1)

@@ -60,7 +60,7 @@ def answer(tmp_path, data):
         found = read_record(path)
     except RunFileError as error:
         assert str(error).startswith(f"{path}: ") and len(str(error).splitlines()) == 1
-        assert str(error).endswith("; delete the file and its run is made again") and len(str(error)) < 1000
+        assert str(error).endswith("or delete the file, and its run is made again") and len(str(error)) < 1000
         return None
     assert isinstance(found, Record) and found.run_id == GOOD["run_id"]
     assert found.digest == content_digest(json.loads(data))
