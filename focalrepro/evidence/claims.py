@@ -138,7 +138,8 @@ class Claim(BaseModel):
     def _parts(self, gap: Estimate, a: Records, b: Records) -> str:
         """What the number is made of, where it is no plain difference."""
         if self.scale != 1:
-            return f"AP {gap.levels[1]:.1f} against {gap.levels[0]:.1f}"
+            other, own = gap.levels
+            return f"AP {own:.1f}, where {self.scale:g} × {other:.1f} is {self.scale * other:.1f}"
         if self.measure != "threshold":
             return ""
         lost = mean(r.AP_at_05 for r in b) - mean(r.AP_at_05 for r in a)

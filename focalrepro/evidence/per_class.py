@@ -63,6 +63,6 @@ def trend(frame: pd.DataFrame) -> Verdict | None:
     low, high = np.nanquantile((a * b).mean(1), [0.025, 0.975])  # a resample of one class has none
     value, spread = float(stats.spearmanr(objects, gain).statistic), objects.max() / max(objects.min(), 1)
     word = "undecided" if spread < EVEN or low <= 0 <= high else "confirmed" if high < 0 else "refuted"
-    remark = f"the most frequent class has {spread:.2f} times the objects of the least frequent one"
+    remark = f"the most frequent class has {spread:.1f} times the objects of the least frequent one"
     how = f"bootstrap over {len(frame)} classes"
     return Verdict(word, value, float(low), float(high), "Spearman's correlation", remark=remark, how=how)

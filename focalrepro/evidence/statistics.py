@@ -85,8 +85,8 @@ def reshaping(e: Evidence) -> Verdict | None:
         np.array([100 * (d[kind]["0"][90] - d[kind]["2"][90]) for d in kept])
         for kind in ("background", "foreground")
     )
-    remark = f"background {background.mean():+.0f} points, objects {objects.mean():+.0f}"
-    return over_seeds(background - 2 * objects, "points of the loss", remark, "background less twice objects")
+    remark = f"the background's {background.mean():+.0f} points less twice the objects' {objects.mean():+.0f}"
+    return over_seeds(background - 2 * objects, "points of the loss", remark)
 
 
 def calibration_error(r: Record, way: str = "raw", best: bool = False) -> float:

@@ -54,7 +54,8 @@ def verdict_of(gap: Estimate, kind: str = "more") -> Verdict:
         beyond = gap.low > MARGIN or gap.high < -MARGIN
         word = "confirmed" if low > -MARGIN and high < MARGIN else "refuted" if beyond else "undecided"
         how += f"; equal within ±{MARGIN:g}"
-    about = {"direction": gap.effect, "remark": gap.remark, "how": how, "estimate": gap}
+    speaks = gap.effect if kind != "measured" else 0.0  # which claims nothing
+    about = {"direction": speaks, "remark": gap.remark, "how": how, "estimate": gap}
     return Verdict(word, gap.effect, gap.low, gap.high, gap.measure, gap.seeds, gap.p, **about)
 
 

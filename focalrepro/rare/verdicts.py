@@ -1,7 +1,9 @@
 """What the comparison on rare events says: means with intervals, paired differences, sentences about them.
 
 Intervals are Student's t at 95 % over seeds. A seed is another split and another initialisation of the *same*
-data set, so they cover the luck of these two and not that of having collected other data.
+data set, so they cover the luck of these two and not that of having collected other data. Splits share rows,
+so the variance of a difference's mean over n seeds is s² (1/n + rows tested on / rows trained on). Source:
+Nadeau & Bengio, "Inference for the Generalization Error", Machine Learning 52, 2003.
 """
 
 from collections.abc import Sequence
@@ -45,6 +47,12 @@ def t_interval(values: Sequence[float], level: float = 0.95, shared: float = 0.0
         return float(kept.mean()), float("nan"), float("nan")
     mean, error = float(kept.mean()), kept.std() * (1 / len(kept) + shared) ** 0.5
     return mean, *student(mean, error, len(kept) - 1, level)
+
+
+def _shared(rows: pd.DataFrame) -> float:
+    """Rows tested on for each that was trained on, of one data set at one rate."""
+    trained, tested = (rows.filter(regex=f"^{part}_.*tives").iloc[0].sum() for part in ("train", "test"))
+    return float(tested / trained)
 
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -97,7 +105,7 @@ def differences(frame: pd.DataFrame, metrics: Sequence[str] = ("ap",), reference
     """
     rows = []
     for at, group in frame.groupby(["dataset", "rate"], sort=False):
-        by_method = dict(list(group.set_index("seed").groupby("method", sort=False)))
+        shared, by_method = _shared(group), dict(list(group.set_index("seed").groupby("method", sort=False)))
         for method, ours in by_method.items():
             base = reference or (TREES[0] if method.startswith("trees") else CE).name
             if base not in by_method:
@@ -105,7 +113,7 @@ def differences(frame: pd.DataFrame, metrics: Sequence[str] = ("ap",), reference
                 raise ValueError(f"{where} has no rows of {base!r} to compare with")
             for metric in metrics if method != base else ():
                 paired = ours[metric] - by_method[base][metric]
-                mean, low, high = t_interval(paired)
+                mean, low, high = t_interval(paired, shared=shared)
                 verdict = WORSE if (low > 0) != METRICS[metric][1] else BETTER
                 verdict = ONE_SEED if np.isnan(low) else NO_DIFFERENCE if low <= 0 <= high else verdict
                 same = bool((paired.dropna() == 0).all())  # as of a moved threshold, which changes no score
@@ -163,7 +171,8 @@ def caution(frame: pd.DataFrame) -> str:
     seeds = count_of(frame["seed"].nunique(), "paired seed")
     return (
         f"Intervals are t intervals at 95 % over {seeds}, each another split and another start on the same "
-        "data. Of comparisons without any difference, one in twenty comes out clear by luck."
+        "data; they count the rows that splits share (Nadeau & Bengio 2003). Of comparisons without any "
+        "difference, one in twenty comes out clear by luck."
     )
 
 
@@ -171,18 +180,15 @@ def worth_table(frame: pd.DataFrame) -> pd.DataFrame:
     """A row per data set and rate: is focal loss worth it there? Decided by average precision.
 
     Of the model, network or trees, whose plain loss is the better one here: the best setting of focal loss
-    against that loss. Its interval is at 95 % for as many settings as were tried (Bonferroni), and for seeds
-    that share rows: the mean's variance is s² (1/n + rows tested on / rows trained on). Source: Nadeau &
-    Bengio, "Inference for the Generalization Error", Machine Learning 52, 2003.
+    against that loss. Its interval is at 95 % for as many settings as were tried (Bonferroni).
     """
     lines, every = [], differences(frame)
     for (data, rate), found in every[every["method"].isin(FOCAL)].groupby(["dataset", "rate"], sort=False):
         rows = frame[(frame["dataset"] == data) & (frame["rate"] == rate)]
-        trained, tested = (rows.filter(regex=f"^{part}_.*tives").iloc[0].sum() for part in ("train", "test"))
         means = rows.groupby("method", sort=False)["ap"].mean()
         base = means[found["reference"].unique()].idxmax()
         found = found[found["reference"] == base]
-        spans = [t_interval(d, 1 - 0.05 / len(found), tested / trained) for d in found["paired"]]
+        spans = [t_interval(d, 1 - 0.05 / len(found), _shared(rows)) for d in found["paired"]]
         mean, low, high = np.transpose(spans)
         best = int(np.argmax(low if (low > 0).any() else mean))
         said = "worth it" if low[best] > 0 else "not shown to be worth it"

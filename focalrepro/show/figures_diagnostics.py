@@ -10,7 +10,9 @@ from focalrepro.evaluation.record import PAPER_THRESHOLD, Record
 from focalrepro.evidence.difference import Records
 from focalrepro.evidence.statistics import calibration_error, reliability_bins
 from focalrepro.evidence.tables import mean
-from focalrepro.show.style import DARK, ORANGE, label_points, lines, panels, shades, styled
+from focalrepro.show.figures_results import dots
+from focalrepro.show.style import DARK, lines, panels, shades, styled
+from focalrepro.show.tables import signed
 
 
 @styled
@@ -86,8 +88,7 @@ ERRORS = {
 
 @styled
 def errors_by_kind(rows: Mapping[str, Records]) -> Figure | None:
-    """TIDE: the AP50 that mending each kind of error would gain, mean over the seeds, a bar for each row;
-    kinds that no row has are left out.
+    """TIDE: the AP50 that mending each kind of error would gain, mean over the seeds, a bar for each row.
 
     Bolya et al. 2020 (arXiv 2008.08115). None where no record has it.
     """
@@ -97,7 +98,6 @@ def errors_by_kind(rows: Mapping[str, Records]) -> Figure | None:
     figure, (axes,) = panels({"title": "Kinds of errors (TIDE)"}, size=(8.6, 3.9))
     frame = pd.DataFrame(kept).groupby("row", sort=False)[list(ERRORS)].mean().T.rename_axis(columns=None)
     frame.index = [text.replace(" ", "\n", 1) for text in ERRORS.values()]
-    frame = frame[(frame > 0).any(axis=1)]  # with one class there is none to mistake
     frame.plot.bar(ax=axes, width=0.8, rot=0, color=shades(frame.shape[1]))
     axes.set_ylabel("AP50 that mending it would gain")
     axes.grid(axis="x", visible=False)
@@ -106,20 +106,10 @@ def errors_by_kind(rows: Mapping[str, Records]) -> Figure | None:
 
 @styled
 def by_frequency(frame: pd.DataFrame, one: str, other: str) -> Figure:
-    """The gain of one loss over the other for each class against its training objects, with a bar over the
-    seeds; frame: of `per_class.by_class`. Of more than 8 classes the extremes alone have their name."""
-    labels = {"xlabel": "objects of the class in the training split", "ylabel": "difference in AP"}
-    figure, (axes,) = panels({"title": f"{other} less {one}", "xscale": "log", **labels}, size=(7.2, 4.4))
-    x = frame["objects"].clip(lower=0.5)  # a class without training objects still has a place on the axis
-    axes.axhline(0, color=DARK, linewidth=0.9)
-    axes.vlines(x, frame["least"], frame["most"], color=ORANGE, linewidth=1.2, alpha=0.6)
-    axes.plot(x, frame["gain"], "s", color=ORANGE, linestyle="none", markersize=5)
-    axes.margins(x=0.12, y=0.15)
-    if len(frame):
-        ticks = np.unique(np.geomspace(x.min(), x.max(), 5).round(-1 if x.min() >= 100 else 0).clip(min=0.5))
-        axes.set_xticks(ticks, [f"{v:,.0f}" if v >= 1 else f"{v:g}" for v in ticks], minor=False)
-        axes.minorticks_off()
-    order = frame["gain"].sort_values().index
-    named = set(order) if len(order) <= 8 else {*order[:3], *order[-3:]}
-    label_points(axes, x, frame["gain"], [name if name in named else "" for name in frame.index])
-    return figure
+    """The gain of one loss over the other for each class, the rarest in training first, with a bar from the
+    smallest to the largest of one seed; frame: of `per_class.by_class`. Filled: all seeds agree in sign."""
+    names = [f"{name}, {objects:,}" for name, objects in frame["objects"].items()]
+    side = frame.set_axis(names).rename(columns={"gain": "value", "least": "low", "most": "high"})
+    side = side.assign(text=side["value"].map(signed), filled=(side["low"] > 0) | (side["high"] < 0))
+    label = "AP, difference (bar: from the least to the most of one seed)"
+    return dots({"class, and its objects in training": side}, label, f"{other} less {one}", zero=True)

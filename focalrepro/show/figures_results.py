@@ -30,7 +30,7 @@ def dots(columns: Mapping[str, pd.DataFrame], xlabel: str, title: str = "", zero
     """
     names, number = list(next(iter(columns.values())).index), len(columns)
     # No wider than the texts need: a page shows it some 850 pixels wide, a phone 370.
-    width = 0.6 + 0.065 * max(map(len, names)) + 2.1 * number
+    width = 0.6 + 0.065 * max(map(len, names), default=0) + 2.1 * number
     settings = ({"title": name, "xlabel": xlabel} for name in columns)
     figure, row = panels(*settings, size=(width, 1.4 + 0.33 * len(names)), sharey=True)
     y, colours = np.arange(len(names)), (*[DARK] * (number > 2), *COLOURS)

@@ -1,5 +1,7 @@
 """What pages and notebooks say about results in sentences, computed from the records."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -10,7 +12,18 @@ from focalrepro.evidence.per_class import trend
 from focalrepro.evidence.tables import rank_correlation, table
 from focalrepro.evidence.verdict import NOT_YET, Verdict, verdict_of
 from focalrepro.show.pages import render
-from focalrepro.show.tables import NONE, Md, between, bold, enough, escape, markdown, number, signed
+from focalrepro.show.tables import (
+    NONE,
+    Md,
+    between,
+    bold,
+    enough,
+    escape,
+    markdown,
+    number,
+    precision,
+    signed,
+)
 from focalrepro.study.ablations import ABLATIONS
 from focalrepro.study.store import Store
 from focalrepro.study.study import Study
@@ -42,6 +55,7 @@ def effect(v: Verdict) -> str:
         text = f"{v.value:.2f} {v.unit} ({between(v.low, v.high, 2)})"
     else:
         digits = 3 if v.unit == "calibration error" else 1
+        digits = precision(v.value, v.low, v.high, digits=digits)
         text = f"{signed(v.value, digits)} {v.unit}"
         text += "" if np.isnan(v.low) else f" ({interval(v, digits)})"
     return "; ".join(part for part in (text, v.remark) if part)
@@ -118,7 +132,7 @@ def verdicts(study: Study, *names: str) -> Md:
     left = p.whole and not set(names or ABLATIONS) <= set(p.ablations)
     judge = type(study)(p.whole) if left else study
     text = markdown(ledger(Evidence(judge), *names)) or Md("No claim on these ablations has its runs yet.")
-    return Md(f"{text}\n\n(As judged for profile `{judge.profile.name}`.)") if left else text
+    return Md(f"As judged for profile `{judge.profile.name}`:\n\n{text}") if left else text
 
 
 def takeaway(study: Study, *ids: str) -> Md:
@@ -146,11 +160,12 @@ def takeaway(study: Study, *ids: str) -> Md:
 
 
 def _numbers(v: Verdict) -> Md:
-    """A verdict's effect and AP in a sentence; what is told and not judged also says for what it speaks."""
-    parts = [escape(effect(v)), levels(v)]
-    if v.word in ("measured", "not comparable") and v.direction:
-        parts.append(f"which speaks {'for' if v.direction > 0 else 'against'} it")
-    return Md("; ".join(filter(None, parts)) + ".")
+    """A verdict's effect and AP in a sentence; of a claim that is measured and not judged it also says for
+    what the number speaks."""
+    first = escape(effect(replace(v, remark="")))
+    if v.word == "measured" and v.direction:
+        first += f", which speaks {'for' if v.direction > 0 else 'against'} it"
+    return Md("; ".join(filter(None, (first, escape(v.remark), levels(v)))) + ".")
 
 
 # ---- where runs are from
@@ -191,7 +206,8 @@ def where_from(study: Study, *names: str) -> Md:
 
     names: of the ablations that the notebook shows.
     """
-    rows = [records for name in names for records in study.rows(name).values()]
+    shown = [name for name in names if not missing(study, name)]
+    rows = [records for name in shown for records in study.rows(name).values()]
     records = {r.run_id: r for row in rows for r in row}
     text = render(
         "where_from.md.j2",

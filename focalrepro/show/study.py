@@ -15,6 +15,7 @@ from focalrepro.show import sentences
 from focalrepro.show import tables as show
 from focalrepro.show.figures_results import figure_of
 from focalrepro.study import study
+from focalrepro.study.ablations import ABLATIONS
 from focalrepro.study.own import ablation_of
 
 
@@ -36,6 +37,13 @@ class Study(study.Study):
         """Rows, intervals and differences of these records; made anew where `run` has trained some."""
         return Evidence(self)
 
+    def _page(self, ablation: str) -> "Study":
+        """The study on whose page an ablation is shown: the profile's `whole`, where this one has it all from
+        there. An interval holds the spread of all of a page's runs, so only then is it the same on both."""
+        p = self.profile
+        left = bool(p.whole) and ablation not in p.ablations and ablation in ABLATIONS
+        return type(self)(p.whole) if left and not all(self.alone().rows(ablation).values()) else self
+
     def run_loss(self, spec: str, seeds: int = 0, device: str = "auto", workers: int = 0) -> Markdown:
         """A loss of one's own, FILE.py:FUNCTION, searched and trained beside cross entropy and focal loss:
         its table and a verdict. What there is already is not trained again.
@@ -51,12 +59,14 @@ class Study(study.Study):
 
     def comparison(self, ablation: str) -> pd.DataFrame | None:
         """`table` for the eye, beside the paper's numbers; None where fewer than two rows have runs."""
-        return None if sentences.missing(self, ablation) else show.comparison(self.table(ablation))
+        page = self._page(ablation)
+        return None if sentences.missing(self, ablation) else show.comparison(page.table(ablation))
 
     def gains(self, ablation: str, reference: str) -> pd.DataFrame | None:
         """Each row's AP less the reference row's, paired by image, beside the paper's difference;
         None where fewer than two rows have runs. Errors: ValueError for a reference that is no row."""
-        return None if sentences.missing(self, ablation) else show.gains(self.evidence, ablation, reference)
+        page = self._page(ablation)
+        return None if sentences.missing(self, ablation) else show.gains(page.evidence, ablation, reference)
 
     def figure(self, ablation: str, title: str | None = None) -> Figure | Markdown:
         """The ablation's figure, or a line that says how to make it where fewer than two rows have runs.
@@ -65,7 +75,8 @@ class Study(study.Study):
         """
         if line := sentences.missing(self, ablation):
             return Markdown(line)
-        return figure_of(self.evidence, ablation, sentences.title(ablation, self) if title is None else title)
+        page, title = self._page(ablation), sentences.title(ablation, self) if title is None else title
+        return figure_of(page.evidence, ablation, title)
 
     def claims(self, *ablations: str) -> pd.DataFrame:
         """The claims that read one of these ablations (none: all) and have their runs, with verdicts."""

@@ -10,8 +10,8 @@ import pandas as pd
 
 from focalrepro.config import RunConfig
 from focalrepro.evidence import rates, tables
-from focalrepro.evidence.claims import SEEDS
-from focalrepro.evidence.difference import Evidence, Records
+from focalrepro.evidence.claims import CLAIMS, FAMILY, SEEDS, has_family
+from focalrepro.evidence.difference import Estimate, Evidence, Records
 from focalrepro.evidence.statistics import calibration_error
 from focalrepro.study.study import Study
 
@@ -46,11 +46,22 @@ def markdown(rows: Iterable[Mapping[str, object]]) -> Md:
     return Md("\n".join(f"| {' | '.join(cells)} |" for cells in lines))
 
 
-def signed(value: float, digits: int = 1) -> str:
-    """A number with its sign, the minus as long as the plus; "–" for NaN. More digits, four at the most, for
-    what would round to 0, so that its sign means something."""
-    while value and digits < 4 and abs(value) < 0.5 * 10.0**-digits:
+def precision(*values: float, digits: int = 1) -> int:
+    """The digits that an effect and its interval share: more than asked for, four at the most, where one of
+    them would round to 0, so that its sign means something, or two would look equal."""
+    values = [v for v in dict.fromkeys(values) if not pd.isna(v)]
+    while digits < 4 and (
+        any(v and abs(v) < 0.5 * 10.0**-digits for v in values)
+        or len({f"{v:.{digits}f}" for v in values}) < len(values)
+    ):
         digits += 1
+    return digits
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """A number with its sign, the minus as long as the plus, and digits as `precision` has them for it; "–"
+    for NaN."""
+    digits = precision(value, digits=digits)
     return NONE if pd.isna(value) else f"{value:+.{digits}f}".replace("-", "−")
 
 
@@ -60,9 +71,8 @@ def number(value: float, digits: int = 1) -> str:
 
 
 def between(low: float, high: float, digits: int = 1, text: Callable[[float, int], str] = number) -> str:
-    """An interval, which no line breaks; with up to four digits where its ends would look equal."""
-    while digits < 4 and low < high and text(low, digits) == text(high, digits):
-        digits += 1
+    """An interval, which no line breaks, with digits as `precision` has them for its ends."""
+    digits = precision(low, high, digits=digits)
     return f"{text(low, digits)}\u00a0…\u00a0{text(high, digits)}"
 
 
@@ -137,16 +147,27 @@ def search(e: Evidence, name: str, links: bool = True) -> Md:
 def gains(e: Evidence, name: str, reference: str) -> pd.DataFrame:
     """`tables.gains` for the eye: each row's AP less the reference row's, beside the paper's difference.
 
-    "clear" says whether the 95 % interval leaves out 0, from the seeds on that a claim is judged by. Rows
-    without runs are left out. Errors: ValueError for a reference that is no row.
+    "clear" says whether the 95 % interval leaves out 0, from the seeds on that a claim is judged by; of the
+    runs of a primary claim only that says it. Rows without runs are left out. Errors: ValueError for a
+    reference that is no row.
     """
     frame = tables.gains(e, name, reference)
     frame = frame[frame["effect"].notna()]
     columns = {f"AP less that of {reference}": frame["effect"].map(signed)}
     columns["95 % interval"] = [between(r.low, r.high, text=signed) for r in frame.itertuples()]
     columns["clear"] = frame["clear"].map({True: "yes", False: "no"}).where(frame["seeds"] >= SEEDS, NONE)
+    family = [CLAIMS[name].difference(e) for name in FAMILY if CLAIMS[name].a and has_family(e.study)]
+    asked, rows = [_pairs(gap) for gap in family if gap], e.rows(name)
+    primary = [_pairs(e.difference(rows[row], rows[reference])) in asked for row in frame["row"]]
+    columns["clear"] = columns["clear"].mask(np.array(primary, bool), "see the primary claim")
     columns |= {"in the paper": frame["paper"].map(signed)} if frame["paper"].notna().any() else {}
     return pd.DataFrame(columns).set_axis(list(frame["row"]), axis=0)
+
+
+def _pairs(gap: Estimate) -> set[frozenset[str]]:
+    """The runs that a difference compares, whichever is less the other."""
+    _measure, _a, _b, *pairs = gap.of
+    return set(map(frozenset, pairs))
 
 
 def recipe_changes(study: Study) -> pd.DataFrame:
@@ -169,12 +190,14 @@ def recipe_changes(study: Study) -> pd.DataFrame:
 
 
 def provenance(records: Records) -> pd.DataFrame:
-    """Runs by machine and version: how many, and the seconds that they took; empty without records."""
+    """Runs by machine and version: how many, and the time that they took; empty without records."""
     keys = ["hardware", "threads", "torch", "commit"]
     rows = [(h.name, h.threads, h.torch, h.commit, r.seconds.total) for r in records for h in [r.hardware]]
     grouped = pd.DataFrame(rows, columns=[*keys, "seconds"]).groupby(keys, dropna=False)["seconds"]
-    names = {"size": "runs", "sum": "seconds in all", "median": "median, s"}
-    return grouped.agg(list(names)).round(1).reset_index().rename(columns=names)
+    found = grouped.agg(["size", "sum", "median"]).reset_index()
+    found["sum"] = (found["sum"] / 3600).round(1)
+    names = {"size": "runs", "sum": "hours, added up", "median": "median, s"}
+    return found.round(1).rename(columns=names)
 
 
 def calibration(rows: Mapping[str, Records]) -> pd.DataFrame:

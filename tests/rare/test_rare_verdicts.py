@@ -71,6 +71,8 @@ def test_splits_that_share_rows_widen_the_interval(made_up):
     """As many rows tested on as trained on: the variance is s² (1/3 + 1), the half twice as long, 0.072."""
     shared = focal(made_up).assign(test_positives=5, test_negatives=5000)
     assert "by +0.110 (+0.038 … +0.182)" in verdicts.worth(shared)[0]
+    rows = verdicts.differences(shared).set_index("method")
+    assert rows.loc[METHODS[2].name, "low"] == pytest.approx(0.11 - 4.303 * 0.01 * (4 / 3) ** 0.5, abs=1e-3)
     shared["test_negatives"] = 50_000  # ten times as many: 0.202, and 0 lies within
     assert "focal loss is not shown to be worth it" in verdicts.worth(shared)[0]
 

@@ -8,7 +8,8 @@ import pytest
 from made_up import commit, quick_runs, record, runs
 
 import focalrepro
-from focalrepro.evidence.verdict import over_seeds
+from focalrepro.evidence.difference import Estimate
+from focalrepro.evidence.verdict import over_seeds, verdict_of
 from focalrepro.show import sentences
 from focalrepro.study.profiles import PROFILES
 from focalrepro.study.study import Study
@@ -37,14 +38,34 @@ def test_a_takeaway_says_ap_for_what_it_speaks_and_what_is_adjusted(results):
         focalrepro.Study("full-quick").takeaway("nine-anchors", "more-anchors").data
     )
     against = replace(over_seeds([-0.1, -0.2], "calibration error", ""), seeds=2)
-    assert sentences._numbers(against) == "−0.150 calibration error; which speaks against it."
+    assert sentences._numbers(against) == "−0.150 calibration error, which speaks against it."
+    claims_nothing = verdict_of(Estimate(-5.0, 1.0, 9.0, 3), "measured")
+    assert sentences._numbers(claims_nothing).startswith("−5.0 AP (") and claims_nothing.word == "measured"
+    assert "speaks" not in sentences._numbers(claims_nothing)
+    apart = replace(against, word="not comparable", remark="far apart")
+    assert sentences._numbers(apart) == "−0.150 calibration error; far apart."
+
+
+def test_what_another_page_has_is_shown_as_there(results):
+    """An interval holds the spread of all of a page's runs: those of `quick` are not added to it."""
+    commit(runs(lambda c: 30, ("prior", "primary"), 3, 0.5, profile="full-quick"), "full-quick")
+    commit(quick_runs(seeds=5, seed_sd=4.0))
+    here, there = focalrepro.Study("quick"), focalrepro.Study("full-quick")
+    assert here.comparison("prior").equals(there.comparison("prior"))
+    reference = next(iter(there.rows("prior")))
+    assert here.gains("prior", reference).equals(there.gains("prior", reference))
+    alone = here.table("prior").set_index("row")["high"]
+    assert not np.allclose(alone, there.table("prior").set_index("row")["high"]), "it matters whose spread"
+    clear, claimed = there.gains("primary", "FL, γ = 2")["clear"], ["hard negatives 1:3", "Sampling-Free"]
+    assert (clear[claimed] == "see the primary claim").all()
+    assert {"yes", "no"} & set(clear.drop(claimed)), "what no claim asks is judged by its interval"
 
 
 def test_claims_are_judged_where_their_runs_are(results):
     commit(runs(lambda c: 30, ("1d", "3"), profile="full-quick"), "full-quick")
     said = sentences.verdicts(Study("quick"), "1d", "3")
     assert "best of the paper's nine rows of OHEM" in said and "FL\\* ties" in said
-    assert "π" not in said and "(As judged for profile `full-quick`.)" in said
+    assert "π" not in said and said.startswith("As judged for profile `full-quick`:\n\n|")
 
 
 def test_a_plane_is_trained_where_it_is_missing(results, monkeypatch):
