@@ -61,7 +61,10 @@ def autocast(device: torch.device, wanted: bool = True) -> torch.autocast:
 
 @cache
 def kernels(module: str) -> ModuleType | None:
-    """A module of Triton kernels, or None where Triton is not installed: then torch's own do the work."""
+    """A module of Triton kernels, or None where Triton is not installed, or FOCALREPRO_TRITON is 0 (where it
+    finds no compiler, say): then torch's own do the work."""
+    if os.environ.get("FOCALREPRO_TRITON") == "0":
+        return None
     try:
         return importlib.import_module(module)
     except ImportError:

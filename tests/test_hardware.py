@@ -46,3 +46,13 @@ def test_the_gpu_that_is_asked_for_is_the_current_one(monkeypatch):
 def test_an_unknown_device_is_named(name):
     with pytest.raises(ValueError, match="it must be auto, cpu, cuda or cuda:N"):
         hardware.pick_device(name)
+
+
+def test_kernels_may_be_switched_off(monkeypatch):
+    """As where Triton is installed and finds no compiler: torch's own operations then do the work."""
+    hardware.kernels.cache_clear()
+    monkeypatch.setenv("FOCALREPRO_TRITON", "0")
+    assert hardware.kernels("focalrepro.losses") is None
+    hardware.kernels.cache_clear()
+    monkeypatch.delenv("FOCALREPRO_TRITON")
+    assert hardware.kernels("focalrepro.losses").__name__ == "focalrepro.losses"

@@ -40,6 +40,7 @@ from focalrepro.training.loop import CHECK_EVERY, Engines, new_step, run_steps, 
 from focalrepro.training.step import Step
 
 Check = Callable[[torch.device], str]
+LONGEST = 120.0  # seconds that a GPU may take for a check: one that hangs must not cost the others theirs
 CLASSES = (1, 12, 80, 90)
 DIGITS = {torch.float32: 1e-5, torch.bfloat16: 1e-2}  # a gradient is rounded to the logits' type
 NORM_DIGITS, KINK = {torch.float32: 1e-4, torch.bfloat16: 5e-2}, 0.1
@@ -61,14 +62,16 @@ def doctor(device_name: str = "") -> int:
         return 0
     device = hardware.pick_device(device_name)
     ensure(SMALL.dataset)
-    failed, pool = 0, None
+    failed, pool, on_gpu = 0, None, device.type == "cuda"
     for name, check in CHECKS.items():
         started, pool = time.perf_counter(), pool or _process()
         try:
-            said = pool.submit(check_on, check, device_name).result()
+            said = pool.submit(check_on, check, device_name).result(LONGEST if on_gpu else None)
         except Exception as error:  # a broken kernel ends its process, or leaves the device useless to it
             line = next(iter(str(error).strip().splitlines()), "")
             failed, said = failed + 1, f"FAILED: {type(error).__name__}: {line}"
+            for process in multiprocessing.active_children():  # it may hang
+                process.kill()
             pool.shutdown()
             pool = None
         print(f"{name}: {said} ({time.perf_counter() - started:.0f} s)", flush=True)
@@ -85,6 +88,8 @@ def _process() -> ProcessPoolExecutor:
 def check_on(check: Check, device_name: str) -> str:
     """What a check says of a device, which it has to itself and waits for."""
     device = hardware.use_device(device_name)
+    if device.type == "cuda":  # two ways of computing the same must differ by nothing else
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = True, False
     said = check(device)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -188,7 +193,8 @@ def losses_of(config: RunConfig, data: DetectionData, device: torch.device, fast
 
 
 def pairs() -> Iterator[RunConfig]:
-    """Each loss with each divisor, and with the other optimizer; ResNet-50 v2 with both; cached views."""
+    """Each loss with each divisor, and with the other optimizer; ResNet-50 v2 with both; the parts of
+    Sampling-Free; cached views, whole and reduced."""
     for loss in sorted(LOSSES):
         for normalizer in NORMALIZERS:
             with suppress(ValueError):  # RunConfig refuses what makes no sense together
@@ -196,14 +202,20 @@ def pairs() -> Iterator[RunConfig]:
         yield SMALL.replace(loss=loss, optimizer="sgd")
     for optimizer in ("adamw", "sgd"):
         yield R50V2.replace(optimizer=optimizer)
-    yield CACHED
+    yield from (SMALL.replace(guided=True), SMALL.replace(prior=0.0))
+    yield from (CACHED, CACHED.replace(kept_channels=0.5))
 
 
 def captured_is_eager(device: torch.device) -> str:
     """Losses of short trainings, captured against eager."""
-    configs, (data, _) = list(pairs()), load_splits(SMALL)
+    configs, (data, _), wrong = list(pairs()), load_splits(SMALL), []
     for config in configs:
-        same_losses(config, data, device)
+        try:
+            same_losses(config, data, device)
+        except AssertionError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise AssertionError(f"{len(wrong)} of {len(configs)} differ: {'; '.join(wrong)}")
     return f"{len(configs)} pairs of loss, divisor, optimizer and backbone"
 
 
@@ -212,6 +224,15 @@ def same_losses(config: RunConfig, data: DetectionData, device: torch.device) ->
     fast, plain = (losses_of(config, data, device, fast) for fast in (True, False))
     what = f"{config.loss}, {config.normalizer}, {config.optimizer}, {config.backbone}"
     torch.testing.assert_close(fast, plain, **SAME, msg=lambda text: f"{what}: {text.splitlines()[-1]}")
+
+
+def first_steps_are_a_cpus(device: torch.device) -> str:
+    """The losses of a first step, and after one update, on the device against the CPU, in fp32."""
+    configs, (data, _) = (SMALL, R50V2, CACHED), load_splits(SMALL)
+    for config in configs:
+        here, there = (losses_of(config, data, of, False)[:, :2] for of in (device, torch.device("cpu")))
+        torch.testing.assert_close(here, there, **SAME)
+    return f"{len(configs)} backbones"
 
 
 def bf16_follows_fp32(device: torch.device) -> str:
@@ -239,7 +260,7 @@ def no_step_waits(device: torch.device) -> str:
     """Steps of every loss that may be captured, eager and then captured, where waiting is an error."""
     if device.type != "cuda":
         return "waiting is a GPU's matter"
-    configs, (data, _) = [c for c in pairs() if c.normalizer == "positives"], load_splits(SMALL)
+    configs, (data, _) = list(pairs()), load_splits(SMALL)
     told = 0
     for config in configs:
         step = new_step(config, data, device)
@@ -301,6 +322,7 @@ def memory_is_flat(device: torch.device) -> str:
 CHECKS: dict[str, Check] = {
     "the loss is fp64's": loss_is_fp64s,
     "norms are torch's": norms_are_torchs,
+    "the first steps are a CPU's": first_steps_are_a_cpus,
     "a captured step is an eager one": captured_is_eager,
     "no step waits": no_step_waits,
     "bf16 follows fp32": bf16_follows_fp32,

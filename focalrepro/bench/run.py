@@ -6,7 +6,6 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -64,7 +63,7 @@ def parts_of(device: torch.device, limits: Limits, sizes: Sizes) -> list[Part]:
 def run_bench(device_name: str = "auto", trial: bool = False, only: str = "") -> int:
     """Measures, says and keeps each finding as soon as it is there, writes the page; returns 0.
 
-    Returns 1 where a part was left out: too large for the device, or a process of it was killed. trial:
+    Returns 1 where a part was left out, with its error: it was too large for the device, say. trial:
     little of everything, kept beside the data. only: the part of that name, in a record of its own. Errors:
     ValueError for a part that there is not.
     """
@@ -94,9 +93,9 @@ def run_bench(device_name: str = "auto", trial: bool = False, only: str = "") ->
                 finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
                 write_json(path, {"finished": finished, "hardware": info, "limits": limits} | lists)
                 print(line(found) if kind == "rows" else f"{kind} of {found['what']}", flush=True)
-        except (torch.OutOfMemoryError, BrokenExecutor) as error:
+        except Exception as error:  # one part's trouble costs no other its minutes
             left_out = 1
-            print(f"left out: {part.func.__name__}: {error}", flush=True)
+            print(f"left out: {part.func.__name__}: {type(error).__name__}: {error}", flush=True)
     if lists["curves"]:
         cost_curves(lists["curves"], machine).savefig(path.with_suffix(".png"), dpi=130, bbox_inches="tight")
     print(f"kept in {path}; read {write_page(folder)}")

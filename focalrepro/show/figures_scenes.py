@@ -54,22 +54,40 @@ def pictures(data: DetectionData, cells: Sequence[Cell], columns: int, show_phot
         axes.set(xlim=(0, data.frame), ylim=(data.frame, 0), xticks=[], yticks=[])
         axes.grid(visible=False)
         axes.set_title(title, fontsize=10)
+        taken: list[np.ndarray] = []
         for box, colour, text in drawn:
-            _box(axes, box, colour, text, 1.0 if len(drawn) > 15 else 1.6)
+            _box(axes, box, colour, 1.0 if len(drawn) > 15 else 1.6)
+            if text:
+                _label(axes, box, colour, text, data.frame / side, taken)
     return figure
 
 
-def _box(axes: Axes, box: Sequence[float], colour: str, text: str, width: float) -> None:
+def _box(axes: Axes, box: Sequence[float], colour: str, width: float) -> None:
     x1, y1, x2, y2 = (float(v) for v in box)
     patch = Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=width)
     patch.set_path_effects([withStroke(linewidth=width + 1.0, foreground="black")])
     axes.add_patch(patch)
-    if text:
-        side = axes.get_ylim()[0]  # the y axis points down: its lower limit is the frame's side
-        above = y1 > 0.1 * side  # else below the box, or in it where there is no room either
-        place = {"va": "bottom" if above else "top", "clip_on": True, "color": colour, "fontsize": 10}
-        place["bbox"] = {"facecolor": "black", "edgecolor": "none", "alpha": 0.7, "pad": 0.8}
-        axes.text(x1, y1 - 1 if above else y2 + 1 if y2 < 0.9 * side else y1 + 1, text, **place)
+
+
+def _label(
+    axes: Axes, box: Sequence[float], colour: str, text: str, inch: float, taken: list[np.ndarray]
+) -> None:
+    """Writes a text at a box, within the frame, unless it would hide one that is there already.
+
+    inch: so many of the frame's pixels; taken: the places of the texts, [left, top, right, bottom].
+    """
+    (x1, y1, _, y2), frame = (float(v) for v in box), axes.get_ylim()[0]  # the y axis points down
+    width, height = 0.1 * inch * len(text), 0.19 * inch  # of 10 points
+    above = y1 > 0.1 * frame  # else below the box, or in it where there is no room either
+    left = max(0.0, min(x1, frame - width))
+    top = y1 - 1 - height if above else y2 + 1 if y2 < 0.9 * frame else y1 + 1
+    place = np.array([left, top, left + width, top + height])
+    if any((np.maximum(place, other)[:2] < np.minimum(place, other)[2:]).all() for other in taken):
+        return
+    taken.append(place)
+    look = {"va": "bottom" if above else "top", "clip_on": True, "color": colour, "fontsize": 10}
+    look["bbox"] = {"facecolor": "black", "edgecolor": "none", "alpha": 0.7, "pad": 0.8}
+    axes.text(left, top + height if above else top, text, **look)
 
 
 def _truth(data: DetectionData, row: int) -> list[Drawn]:

@@ -161,9 +161,9 @@ def takeaway(study: Study, *ids: str) -> Md:
 
 def _numbers(v: Verdict) -> Md:
     """A verdict's effect and AP in a sentence; of a claim that is measured and not judged it also says for
-    what the number speaks."""
+    what the number speaks, where its interval leaves out 0."""
     first = escape(effect(replace(v, remark="")))
-    if v.word == "measured" and v.direction:
+    if v.word == "measured" and v.direction and (v.low > 0 or v.high < 0):
         first += f", which speaks {'for' if v.direction > 0 else 'against'} it"
     return Md("; ".join(filter(None, (first, escape(v.remark), levels(v)))) + ".")
 

@@ -88,7 +88,8 @@ def ghm(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
     """
     x_t, _ = signed_logits(logits, labels, 0.5)
     kept = (labels != IGNORED).unsqueeze(-1).expand_as(x_t)
-    region = ((-x_t.detach()).sigmoid() * GHM_BINS).long().clamp(max=GHM_BINS - 1)
+    # A logit that is NaN ends the training as diverged, and must not index anything before that.
+    region = ((-x_t.detach()).sigmoid() * GHM_BINS).nan_to_num(0.0).long().clamp(max=GHM_BINS - 1)
     count = region.new_zeros(GHM_BINS).index_add_(0, region.reshape(-1), kept.reshape(-1).long())
     weight = kept / count.clamp(min=1)[region].to(x_t.dtype)
     return (weight * F.softplus(-x_t)).sum() / (count > 0).sum()

@@ -33,7 +33,8 @@ def _terms(x, label, column, alpha, gamma, IGNORED: tl.constexpr):  # noqa: ANN0
     small = tl.exp(-tl.abs(x_t))
     one_more = 1.0 + small
     # log1p as Kahan has it: log(1 + e) alone loses e's last digits, and easy anchors are nothing but those.
-    log1p = tl.where(one_more == 1.0, small, tl.log(one_more) * (small / tl.maximum(one_more - 1.0, 1e-38)))
+    # 1e-30, as Triton takes what is no normal fp32 number, 1e-38 say, for fp64, and all that follows with it.
+    log1p = tl.where(one_more == 1.0, small, tl.log(one_more) * (small / tl.maximum(one_more - 1.0, 1e-30)))
     cross_entropy = tl.maximum(-x_t, 0.0) + log1p
     p_t = tl.where(x_t >= 0, 1.0, small) / one_more
     # 1 - p_t, which a subtraction would leave without digits

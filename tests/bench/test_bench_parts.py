@@ -149,7 +149,7 @@ def test_a_part_that_is_too_large_is_left_out(data_root, tmp_path, monkeypatch, 
     monkeypatch.setattr(run, "data_root", lambda: tmp_path)
     assert run.run_bench("cpu", trial=True) == 1
     assert "| small |" in (tmp_path / "bench-trial" / "README.md").read_text()
-    assert "left out: too_large: 37 GiB" in capsys.readouterr().out
+    assert "left out: too_large: OutOfMemoryError: 37 GiB" in capsys.readouterr().out
     assert run.run_bench("cpu", trial=True, only="small") == 0, "that part alone"
     assert len(list((tmp_path / "bench-trial").glob("*-small.json"))) == 1
     with pytest.raises(ValueError, match="there are too_large, small; did you mean 'small'"):

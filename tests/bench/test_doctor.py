@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 
 import pytest
 import torch
@@ -70,6 +71,39 @@ def test_a_failed_check_is_said_and_spoils_no_other(monkeypatch, capsys):
     assert "cpu: 2 checks failed" in said
     processes = re.findall(r"fine in (\d+)", said)
     assert len(set(processes)) == 3, "what failed may have left its process's device in pieces"
+
+
+def hangs(device):
+    time.sleep(600)
+
+
+def test_a_gpus_check_that_hangs_costs_its_own_time_alone(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "ensure", lambda dataset: None)
+    monkeypatch.setattr(doctor, "CHECKS", {"slow": hangs, "next": fine})
+    monkeypatch.setattr(doctor, "LONGEST", 20.0)
+    monkeypatch.setattr(doctor, "machine", list)
+    monkeypatch.setattr(doctor.hardware, "pick_device", lambda name: torch.device("cuda"))
+    began = time.monotonic()
+    assert doctor.doctor("cpu") == 1  # the checks' own processes see a CPU
+    said = capsys.readouterr().out
+    assert "slow: FAILED: TimeoutError" in said and "next: fine in" in said
+    assert time.monotonic() - began < 120
+
+
+def test_all_pairs_that_differ_are_named(tiny, monkeypatch):
+    configs = [doctor.SMALL.replace(loss=loss, steps=2) for loss in ("hinge", "focal", "quality")]
+    monkeypatch.setattr(doctor, "pairs", lambda: iter(configs))
+    monkeypatch.setattr(doctor, "load_splits", lambda config: tiny)
+    plain = Step.__call__
+
+    def broken(self, *given):
+        plain(self, *given)
+        wrong = isinstance(self.dials.alpha, torch.Tensor) and self.config.loss != "focal"
+        self.losses.mul_(1 + wrong)
+
+    monkeypatch.setattr(Step, "__call__", broken)
+    with pytest.raises(AssertionError, match=r"2 of 3 differ: hinge, .*; quality, "):
+        doctor.captured_is_eager(CPU)
 
 
 def test_what_the_machine_has_is_said(data_root):

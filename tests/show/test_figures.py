@@ -213,6 +213,19 @@ def test_notebooks_open_without_any_run(profile, monkeypatch, tmp_path):
         tables.gains(Evidence(empty), "1a", "α = 7")
 
 
+def test_no_name_of_a_box_hides_another_or_leaves_the_frame(tiny):
+    data = tiny[0]
+    f = data.frame
+    at = {"one": (0.1, 0.4), "two": (0.12, 0.41), "below": (0.1, 0.9), "at the edge": (0.97, 0.4)}
+    drawn = [((x * f, y * f, (x + 0.02) * f, (y + 0.05) * f), "red", name) for name, (x, y) in at.items()]
+    (axes,) = figures_scenes.pictures(data, [(0, "", drawn)], 1).axes
+    assert len(axes.patches) == 4, "each box is drawn"
+    assert [text.get_text() for text in axes.texts] == ["one", "below", "at the edge"]
+    axes.figure.canvas.draw()
+    ends = [axes.transData.inverted().transform(t.get_window_extent())[:, 0] for t in axes.texts]
+    assert all(left >= 0 and right <= f for left, right in ends), ends
+
+
 def test_where_the_loss_of_an_image_lies(tiny, tmp_path):
     config, data = get_profile("smoke").base, tiny[0]
     row = figures_scenes.example(data)

@@ -51,7 +51,10 @@ def spoiled(call, at, kind, value):
     return spoiled_call
 
 
-@pytest.mark.parametrize("config", [ONE, TWO], ids=["one stage", "two stages"])
+GHM = ONE.replace(loss="ghm")  # which looks its logits up in a table
+
+
+@pytest.mark.parametrize("config", [ONE, TWO, GHM], ids=["one stage", "two stages", "GHM-C"])
 @pytest.mark.parametrize("kind", ["weight", "gradient"])
 @pytest.mark.parametrize(("steps", "at"), [(3, 0), (3, 1), (3, 2), (LONG, LONG - 1)])
 def test_a_nan_at_any_step_is_a_divergence(tiny, spoil, config, kind, steps, at):
