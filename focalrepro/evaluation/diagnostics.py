@@ -1,6 +1,7 @@
 """How a trained model's loss is spread over its anchors (Figure 4)."""
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,17 @@ def positions(windows: int) -> torch.Tensor:
     return torch.tensor(SHARES, dtype=torch.float64).mul(windows).round().long()
 
 
+@lru_cache(maxsize=2)
+def first_images(data: DetectionData, count: int) -> DetectionData:
+    """A split's first images alone: maps that are cached of all of it have theirs in the same rows.
+
+    One and the same for all runs of a process: what training keeps of a split, it keeps by the object, and
+    one cut anew by each run would push out what the next run trains on.
+    """
+    arrays = {name: value for name, value in vars(data).items() if isinstance(value, np.ndarray)}
+    return replace(data, **{name: value[:count] for name, value in arrays.items()})
+
+
 @torch.inference_mode()
 def loss_distribution(
     model: RetinaNet, config: RunConfig, data: DetectionData, device: torch.device, images: int = 64
@@ -35,10 +47,7 @@ def loss_distribution(
     """
     model = model.to(device).eval()
     count = min(images, len(data))
-    # The first images alone: maps that are cached of all have theirs in the same rows.
-    arrays = {name: value for name, value in vars(data).items() if isinstance(value, np.ndarray)}
-    data = replace(data, **{name: value[:count] for name, value in arrays.items()})
-    source = TrainData(config.replace(flip=False, views=1), data, device, model)
+    source = TrainData(config.replace(flip=False, views=1), first_images(data, count), device, model)
     kinds: dict[str, list[torch.Tensor]] = {"foreground": [], "background": []}
     for start in range(0, count, 16):
         index = torch.arange(start, min(start + 16, count), device=device)

@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from focalrepro.evaluation.diagnostics import GAMMAS, SHARES, loss_distribution, positions
+from focalrepro.evaluation.diagnostics import GAMMAS, SHARES, first_images, loss_distribution, positions
 from focalrepro.runs import load_splits
 from focalrepro.study.profiles import PROFILES
+from focalrepro.training import batches
 
 CONFIG = PROFILES["smoke"].base.replace(precision="fp32")
 
@@ -49,3 +50,13 @@ def test_gamma_moves_the_loss_to_the_hard_background(data_root):
 def test_shares_end_within_the_windows(windows):
     at = positions(windows)
     assert at[0] == 0 and at[-1] == windows and (at.diff() >= 0).all()
+
+
+def test_a_split_is_cut_once_for_all_runs_and_stays_what_it_was(tiny):
+    train, val = tiny
+    device, kept = torch.device("cpu"), batches._targets(train, 1, torch.device("cpu"))
+    for _ in range(3):  # runs that go on with the step of the one before ask for the cut split alone
+        cut = first_images(val, 2)
+        assert cut is first_images(val, 2) and len(cut) == 2 and (cut.boxes == val.boxes[:2]).all()
+        batches._targets(cut, 1, device)
+    assert batches._targets(train, 1, device)[0] is kept[0], "what is trained on is still there"
