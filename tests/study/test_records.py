@@ -134,7 +134,7 @@ def test_ap_of_the_test_images_at_05_and_of_the_tune_images_are_three_numbers():
 def test_a_record_of_training_code_that_measured_otherwise_is_refused(tmp_path):
     path = Store(tmp_path).path(RunConfig().run_id(TRAIN, VAL, 2))
     path.write_text(json.dumps(values_of(version=2)))
-    with pytest.raises(RunFileError, match=f"{path}: training_version .*; delete the file"):
+    with pytest.raises(RunFileError, match=f"{path}: training_version .*; or delete the file"):
         Store(tmp_path).get(path.stem)
 
 
