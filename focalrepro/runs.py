@@ -22,7 +22,8 @@ from focalrepro.evaluation.measures import measures
 from focalrepro.evaluation.record import Record, content_digest
 from focalrepro.files import repo_root
 from focalrepro.training.batches import config_anchors
-from focalrepro.training.loop import Checkpoint, Engines, TrainResult, step_seconds, train
+from focalrepro.training.engines import Engines
+from focalrepro.training.loop import Checkpoint, TrainResult, step_seconds, train
 from focalrepro.training.ranks import ALONE, Ranks
 from focalrepro.training.two_stage import rpn_anchors
 

@@ -35,8 +35,9 @@ from focalrepro.study.status import time_left
 from focalrepro.study.store import Store
 from focalrepro.training.batches import batches, config_anchors
 from focalrepro.training.criteria import LOSSES
+from focalrepro.training.engines import Engines, new_step
 from focalrepro.training.focal_sum import detection_focal_loss
-from focalrepro.training.loop import CHECK_EVERY, Engines, new_step, run_steps, train
+from focalrepro.training.loop import CHECK_EVERY, run_steps, train
 from focalrepro.training.step import Step
 
 Check = Callable[[torch.device], str]
@@ -158,26 +159,31 @@ def norms_are_torchs(device: torch.device) -> str:
         for tensor in (group.weight.data, group.bias.data, frozen.scale, frozen.shift):
             tensor.copy_(torch.randn(channels, generator=generator))
         x, upstream = (torch.randn(2, channels, 9, 7, generator=generator).to(dtype) for _ in "xy")
-        weight, bias = group.weight.detach().double(), group.bias.detach().double()
+        weight, bias = (p.detach().double().requires_grad_() for p in (group.weight, group.bias))
         scale, shift = (t.double().view(1, -1, 1, 1) for t in (frozen.scale, frozen.shift))
         of_groups = partial(F.group_norm, num_groups=groups, weight=weight, bias=bias)
         fixed = lambda x, a=scale, b=shift: x * a + b  # noqa: E731
-        for fast, slow in ((group.to(device), of_groups), (frozen.to(device).relu, fixed)):
+        ours = list(group.to(device).parameters())
+        kinds = (group, of_groups, ours, [weight, bias]), (frozen.to(device).relu, fixed, [], [])
+        for fast, slow, parameters, theirs in kinds:
             # Beside its kink the ReLU of a rounded map may be on the other side.
             clear = torch.where(slow(x.double()).abs() > KINK, upstream, 0)
-            mine = _value_and_slope(fast, x.to(device), clear.to(device))
-            wanted = _value_and_slope(lambda x, of=slow: F.relu(of(x)), x.double(), clear.double())
-            torch.testing.assert_close(mine.double().cpu(), wanted, rtol=digits, atol=digits)
+            plain = lambda x, of=slow: F.relu(of(x))  # noqa: E731
+            mine = _value_and_slopes(fast, x.to(device), clear.to(device), parameters)
+            wanted = _value_and_slopes(plain, x.double(), clear.double(), theirs)
+            for a, b in zip(mine, wanted, strict=True):
+                torch.testing.assert_close(a.double().cpu(), b, rtol=digits, atol=digits)
     return f"{len(NORMS)} widths in fp32 and bf16, of groups and frozen"
 
 
-def _value_and_slope(
-    of: Callable[..., torch.Tensor], x: torch.Tensor, upstream: torch.Tensor
-) -> torch.Tensor:
+def _value_and_slopes(
+    of: Callable[..., torch.Tensor], x: torch.Tensor, upstream: torch.Tensor, parameters: list[torch.Tensor]
+) -> list[torch.Tensor]:
+    """What a norm makes of x, and its gradients by x and by its parameters."""
     x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
     y = of(x)
-    (slope,) = torch.autograd.grad(y, x, upstream.contiguous(memory_format=torch.channels_last))
-    return torch.stack([y.detach(), slope])
+    upstream = upstream.contiguous(memory_format=torch.channels_last)
+    return [y.detach(), *torch.autograd.grad(y, [x, *parameters], upstream)]
 
 
 def losses_of(config: RunConfig, data: DetectionData, device: torch.device, fast: bool) -> torch.Tensor:

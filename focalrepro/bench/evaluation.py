@@ -59,13 +59,13 @@ def made_up_case(images: int, per_image: int = 100) -> Case:
 
 def bench_evaluation(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
     """The outputs of a batch on the device, AP and its bootstrap on the CPU, and an evaluation as a whole."""
-    found = postprocessing(device, sizes)
+    (found,) = bench_selection(device, sizes)
     yield found
     ap, replicates = coco_metrics(sizes)
     yield from (ap, whole_evaluation(found, ap, sizes), replicates)
 
 
-def postprocessing(device: torch.device, sizes: Sizes) -> Finding:
+def bench_selection(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
     """Top-k per level, decoding and NMS of a batch of outputs; no score threshold, as AP is computed."""
     count, grid = sizes.decoded, config_anchors(CONFIG)
     grid = replace(grid, boxes=grid.boxes.to(device))
@@ -89,7 +89,7 @@ def postprocessing(device: torch.device, sizes: Sizes) -> Finding:
     sides = timed((ours, theirs), device, sizes)
     what = f"decoding and NMS of {count} images"
     note = f"no score threshold; equal scores in {equal} of {count} images"
-    return row(what, "torchvision's post-processing", "s", *sides, note=note)
+    yield row(what, "torchvision's post-processing", "s", *sides, note=note)
 
 
 def pycocotools_ap(truth: dict, ids: np.ndarray, detections: Detections) -> float:

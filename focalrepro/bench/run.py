@@ -15,10 +15,10 @@ from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
 from focalrepro import hardware
+from focalrepro.bench import training
 from focalrepro.bench.campaigns import bench_ray
-from focalrepro.bench.evaluation import bench_evaluation, evaluation_curves
+from focalrepro.bench.evaluation import bench_evaluation, bench_selection, evaluation_curves
 from focalrepro.bench.measure import Finding, Limits, Sizes, Spread, measure_limits
-from focalrepro.bench.training import bench_cpu_runs, bench_loss, bench_step, bench_two, training_curves
 from focalrepro.config import RunConfig, did_you_mean
 from focalrepro.data.prepare import EMBEDDED, ensure
 from focalrepro.data.registry import prepared
@@ -43,21 +43,24 @@ def gpu_config() -> RunConfig:
 
 
 def parts_of(device: torch.device, limits: Limits, sizes: Sizes) -> list[Part]:
-    """On a GPU a step by its batch; on a CPU the profiles whose dataset is prepared, and curves of AP."""
-    loss, evaluation = partial(bench_loss, device, limits, sizes), partial(bench_evaluation, device, sizes)
+    """On a GPU a step by its batch; on a CPU the profiles whose dataset is prepared, and what AP costs, which
+    is a CPU's work in any case."""
+    loss = partial(training.bench_loss, device, limits, sizes)
     if device.type == "cuda":
         config = gpu_config()
         by_batch = [config.replace(batch_size=n) for n in sizes.steps]
-        steps = [partial(bench_step, c, device, limits, sizes) for c in by_batch]
-        two = partial(bench_two, by_batch[0], device, sizes)
-        return [*steps, loss, two, partial(training_curves, config, device, sizes), evaluation]
+        steps = [partial(training.bench_step, c, device, limits, sizes) for c in by_batch]
+        two = partial(training.bench_two, by_batch[0], device, sizes)
+        curves = partial(training.training_curves, config, device, sizes)
+        kernels = partial(training.bench_kernels, by_batch, device)
+        return [*steps, loss, two, curves, partial(bench_selection, device, sizes), kernels]
     bases = [(name, get_profile(name).base) for name in sizes.profiles]
     trained = [(name, base) for name, base in bases if base.dataset in prepared()]
-    runs = [partial(bench_cpu_runs, *each, sizes) for each in trained]
+    runs = [partial(training.bench_cpu_runs, *each, sizes) for each in trained]
     runs += [partial(bench_ray, *each, sizes) for each in trained[:1]]
     whole = bases[0][1].replace(weights="none", frozen="nothing", views=1, kept_channels=1.0)
-    curves = partial(training_curves, whole, device, sizes)
-    return [loss, evaluation, *runs, partial(evaluation_curves, sizes), curves]
+    curves = partial(training.training_curves, whole, device, sizes)
+    return [loss, partial(bench_evaluation, device, sizes), *runs, partial(evaluation_curves, sizes), curves]
 
 
 def run_bench(device_name: str = "auto", trial: bool = False, only: str = "") -> int:

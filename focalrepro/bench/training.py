@@ -27,9 +27,9 @@ from focalrepro.detector.backbones import IMAGENET_MEAN, IMAGENET_STD
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.losses import BACKGROUND, IGNORED
 from focalrepro.training.batches import batches
+from focalrepro.training.engines import new_step
 from focalrepro.training.focal_sum import detection_focal_loss
 from focalrepro.training.initial import initial_model
-from focalrepro.training.loop import new_step
 from focalrepro.training.step import Step, learning_rate, make_optimizer
 
 CPU = torch.device("cpu")
@@ -188,17 +188,27 @@ def training_flops(config: RunConfig, classes: int) -> float:
 
 
 def bench_step(config: RunConfig, device: torch.device, limits: Limits, sizes: Sizes) -> Iterator[Finding]:
-    """Both in one process, in turn; with the share of the matmul peak that ours reaches, and its kernels."""
+    """Both in one process, in turn; with the share of the matmul peak that ours reaches."""
     calls, size = (our_step(config, device), their_step(config, device)), config.batch_size
     a, b = measure.in_turn(
         sizes.repeats, *(lambda c=call: size / measure.seconds(c, device, sizes.run_time) for call in calls)
     )
     share = a["median"] * training_flops(config, len(split(config).categories)) / (limits["teraflops"] * 1e12)
-    network = f"{config.backbone} at {config.image_size}², batch {size}, {precision(config, device)}"
-    what = f"training on {config.dataset}, {network}"
+    what = step_name(config, device)
     against = "torchvision's RetinaNet and loop, autocast, same layers and data in memory"
     yield measure.row(what, against, "images/s", a, b, True, share=share, limit="matmul peak")
-    yield measure.heaviest(what, calls[0], device)
+
+
+def step_name(config: RunConfig, device: torch.device) -> str:
+    """Which training step a row or a list of kernels is of."""
+    size = f"batch {config.batch_size}, {precision(config, device)}"
+    return f"training on {config.dataset}, {config.backbone} at {config.image_size}², {size}"
+
+
+def bench_kernels(configs: list[RunConfig], device: torch.device) -> Iterator[Finding]:
+    """The heaviest kernels of each config's step; after all that is timed, which a profiler slows."""
+    for config in configs:
+        yield measure.heaviest(step_name(config, device), our_step(config, device), device)
 
 
 def bench_two(config: RunConfig, device: torch.device, sizes: Sizes) -> Iterator[Finding]:

@@ -30,8 +30,8 @@ from focalrepro.study.profiles import PROFILES, Profile, own_profile
 from focalrepro.study.status import time_left
 from focalrepro.study.store import Store
 from focalrepro.training.batches import batches
+from focalrepro.training.engines import new_step
 from focalrepro.training.initial import initial_model
-from focalrepro.training.loop import new_step
 
 FEW = 8  # images of a split that are timed, and half the steps
 PCA_IMAGES = 640  # of `principal_components`

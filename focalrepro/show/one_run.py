@@ -22,7 +22,8 @@ from focalrepro.show.tables import between
 from focalrepro.study.profiles import get_profile
 from focalrepro.study.study import Study
 from focalrepro.training.batches import batches
-from focalrepro.training.loop import TrainResult, new_step
+from focalrepro.training.engines import new_step
+from focalrepro.training.loop import TrainResult
 from focalrepro.training.step import learning_rate
 
 

@@ -32,8 +32,9 @@ from focalrepro.study.on_ray import check_way, run_on_ray
 from focalrepro.study.profiles import get_profile
 from focalrepro.study.store import Store
 from focalrepro.training.batches import TrainData
+from focalrepro.training.engines import Engines
 from focalrepro.training.initial import initial_model, save_model
-from focalrepro.training.loop import Checkpoint, Engines, train
+from focalrepro.training.loop import Checkpoint, train
 from focalrepro.training.ranks import Ranks
 
 MOST = 1000  # seeds, workers or runs of one command: a typing error must not plan for hours
@@ -287,8 +288,11 @@ def _prepare_one(config: RunConfig, device: str) -> None:
     model = initial_model(config, train_data)
     if config.frozen == "backbone":
         used = hardware.use_device(device)
-        TrainData(config, train_data, used, model)
+        for view in range(config.views):
+            cached_features(model, train_data, used, view)
         cached_features(model, val_data, used)
+        if used.type == "cpu":
+            TrainData(config, train_data, used, model)  # its matches are kept on disk, too
 
 
 def _work(pipe: Connection, store: Store, device: str, parent: int) -> None:
@@ -303,7 +307,7 @@ def _work(pipe: Connection, store: Store, device: str, parent: int) -> None:
             report = lambda phase, done, total: pipe.send((phase, done / total, ""))  # noqa: E731
             checkpoint = Checkpoint(store.checkpoint_path(job.run_id))
             if checkpoint.path.exists():
-                engines.drop()  # a captured step cannot be put where another training stood
+                engines.drop()
             record, result, _ = run_with_model(job.config, device, report, engines, checkpoint)
             _keep(record, result.model, store)
             checkpoint.drop()

@@ -25,6 +25,12 @@ from focalrepro.hardware import memory
 MATCHES_VERSION = 1
 RESIDENT = 0.5  # share of a device's free memory that images may take
 KEPT_FROM = 2000  # images times views whose matches are kept on disk
+# What a split on the device depends on, apart from the split: runs that agree in these may share it.
+READ = (
+    *("image_size", "detector", "backbone", "weights", "frozen", "views", "kept_channels", "flip"),
+    *("first_level", "last_level", "anchor_size", "anchor_scales", "anchor_ratios"),
+    *("pos_iou", "neg_iou", "best_iou"),
+)
 
 
 @lru_cache(maxsize=2)
@@ -85,7 +91,7 @@ class SplitData:
         if self.cached:
             views = [cached_features(model, data, device, view) for view in range(self.views)]
             self.inputs = [list(maps) for maps in zip(*views, strict=True)]  # by level, then by view
-            if device.type == "cuda":
+            if device.type != "cpu" and _room(sum(f.nbytes for maps in views for f in maps), device):
                 self.inputs = [[f.to(device) for f in maps] for maps in self.inputs]
         else:
             self.inputs = [[_images_on(device, data.images)]]
@@ -111,20 +117,24 @@ class SplitData:
 
 def _images_on(device: torch.device, images: np.ndarray) -> Tensor:
     """uint8 [N, 3, H, W] on the device, or where that has no room for them left in their file, to be read."""
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory()
-    if images.nbytes <= RESIDENT * free:
+    if _room(images.nbytes, device):
         return torch.from_numpy(np.array(images)).to(device)
     return as_tensor(images)
 
 
+def _room(nbytes: int, device: torch.device) -> bool:
+    """Whether a device keeps so many bytes, beside what a step needs."""
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory()
+    return nbytes <= RESIDENT * free
+
+
 def _rows(maps: list[Tensor], view: Tensor, index: Tensor) -> Tensor:
-    """[B, H, W, C]: each image from the map of its view, without waiting for a GPU."""
-    if len(maps) == 1:
-        return maps[0].index_select(0, index)
-    if index.is_cuda:
+    """[B, H, W, C]: each image from the map of its view; where a GPU has them, without waiting for it."""
+    if maps[0].is_cuda:
         rows = [m.index_select(0, index) for m in maps]
         return torch.stack(rows)[view, torch.arange(len(index), device=index.device)]
-    return torch.stack([maps[v][i] for v, i in zip(view.tolist(), index.tolist(), strict=True)])
+    each = zip(view.tolist(), index.tolist(), strict=True)
+    return torch.stack([maps[v][i] for v, i in each]).to(index.device)
 
 
 class TrainData(SplitData):

@@ -15,14 +15,12 @@ from torch import Tensor, nn
 
 from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData
-from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.files import write_atomic
 from focalrepro.hardware import has_bf16
-from focalrepro.training.batches import SplitData, TrainData, batches
-from focalrepro.training.initial import initial_model
+from focalrepro.training.batches import batches
+from focalrepro.training.engines import Engines, new_step
 from focalrepro.training.ranks import ALONE, Ranks
 from focalrepro.training.step import Step, learning_rate
-from focalrepro.training.two_stage import TwoStageStep
 
 CHECK_EVERY = 10  # steps between two looks at whether everything is finite
 EVERY = 300.0  # seconds between two checkpoints; a training that is shorter writes none
@@ -108,7 +106,7 @@ def train(
     data: DetectionData,
     device: torch.device,
     on_step: OnStep = lambda done, total: None,
-    engines: "Engines | None" = None,
+    engines: Engines | None = None,
     checkpoint: Checkpoint | None = None,
     ranks: Ranks = ALONE,
 ) -> TrainResult:
@@ -169,69 +167,6 @@ def summarise(history: Tensor, points: int = 100) -> dict[str, list[float]]:
         result[name] = [round(float(p[:, column].mean()), 5) for p in parts]
         result[f"last_{name}"] = [round(float(v), 5) for v in values[-CHECK_EVERY:, column]]
     return result
-
-
-# Runs that differ only in these share their shapes, and so a step.
-SWEPT = (
-    *("alpha", "gamma", "beta", "gamma_object", "epsilon", "prior", "seed", "lr", "steps", "warmup"),
-    *("schedule", "train_fraction", "score_threshold", "topk", "nms", "max_detections"),
-)
-
-
-class Engines:
-    """Gives each run of a process its step; the last one is kept for the next run that fits it.
-
-    On a GPU, warming up and capturing one takes seconds: the graph, the data on the device and the memory
-    stay, and weights, optimizer state, α and γ are set anew in place. The model of an earlier run is
-    overwritten by a later one, so this is for campaigns, which keep records and no models. everywhere: also
-    on the CPU, where it saves nothing; for tests.
-    """
-
-    def __init__(self, everywhere: bool = False) -> None:
-        self.everywhere = everywhere
-        self.kept: tuple[tuple, Step] | None = None
-
-    def drop(self) -> None:
-        """Forgets the kept step, after an error that may have left it, or the device, in pieces."""
-        self.kept = None
-
-    def step(self, config: RunConfig, data: DetectionData, device: torch.device) -> Step:
-        """A step with the initial weights of the config's seed."""
-        neutral = RunConfig()
-        shape = config.replace(**{field: getattr(neutral, field) for field in SWEPT})
-        key = (shape, data.digest, device)
-        if self.kept and self.kept[0] == key:
-            step = self.kept[1]
-            step.restart(config, _with_prior(initial_model(config, data), config, step.source))
-            return step
-        self.kept = None  # its memory first, then the new one
-        step = new_step(config, data, device)
-        if config.detector == "retinanet" and (self.everywhere or device.type == "cuda"):
-            self.kept = (key, step)
-        return step
-
-
-def new_step(config: RunConfig, data: DetectionData, device: torch.device, ranks: Ranks = ALONE) -> Step:
-    """A step of its own."""
-    model = initial_model(config, data)
-    two_stages = config.detector == "faster_rcnn"
-    source = (SplitData if two_stages else TrainData)(config, data, device, model)
-    model = model if two_stages else _with_prior(model, config, source)
-    model = model.to(device, memory_format=torch.channels_last).train()
-    if two_stages:
-        return TwoStageStep(model, source, config, device)
-    return Step(model, source, config, device, ranks)
-
-
-def _with_prior(model: RetinaNet, config: RunConfig, source: TrainData) -> RetinaNet:
-    """Where the config leaves π to the data, it is the share of objects among pairs of anchor and class.
-
-    Chen et al. 2019 (arXiv 1909.04868), section 4.1.
-    """
-    if config.prior == 0:
-        pairs = source.match.shape[-1] * model.class_head.outputs
-        model.class_head.set_prior(source.positives / pairs)
-    return model
 
 
 def step_seconds(

@@ -91,7 +91,7 @@ class Step:
     def restart(self, config: RunConfig, initial: RetinaNet) -> None:
         """Begins another run in place: its weights, its α and γ, an optimizer that has seen nothing.
 
-        config may differ from the one before in `loop.SWEPT` only.
+        config may differ from the one before in `engines.SWEPT` only.
         """
         self.model.load_state_dict(initial.state_dict())  # copies into the tensors that a graph reads
         self.model.train()

@@ -30,7 +30,7 @@ def record_in(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("device", "rows", "curves"), [("cpu", CPU_ROWS, 4), pytest.param("cuda", 7, 2, marks=pytest.mark.cuda)]
+    ("device", "rows", "curves"), [("cpu", CPU_ROWS, 4), pytest.param("cuda", 5, 2, marks=pytest.mark.cuda)]
 )
 def test_the_whole_way(own, tmp_path, device, rows, curves):
     if device == "cuda" and not torch.cuda.is_available():

@@ -35,6 +35,17 @@ def test_a_norm_that_is_wrong_is_found(monkeypatch):
         doctor.norms_are_torchs(CPU)
 
 
+def test_a_parameters_gradient_that_is_wrong_is_found(monkeypatch):
+    plain = GroupNormReLU.forward
+
+    def wrong(self, x):
+        return plain(self, x) + 0 * self.bias.sum() + (self.bias - self.bias.detach()).sum()
+
+    monkeypatch.setattr(GroupNormReLU, "forward", wrong)
+    with pytest.raises(AssertionError):
+        doctor.norms_are_torchs(CPU)
+
+
 def test_a_pair_agrees_and_a_broken_one_is_named(tiny, monkeypatch):
     config = doctor.SMALL.replace(loss="hinge", steps=2)
     doctor.same_losses(config, tiny[0], CPU)

@@ -8,7 +8,7 @@ import torch
 
 from focalrepro.study.profiles import PROFILES
 from focalrepro.training import step as module
-from focalrepro.training.loop import new_step
+from focalrepro.training.engines import new_step
 
 BASE = PROFILES["smoke"].base.replace(precision="fp32", steps=8)
 CPU = torch.device("cpu")

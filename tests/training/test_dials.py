@@ -6,7 +6,7 @@ import torch
 from focalrepro.study.profiles import PROFILES
 from focalrepro.training.criteria import LOSSES
 from focalrepro.training.dials import NUMBERS, Dials
-from focalrepro.training.loop import new_step
+from focalrepro.training.engines import new_step
 
 SMALL = PROFILES["smoke"].base.replace(precision="fp32")
 CPU = torch.device("cpu")

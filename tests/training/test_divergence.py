@@ -12,7 +12,8 @@ from focalrepro.data import load
 from focalrepro.runs import run
 from focalrepro.study.profiles import get_profile
 from focalrepro.training import two_stage
-from focalrepro.training.loop import CHECK_EVERY, Engines, train
+from focalrepro.training.engines import Engines
+from focalrepro.training.loop import CHECK_EVERY, train
 from focalrepro.training.step import Step
 
 CPU = torch.device("cpu")

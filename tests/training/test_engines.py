@@ -1,9 +1,13 @@
 """A step that is used again trains as a new one does, to the last digit."""
 
+import pytest
 import torch
 
 from focalrepro.study.profiles import PROFILES
-from focalrepro.training.loop import SWEPT, Engines, train
+from focalrepro.training.batches import READ, SplitData, TrainData
+from focalrepro.training.engines import SWEPT, Engines
+from focalrepro.training.initial import initial_model
+from focalrepro.training.loop import train
 
 CPU = torch.device("cpu")
 BASE = PROFILES["smoke"].base.replace(steps=6, warmup=2, lr=5e-3, batch_size=4)
@@ -44,6 +48,55 @@ def test_another_shape_gets_another_step(tiny):
         before = engines.kept
         train(BASE.replace(steps=1, **change), data, CPU, engines=engines)
         assert before is None or engines.kept[1] is not before[1], change
+
+
+def test_another_step_reads_the_same_data_on_the_device(tiny):
+    data, engines = tiny[0], Engines(everywhere=True)
+    sources = []
+    for change in ({}, {"loss": "hinge"}, {"batch_size": 2, "optimizer": "sgd"}):
+        config = BASE.replace(steps=2, warmup=1, **change)
+        history, _ = outcome(config, data, engines)
+        sources.append(engines.kept[1].source)
+        assert history == outcome(config, data, None)[0]
+    assert sources[0] is sources[1] is sources[2]
+    train(BASE.replace(steps=1, flip=not BASE.flip), data, CPU, engines=engines)
+    assert engines.kept[1].source is not sources[0]
+
+
+class Seen:
+    """A config that notes which of its fields are read."""
+
+    def __init__(self, config):
+        self.config, self.fields = config, set()
+
+    def __getattr__(self, name):
+        known = name in self.config.as_dict()
+        self.fields |= {name} if known else {"first_level", "last_level"}  # `levels`
+        return getattr(self.config, name)
+
+
+CACHED = {"weights": "digits", "frozen": "backbone", "flip": False, "views": 2}
+
+
+@pytest.mark.parametrize("change", [{}, CACHED], ids=["images", "cached maps"])
+def test_data_that_is_shared_depends_on_no_other_field(tiny, change):
+    config = BASE.replace(**change)
+    model = initial_model(config, tiny[0])  # reads the backbone's fields, which are listed, too
+    seen = Seen(config)
+    TrainData(seen, tiny[0], CPU, model)
+    assert len(seen.fields) > 5 and seen.fields <= set(READ)
+    assert {"backbone", "weights", "kept_channels", "detector"} <= set(READ)
+
+
+def test_cached_maps_stay_in_their_files_where_a_device_has_no_room(tiny, monkeypatch):
+    """And then no step may be captured, which could not fetch them. On a device that computes nothing."""
+    config, device = BASE.replace(**CACHED), torch.device("meta")
+    model = initial_model(config, tiny[0])
+    resident = SplitData(config, tiny[0], device, model)
+    assert resident.inputs[0][0].device == device and not resident.streams
+    monkeypatch.setattr("focalrepro.training.batches.RESIDENT", 0.0)
+    streamed = SplitData(config, tiny[0], device, model)
+    assert streamed.inputs[0][0].device == CPU and streamed.streams
 
 
 def test_on_the_cpu_nothing_is_kept(tiny):

@@ -8,7 +8,7 @@ from focalrepro.losses import BACKGROUND, IGNORED, focal_terms
 from focalrepro.study.profiles import PROFILES
 from focalrepro.training.criteria import LOSSES, box_loss, box_quality, dense_box_loss
 from focalrepro.training.dials import Dials
-from focalrepro.training.loop import new_step
+from focalrepro.training.engines import new_step
 
 SMALL = PROFILES["smoke"].base
 RNG = np.random.default_rng(0)
