@@ -10,8 +10,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-CELLS = 64  # of a map that a program reads at once
-WIDTH = 64  # channels of a program, or more where one group has more
+ELEMENTS = 4096  # of a map that a program reads at once
+WIDTHS = 16, 64  # channels of a program at least (a sector of memory, in bf16) and at most
+PROGRAMS = 128  # so many keep a large GPU busy
 
 
 @triton.jit
@@ -86,6 +87,17 @@ def _backward(x, dy, dx, weight, bias, mean, rstd, along, total, channels, cells
         tl.store(dx + at, v.to(tl.float32).to(dx.dtype.element_ty), mask=inside)
 
 
+def tile(images: int, channels: int, each: int) -> tuple[int, int]:
+    """Channels of a program and cells that it reads at once: narrow where there would be few programs.
+
+    each: channels of a group, which stay together.
+    """
+    least, width = max(each, WIDTHS[0]), max(each, min(WIDTHS[1], channels))
+    while width > least and images * channels // width < PROGRAMS:
+        width //= 2
+    return width, max(1, ELEMENTS // width)
+
+
 def fits(channels: int, groups: int) -> bool:
     """Whether the kernels take a norm of that shape: channels, also those of a group, are a power of two."""
     each = channels // groups
@@ -100,8 +112,8 @@ class GroupNormReLU(torch.autograd.Function):
         x = x.contiguous(memory_format=torch.channels_last)
         images, channels, height, across = x.shape
         each = channels // groups
-        width = max(min(WIDTH, channels), each)
-        grid, shape = (images, channels // width), (width // each, each, CELLS)
+        width, cells = tile(images, channels, each)
+        grid, shape = (images, channels // width), (width // each, each, cells)
         y = torch.empty_like(x, memory_format=torch.channels_last)
         mean, rstd = torch.empty(2, images, channels, dtype=torch.float32, device=x.device)
         _forward[grid](x, y, weight, bias, mean, rstd, channels, eps, height * across, *shape)

@@ -243,10 +243,15 @@ class Record(_Part):
 
     @property
     def pair(self) -> tuple[int, str, str]:
-        """What two runs must share to be a pair: the seed, and what the machine adds, a CPU or a GPU and the
-        precision that it lacks. Else a difference would be the machine's as well as the row's.
+        """What two runs must share to be a pair: the seed, and the kind of machine. Else a difference would
+        be the machine's as well as the row's.
         """
-        return self.seed, self.hardware.device.split(":")[0], self.hardware.precision or ""
+        return self.seed, *self.kind
+
+    @property
+    def kind(self) -> tuple[str, str]:
+        """What a machine adds to a run: a CPU or a GPU, and the precision that it lacks."""
+        return self.hardware.device.split(":")[0], self.hardware.precision or ""
 
     @cached_property
     def row(self) -> RunConfig:

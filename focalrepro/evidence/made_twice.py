@@ -1,14 +1,17 @@
 """Runs that were made twice, on unlike machines: how far a machine and its precision move a run's AP."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from focalrepro.evaluation.record import Record
-from focalrepro.evidence.difference import student
+from focalrepro.evidence.difference import LEVEL, MARGIN, student
 from focalrepro.study.store import Store
 from focalrepro.study.study import Study
+
+LEAST = 8  # runs that both have made, before rows may hold runs of both
 
 
 @dataclass(frozen=True)
@@ -29,17 +32,49 @@ class MadeTwice:
         return float(d.mean()), *student(d.mean(), d.std(ddof=1) / len(d) ** 0.5, len(d) - 1)
 
     @property
+    def agree(self) -> bool:
+        """Whether at least LEAST runs hold the mean difference within ±MARGIN, by two one-sided tests."""
+        d = self.differences
+        low, high = student(d.mean(), d.std(ddof=1) / len(d) ** 0.5, len(d) - 1, 1 - 2 * LEVEL)
+        return len(d) >= LEAST and low > -MARGIN and high < MARGIN
+
+    @property
+    def kinds(self) -> frozenset[tuple[str, str]]:
+        """The two kinds of machine (`Record.kind`)."""
+        return frozenset(r.kind for r in self.pairs[0])
+
+    @property
     def machines(self) -> tuple[str, str]:
         """What the tables' records were made on, and the others."""
         sides = [{r.hardware.name for r in side} for side in zip(*self.pairs, strict=True)]
         return tuple(", ".join(sorted(side)) for side in sides)
 
 
-def made_twice(study: Study) -> MadeTwice | None:
-    """The runs of a study whose other record lies in `again/` of its results; None below two of them.
+def made_twice(study: Study) -> list[MadeTwice]:
+    """The runs of a study whose other record lies in `again/` of its results, by the two kinds of machine;
+    those of which there are two at least.
 
     Errors: RunFileError for a damaged record.
     """
     there = {r.run_id: r for r in Store(study.folder / "again").records()}
-    pairs = [(r, other) for r in study.records if (other := there.get(r.run_id)) and r.pair != other.pair]
-    return MadeTwice(pairs) if len(pairs) > 1 else None
+    of_kinds = defaultdict[frozenset, list](list)
+    for r in study.records:
+        if (other := there.get(r.run_id)) and r.kind != other.kind:
+            of_kinds[frozenset((r.kind, other.kind))].append((r, other))
+    return [MadeTwice(pairs) for pairs in of_kinds.values() if len(pairs) > 1]
+
+
+def mixed(study: Study) -> list[str]:
+    """A line for each row that holds runs of unlike machines (`Record.kind`) which are not known to agree.
+
+    A difference pairs like with like, but a row's mean is over all its runs.
+    """
+    known = {twice.kinds for twice in made_twice(study) if twice.agree}
+    off = []
+    for name in study.ablations:
+        for row, records in study.rows(name).items():
+            kinds = frozenset(r.kind for r in records)
+            if len(kinds) > 1 and kinds not in known:
+                said = " and ".join(sorted(" ".join(filter(None, kind)) for kind in kinds))
+                off.append(f"{name}, row {row!r}: runs of {said} in one mean, which are not known to agree")
+    return off

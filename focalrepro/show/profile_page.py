@@ -12,7 +12,7 @@ from focalrepro.evidence import rates
 from focalrepro.evidence.claims import has_family, judge_all
 from focalrepro.evidence.difference import MARGIN, UNKNOWN_SEED_MARGIN, Evidence
 from focalrepro.evidence.expected import compare
-from focalrepro.evidence.made_twice import made_twice
+from focalrepro.evidence.made_twice import LEAST, MadeTwice, made_twice
 from focalrepro.evidence.seed_spread import LEAST_AP
 from focalrepro.evidence.tables import rank_correlation, runs_frame, table
 from focalrepro.files import results_root, write_atomic
@@ -89,7 +89,7 @@ def page(study: Study) -> tuple[str, Figures]:
         at_the_end=_at_the_end(e, "lr") if "lr" in study.profile.ablations else "",
         nothing_found=not any(r.AP >= LEAST_AP for r in records),
         search_seed=SEARCH_SEED,
-        twice=_twice(study),
+        twice=Md("\n\n".join(map(_twice, made_twice(study)))),
         protocols=", ".join(sorted({r.protocol for r in records} - {""})),
         sections=sections,
         contents=_contents(["The claims", *(s["heading"] for s in sections), "What differs from the paper"]),
@@ -133,16 +133,16 @@ def _at_the_end(e: Evidence, search_of: str) -> Md:
     return Md(f"Best at the highest rate tried: {late}. A higher one may be better still." if late else "")
 
 
-def _twice(study: Study) -> Md:
-    """What another machine made of the same runs; "" where none was made twice."""
-    if not (twice := made_twice(study)):
-        return Md("")
+def _twice(twice: MadeTwice) -> Md:
+    """What another machine made of the same runs."""
     mean, low, high = twice.interval
     here, there = map(escape, twice.machines)
     return Md(
         f"{len(twice.pairs)} runs were made twice: those that the tables count on {here}, the others "
         f"(`again/`) on {there}. The first less the second is {signed(mean, 2)} AP "
-        f"({between(low, high, 2, signed)}), in a single run at most {abs(twice.differences).max():.2f}."
+        f"({between(low, high, 2, signed)}), in a single run at most {abs(twice.differences).max():.2f}. "
+        f"So a row may{'' if twice.agree else ' not'} hold runs of both: {LEAST} runs or more must hold the "
+        f"difference within ±{MARGIN:g} AP, by two one-sided tests."
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from focalrepro.config import TRAINING_VERSION, RunConfig
+from focalrepro.evidence.made_twice import mixed
 from focalrepro.evidence.tables import runs_frame
 from focalrepro.runs import protocol_digest
 from focalrepro.show.profile_page import page
@@ -37,7 +38,7 @@ def verify(profile: str) -> list[str]:
     readme = study.folder / "README.md"
     if not readme.is_file() or not study.records:
         raise FileNotFoundError(f"{readme}: no committed results; {how}")
-    off = strangers(study)
+    off = strangers(study) + mixed(study)
     listed = _listed(study.folder / "results.csv") & {r.run_id for r in study.records}
     if listed and Store.local(profile).records():
         # A reproduction's pages show its own runs, which lie among those that it is compared with.

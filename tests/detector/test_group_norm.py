@@ -49,8 +49,10 @@ def test_it_equals_torch(shape: tuple, groups: int, dtype: torch.dtype, toleranc
 
 @pytest.mark.parametrize("shape, groups", [((3, 64, 9, 9), 16), ((2, 128, 5, 7), 32), ((2, 16, 1, 3), 4)])
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-4), (torch.bfloat16, 2e-2)])
-def test_the_kernels_equal_torch(shape: tuple, groups: int, dtype: torch.dtype, tolerance: float) -> None:
+@pytest.mark.parametrize("programs", [1, 128], ids=["wide", "narrow"])
+def test_the_kernels_equal_torch(shape, groups, dtype, tolerance, programs, monkeypatch) -> None:
     kernels = pytest.importorskip("focalrepro.detector.norm_triton", reason="no Triton for this system")
+    monkeypatch.setattr(kernels, "PROGRAMS", programs)
     assert kernels.fits(shape[1], groups)
     layer = layer_of(groups, shape[1], DEVICE)
     x, upstream = maps(shape, dtype, DEVICE)
@@ -97,3 +99,12 @@ def test_a_frozen_norms_kernel_equals_torch(dtype: torch.dtype, tolerance: float
     y.backward(upstream)
     plain.backward(upstream)
     agree((y, got.grad), (plain, wanted.grad), tolerance)
+
+
+def test_a_small_batch_has_narrower_programs():
+    """Of coco-cpu's head (8 images, 64 channels in 16 groups) and coco256's (64 images, 256 in 32)."""
+    kernels = pytest.importorskip("focalrepro.detector.norm_triton", reason="no Triton for this system")
+    assert kernels.tile(8, 64, 4) == (16, 256)
+    assert kernels.tile(64, 256, 8) == (64, 64)
+    assert kernels.tile(2, 256, 128) == (128, 32), "a group stays in one program"
+    assert kernels.tile(1, 8, 2) == (8, 512)

@@ -1,9 +1,10 @@
 """What another machine made of the same runs."""
 
+import made_up
 import pytest
 from made_up import changed, record, study
 
-from focalrepro.evidence.made_twice import made_twice
+from focalrepro.evidence.made_twice import LEAST, made_twice, mixed
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.profiles import get_profile
 from focalrepro.study.store import Store
@@ -18,11 +19,11 @@ def runs(monkeypatch, tmp_path):
 
 def test_the_mean_difference_is_over_the_runs_that_both_made(runs):
     s = study(runs, "coco-cpu")
-    assert made_twice(s) is None
+    assert not made_twice(s)
     for r, ap in zip(runs, (5.0, 5.2, 5.1), strict=True):
         other = changed(r, metrics={"AP": ap}, hardware={"precision": "fp32"})
         Store(s.folder / "again").put(other)
-    twice = made_twice(s)
+    (twice,) = made_twice(s)
     assert twice.differences == pytest.approx([0.0, -0.1, 0.1])
     mean, low, high = twice.interval
     assert (
@@ -35,4 +36,21 @@ def test_a_copy_of_the_same_record_is_no_second_making(runs):
     s = study(runs, "coco-cpu")
     for r in runs:
         Store(s.folder / "again").put(r)
-    assert made_twice(s) is None
+    assert not made_twice(s)
+
+
+@pytest.mark.parametrize(
+    ("shift", "count", "agree"),
+    [(0.0, LEAST, True), (0.3, LEAST, False), (-0.3, LEAST, False), (0.0, LEAST - 1, False)],
+)
+def test_a_row_may_hold_runs_of_both_where_enough_of_them_agree(runs, shift, count, agree):
+    """The last seed of each row was made on a GPU, which is named until both are known to tie."""
+    gpu = {"hardware": {"device": "cuda", "gpu": "a GPU"}}
+    by_cpu = made_up.runs(lambda config: 5.0, ("primary",), 4, seed_sd=0.0, profile="coco-cpu")
+    s = study([changed(r, **gpu) if r.seed == 3 else r for r in by_cpu], "coco-cpu")
+    assert any("primary, row 'CE, α = .5': runs of cpu and cuda in one" in line for line in mixed(s))
+    for i, r in enumerate([r for r in by_cpu if r.seed < 3][:count]):
+        again = changed(r, metrics={"AP": 5.0 + shift + 0.02 * (i % 2)}, **gpu)
+        Store(s.folder / "again").put(again)
+    (twice,) = made_twice(s)
+    assert twice.agree == agree and (mixed(s) == []) == agree
