@@ -14,6 +14,7 @@ from focalrepro.detector.backbones import (
     FrozenNorm,
     Normalise,
     ResNet50V2,
+    TypedFrozenNorm,
     conv_norm,
     make_backbone,
 )
@@ -185,3 +186,9 @@ def test_a_folded_norm_is_the_norm_and_trains_as_it_would():
     torch.testing.assert_close(folded, apart, rtol=1e-5, atol=1e-5)
     (one,), (other,) = (torch.autograd.grad(y, [conv.weight], upstream) for y in (apart, folded))
     torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("of", [FrozenNorm, TypedFrozenNorm])
+def test_a_frozen_norm_leaves_a_map_its_type(of):
+    """In fp32 it would double the bytes of all that follows."""
+    assert of(8)(torch.randn(1, 8, 3, 3).bfloat16()).dtype == torch.bfloat16

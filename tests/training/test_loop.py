@@ -22,8 +22,8 @@ from focalrepro.training.batches import TrainData, batches
 from focalrepro.training.criteria import box_loss, dense_box_loss, get_loss, smooth_l1
 from focalrepro.training.dials import Dials
 from focalrepro.training.focal_sum import detection_focal_loss
-from focalrepro.training.loop import step_seconds, train
-from focalrepro.training.step import learning_rate
+from focalrepro.training.loop import CHECK_EVERY, step_seconds, train
+from focalrepro.training.step import Step, learning_rate
 
 CPU = torch.device("cpu")
 SMALL = RunConfig(
@@ -249,6 +249,21 @@ def test_the_rate_follows_the_batch_and_the_cosine():
     for batch in (2, 64):
         assert learning_rate(500, base.replace(batch_size=batch)) == pytest.approx(0.005 * batch / 16)
     assert learning_rate(5, base.replace(warmup=10)) == pytest.approx(2 / 3 * learning_rate(5, base))
+
+
+def test_a_slow_start_is_no_part_of_images_per_second(tiny, monkeypatch):
+    """A GPU's first steps capture a graph, and a CPU's map its files."""
+    clock, plain = [0.0], Step.__call__
+
+    def slow_at_first(self, *given):
+        clock[0] += 0.5 if self.calls else 60.0
+        plain(self, *given)
+
+    monkeypatch.setattr(Step, "__call__", slow_at_first)
+    monkeypatch.setattr("focalrepro.training.loop.time.perf_counter", lambda: clock[0])
+    result = train(SMALL.replace(steps=2 * CHECK_EVERY), tiny[0], CPU)
+    assert result.images_per_second == pytest.approx(SMALL.batch_size / 0.5)
+    assert result.seconds == pytest.approx(60 + 0.5 * (2 * CHECK_EVERY - 1))
 
 
 def test_images_that_do_not_fit_are_read_from_their_file(tiny, monkeypatch):
