@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import replace
 from math import isnan
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -175,9 +175,10 @@ def run_missing(jobs: list[Planned], store: Store, device: str = "auto", workers
     """Trains what the store lacks; returns the number of runs that failed.
 
     On the CPU every run has one thread and there are as many workers as cores: small convolutions do not fill
-    two cores, and a run's numbers do not depend on the number of cores. On a GPU, one worker unless told. A
-    run whose worker dies (as where memory runs out) is tried once more; then, as one that ends in an error,
-    it is named, its error lies in the store, and the others go on.
+    two cores, and a run's numbers do not depend on the number of cores. On a GPU, one worker unless told, and
+    the cores, which evaluate, are shared out. A run whose worker dies (as where memory runs out) is tried
+    once more; then, as one that ends in an error, it is named, its error lies in the store, and the others
+    go on.
     """
     check_count("--workers", workers, "as many as cores on a CPU, one on a GPU")
     missing = [job for job in jobs if store.lacks(job.run_id)]
@@ -185,12 +186,13 @@ def run_missing(jobs: list[Planned], store: Store, device: str = "auto", workers
         return 0
     on_cpu = hardware.pick_device(device).type == "cpu"
     workers = min(workers or (hardware.cores() if on_cpu else 1), len(missing))
+    threads = 1 if on_cpu else max(1, hardware.cores() // workers)
     prepare(missing, device)
     waiting, tries, failed = deque(missing), Counter[str](), 0
     with closing(Progress(missing)) as progress, ExitStack() as stack:
 
         def hire() -> Worker:
-            worker = Worker(store, device)
+            worker = Worker(store, device, threads)
             stack.callback(worker.end)
             worker.take(waiting.popleft())
             return worker
@@ -231,12 +233,14 @@ MEMORY = "give --workers fewer where memory runs out; the same command tries it 
 class Worker:
     """A process that trains one run after another; what it says comes through a pipe, and its end, too."""
 
-    def __init__(self, store: Store, device: str) -> None:
+    def __init__(self, store: Store, device: str, threads: int) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        arguments = (theirs, store, device, os.getpid())
+        arguments = (theirs, store, device, threads, os.getpid())
         self.process = context.Process(target=_work, args=arguments, daemon=True)
-        # Ctrl-C is the parent's to answer, from a worker's first moment on, while it imports torch.
+        # Ctrl-C is the parent's to answer, from a worker's first moment on, while it imports torch. Python's
+        # resource tracker, which the first process would start, unblocks it, so that is started before.
+        resource_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         self.process.start()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -295,11 +299,11 @@ def _prepare_one(config: RunConfig, device: str) -> None:
             TrainData(config, train_data, used, model)  # its matches are kept on disk, too
 
 
-def _work(pipe: Connection, store: Store, device: str, parent: int) -> None:
+def _work(pipe: Connection, store: Store, device: str, threads: int, parent: int) -> None:
     """A worker process: takes runs until it is ended, or one of them fails."""
     _die_with(parent)
-    if hardware.use_device(device).type == "cpu":
-        torch.set_num_threads(1)
+    hardware.use_device(device)
+    torch.set_num_threads(threads)
     engines = Engines()
     while True:
         job = pipe.recv()

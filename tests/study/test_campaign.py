@@ -146,18 +146,6 @@ def test_killed_in_the_middle_it_goes_on(data_root, tmp_path):
     )
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_ctrl_c_is_the_campaigns_to_answer_from_a_workers_first_moment_on(tmp_path):
-    worker = campaign.Worker(Store(tmp_path), "cpu")
-    try:
-        status = Path(f"/proc/{worker.process.pid}/status").read_text()
-    finally:
-        worker.end()
-    blocked = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigBlk")), 16)
-    assert blocked >> (signal.SIGINT - 1) & 1
-    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ()), "it still ends the campaign"
-
-
 def test_a_folder_to_reuse_that_is_not_there_is_said_before_anything_is_made(data_root, tmp_path):
     store = Store(tmp_path / "runs")
     with pytest.raises(FileNotFoundError, match="nowhere: no such folder of results to reuse"):
