@@ -35,9 +35,10 @@ def pick_device(name: str = "auto") -> torch.device:
 
 def use_device(name: str = "auto") -> torch.device:
     """As `pick_device`, and this process's current one from now on: Triton's kernels start on that, wherever
-    their tensors lie."""
+    their tensors lie. What is said to be in fp32 is so: no TF32."""
     device = pick_device(name)
     if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
         torch.cuda.set_device(device.index or 0)
     return device
 

@@ -50,10 +50,13 @@ def parts_of(device: torch.device, limits: Limits, sizes: Sizes) -> list[Part]:
         config = gpu_config()
         by_batch = [config.replace(batch_size=n) for n in sizes.steps]
         steps = [partial(training.bench_step, c, device, limits, sizes) for c in by_batch]
-        two = partial(training.bench_two, by_batch[0], device, sizes)
+        # The second is small kernels, which leave most of a GPU idle, from several processes in turn.
+        small = get_profile("coco-cpu").base.replace(train_images=GPU_CHANGES["train_images"])
+        at_once = [by_batch[0], small] if small.dataset in prepared() else by_batch[:1]
+        two = [partial(training.bench_two, each, device, sizes) for each in at_once]
         curves = partial(training.training_curves, config, device, sizes)
         kernels = partial(training.bench_kernels, by_batch, device)
-        return [*steps, loss, two, curves, partial(bench_selection, device, sizes), kernels]
+        return [*steps, loss, *two, curves, partial(bench_selection, device, sizes), kernels]
     bases = [(name, get_profile(name).base) for name in sizes.profiles]
     trained = [(name, base) for name, base in bases if base.dataset in prepared()]
     runs = [partial(training.bench_cpu_runs, *each, sizes) for each in trained]

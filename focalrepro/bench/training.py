@@ -68,6 +68,11 @@ def their_loss(logits: Tensor, labels: Tensor) -> None:
 def extra_memory(logits: Tensor, labels: Tensor) -> float:
     """Peak memory that `our_loss` allocates, in units of the logits; the gradient counts."""
     logits.grad = None
+    if logits.is_cuda:  # without a profiler, which slows what is timed after it
+        torch.cuda.reset_peak_memory_stats(logits.device)
+        before = torch.cuda.memory_allocated(logits.device)
+        our_loss(logits, labels)
+        return (torch.cuda.max_memory_allocated(logits.device) - before) / logits.nbytes
     activity, kind = measure.PROFILED[logits.device.type]
     with profile(activities=activity, profile_memory=True, acc_events=True) as record:
         our_loss(logits, labels)
@@ -128,9 +133,10 @@ def split(config: RunConfig) -> DetectionData:
     return load(config.dataset, "train", config.image_size, limit=config.train_images, classes=config.classes)
 
 
-def our_step(config: RunConfig, device: torch.device) -> Call:
+def our_step(config: RunConfig, device: torch.device, captured: bool = True) -> Call:
     """Our step on the next batch, warm; on a GPU it is captured, so that what follows are replays alone."""
     step = new_step(config, split(config), device)
+    step.captures = step.captures and captured
     index, views = (t.to(device) for t in batches(len(step.source), config))
     turns = itertools.cycle(range(config.steps))
 
@@ -206,16 +212,19 @@ def step_name(config: RunConfig, device: torch.device) -> str:
 
 
 def bench_kernels(configs: list[RunConfig], device: torch.device) -> Iterator[Finding]:
-    """The heaviest kernels of each config's step; after all that is timed, which a profiler slows."""
+    """The heaviest kernels of each config's step; after all that is timed, which a profiler slows. Not of a
+    replay, whose kernels a profiler may time wrongly; an eager step has the same."""
     for config in configs:
-        yield measure.heaviest(step_name(config, device), our_step(config, device), device)
+        yield measure.heaviest(step_name(config, device), our_step(config, device, captured=False), device)
 
 
 def bench_two(config: RunConfig, device: torch.device, sizes: Sizes) -> Iterator[Finding]:
     """Two runs at the same time on one device, each with a graph of its own, against one that has it all."""
+    new_step(config, split(config), device)  # what the runs share is made once, before there are two
     torch.cuda.empty_cache()  # theirs is the memory; without a GPU it does nothing
     both, alone = rates(config, device, sizes, ("ours", 2, 0), ("ours", 1, 0))
-    what = f"2 runs at once, {config.backbone} at {config.image_size}², batch {config.batch_size}"
+    cached = ", cached features" * (config.frozen == "backbone")
+    what = f"2 runs at once, {config.backbone} at {config.image_size}², batch {config.batch_size}{cached}"
     yield measure.row(what, ALONE, "images/s", both, alone, True)
 
 

@@ -15,11 +15,12 @@ def speeds(study: Study) -> pd.DataFrame:
     """One row per run of Tables 1a and 1b that did not diverge: seed, loss (CE or FL), TRAINING.
 
     The rows of these tables differ in the loss alone. Only runs of one machine and number of threads are
-    comparable, so the most frequent such group is taken. What a record did not measure is NaN.
+    comparable, so the most frequent such group is taken. What a record did not measure is NaN, and so is the
+    speed on a GPU, where several runs take turns, and one captured step serves every γ.
     """
     records = {r.run_id: r for name in ("1a", "1b") for rows in study.rows(name).values() for r in rows}
     rows = [
-        (r.seed, FL if r.config.gamma > 0 else CE, r.images_per_second or np.nan)
+        (r.seed, FL if r.config.gamma > 0 else CE, (not r.hardware.gpu and r.images_per_second) or np.nan)
         + (f"{r.hardware.name}, {r.hardware.threads}",)
         for r in records.values()
         if not r.diverged

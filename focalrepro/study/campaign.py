@@ -237,6 +237,8 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         arguments = (theirs, store, device, threads, os.getpid())
+        for library in ("OPENBLAS", "RAYON"):  # which read it where they are loaded: in the worker
+            os.environ.setdefault(f"{library}_NUM_THREADS", str(threads))
         self.process = context.Process(target=_work, args=arguments, daemon=True)
         # Ctrl-C is the parent's to answer, from a worker's first moment on, while it imports torch. Python's
         # resource tracker, which the first process would start, unblocks it, so that is started before.
@@ -317,6 +319,9 @@ def _work(pipe: Connection, store: Store, device: str, threads: int, parent: int
             checkpoint.drop()
             text = "no objects in val" if isnan(record.AP) else f"AP {record.AP:.1f}"
             pipe.send((record.status, 1.0, text))
+        except torch.OutOfMemoryError:  # another worker's peak, it may be: the run is tried once more
+            traceback.print_exc()
+            os._exit(1)
         except Exception:
             text = traceback.format_exc()
             store.put_error(job.run_id, text)

@@ -6,6 +6,7 @@ Every image has a number of views. Where the backbone is frozen each is encoded 
 
 import hashlib
 import io
+import sys
 from functools import lru_cache
 
 import numpy as np
@@ -96,6 +97,8 @@ class SplitData:
         else:
             self.inputs = [[_images_on(device, data.images)]]
         self.streams = self.inputs[0][0].device.type != device.type
+        if self.streams:
+            print(f"{data.name}: no room on {device}, so each step reads from files: slow", file=sys.stderr)
 
     def __len__(self) -> int:
         return self.labels.shape[1]

@@ -55,6 +55,8 @@ class Engines:
         read = (*(getattr(config, field) for field in READ), data.digest, device)
         if self.source and self.source[0] != read:
             self.source = None
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # so that what was given up counts as free, to other workers, too
         step = new_step(config, data, device, source=self.source[1] if self.source else None)
         self.source = (read, step.source)
         if config.detector == "retinanet":

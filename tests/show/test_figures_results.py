@@ -189,6 +189,12 @@ def test_cost_compares_like_with_like():
     assert "37 runs" in v.how and "whole runs" in v.how
 
 
+def test_a_gpus_runs_take_turns_and_tell_nothing_of_a_losss_cost():
+    of = timed(20.0, 20.0, hardware={"device": "cuda", "cpu": "a processor", "gpu": "a GPU"})
+    assert cost.speeds(study(of))[cost.TRAINING].isna().all()
+    assert cost.training_speed(Evidence(study(of))) is None
+
+
 def test_steps_timed_in_turn_within_each_run():
     def steps(c, rng):
         noise = 1 + 10 * (c.gamma > 1)  # of the machine: the same for both sides of a run

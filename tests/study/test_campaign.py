@@ -197,7 +197,7 @@ def test_a_worker_that_is_killed_after_its_record_lost_nothing(tmp_path, monkeyp
     class Dies(campaign.Worker):
         """Puts a record and dies before it says so."""
 
-        def __init__(self, store, device):
+        def __init__(self, store, device, threads):
             self.pipe, self.theirs = multiprocessing.Pipe()
             self.process = SimpleNamespace(is_alive=lambda: False)
 
