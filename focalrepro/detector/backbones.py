@@ -1,4 +1,8 @@
-"""Backbones: images [B, 3, S, S] to the feature maps C_l of stride 2^l that the pyramid is built on."""
+"""Backbones: images [B, 3, S, S] to the feature maps C_l of stride 2^l that the pyramid is built on.
+
+A backbone whose norms are all frozen has its first stage apart: `stage1` makes C2, of `fixed_channels`, and
+`after_stage1` the maps from it. Where that stage is frozen, an image's C2 is always the same.
+"""
 
 import itertools
 import pickle
@@ -52,20 +56,26 @@ class ResNet(nn.Module):
         last = self.body.fc.in_features
         del self.body.fc, self.body.avgpool
         self.channels = {3: last // 4, 4: last // 2, 5: last}
+        self.fixed_channels = last // 8
 
     def forward(self, x: Tensor) -> dict[int, Tensor]:
+        return self.after_stage1(self.stage1(x))
+
+    def stage1(self, x: Tensor) -> Tensor:
         b = self.body
-        x = b.layer1(b.maxpool(b.relu(b.bn1(b.conv1(x)))))
-        c3 = b.layer2(x)
-        c4 = b.layer3(c3)
-        return {3: c3, 4: c4, 5: b.layer4(c4)}
+        return b.layer1(b.maxpool(b.relu(b.bn1(b.conv1(x)))))
+
+    def after_stage1(self, c2: Tensor) -> dict[int, Tensor]:
+        c3 = self.body.layer2(c2)
+        c4 = self.body.layer3(c3)
+        return {3: c3, 4: c4, 5: self.body.layer4(c4)}
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Takes weights in torchvision's naming; the classifier's are left out."""
         state = {k: v for k, v in state.items() if not k.startswith("fc.") and "num_batches" not in k}
         self.body.load_state_dict(state)
 
-    def stage1(self) -> list[nn.Module]:
+    def stage1_modules(self) -> list[nn.Module]:
         return [self.body.conv1, self.body.layer1]
 
 
@@ -139,12 +149,17 @@ class ResNet50V2(nn.Module):
             self.stages.append(nn.Sequential(*stage))
             inputs = outputs
         self.norm_out = FrozenNorm(1024)
-        self.channels = {3: 512, 4: 1024}
+        self.channels, self.fixed_channels = {3: 512, 4: 1024}, 256
 
     def forward(self, x: Tensor) -> dict[int, Tensor]:
+        return self.after_stage1(self.stage1(x))
+
+    def stage1(self, x: Tensor) -> Tensor:
         x = F.relu(conv_norm(self.norm_in(x), self.stem, self.norm_stem))
-        x = F.max_pool2d(x, 3, stride=2, padding=1)
-        x = self.stages[1](self.stages[0](x))
+        return self.stages[0](F.max_pool2d(x, 3, stride=2, padding=1))
+
+    def after_stage1(self, c2: Tensor) -> dict[int, Tensor]:
+        x = self.stages[1](c2)
         # C3 as its reader in the next stage sees it: that stage's first norm and ReLU.
         c3 = self.stages[2][0].norms[0].relu(x)
         return {3: c3, 4: self.norm_out.relu(self.stages[2](x))}
@@ -162,7 +177,7 @@ class ResNet50V2(nn.Module):
                     conv.weight.copy_(state[f"stage{number}_conv{i}_weight"])
             self.norm_out.set(state, "stage4_batchnorm0")
 
-    def stage1(self) -> list[nn.Module]:
+    def stage1_modules(self) -> list[nn.Module]:
         return [self.stem, self.stages[0]]
 
 
@@ -182,7 +197,7 @@ class SmallNet(nn.Module):
             layers += [_conv_norm(width, width, 1) for _ in range(depth * convs - 1)]
             self.stages.append(nn.Sequential(*layers))
             inputs = width
-        self.channels = {2: 32, 3: 64, 4: 96}
+        self.channels, self.fixed_channels = {2: 32, 3: 64, 4: 96}, 0  # its batch norms are never fixed
 
     def forward(self, x: Tensor) -> dict[int, Tensor]:
         maps = list(itertools.accumulate(self.stages, lambda x, stage: stage(x), initial=x))
@@ -191,7 +206,7 @@ class SmallNet(nn.Module):
     def load(self, state: dict[str, Tensor]) -> None:
         self.load_state_dict(state)
 
-    def stage1(self) -> list[nn.Module]:
+    def stage1_modules(self) -> list[nn.Module]:
         return [self.stages[0]]
 
 

@@ -41,6 +41,25 @@ def cached_features(
     return [as_tensor(array[: len(data)]).view(torch.bfloat16) for array in arrays]
 
 
+def stage1_maps(
+    model: RetinaNet, images: np.ndarray, mirrored: bool, device: torch.device, precision: str
+) -> Tensor:
+    """C2 of every image uint8 [N, 3, S, S], or of its mirror image: [N, H, W, C] on the device.
+
+    In the type in which a step at that precision would compute it.
+    """
+    model.to(device, memory_format=torch.channels_last)
+    batch, kept = 64, torch.empty(0)
+    with torch.no_grad(), autocast(device, precision == "bf16"):
+        for start in range(0, len(images), batch):
+            rows = torch.from_numpy(np.array(images[start : start + batch])).to(device)
+            rows = model.normalise(rows.flip(-1) if mirrored else rows)
+            c2 = model.backbone.stage1(rows.contiguous(memory_format=torch.channels_last)).permute(0, 2, 3, 1)
+            kept = kept if start else c2.new_empty(len(images), *c2.shape[1:])
+            kept[start : start + batch] = c2
+    return kept
+
+
 def as_tensor(array: np.ndarray) -> Tensor:
     """A file that is mapped read-only, as the tensor it is: read where it is used, and not to be written."""
     with warnings.catch_warnings():

@@ -102,7 +102,7 @@ class RetinaNet(nn.Module):
         self.class_head.set_prior(config.prior or 0.01)  # 0, the data's own, is set where the data is known
         self.box_head = Head(*common, 4)
         self.backbone_frozen = config.frozen == "backbone"
-        frozen = {"nothing": [], "stage1": self.backbone.stage1(), "backbone": [self.backbone]}
+        frozen = {"nothing": [], "stage1": self.backbone.stage1_modules(), "backbone": [self.backbone]}
         for module in frozen[config.frozen]:
             module.requires_grad_(False)
 
@@ -113,11 +113,14 @@ class RetinaNet(nn.Module):
         return self
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """The backbone's maps, fine to coarse, from uint8 images [B, 3, S, S].
+        """The backbone's maps, fine to coarse, from uint8 images [B, 3, S, S], or from their C2, in floats.
 
         A frozen backbone's are rounded to bf16, as they are kept, also where the device computes in fp32.
         """
-        maps = self.backbone(self.normalise(images).contiguous(memory_format=torch.channels_last))
+        if images.is_floating_point():
+            maps = self.backbone.after_stage1(images)
+        else:
+            maps = self.backbone(self.normalise(images).contiguous(memory_format=torch.channels_last))
         maps = [maps[level] for level in self.used]
         if self.reduce is None:
             return [m.bfloat16() for m in maps] if self.backbone_frozen else maps
@@ -137,5 +140,5 @@ class RetinaNet(nn.Module):
         return self.class_head(pyramid), self.box_head(pyramid)
 
     def forward(self, inputs: Tensor | list[Tensor]) -> tuple[Tensor, Tensor]:
-        """As `predict`, from uint8 images [B, 3, S, S] or from the maps that are cached of them."""
+        """As `predict`, from what `features` takes or from the maps that are cached of it."""
         return self.predict(inputs if isinstance(inputs, list) else self.features(inputs))

@@ -1,7 +1,8 @@
 """What a training reads: a split on the device, its matches to the anchors, and the order of the images.
 
 Every image has a number of views. Where the backbone is frozen each is encoded and cached
-(`detector/views.py`); else view 1 is view 0 mirrored on the fly, as in the paper.
+(`detector/views.py`); else view 1 is view 0 mirrored on the fly, as in the paper. Where the first stage alone
+is frozen, a GPU that has room keeps what it makes of both views.
 """
 
 import hashlib
@@ -11,12 +12,12 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData, data_root
 from focalrepro.detector.anchors import AnchorGrid, make_anchors
-from focalrepro.detector.frozen_features import as_tensor, cached_features
+from focalrepro.detector.frozen_features import as_tensor, cached_features, stage1_maps
 from focalrepro.detector.matching import match_dataset
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.detector.views import picture_in, view_of
@@ -25,10 +26,12 @@ from focalrepro.hardware import memory
 
 MATCHES_VERSION = 1
 RESIDENT = 0.5  # share of a device's free memory that images may take
+STAGE1_RESIDENT = 0.35  # the same, of a frozen first stage's maps, which only save time
 KEPT_FROM = 2000  # images times views whose matches are kept on disk
 # What a split on the device depends on, apart from the split: runs that agree in these may share it.
 READ = (
-    *("image_size", "detector", "backbone", "weights", "frozen", "views", "kept_channels", "flip"),
+    *("image_size", "detector", "precision", "backbone", "weights", "frozen"),
+    *("views", "kept_channels", "flip"),
     *("first_level", "last_level", "anchor_size", "anchor_scales", "anchor_ratios"),
     *("pos_iou", "neg_iou", "best_iou"),
 )
@@ -86,7 +89,7 @@ class SplitData:
     def __init__(
         self, config: RunConfig, data: DetectionData, device: torch.device, model: RetinaNet | None = None
     ) -> None:
-        self.cached = config.frozen == "backbone"
+        self.cached, self.from_c2 = config.frozen == "backbone", False
         self.views = 1 + config.flip if not self.cached else config.views
         self.boxes, self.labels = _targets(data, self.views, device)
         if self.cached:
@@ -94,6 +97,9 @@ class SplitData:
             self.inputs = [list(maps) for maps in zip(*views, strict=True)]  # by level, then by view
             if device.type != "cpu" and _room(sum(f.nbytes for maps in views for f in maps), device):
                 self.inputs = [[f.to(device) for f in maps] for maps in self.inputs]
+        elif model is not None and keeps_stage1(config, model.backbone, len(data), device):
+            self.from_c2, how = True, (device, config.precision)
+            self.inputs = [[stage1_maps(model, data.images, v == 1, *how) for v in range(self.views)]]
         else:
             self.inputs = [[_images_on(device, data.images)]]
         self.streams = self.inputs[0][0].device.type != device.type
@@ -104,12 +110,13 @@ class SplitData:
         return self.labels.shape[1]
 
     def read(self, index: Tensor, view: Tensor) -> tuple[Tensor | list[Tensor], Tensor, Tensor]:
-        """Images [B, 3, S, S] or their cached maps (channels last), boxes [B, M, 4] and labels [B, M].
+        """Images [B, 3, S, S], their C2 or their cached maps (channels last), boxes [B, M, 4], labels [B, M].
 
         index [B] into the split, view [B], both on the device.
         """
-        if self.cached:
-            inputs = [_rows(maps, view, index).permute(0, 3, 1, 2) for maps in self.inputs]
+        if self.cached or self.from_c2:
+            maps = [_rows(of_level, view, index).permute(0, 3, 1, 2) for of_level in self.inputs]
+            inputs = maps if self.cached else maps[0]
         else:
             source = self.inputs[0][0]  # whole rows of it; source[index] goes element by element
             inputs = source.index_select(0, index.to(source.device)).to(index.device)
@@ -125,10 +132,19 @@ def _images_on(device: torch.device, images: np.ndarray) -> Tensor:
     return as_tensor(images)
 
 
-def _room(nbytes: int, device: torch.device) -> bool:
+def keeps_stage1(config: RunConfig, backbone: nn.Module, images: int, device: torch.device) -> bool:
+    """Whether a GPU keeps the C2 of so many images and their mirror images, so that no step computes it."""
+    if device.type != "cuda" or config.frozen != "stage1" or not backbone.fixed_channels:
+        return False
+    cells = (1 + config.flip) * images * (config.image_size // 4) ** 2
+    nbytes = cells * backbone.fixed_channels * (2 if config.precision == "bf16" else 4)
+    return _room(nbytes, device, STAGE1_RESIDENT)
+
+
+def _room(nbytes: int, device: torch.device, share: float | None = None) -> bool:
     """Whether a device keeps so many bytes, beside what a step needs."""
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory()
-    return nbytes <= RESIDENT * free
+    return nbytes <= (RESIDENT if share is None else share) * free
 
 
 def _rows(maps: list[Tensor], view: Tensor, index: Tensor) -> Tensor:

@@ -3,11 +3,13 @@
 import pytest
 import torch
 
+from focalrepro.detector.backbones import make_backbone
 from focalrepro.study.profiles import PROFILES
-from focalrepro.training.batches import READ, SplitData, TrainData
-from focalrepro.training.engines import SWEPT, Engines
+from focalrepro.training import batches
+from focalrepro.training.batches import READ, SplitData, TrainData, keeps_stage1
+from focalrepro.training.engines import SWEPT, Engines, new_step
 from focalrepro.training.initial import initial_model
-from focalrepro.training.loop import train
+from focalrepro.training.loop import run_steps, train
 
 CPU = torch.device("cpu")
 BASE = PROFILES["smoke"].base.replace(steps=6, warmup=2, lr=5e-3, batch_size=4)
@@ -75,11 +77,46 @@ class Seen:
         return getattr(self.config, name)
 
 
+def kept_on(monkeypatch):
+    """As a GPU with room: a frozen first stage's maps are kept."""
+    there = lambda config, backbone, *_: config.frozen == "stage1" and backbone.fixed_channels > 0  # noqa: E731
+    monkeypatch.setattr(batches, "keeps_stage1", there)
+
+
+RESNET = {"backbone": "resnet18", "first_level": 3, "frozen": "stage1", "batch_size": 2, "steps": 3}
+
+
+@pytest.mark.parametrize("change", [{}, {"backbone": "resnet50v2"}, {"detector": "faster_rcnn"}])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_kept_maps_of_the_first_stage_train_as_its_images_do(tiny, monkeypatch, change, precision):
+    """Mirror images, too, of which each step takes some."""
+    config, data = BASE.replace(**RESNET, precision=precision).replace(**change), tiny[0]
+    assert config.flip
+    images = train(config, data, CPU)
+    kept_on(monkeypatch)
+    step = new_step(config, data, CPU)
+    assert step.source.from_c2 and step.source.inputs[0][0].shape[0] == len(data)
+    torch.testing.assert_close(run_steps(step, config).history["loss"], images.history["loss"])
+
+
+def test_the_first_stages_maps_are_kept_where_they_may_be_and_fit(monkeypatch):
+    """Not on a CPU, not of a stage that learns, nor of the small backbone, whose batch norms do."""
+    config, gpu = BASE.replace(**RESNET, precision="bf16"), torch.device("cuda")
+    bytes_of = 2 * 10 * (config.image_size // 4) ** 2 * 64 * 2
+    free = [int(bytes_of / batches.STAGE1_RESIDENT) + 2]
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free[0], free[0]))
+    kept = lambda config, images=10, on=gpu: keeps_stage1(config, make_backbone(config.backbone), images, on)  # noqa: E731
+    assert kept(config) and not kept(config, 11) and not kept(config.replace(precision="fp32"))
+    assert not kept(config, on=CPU) and not kept(config.replace(frozen="nothing"))
+    assert not kept(BASE.replace(frozen="stage1"))
+
+
 CACHED = {"weights": "digits", "frozen": "backbone", "flip": False, "views": 2}
 
 
-@pytest.mark.parametrize("change", [{}, CACHED], ids=["images", "cached maps"])
-def test_data_that_is_shared_depends_on_no_other_field(tiny, change):
+@pytest.mark.parametrize("change", [{}, CACHED, RESNET], ids=["images", "cached maps", "first stage"])
+def test_data_that_is_shared_depends_on_no_other_field(tiny, change, monkeypatch):
+    kept_on(monkeypatch)
     config = BASE.replace(**change)
     model = initial_model(config, tiny[0])  # reads the backbone's fields, which are listed, too
     seen = Seen(config)
