@@ -3,6 +3,7 @@
 import hashlib
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from focalrepro.data import DetectionData, data_root
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.detector.views import view_of
 from focalrepro.files import new_array, new_folder
-from focalrepro.hardware import autocast
+from focalrepro.hardware import autocast, cores
 from focalrepro.progress import bar as progress_bar
 
 FEATURES_VERSION = 3
@@ -120,9 +121,10 @@ def _compute(
         torch.inference_mode(),
         autocast(device),
         progress_bar(total=total, desc=what, unit="image", delay=2) as bar,
+        ThreadPoolExecutor(cores()) as pool,  # a GPU outruns one core's crops
     ):
         for rows in np.array_split(np.arange(total), range(batch, total, batch)):
-            images = np.stack([view_of(data, row, view)[0] for row in rows])
+            images = np.stack([image for image, *_ in pool.map(lambda row: view_of(data, row, view), rows)])
             features = model.features(torch.from_numpy(images).to(device))
             features = [f.bfloat16().permute(0, 2, 3, 1).contiguous().cpu() for f in features]
             shapes = {partial / f"C{k}.npy": f.shape[1:] for k, f in zip(model.used, features, strict=True)}
