@@ -1,5 +1,6 @@
 """Progress with the time left: lively in a terminal, a line now and then in a log or a notebook."""
 
+import multiprocessing
 import os
 import sys
 from typing import Any
@@ -11,8 +12,9 @@ LOG_INTERVAL = 20.0  # seconds
 
 def bar(*args: Any, **kwargs: Any) -> tqdm:
     """tqdm as it is in a terminal; elsewhere it prints every LOG_INTERVAL seconds, not ten times a second;
-    nothing in a notebook that papermill executes for whoever reads it later."""
-    kwargs["disable"] = kwargs.get("disable") or "FOCALREPRO_HEADLESS" in os.environ
+    nothing in a notebook that papermill executes for whoever reads it later, nor from a worker."""
+    silent = "FOCALREPRO_HEADLESS" in os.environ or multiprocessing.parent_process() is not None
+    kwargs["disable"] = kwargs.get("disable") or silent
     if not sys.stderr.isatty():
         kwargs = {"mininterval": LOG_INTERVAL, "maxinterval": LOG_INTERVAL, "ascii": " #", **kwargs}
     return tqdm(*args, **kwargs)

@@ -34,16 +34,16 @@ Report = Callable[[str, int, int], None]
 DATA = ("dataset", "image_size", "resize", "classes", "train_images", "val_images")
 
 
-def load_splits(config: RunConfig, progress: bool = False) -> tuple[DetectionData, DetectionData]:
+def load_splits(config: RunConfig) -> tuple[DetectionData, DetectionData]:
     """The training and the validation split that a config asks for, decoded; kept for the next run."""
-    return _load_splits(data_root(), tuple(getattr(config, field) for field in DATA), progress)
+    return _load_splits(data_root(), tuple(getattr(config, field) for field in DATA))
 
 
 @lru_cache(maxsize=2)
-def _load_splits(root: Path, fields: tuple, progress: bool) -> tuple[DetectionData, DetectionData]:
+def _load_splits(root: Path, fields: tuple) -> tuple[DetectionData, DetectionData]:
     dataset, size, resize, classes, *limits = fields
     draw_if_absent(dataset, root)  # so that a notebook runs on a fresh clone
-    more = {"classes": classes, "resize": resize, "progress": progress, "root": root}
+    more = {"classes": classes, "resize": resize, "root": root}
     of = dict(zip(SPLITS, limits, strict=True))
     return tuple(load(dataset, split, size, limit=limit, **more) for split, limit in of.items())
 

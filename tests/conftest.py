@@ -45,4 +45,4 @@ def told(monkeypatch, capsys):
 @pytest.fixture(scope="session")
 def tiny(data_root):
     """The training and the validation split of that dataset."""
-    return tuple(load("synthetic", split, 128, progress=False) for split in ("train", "val"))
+    return tuple(load("synthetic", split, 128) for split in ("train", "val"))

@@ -93,9 +93,10 @@ def test_every_claim_can_be_said_of_the_committed_results(profile):
 
 
 def test_the_front_page_shows_what_the_committed_results_say():
-    from focalrepro.show.front_page import front_page, readme_path, renewed
+    from focalrepro.show.front_page import readme_path, renewed
 
-    assert "Table 1a" in front_page()[0]
+    page = renewed()
+    assert "Table 1a" in page.text
     changed = subprocess.run(
         ["git", "status", "--porcelain", "--", "results"],
         cwd=ROOT,
@@ -105,4 +106,5 @@ def test_the_front_page_shows_what_the_committed_results_say():
     )
     if changed.returncode or changed.stdout:
         pytest.skip("results/ holds a reproduction of one's own, not the committed results")
-    assert readme_path().read_text() == renewed()[0]
+    assert readme_path().read_text() == page.text
+    assert (ROOT / "results" / "CLAIMS.md").read_text() == page.claims

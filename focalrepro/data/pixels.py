@@ -97,7 +97,7 @@ def is_turned(image: Image.Image) -> bool:
 
 
 def load_pixels(
-    files: Sequence[ImageFile], written: np.ndarray, size: int, cache: Path, progress: bool, resize: Resize
+    files: Sequence[ImageFile], written: np.ndarray, size: int, cache: Path, resize: Resize
 ) -> tuple[np.ndarray, str]:
     """(uint8 [N,3,size,size] mapped read-only from `cache`, sha256 of what it was made from).
 
@@ -105,7 +105,7 @@ def load_pixels(
     these files and this size is in the cache.
     """
     key = hashlib.sha256(f"pixels {PIXELS_VERSION} {size}\n{'letterbox' * (resize == 'letterbox')}".encode())
-    for value in hash_files(files, cache, progress):
+    for value in hash_files(files, cache):
         key.update(bytes.fromhex(value))
     digest = key.hexdigest()
     final, shape = cache / digest, (len(files), 3, size, size)
@@ -114,7 +114,7 @@ def load_pixels(
         if broken := final.exists():
             log.warning("%s: not a whole array, or changed since; decoding again", final / "images.npy")
         with new_folder(final, replace=broken) as folder:
-            _decode_all(files, folder, shape, progress, resize)
+            _decode_all(files, folder, shape, resize)
         opened = _open(final, shape)
         if opened is None:
             raise DatasetError(f"{final}: could not be read back; is the disk full? Remove it and run again")
@@ -139,9 +139,7 @@ def _sample(images: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(sample)).hexdigest()
 
 
-def _decode_all(
-    files: Sequence[ImageFile], folder: Path, shape: tuple[int, ...], progress: bool, resize: Resize
-) -> None:
+def _decode_all(files: Sequence[ImageFile], folder: Path, shape: tuple[int, ...], resize: Resize) -> None:
     """Write the array file by file: a few images at a time are in memory, whatever the dataset's size."""
     images = new_array(folder / "images.npy", shape, np.uint8)
 
@@ -152,7 +150,7 @@ def _decode_all(
     pool = ThreadPoolExecutor(DECODE_THREADS)
     try:
         done = pool.map(one, range(len(files)))
-        found = list(progress_bar(done, "decode images", len(files), unit="image", disable=not progress))
+        found = list(progress_bar(done, "decode images", len(files), unit="image", delay=2))
     finally:
         pool.shutdown(cancel_futures=True)  # after an error, the images still waiting need no decoding
     images.flush()

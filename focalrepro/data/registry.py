@@ -82,7 +82,7 @@ def describe(name: str, root: Path | None = None) -> Descriptor:
 def load(name: str, split: str, size: int, *, root: Path | None = None, **more: Any) -> DetectionData:
     """Load `split` ("train" or "val") of a prepared dataset at size×size pixels.
 
-    more: `limit`, `classes`, `resize` and `progress` of `load_coco`.  Raises DatasetError with the command to
+    more: `limit`, `classes` and `resize` of `load_coco`.  Raises DatasetError with the command to
     run if the dataset is not prepared.
     """
     root = data_root() if root is None else Path(root)
@@ -105,7 +105,6 @@ def load_coco(
     classes: Classes = "all",
     resize: Resize = "squash",
     cache: Path,
-    progress: bool = True,
 ) -> DetectionData:
     """Load one split of any COCO-format detection dataset, squashed or letterboxed to size×size pixels.
 
@@ -122,7 +121,7 @@ def load_coco(
     found = read_annotations(Path(annotations)).first(limit)
     targets = make_targets(found, size, classes, resize)
     files = locate(found, list_files(images))
-    pixels, key = load_pixels(files, targets.sizes, size, Path(cache), progress, resize)
+    pixels, key = load_pixels(files, targets.sizes, size, Path(cache), resize)
     both = {"digest": _digest(key, targets), "pixels_digest": key}
     return DetectionData(name=name, split=split, images=pixels, **targets._asdict(), **both)
 

@@ -132,7 +132,7 @@ def locate(annotations: Annotations, files: Sequence[ImageFile]) -> list[ImageFi
     return list(owner)
 
 
-def hash_files(files: Sequence[ImageFile], cache: Path, progress: bool) -> list[str]:
+def hash_files(files: Sequence[ImageFile], cache: Path) -> list[str]:
     """sha256 (hex) of each file's bytes, in order; nothing is read where none of them has changed."""
     marks = []
     for file in files:
@@ -144,7 +144,7 @@ def hash_files(files: Sequence[ImageFile], cache: Path, progress: bool) -> list[
     path = cache / "index" / f"{key[:24]}.json"
     with suppress(OSError, ValueError, TypeError, KeyError):
         return json.loads(path.read_text(encoding="utf-8"))["value"]
-    shown = {"desc": "hash images", "unit": "file", "delay": 2, "leave": False, "disable": not progress}
+    shown = {"desc": "hash images", "unit": "file", "delay": 2, "leave": False}
     value = [hashlib.sha256(file.read()).hexdigest() for file in progress_bar(files, **shown)]
     write_json(path, {"value": value})
     return value

@@ -107,17 +107,17 @@ def principal_components(model: RetinaNet, data: DetectionData) -> dict[str, Ten
 def _compute(
     model: RetinaNet, data: DetectionData, view: int, folder: Path, device: torch.device, batch: int = 32
 ) -> None:
-    """A folder that is there, though nothing is "done", was damaged by hand, and gives way; else of two
-    processes the first wins. Errors: OSError where the disk has no room, before a byte is written.
+    """A folder that is there all the same, damaged by hand or of a split's first images, gives way; else of
+    two processes the first wins. Errors: OSError where the disk has no room, before a byte is written.
     """
-    damaged = folder.exists() and not (folder / "done").exists()
+    lacking = folder.exists()
     was_training = model.training
     model = model.to(device, memory_format=torch.channels_last).eval()
     maps: list[np.ndarray] = []
     total = len(data.images)
     what = f"features of {data.name} {data.split}, view {view}"
     with (
-        new_folder(folder, replace=damaged) as partial,
+        new_folder(folder, replace=lacking) as partial,
         torch.inference_mode(),
         autocast(device),
         progress_bar(total=total, desc=what, unit="image", delay=2) as bar,

@@ -47,8 +47,8 @@ class Side(BaseModel):
     def records(self, e: Evidence, other: Records = ()) -> tuple[Records, str] | None:
         """The side's records, of every seed, and which row was picked, if any; None where a run is missing.
 
-        A row is picked on the tune images, over the seeds that all rows share; on those that judge it where
-        records are too old to have others. other: the other side, from which `farthest` is counted.
+        A row is picked on the tune images, over the seeds that all rows share; None where records are too old
+        to have such. other: the other side, from which `farthest` is counted.
         """
         labels = self.labels(e.study.base)
         if self.pick == "tuned":  # at its own rate; none before the searches of rates are done

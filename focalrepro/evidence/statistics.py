@@ -168,14 +168,16 @@ def _errors(one: Sequence[float], other: Sequence[float], remark: str, *beside: 
 # ---- differences of differences
 
 
-def lead_shrinks(e: Evidence) -> Verdict | None:
-    """What focal loss is ahead of cross entropy at a quarter of the steps, less what it is after twice."""
+def lead_grows(
+    e: Evidence, over: str, to: str | float, since: str | float, losses: Sequence[str]
+) -> Verdict | None:
+    """What the first loss is ahead of the second in an ablation's rows of `to`, less what it is in `since`.
+
+    Rows are named "loss, setting"; a setting that is a number is a part of the baseline's steps.
+    """
     steps = e.study.base.steps
-    rows = [
-        e.rows("budget").get(f"{loss}, {part:,} steps")
-        for part in (round(steps / 4), 2 * steps)
-        for loss in ("FL", "CE")
-    ]
+    names = [at if isinstance(at, str) else f"{round(at * steps):,} steps" for at in (to, since)]
+    rows = [e.rows(over).get(f"{loss}, {name}") for name in names for loss in losses]
     gap = e.contrast(rows, (1.0, -1.0, -1.0, 1.0)) if all(rows) else None
     return gap and verdict_of(gap)
 
@@ -195,5 +197,5 @@ def rarity(e: Evidence) -> Verdict | None:
 
 STATISTICS = {  # by the name that claims.toml has
     of.__name__: of
-    for of in (best_alpha, ridge, reshaping, calibrated, closed_form, lead_shrinks, rarity, training_speed)
+    for of in (best_alpha, ridge, reshaping, calibrated, closed_form, lead_grows, rarity, training_speed)
 }

@@ -111,5 +111,5 @@ def by_frequency(frame: pd.DataFrame, one: str, other: str) -> Figure:
     names = [f"{name}, {objects:,}" for name, objects in frame["objects"].items()]
     side = frame.set_axis(names).rename(columns={"gain": "value", "least": "low", "most": "high"})
     side = side.assign(text=side["value"].map(signed), filled=(side["low"] > 0) | (side["high"] < 0))
-    label = "AP, difference (bar: from the least to the most of one seed)"
+    label = "AP, difference (bar: the seeds; filled: all agree in sign)"
     return dots({"class, and its objects in training": side}, label, f"{other} less {one}", zero=True)

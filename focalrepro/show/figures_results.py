@@ -277,6 +277,7 @@ SWEEPS = {
 def figure_of(e: Evidence, name: str, title: str = "") -> Figure:
     """The figure of an ablation: a plane is a heat map, a sweep lines, speed points, others intervals."""
     frame = table(e, name)
+    title += ", 1 seed" if title and frame["seeds"].max() == 1 and name not in PLANES else ""
     if name in PLANES:
         theirs = [(r.fields["gamma"], r.fields["alpha"]) for r in TABLES["1b"]] if name in GRIDS else []
         return heatmaps(frame, *PLANES[name], ties(e, name, *PLANES[name]), theirs, title)

@@ -1,7 +1,7 @@
 """The results on the repository's front page: written between two markers of README.md, never by hand."""
 
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby, product
 from pathlib import Path
@@ -10,16 +10,17 @@ import numpy as np
 import pandas as pd
 
 from focalrepro.evidence.claims import CLAIMS, FAMILY, has_family, judge_all
-from focalrepro.evidence.difference import Evidence
+from focalrepro.evidence.difference import MEASURES, Evidence
 from focalrepro.evidence.rates import trials
 from focalrepro.evidence.tables import mean, rank_correlation, table
 from focalrepro.evidence.verdict import NOT_YET, Verdict, verdict_of
 from focalrepro.files import repo_root, results_root, write_atomic
 from focalrepro.runs import load_splits
+from focalrepro.show.claims_page import claims_page
 from focalrepro.show.figures_results import GRIDS, figure_of, forest
 from focalrepro.show.figures_scenes import detections
 from focalrepro.show.pages import Figures, render, save
-from focalrepro.show.sentences import FINE, WORDS, effect, interval, levels, seeds_text, sentence
+from focalrepro.show.sentences import FINE, WORDS, effect, interval, levels, seeds_text
 from focalrepro.show.tables import NONE, Md, between, bold, enough, markdown, number, precision, signed
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.profiles import get_profile
@@ -30,10 +31,10 @@ BEGIN, END = "<!-- results:begin (written by `focalrepro report`) -->", "<!-- re
 
 # The profiles that may speak for each dataset, down to the first whose Tables 1a and 1b are whole.
 COCO, EMBEDDED = ("coco-cpu",), ("full-quick", "quick")
-# What the profile says that asks from where on it matters; at a level, with all of its images, and against
-# plain cross entropy.
-RARE_CLAIMS = [c for c, of in CLAIMS.items() if c.startswith(("rare-", "few-")) and of.kind == "more"]
+# From where on it matters: the lead over plain cross entropy by rarity; whether it grows; what is compared at
+# the rarest level, too; and the lead where objects are few and not rare.
 RARITIES = ("rare-frequent", "rare-300", "rare-default", "rare-3000", "rare-rarest")
+GROWS, RAREST, FEW = "rarer-more", ("rare-rarest-prior", "rare-rarest-hard"), "few-not-rare"
 PLACES = {"coco256": "real COCO", "synthetic-1000": "the embedded data"}
 # What a reader wants to know first: of each line the first claim that was judged.
 FURTHER = "fl-alpha-and-prior"  # the baseline of more settings than the protocol's
@@ -67,12 +68,22 @@ def _planes(groups: list[list[Evidence]], places: Collection[str]) -> list[tuple
     return [planes[0] for planes in found if planes]
 
 
-def front_page() -> tuple[str, Figures]:
-    """The text between the markers, and its figures by name, not drawn yet; "" without results."""
+@dataclass(frozen=True)
+class FrontPage:
+    """What is written of all results: README.md or what stands between its markers ("" without results),
+    results/CLAIMS.md, and the figures by name, not drawn yet."""
+
+    text: str = ""
+    claims: str = ""
+    figures: Figures = field(default_factory=dict)
+
+
+def front_page() -> FrontPage:
+    """That of the committed results."""
     groups = [_speakers(names) for names in (COCO, EMBEDDED)]
     sides = {e.study.name: e for group in groups for e in group}
     if not sides:
-        return "", {}
+        return FrontPage()
     every = {n: {c.id: v for c, v in judge_all(e) if v.word != "not run"} for n, e in sides.items()}
     words = {*WORDS, NOT_YET}
     judged = {n: of for n, of in every.items() if words & {v.word for v in of.values()}}
@@ -93,9 +104,10 @@ def front_page() -> tuple[str, Figures]:
         figures["found"] = lambda: detections(load_splits(kept[next(iter(kept))].config)[1], kept)
     rare, embedded = Evidence(Study.committed(EMBEDDED[0])), every.get(EMBEDDED[0], {})
     on_coco = every.get(COCO[0], {})
-    told = [(CLAIMS[c].sentence, embedded[c]) for c in RARE_CLAIMS if c in embedded]
-    if told:
+    leads = {_rarity(c): embedded[c] for c in RARITIES if c in embedded}
+    if leads:
         figures["rarity"] = lambda: figure_of(rare, "imbalance", "AP against how rare objects are")
+    paper = [side.paper(get_profile(next(iter(every))).base) for side in PAPER]
     last = {g[-1].study.name: g[-1] for g in groups if g}
     frames = {name: {n: f for n, e in last.items() if enough(f := table(e, name))} for name in ("1a", "1b")}
     text = render(
@@ -107,7 +119,8 @@ def front_page() -> tuple[str, Figures]:
             if all(c in of and of[c].word in WORDS for c in (FURTHER, BOTH, ANSWERS[0][0]))
         },
         ahead=[a for of in ANSWERS for a in _spoken(of, judged).values() if a[2].word == "refuted"],
-        paper=[number(side.paper(get_profile(next(iter(every))).base)) for side in PAPER],
+        more=lambda v: _share(*v.estimate.levels),
+        paper=[*map(number, paper), _share(*paper)],
         baselines=_baselines(judged),
         speed=[effect(replace(embedded[c], remark="")) for c in SPEED if c in embedded],
         speed_on_coco=[effect(replace(on_coco[c], remark="")) for c in SPEED if c in on_coco],
@@ -117,41 +130,49 @@ def front_page() -> tuple[str, Figures]:
         divisor=_divisor(embedded),
         by_divisor=_by_divisor(embedded),
         late_alpha=_late_alpha(groups[0]),
-        rare_alone=[
-            (
-                CLAIMS[c].sentence,
-                f"{signed(v.value)} AP ({between(v.estimate.low, v.estimate.high, text=signed)})",
-            )
-            for c in RARITIES
-            if (v := embedded.get(c)) and v.primary and v.word == "undecided" and v.estimate.clear
-        ],
         late=_other_rates(rare),
-        by_seed=_by_seed([e for e in sides.values() if has_family(e.study)], places),
+        by_seed=_by_seed([e for e in sides.values() if has_family(e.study)], judged, places),
         ours=lambda claim: Md(" | ".join(_answer(of.get(claim)) for of in judged.values())),
-        **{"places": {Md(name): place for name, place in places.items()}, "verdicts": _verdicts(judged)},
+        places={Md(name): place for name, place in places.items()},
         coco=[Md(e.study.name) for e in groups[0]],
         planes=[
             (Md(e.study.name), seeds_text(min(map(len, e.rows(name).values()))), name != "grid")
             for e, name in planes
         ],
         breaks=Md("; ".join(f"on {places[e.study.name]} {_rates(e, name)}" for e, name in planes) + "."),
-        rarity=markdown(
-            {"verdict": bold(v.word), "claim": t, "effect (95 %)": effect(v), "seeds": v.seeds}
-            for t, v in told
-        ),
-        rare_clear=any(embedded[c].word == "confirmed" for c in RARITIES if c in embedded),
+        rarity="; ".join(f"at {at} {_gap(v)}" for at, v in leads.items()),
+        rare_clear=any(v.word == "confirmed" for v in leads.values()),
+        rare_adjusted=any(v.primary for v in leads.values()),
+        rarest=[_gap(embedded[c]) for c in RAREST if c in embedded],
+        **{name: _told(embedded[c]) if c in embedded else () for name, c in (("grows", GROWS), ("few", FEW))},
         found="found" in figures,
         caveat=Md(get_ablation("imbalance").note),
         tables=[(get_ablation(name), _table(name, of)) for name, of in frames.items() if of],
     )
-    return text.strip(), figures
+    return FrontPage(text.strip(), claims_page(judged), figures)
 
 
-def _by_seed(judges: list[Evidence], places: dict[str, str]) -> Md:
-    """The primary differences with the seeds paired, too, which the protocol does not do."""
+def _by_seed(judges: list[Evidence], judged: Judged, places: dict[str, str]) -> tuple[int, int, Md]:
+    """Of the primary differences how many would be called otherwise with the seeds paired, too, which the
+    protocol does not do; of how many; and these."""
     asked = [(CLAIMS[name], e) for e in judges for name in FAMILY if CLAIMS[name].a]
-    found = [(c.short, places[e.study.name], gap) for c, e in asked if (gap := c.difference(e, by_seed=True))]
-    return Md("; ".join(f"{name} on {place} {_told(verdict_of(gap))[1]}" for name, place, gap in found))
+    found = [(c, e.study.name, verdict_of(gap)) for c, e in asked if (gap := c.difference(e, by_seed=True))]
+    other = [
+        f"{c.short} on {places[name]} {_told(v)[1]}"
+        for c, name, v in found
+        if c.id in judged[name] and v.word != judged[name][c.id].word
+    ]
+    return len(other), len(found), Md("; ".join(other))
+
+
+def _share(ours: float, theirs: float) -> str:
+    """How much more the first is, in percent of the second."""
+    return f"{100 * (ours / theirs - 1):.0f} %"
+
+
+def _rarity(claim: str) -> str:
+    """ "1 in 1,000", of a claim about a level of rarity."""
+    return CLAIMS[claim].a.model_extra["label"].rpartition(", ")[2]
 
 
 def _gain(verdicts: dict[str, Verdict]) -> list[str]:
@@ -181,8 +202,9 @@ def _by_divisor(verdicts: dict[str, Verdict]) -> Md:
     rows = []
     for (*_, claim), steady in zip(ANSWERS[2:], DIVISOR[1:], strict=True):
         if claim in verdicts and steady in verdicts:
-            cells = [Md(f"{bold(v.word)}: {effect(v)}") for v in (verdicts[claim], verdicts[steady])]
-            row = {"focal loss beats": CLAIMS[claim].against.split(" (")[0]}
+            pair = verdicts[claim], verdicts[steady]
+            cells = [Md(f"{bold(WORDS.get(v.word, v.word))}: {effect(v)}") for v in pair]
+            row = {"focal loss against": CLAIMS[claim].against.split(" (")[0]}
             rows.append(
                 row | dict(zip(("divided as in the paper", "by the moving average"), cells, strict=True))
             )
@@ -238,10 +260,12 @@ def _told(v: Verdict) -> tuple[str, str, str, str]:
 
 
 def _answer(v: Verdict | None) -> str:
-    """A verdict's number in the table of questions: an error before and after; else its effect."""
+    """A verdict's number in the table of questions: what it was before and after; else its effect."""
     if v is None:
         return NONE
     text = v.remark if v.unit == "calibration error" else effect(replace(v, remark=""))
+    if v.estimate and v.estimate.of[0] == MEASURES["threshold"]:  # with a threshold and without
+        text = v.remark.rpartition("; ")[2]
     return f"{text}; {seeds_text(v.seeds)}, {v.word}" if v.word == NOT_YET else text
 
 
@@ -264,24 +288,6 @@ def _baselines(judged: Judged) -> Md:
             row[PLACES[dataset]] = Md(f"**{word}**{explored}: {'; '.join(parts)}")
         rows.append(row)
     return markdown(rows)
-
-
-def _verdicts(judged: Judged) -> Md:
-    """What each study says of each claim, question by question."""
-    pages = {name: Md(f"[`{name}`](results/{name}/README.md)") for name in judged}
-    told = [c for c in CLAIMS.values() if any(c.id in verdicts for verdicts in judged.values())]
-    studies, rows = [*map(Study.committed, judged)], []
-    for question, claims in groupby(told, lambda claim: claim.question):
-        rows.append({"claim": bold(question)} | dict.fromkeys(pages.values(), ""))
-        for c in claims:
-            found = {page: judged[name].get(c.id) for name, page in pages.items()}
-            cells = {k: Md(f"{bold(v.word)}: {_of_seeds(v)}") if v else NONE for k, v in found.items()}
-            rows.append({"claim": sentence(c, *studies)} | cells)
-    return markdown(rows)
-
-
-def _of_seeds(v: Verdict) -> str:
-    return f"{effect(v)}; {seeds_text(v.seeds)}" if v.seeds else effect(v)
 
 
 def _table(name: str, frames: dict[str, pd.DataFrame]) -> Md:
@@ -320,19 +326,20 @@ def readme_path() -> Path:
     return (repo_root() or Path.cwd()) / "README.md"
 
 
-def renewed() -> tuple[str, Figures]:
-    """README.md as the committed results have it, and its figures; ValueError where it lacks the markers."""
+def renewed() -> FrontPage:
+    """As the committed results have it, with all of README.md; ValueError where it lacks the markers."""
     path = readme_path()
     before, _, rest = (text := path.read_text(encoding="utf-8")).partition("<!-- results:begin")
     _, end, after = rest.partition(END)
     if not end or text.count("<!-- results:begin") + text.count(END) > 2:
         raise ValueError(f"{path}: the markers {BEGIN} and {END} must be there once each")
-    block, figures = front_page()
-    return f"{before}{BEGIN}\n{block}\n{END}{after}", figures
+    found = front_page()
+    return replace(found, text=f"{before}{BEGIN}\n{found.text}\n{END}{after}")
 
 
 def update_front_page() -> None:
-    """Replaces what stands between the markers."""
-    text, figures = renewed()
-    save(figures, results_root("figures"))
-    write_atomic(readme_path(), text)
+    """Replaces what stands between the markers, and writes results/CLAIMS.md."""
+    page = renewed()
+    save(page.figures, results_root("figures"))
+    write_atomic(results_root("x").parent / "CLAIMS.md", page.claims)
+    write_atomic(readme_path(), page.text)

@@ -18,7 +18,15 @@ from focalrepro.evidence.tables import rank_correlation, runs_frame, table
 from focalrepro.files import results_root, write_atomic
 from focalrepro.show.figures_results import PLANES, figure_of
 from focalrepro.show.pages import Figures, render, save
-from focalrepro.show.sentences import ledger, missing, not_run, own_verdict, sentence_case, takeaway
+from focalrepro.show.sentences import (
+    ledger,
+    missing,
+    not_run,
+    own_verdict,
+    seeds_text,
+    sentence_case,
+    takeaway,
+)
 from focalrepro.show.tables import (
     Md,
     between,
@@ -31,7 +39,7 @@ from focalrepro.show.tables import (
     search,
     signed,
 )
-from focalrepro.study.ablations import SEARCH_SEED
+from focalrepro.study.ablations import SEARCH_SEED, plan
 from focalrepro.study.profiles import PROFILES
 from focalrepro.study.store import Store
 from focalrepro.study.study import Study
@@ -96,6 +104,9 @@ def page(study: Study) -> tuple[str, Figures]:
         missing=missing(study, *study.profile.ablations),
         changes=markdown({"field": Md(f"`{field}`")} | row for field, row in changes),
         made=markdown(provenance(records).to_dict("records")),
+        hours=sum(r.seconds.total for r in records) / 3600,
+        planned=len(plan(study.profile, list(study.profile.ablations))),
+        own_seeds=seeds_text(study.profile.seeds),
     )
     return text, figures
 
@@ -171,5 +182,5 @@ def write_index() -> None:
     root = results_root("x").parent
     shown = [p for n, p in PROFILES.items() if (root / n / "README.md").exists() and n != "smoke"]
     runs = {p.name: len(list((root / p.name / "runs").glob("*.json"))) for p in shown}
-    bench = (root / "bench" / "README.md").exists()
-    write_atomic(root / "README.md", render("index.md.j2", profiles=shown, runs=runs, bench=bench))
+    there = {"bench": (root / "bench" / "README.md").exists(), "claims": (root / "CLAIMS.md").exists()}
+    write_atomic(root / "README.md", render("index.md.j2", profiles=shown, runs=runs, **there))

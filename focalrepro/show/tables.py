@@ -178,6 +178,8 @@ def recipe_changes(study: Study) -> pd.DataFrame:
         theirs = about["paper"].get(field, default[field])
         if field in ("train_images", "val_images") and value == 0:
             value = "all of the dataset's"
+        if field == "flip" and study.base.views > 1:
+            value = "every second view is"
         if field == "classes" and study.base.dataset.startswith("synthetic") and value == "supercategories":
             value = "digit"
         if field == "lr" and (each := study.profile.rates.values()):

@@ -53,7 +53,7 @@ def with_ids(planned: Iterable[Planned]) -> list[Planned]:
     for p in planned:
         key = tuple(getattr(p.config, field) for field in DATA)
         if key not in digests:
-            train_data, val_data = load_splits(p.config, progress=True)
+            train_data, val_data = load_splits(p.config)
             digests[key] = (train_data.digest, val_data.digest)
         jobs.append(replace(p, run_id=p.config.run_id(*digests[key])))
     return jobs
@@ -156,8 +156,9 @@ def train_together(jobs: Sequence[Planned], store: Store, device: torch.device, 
 
     Rank 0 evaluates and keeps the records. Errors: ValueError for a run that cannot be shared, before the
     first; else what torch raises, which ends all ranks: torchrun starts them again, and the run that was
-    under way goes on from its checkpoint.
+    under way goes on from its checkpoint. Several machines must share the store, whose checkpoints all read.
     """
+    hardware.use_device(str(device))
     for job in jobs:
         ranks.check(job.config)
     for number, job in enumerate(jobs, start=1):

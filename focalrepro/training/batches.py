@@ -136,6 +136,8 @@ def keeps_stage1(config: RunConfig, backbone: nn.Module, images: int, device: to
     """Whether a GPU keeps the C2 of so many images and their mirror images, so that no step computes it."""
     if device.type != "cuda" or config.frozen != "stage1" or not backbone.fixed_channels:
         return False
+    if config.weights == "none":  # each seed draws its own
+        return False
     cells = (1 + config.flip) * images * (config.image_size // 4) ** 2
     nbytes = cells * backbone.fixed_channels * (2 if config.precision == "bf16" else 4)
     return _room(nbytes, device, STAGE1_RESIDENT)

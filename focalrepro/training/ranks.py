@@ -89,9 +89,10 @@ class Ranks:
 
     def agree(self, values: list) -> list:
         """Rank 0's values, on every rank."""
+        whole = [values]  # as one object: torch cannot send a list of none, nor lists of two lengths
         if self.count > 1:
-            dist.broadcast_object_list(values)
-        return values
+            dist.broadcast_object_list(whole)
+        return whole[0]
 
     def wait(self) -> None:
         """Until all ranks are here."""

@@ -53,7 +53,7 @@ class Made:
     def load(self, size=20, images=None, text=None, **more):
         path = self.folder / "instances.json"
         path.write_text(json.dumps(self.value) if text is None else text)
-        more = {"cache": self.cache, "progress": False, **more}
+        more = {"cache": self.cache, **more}
         return load_coco(path, images or [self.images], size, name="made", split="train", **more)
 
 

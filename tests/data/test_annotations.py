@@ -177,7 +177,7 @@ def test_a_file_that_is_no_coco_json(made, tmp_path):
     def load_text(text):
         path = tmp_path / "other.json"
         path.write_text(text)
-        return load_coco(path, [made.images], 20, name="n", split="s", cache=made.cache, progress=False)
+        return load_coco(path, [made.images], 20, name="n", split="s", cache=made.cache)
 
     with pytest.raises(DatasetError, match=r"other\.json: not readable as JSON"):
         load_text('{"images": [')

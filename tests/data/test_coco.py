@@ -60,7 +60,7 @@ def test_archives_become_a_dataset(server, contents, tmp_path):
     folder = download_coco(tmp_path)
     assert folder == tmp_path / "coco" and not list(folder.glob("*.zip"))
     for split, official in (("train", "train2017"), ("val", "val2017")):
-        found = load("coco", split, 64, resize="letterbox", progress=False, root=tmp_path)
+        found = load("coco", split, 64, resize="letterbox", root=tmp_path)
         assert len(found) == len(IDS[official]) + 1 and found.categories == ("toothbrush",)
     asked = sum(server.asked.values())
     download_coco(tmp_path)
@@ -72,7 +72,7 @@ def test_a_cut_archive_is_fetched_on(server, contents, tmp_path, fault):
     path = "/zips/train2017.zip"
     server.faults[path] = ["truncate", fault]
     download_coco(tmp_path)
-    assert len(load("coco", "train", 64, progress=False, root=tmp_path)) == 4
+    assert len(load("coco", "train", 64, root=tmp_path)) == 4
     assert server.asked[path] == (2 if fault == "no ranges" else 3)
 
 
@@ -90,7 +90,7 @@ def test_a_broken_archive_is_said_and_removed(server, contents, tmp_path, monkey
 def test_a_copy_stays_where_it_is(server, contents, tmp_path):
     copy = download_coco(tmp_path / "elsewhere")
     folder = import_copy("coco", copy, tmp_path)
-    assert len(load("coco", "val", 64, progress=False, root=tmp_path)) == 3
+    assert len(load("coco", "val", 64, root=tmp_path)) == 3
     assert [p.name for p in folder.iterdir()] == ["dataset.json"]
     (copy / "val2017").rename(copy / "moved")
     with pytest.raises(DatasetError, match=r"missing: val2017/ or val2017.*; add it, or give another folder"):

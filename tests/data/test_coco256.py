@@ -68,12 +68,12 @@ def test_import_and_load(source):
     root = source.parent / "root"
     assert folder == root / "coco256" and snapshot(source) == before
     assert [path.name for path in folder.iterdir()] == ["dataset.json"], "the files stay where they are"
-    train = load("coco256", "train", 256, root=root, progress=False)
+    train = load("coco256", "train", 256, root=root)
     assert train.image_ids.tolist() == IDS["train2017"] and train.categories == ("toothbrush",)
     np.testing.assert_allclose(train.boxes[:, 0], [[0, 0, 25.6, 25.6]] * 4)
     with Image.open(io.BytesIO(jpeg(34))) as image:
         np.testing.assert_array_equal(train.images[3], np.asarray(image).transpose(2, 0, 1))
-    assert load("coco256", "val", 256, root=root, progress=False).image_ids.tolist() == IDS["val2017"]
+    assert load("coco256", "val", 256, root=root).image_ids.tolist() == IDS["val2017"]
     assert weights_path("coco256", "resnet50v2", root).read_bytes() == (source / coco256.WEIGHTS).read_bytes()
     do(source)  # again, over what is there
     assert sorted(p.name for p in root.iterdir()) == ["cache", "coco256"]
@@ -87,7 +87,7 @@ def test_a_downloaded_copy_has_folders(source):
                 archive.extractall(source, filter="data")
             part.unlink()
     do(source)
-    train = load("coco256", "train", 256, root=source.parent / "root", progress=False)
+    train = load("coco256", "train", 256, root=source.parent / "root")
     assert train.image_ids.tolist() == IDS["train2017"]
 
 
@@ -162,7 +162,7 @@ def test_the_real_copy(tmp_path):
         assert len(folder[split]["images"]) >= 1
         truth = json.loads((tmp_path / "coco256" / folder[split]["annotations"]).read_text())
         assert (len(truth["images"]), len(truth["annotations"])) == (images, boxes)
-        data = load("coco256", split, 256, limit=16, root=tmp_path, progress=False)
+        data = load("coco256", split, 256, limit=16, root=tmp_path)
         assert data.images.shape == (16, 3, 256, 256) and len(data.categories) == 80
 
 

@@ -111,7 +111,7 @@ def test_a_download_holds_what_an_import_does(fetch, server, tmp_path):
     with Image.open(io.BytesIO(jpeg(9))) as image:
         expected = np.asarray(image.resize((256, 256), Image.Resampling.BILINEAR)).astype(int)
     assert np.abs(got - expected).mean() < 3  # JPEG at quality 95
-    data = load("coco256", "val", 256, root=root, progress=False)
+    data = load("coco256", "val", 256, root=root)
     assert data.image_ids.tolist() == IDS["val2017"] and data.images.shape == (2, 3, 256, 256)
 
 

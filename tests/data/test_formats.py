@@ -108,11 +108,11 @@ def test_both_are_registered_and_loaded(yolo, voc, tmp_path, monkeypatch):
     monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path / "data"))
     register_own("y", yolo)
     register_own("v", voc)
-    train, val = (load("y", split, 32, resize="letterbox", progress=False) for split in ("train", "val"))
+    train, val = (load("y", split, 32, resize="letterbox") for split in ("train", "val"))
     assert train.labels[0].tolist() == [1, 0] and len(val) == 1
     back = val.boxes[0, 0] * val.scale[0, [1, 0, 1, 0]]
     np.testing.assert_allclose(back, [3, 5, 18, 30], rtol=1e-5)
-    train, val = (load("v", split, 32, progress=False) for split in ("train", "val"))
+    train, val = (load("v", split, 32) for split in ("train", "val"))
     assert (len(train), len(val)) == (2, 1) and train.categories == val.categories == ("cat", "dog")
     assert describe("v").train.annotations == "train.json" and (tmp_path / "data/v/train.json").is_file()
 

@@ -26,7 +26,7 @@ def register(made, name="mine", **more):
 
 def test_register_and_load_ones_own_data(made, root):
     assert register(made) == root / "mine" and data_root() == root
-    data = load("mine", "val", 20, progress=False)
+    data = load("mine", "val", 20)
     assert data.name == "mine" and data.split == "val" and data.digest == made.load().digest
     assert list((root / "cache").glob("*/images.npy"))
     assert registry.prepared() == ["mine"]

@@ -37,7 +37,7 @@ def root(tmp_path_factory):
 
 
 def test_it_loads_like_any_coco_dataset(root):
-    train, val = (load("synthetic", split, 128, root=root, progress=False) for split in ("train", "val"))
+    train, val = (load("synthetic", split, 128, root=root) for split in ("train", "val"))
     assert train.images.shape == (30, 3, 128, 128) and val.images.shape == (12, 3, 128, 128)
     assert train.categories == val.categories == tuple("0123456789")
     counts = (train.labels >= 0).sum(axis=1)
@@ -47,7 +47,7 @@ def test_it_loads_like_any_coco_dataset(root):
     assert sides.min() >= 2 and sides.max() <= 41 and real.min() >= 0 and real.max() <= 128
     assert len(train.coco["annotations"]) == counts.sum()
     assert {c["supercategory"] for c in train.coco["categories"]} == {"digit"}
-    merged = load("synthetic", "val", 128, classes="supercategories", root=root, progress=False)
+    merged = load("synthetic", "val", 128, classes="supercategories", root=root)
     assert merged.categories == ("digit",)
 
 
@@ -79,7 +79,7 @@ def test_more_scenes_keep_the_first_ones(root, tmp_path):
 def test_the_name_says_how_rare_assigned_anchors_are(tmp_path, name):
     generate(tmp_path, name, train_images=400, val_images=1)
     config = PROFILES["full-quick"].base.replace(dataset=name)
-    data = load(name, "train", 96, classes=config.classes, root=tmp_path, progress=False)
+    data = load(name, "train", 96, classes=config.classes, root=tmp_path)
     assert data.categories == ("digit",)
     rarity = measure(data, config, limit=400).background_per_positive
     assert 0.75 < rarity / int(name.partition("-")[2]) < 1.35
@@ -89,9 +89,7 @@ def test_rare_datasets_are_judged_on_the_same_scenes(tmp_path):
     first = generate(tmp_path, "synthetic-100", train_images=3, val_images=2)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["synthetic-100", "synthetic-1000"]
     assert not (first / "val.tar").exists()
-    one, other = (
-        load(n, "val", 96, root=tmp_path, progress=False) for n in ("synthetic-100", synthetic.JUDGE)
-    )
+    one, other = (load(n, "val", 96, root=tmp_path) for n in ("synthetic-100", synthetic.JUDGE))
     assert one.digest == other.digest
     stamp = (first / "train.tar").stat().st_mtime_ns
     assert generate(tmp_path, "synthetic-100", train_images=3, val_images=2) == first
@@ -105,7 +103,7 @@ def test_splits_share_no_digit_and_no_scene(root):
     assert 0.15 < len(parts["val"][0]) / 1797 < 0.25 and not train & val
     assert set(parts["val"][1].tolist()) == set(range(10))
     scenes = [
-        {image.tobytes() for image in load("synthetic", split, 128, root=root, progress=False).images}
+        {image.tobytes() for image in load("synthetic", split, 128, root=root).images}
         for split in ("train", "val")
     ]
     assert len(scenes[0]) == 30 and not scenes[0] & scenes[1]
@@ -172,7 +170,7 @@ def test_generating_again_is_no_work_and_other_parameters_replace_it(tmp_path):
     assert ((folder / "train.tar").stat().st_mtime_ns, folder.stat().st_ino) == stamp
     generate(tmp_path, train_images=4, val_images=2, size=96)
     assert json.loads((folder / "dataset.json").read_text())["parameters"]["train_images"] == 4
-    assert len(load("synthetic", "train", 96, root=tmp_path, progress=False)) == 4
+    assert len(load("synthetic", "train", 96, root=tmp_path)) == 4
     (folder / "val.tar").unlink()
     generate(tmp_path, train_images=4, val_images=2, size=96)
     assert (folder / "val.tar").is_file()

@@ -19,7 +19,7 @@ def small():
 
 @pytest.fixture(scope="session")
 def frame(small, fast):
-    return models.run_rare([small], (10, 30), 2, fast, progress=False)
+    return models.run_rare([small], (10, 30), 2, fast)
 
 
 @pytest.fixture

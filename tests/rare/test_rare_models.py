@@ -50,7 +50,7 @@ def test_small_training_parts_are_taken_whole(small):
 
 
 def test_deterministic(small, frame, fast):
-    again = models.run_rare([small], (10, 30), 2, fast, progress=False)
+    again = models.run_rare([small], (10, 30), 2, fast)
     pd.testing.assert_frame_equal(frame, again)
 
 
@@ -82,7 +82,7 @@ def test_too_few_positives_are_said(small, fast):
 )
 def test_wrong_rates_and_seeds(small, rates, seeds, fast):
     with pytest.raises(ValueError, match=r"--(rates|seeds).*1 or more"):
-        models.run_rare([small], rates, seeds, fast, progress=False)
+        models.run_rare([small], rates, seeds, fast)
 
 
 def test_wrong_settings():

@@ -79,10 +79,10 @@ def test_trees_stand_beside_networks_on_tables_only(small, fast):
     pytest.importorskip("lightgbm")
     images = data.RareData("images", small.x, small.y, table=False)
     methods = (*models.METHODS[:1], *models.TREES)
-    frame = models.run_rare([small, images], (10,), 1, fast, methods, progress=False)
+    frame = models.run_rare([small, images], (10,), 1, fast, methods)
     by = frame.groupby("dataset", sort=False)["method"].agg(list)
     assert by["generated"] == [models.CE.name, models.MOVED, *(m.name for m in models.TREES)]
     assert by["images"] == [models.CE.name, models.MOVED]
-    alone = models.run_rare([small], (10,), 1, fast, models.TREES, progress=False)
+    alone = models.run_rare([small], (10,), 1, fast, models.TREES)
     both = frame[frame["method"].isin(alone["method"])]
     assert both[["ap", "f1"]].to_numpy().tolist() == alone[["ap", "f1"]].to_numpy().tolist()

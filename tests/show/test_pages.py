@@ -63,7 +63,7 @@ def test_a_table_of_nothing():
 
 def test_a_template_that_lacks_a_value_is_told():
     with pytest.raises(Exception, match="undefined"):
-        pages.render("index.md.j2", bench=False)
+        pages.render("index.md.j2", bench=False, claims=False)
 
 
 # ---- a profile's page
@@ -216,7 +216,7 @@ def test_the_front_page_answers_and_keeps_what_is_around_it(results, tmp_path, m
     readme = tmp_path / "README.md"
     monkeypatch.setattr(front_page, "readme_path", lambda: readme)
     readme.write_text("before\n<!-- results:begin (by hand) -->\nstale\n<!-- results:end -->\nafter\n")
-    assert readme.read_text() != front_page.renewed()[0]
+    assert readme.read_text() != front_page.renewed().text
     front_page.update_front_page()
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "stale" not in text
@@ -224,9 +224,12 @@ def test_the_front_page_answers_and_keeps_what_is_around_it(results, tmp_path, m
     assert (
         "- **On the embedded data: clearly better.** Focal loss against cross entropy with its best " in text
     )
-    assert "**Table 1a**" in text and "3 seeds" in text and text == front_page.renewed()[0]
+    assert "**Table 1a**" in text and "3 seeds" in text and text == front_page.renewed().text
     assert "](results/quick/README.md#table-1a)" in text and "figures/heat-" not in text
     assert (results / "figures" / "forest.png").stat().st_size > 1000
+    claims = (results / "CLAIMS.md").read_text()
+    assert "[`quick`](quick/README.md)" in claims and "{{" not in claims
+    assert re.search(r"\| Focal loss \(γ = 2, α = .25\) beats plain .* \| \*\*confirmed\*\*: \+3", claims)
     readme.write_text("no markers")
     with pytest.raises(ValueError, match="once each"):
         front_page.update_front_page()
@@ -235,7 +238,8 @@ def test_the_front_page_answers_and_keeps_what_is_around_it(results, tmp_path, m
 @pytest.mark.parametrize(("names", "told"), [(("grid-short",), True), (("grid", "grid-short"), False)])
 def test_the_whole_plane_is_shown_and_the_short_one_until_then(results, names, told):
     commit(runs(lambda c: 30 + 3 * (c.gamma == 2), ("1a", "1b", *names), 1, profile="quick"))
-    text, figures = front_page.front_page()
+    page = front_page.front_page()
+    text, figures = page.text, page.figures
     assert "](results/figures/heat-quick.png)" in text and "heat-quick" in figures
     assert ("On the embedded data (`quick`, 1 seed, a quarter of the steps)." in text) is told
     assert ("On the embedded data (`quick`, 1 seed)." in text) is not told
@@ -252,14 +256,14 @@ def test_a_profile_under_way_says_what_is_not_judged_yet(results):
     ]
     for c in configs:
         Store.committed("coco-cpu").put(record(c, 5.0 + (c.gamma == 2), tune={"AP": 5.0 + c.lr}))
-    text = front_page.front_page()[0]
+    text = front_page.front_page().text
     answer, table = text.split("How far")[0].split("| focal loss against |")
     assert (
-        "- **On real COCO: not judged yet.** Focal loss against the best-tuned cross entropy, each at its own"
-        " learning rate: AP 6.00 against 5.00, +1.00 (" in answer
+        "- **On real COCO: not judged yet.** Focal loss against the best of three cross entropies, each at"
+        " its own learning rate: AP 6.00 against 5.00, +1.00 (" in answer
     )
     assert ", from 3 of 8 seeds." in answer
-    assert "| plain cross entropy | **not judged yet**: +1.00 (" in table, "it is the best-tuned one here"
+    assert "| plain cross entropy | **not judged yet**: +1.00 (" in table, "it is the best of three here"
     assert (
         "; AP 6.00 against 5.00; 3 of 8 seeds | – |" in table and "cross entropy with its best" not in table
     )
@@ -267,7 +271,7 @@ def test_a_profile_under_way_says_what_is_not_judged_yet(results):
 
 
 def test_a_front_page_without_results_is_empty(results):
-    assert front_page.front_page() == ("", {})
+    assert front_page.front_page() == front_page.FrontPage()
 
 
 def test_elsewhere_the_front_page_is_left_alone(results, monkeypatch, capsys):

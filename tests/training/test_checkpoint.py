@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from test_checkpoint import CONFIG, CPU, Checkpoint, load, torch, train
 torch.set_num_threads(1)
-data = load("synthetic", "train", 128, limit=4, progress=False)
+data = load("synthetic", "train", 128, limit=4)
 train(CONFIG, data, CPU, checkpoint=Checkpoint(Path(sys.argv[1]), every=0))
 """
 
@@ -42,7 +42,7 @@ def same(a, b):
 
 def test_after_kill_9_it_ends_with_the_same_numbers(data_root, tmp_path):
     torch.set_num_threads(1)
-    data, path = load("synthetic", "train", 128, limit=4, progress=False), tmp_path / "run.pt"
+    data, path = load("synthetic", "train", 128, limit=4), tmp_path / "run.pt"
     victim = subprocess.Popen([sys.executable, "-c", VICTIM, path, str(__file__).rsplit("/", 1)[0]])
     until = time.monotonic() + 120
     while not path.exists() and victim.poll() is None and time.monotonic() < until:
@@ -59,7 +59,7 @@ def test_after_kill_9_it_ends_with_the_same_numbers(data_root, tmp_path):
     "changes", [{"optimizer": "sgd"}, {"detector": "faster_rcnn", "normalizer": "positives"}]
 )
 def test_other_optimizers_and_detectors_go_on_too(data_root, tmp_path, changes):
-    data = load("synthetic", "train", 128, limit=4, progress=False)
+    data = load("synthetic", "train", 128, limit=4)
     config, checkpoint = CONFIG.replace(steps=40, **changes), Checkpoint(tmp_path / "run.pt", every=0)
     torch.manual_seed(0)
     whole = train(config, data, CPU)
@@ -72,7 +72,7 @@ def test_other_optimizers_and_detectors_go_on_too(data_root, tmp_path, changes):
 
 @pytest.mark.parametrize("harm", ["cut short", "another torch", "empty", "noise", "a list"])
 def test_what_is_no_use_begins_anew(data_root, tmp_path, harm):
-    data, path = load("synthetic", "train", 128, limit=4, progress=False), tmp_path / "run.pt"
+    data, path = load("synthetic", "train", 128, limit=4), tmp_path / "run.pt"
     with pytest.raises(Stop):
         train(CONFIG, data, CPU, stop_at(20), checkpoint=Checkpoint(path, every=0))
     if harm == "another torch":
@@ -87,6 +87,6 @@ def test_what_is_no_use_begins_anew(data_root, tmp_path, harm):
 
 
 def test_a_short_training_writes_nothing(data_root, tmp_path):
-    data = load("synthetic", "train", 128, limit=4, progress=False)
+    data = load("synthetic", "train", 128, limit=4)
     train(CONFIG, data, CPU, checkpoint=Checkpoint(tmp_path / "run.pt"))
     assert not list(tmp_path.iterdir())

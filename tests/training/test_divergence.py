@@ -90,7 +90,7 @@ def test_the_run_after_a_divergence_is_as_if_it_had_been_the_first(tiny, monkeyp
 
 @pytest.mark.parametrize("config", [ONE, TWO], ids=["one stage", "two stages"])
 def test_the_same_config_gives_the_same_bits(data_root, config):
-    data = load("synthetic", "train", 128, progress=False)
+    data = load("synthetic", "train", 128)
     first = train(config, data, CPU).model.state_dict()
     torch.rand(3)  # whatever was drawn between
     second = train(config, data, CPU).model.state_dict()

@@ -41,7 +41,7 @@ SMALL = RunConfig(
 
 
 def test_it_overfits_four_images(data_root):
-    data = load("synthetic", "train", 128, limit=4, progress=False)
+    data = load("synthetic", "train", 128, limit=4)
     config = SMALL.replace(fpn_channels=32, lr=1.6e-2, weight_decay=0.0, steps=120, warmup=12, flip=False)
     result = train(config, data, CPU)
     detections, _ = detect(result.model, config, data, CPU)
