@@ -130,6 +130,7 @@ def test_cached_maps_stay_in_their_files_where_a_device_has_no_room(tiny, monkey
     """And then no step may be captured, which could not fetch them. On a device that computes nothing."""
     config, device = BASE.replace(**CACHED), torch.device("meta")
     model = initial_model(config, tiny[0])
+    SplitData(config, tiny[0], CPU, model)  # which makes them
     resident = SplitData(config, tiny[0], device, model)
     assert resident.inputs[0][0].device == device and not resident.streams
     monkeypatch.setattr("focalrepro.training.batches.RESIDENT", 0.0)
