@@ -56,10 +56,3 @@ def decode(offsets: Tensor, anchors: Tensor) -> Tensor:
     center = (anchors[..., :2] + anchors[..., 2:]) / 2 + offsets[..., :2] * anchor_size
     half = offsets[..., 2:].clamp(max=MAX_LOG_SCALE).exp() * anchor_size / 2
     return torch.cat([center - half, center + half], dim=-1)
-
-
-def flip(boxes: Tensor, width: float) -> Tensor:
-    """Mirrors boxes [..., 4] left to right in a frame of the given width; padding (all zero) stays zero."""
-    x1, y1, x2, y2 = boxes.unbind(-1)
-    mirrored = torch.stack([width - x2, y1, width - x1, y2], dim=-1)
-    return torch.where((boxes != 0).any(-1, keepdim=True), mirrored, boxes)

@@ -57,15 +57,6 @@ def test_iou_equals_torchvision():
     assert box_ops.pairwise_iou(one, other).tolist() == [[pytest.approx(1 / 3), 0.0, 0.0, 1.0]]
 
 
-def test_flip():
-    boxes = torch.stack([random_boxes(6, seed=8), random_boxes(6, seed=9)])
-    boxes[:, 4:] = 0  # padding
-    mirrored = box_ops.flip(boxes, 128.0)
-    torch.testing.assert_close(box_ops.flip(mirrored, 128.0), boxes, rtol=0, atol=1e-5)
-    assert (mirrored[:, 4:] == 0).all()
-    assert box_ops.flip(torch.tensor([10.0, 20.0, 40.0, 50.0]), 128.0).tolist() == [88.0, 20.0, 118.0, 50.0]
-
-
 # ---- anchors
 
 

@@ -8,10 +8,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import changed, runs, study
+from made_up import runs, study
 
 import focalrepro
-from focalrepro.evidence import cost
+from focalrepro.evidence import statistics
 from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.tables import table
 from focalrepro.show import figures_diagnostics, figures_loss
@@ -166,35 +166,6 @@ def test_reliability(tmp_path):
 # ---- cost
 
 
-def timed(focal, plain, seeds=3, **more):
-    """Runs of Tables 1a and 1b whose machine is slower seed by seed; one image takes focal or plain ms."""
-
-    def speed(c, rng):
-        return (50.0 if c.gamma else 100.0) * (1 + 0.01 * rng.random()) / (1 + c.seed)
-
-    def image(c, rng):
-        return (focal if c.gamma else plain) * (1 + c.seed)
-
-    return runs(lambda c: 20.0, seeds=seeds, seed_sd=0.0, images_per_second=speed, inference_ms=image, **more)
-
-
-def test_cost_compares_like_with_like():
-    of = timed(20.0, 20.0)
-    of[0] = changed(of[0], hardware={"cpu": "another"}, images_per_second=9999.0)
-    of[1] = changed(of[1], status="diverged")
-    frame = cost.speeds(study(of))
-    assert frame["loss"].value_counts().to_dict() == {cost.CE: 19, cost.FL: 18}
-    v = cost.training_speed(Evidence(study(of)))
-    assert v.value == pytest.approx(0.5, rel=0.01) and 0.48 < v.low <= v.high < 0.52
-    assert "37 runs" in v.how and "whole runs" in v.how
-
-
-def test_a_gpus_runs_take_turns_and_tell_nothing_of_a_losss_cost():
-    of = timed(20.0, 20.0, hardware={"device": "cuda", "cpu": "a processor", "gpu": "a GPU"})
-    assert cost.speeds(study(of))[cost.TRAINING].isna().all()
-    assert cost.training_speed(Evidence(study(of))) is None
-
-
 def test_steps_timed_in_turn_within_each_run():
     def steps(c, rng):
         noise = 1 + 10 * (c.gamma > 1)  # of the machine: the same for both sides of a run
@@ -202,11 +173,10 @@ def test_steps_timed_in_turn_within_each_run():
             return None
         return {"own": (0.051 + 1e-5 * rng.random()) * noise, "cross_entropy": 0.050 * noise}
 
-    v = cost.training_speed(Evidence(study(runs(lambda c: 20.0, ("1b",), 1, step_seconds=steps))))
+    v = statistics.training_speed(Evidence(study(runs(lambda c: 20.0, ("1b",), 1, step_seconds=steps))))
     assert v.value == pytest.approx(1.02, abs=2e-3) and v.high - v.low < 2e-3 and "6 runs" in v.how
 
 
 def test_cost_without_a_record_of_it():
     of = Evidence(study(runs(lambda c: 20.0, ("1a",), 1)))
-    assert cost.training_speed(of) is None, "there is no focal loss to compare with"
-    assert cost.speeds(study([])).empty
+    assert statistics.training_speed(of) is None, "there is no focal loss to compare with"
