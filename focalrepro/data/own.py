@@ -43,21 +43,24 @@ def register_own(
     data: a COCO JSON, whose images are given beside it; a data.yaml, or its folder; or a folder of Pascal
     VOC's form. Where no validation split is given or found, a random fifth of the images becomes it, the same
     at each call. Every annotation is checked and every image is looked up, none is decoded. weights: the
-    backbone's safetensors file. recipe: the fields of RunConfig that its profile has otherwise.
+    backbone's safetensors file, or as before. recipe: the fields of RunConfig that its profile has otherwise.
     """
     root = data_root()
     check_name(name)
     sources = [str(Path(path).resolve()) for path in (data, val_data) if path is not None]
-    known = describe(name).parameters if (root / name / DESCRIPTOR).is_file() else {}
-    if (before := known.get("sources", sources)) != sources:
-        what = f"{name!r} is the name of {' and '.join(before)} already"
-        raise DatasetError(f"{what}; give another name, or remove {root / name}")
+    known = describe(name) if (root / name / DESCRIPTOR).is_file() else None
+    files, has = {} if weights is None else given_weights(weights), known.weights if known else {}
+    runs, mend = root / "runs" / name, f"give another name, or remove {root / name}"
+    if known and (before := known.parameters.get("sources", sources)) != sources:
+        raise DatasetError(f"{name!r} is the name of {' and '.join(before)} already; {mend}")
+    if files and files != has and any(runs.glob("*.json")):  # whose ids do not name them: they would count
+        what = f"{runs} has runs that began with other weights than {weights}"
+        raise DatasetError(f"{what}; give another name, or remove that folder")
     parts = _read(Path(data), images)
     if val_data is not None:
         parts = [parts[0], _read(Path(val_data), val_images or images)[-1]]
     elif len(parts) == 1:
         parts = _split(*parts[0])
-    files = {} if weights is None else given_weights(weights)
     described, classes, files_of = {}, {}, {}
     with new_folder(root / name) as folder:
         for split, (content, where) in zip(SPLITS, parts, strict=True):
@@ -76,7 +79,7 @@ def register_own(
             raise DatasetError(
                 f"{' and '.join(sources)}: {what}; take them out of one, or give one split alone"
             )
-        more = {"weights": files, "parameters": {"sources": sources, "recipe": recipe or {}}}
+        more = {"weights": files or has, "parameters": {"sources": sources, "recipe": recipe or {}}}
         made_by = f"focalrepro data register --name {name}"
         Descriptor(name=name, made_by=made_by, **described, **more).write(folder)
     return root / name

@@ -252,7 +252,7 @@ def speed_accuracy(frame: pd.DataFrame, title: str = "") -> Figure:
     paper = pd.DataFrame(rows, columns=["by", "AP", "ms", "size"])
     paper = paper.assign(low=paper["AP"], high=paper["AP"], diverged=0)
     sides = {"This reproduction": ours, "Paper (Table 1e, test-dev; Nvidia M40)": paper}
-    settings = ({"title": name, "xlabel": "ms an image", "ylabel": "AP, %"} for name in sides)
+    settings = ({"title": name, "xlabel": "ms an image (log scale)", "ylabel": "AP, %"} for name in sides)
     figure, row = panels(*settings, size=(9.6, 4.4))
     for axes, side in zip(row, sides.values(), strict=True):
         known = side.dropna(subset=["AP", "ms"])

@@ -153,7 +153,7 @@ def _twice(twice: MadeTwice) -> Md:
         f"(`again/`) on {there}. The first less the second is {signed(mean, 2)} AP "
         f"({between(low, high, 2, signed)}), in a single run at most {abs(twice.differences).max():.2f}. "
         f"So a row may{'' if twice.agree else ' not'} hold runs of both: {LEAST} runs or more must hold the "
-        f"difference within ±{MARGIN:g} AP, by two one-sided tests."
+        f"difference within ±{MARGIN:g} AP, by two one-sided tests. Of other machines this says nothing."
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,14 @@ def test_ones_own_data_may_bring_weights_and_is_never_told_to_download_coco(spli
     save_file({"conv0_weight": np.zeros(2, np.float32)}, given)
     prepare_dataset("register", None, given, "mine", *splits)
     assert weights_path("mine", "resnet50v2") == given
+    (folder := root[0] / "runs" / "mine").mkdir(parents=True)
+    (folder / "a run.json").touch()
+    other = given.rename(tmp_path / "other.safetensors")
+    shutil.copy(other, given)
+    prepare_dataset("register", None, None, "mine", *splits)
+    assert weights_path("mine", "resnet50v2") == given, "as before"
+    with pytest.raises(DatasetError, match=f"{folder} has runs that began with other weights than {other}"):
+        prepare_dataset("register", None, other, "mine", *splits)
 
 
 def test_what_register_lacks_is_named(root):
