@@ -23,7 +23,7 @@ from focalrepro.bench.measure import Call, Finding, Limits, Sizes, Spread
 from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData, load
 from focalrepro.detector.anchors import RATIOS
-from focalrepro.detector.backbones import BACKBONES, IMAGENET_MEAN, IMAGENET_STD
+from focalrepro.detector.backbones import IMAGENET_MEAN, IMAGENET_STD
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.losses import BACKGROUND, IGNORED
 from focalrepro.training.batches import batches, keeps_stage1
@@ -199,7 +199,7 @@ def training_flops(config: RunConfig, classes: int, from_c2: bool = False) -> fl
 def bench_step(config: RunConfig, device: torch.device, limits: Limits, sizes: Sizes) -> Iterator[Finding]:
     """Both in one process, in turn; with the share of the matmul peak that ours reaches."""
     data, size = split(config), config.batch_size
-    from_c2 = keeps_stage1(config, BACKBONES[config.backbone](), len(data), device)
+    from_c2 = keeps_stage1(config, len(data), device)
     calls = our_step(config, device), their_step(config, device)
     a, b = measure.in_turn(
         sizes.repeats, *(lambda c=call: size / measure.seconds(c, device, sizes.run_time) for call in calls)

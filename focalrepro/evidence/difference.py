@@ -29,6 +29,21 @@ def student(effect: float, error: float, freedom: float, level: float = 1 - LEVE
     return effect - half, effect + half
 
 
+def mean_interval(
+    values: Sequence[float], level: float = 1 - LEVEL, shared: float = 0.0
+) -> tuple[float, float, float]:
+    """The mean of values [n] with Student's interval; NaN are left out, and below two values there is none.
+
+    shared: what the mean's variance has beyond s²/n, in units of s²; 0 for independent values.
+    """
+    kept = np.asarray(values, np.float64)
+    kept = kept[~np.isnan(kept)]
+    mean, n = float(kept.mean()) if len(kept) else np.nan, len(kept)
+    if n < 2:
+        return mean, np.nan, np.nan
+    return mean, *student(mean, float(kept.std(ddof=1)) * (1 / n + shared) ** 0.5, n - 1, level)
+
+
 @dataclass(frozen=True)
 class Measure:
     """A number of a record, and replicates of it over the images, float64 [R]; None where a record lacks it.

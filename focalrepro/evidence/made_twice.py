@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from focalrepro.evaluation.record import Record
-from focalrepro.evidence.difference import LEVEL, MARGIN, student
+from focalrepro.evidence.difference import LEVEL, MARGIN, mean_interval
 from focalrepro.study.store import Store
 from focalrepro.study.study import Study
 
@@ -28,15 +28,13 @@ class MadeTwice:
     @property
     def interval(self) -> tuple[float, float, float]:
         """The mean difference in AP with its 95 % interval, Student's over the pairs."""
-        d = self.differences
-        return float(d.mean()), *student(d.mean(), d.std(ddof=1) / len(d) ** 0.5, len(d) - 1)
+        return mean_interval(self.differences)
 
     @property
     def agree(self) -> bool:
         """Whether at least LEAST runs hold the mean difference within ±MARGIN, by two one-sided tests."""
-        d = self.differences
-        low, high = student(d.mean(), d.std(ddof=1) / len(d) ** 0.5, len(d) - 1, 1 - 2 * LEVEL)
-        return len(d) >= LEAST and low > -MARGIN and high < MARGIN
+        _, low, high = mean_interval(self.differences, 1 - 2 * LEVEL)
+        return len(self.pairs) >= LEAST and low > -MARGIN and high < MARGIN
 
     @property
     def kinds(self) -> frozenset[tuple[str, str]]:

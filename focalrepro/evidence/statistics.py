@@ -8,7 +8,7 @@ import pandas as pd
 
 from focalrepro.evaluation import calibration
 from focalrepro.evaluation.record import Record
-from focalrepro.evidence.difference import LEVEL, Evidence, Records, seed_luck, student
+from focalrepro.evidence.difference import LEVEL, Evidence, Records, mean_interval, seed_luck
 from focalrepro.evidence.tables import best, mean
 from focalrepro.evidence.verdict import Verdict, over_seeds, verdict_of
 from focalrepro.study.study import Rows
@@ -201,8 +201,7 @@ def training_speed(e: Evidence) -> Verdict | None:
     if len(timed) < 3:
         return None
     logs = np.log([t.own / t.cross_entropy for t in timed])
-    mean_log, error = float(logs.mean()), float(logs.std(ddof=1)) / len(logs) ** 0.5
-    value, low, high = np.exp([mean_log, *student(mean_log, error, len(logs) - 1)]).tolist()
+    value, low, high = np.exp(mean_interval(logs)).tolist()
     how = f"steps timed in turn within a run, {len(timed)} runs"
     return Verdict("measured", value, low, high, "× the time of a step", how=how)
 

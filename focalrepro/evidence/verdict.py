@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from focalrepro.evidence.difference import LEVEL, MARGIN, Estimate, student
+from focalrepro.evidence.difference import LEVEL, MARGIN, Estimate, mean_interval
 
 JUDGED = ("confirmed", "refuted", "undecided")
 NOT_YET = "not judged yet"  # since who looks early and often finds something
@@ -62,9 +60,7 @@ def verdict_of(gap: Estimate, kind: str = "more") -> Verdict:
 def over_seeds(values: Sequence[float], unit: str, remark: str, how: str = "") -> Verdict:
     """The mean of a value for each seed, with Student's interval from three on. Measured, not judged: a
     verdict holds the images' error, too, and of these values records keep no replicates over the images."""
-    n, value = len(values), float(np.mean(values))
+    n, (value, low, high) = len(values), mean_interval(values)
     how = "; ".join(filter(None, (how, "over the seeds alone, so without a verdict")))
     about = {"unit": unit, "seeds": n, "remark": remark, "how": how, "direction": value}
-    if n < 3:
-        return Verdict("measured", value, **about)
-    return Verdict("measured", value, *student(value, float(np.std(values, ddof=1)) / n**0.5, n - 1), **about)
+    return Verdict("measured", value, **about | ({"low": low, "high": high} if n > 2 else {}))

@@ -9,9 +9,10 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from scipy.special import logit
 
+from focalrepro.evidence.difference import mean_interval
 from focalrepro.rare.data import Split, rate_name
 from focalrepro.rare.models import METHODS, MOVED, TREES, Method
-from focalrepro.rare.verdicts import BETTER, METRICS, WORSE, t_interval
+from focalrepro.rare.verdicts import BETTER, METRICS, WORSE
 from focalrepro.show.style import BLUE, BROWN, DARK, GREEN, ORANGE, PINK, PURPLE, SKY, styled
 
 ORDER = (METHODS[0].name, MOVED, *(m.name for m in (*METHODS[1:], *TREES)))
@@ -38,7 +39,7 @@ def by_rate(frame: pd.DataFrame, metrics: Sequence[str] = ("ap", "ece", "f1")) -
                 rows.assign(rate=rows["rate"].map(rate_name)), x="rate", y=metric, ax=axes, hue="method",
                 hue_order=names, palette=COLOURS, markers=[MARKERS[n] for n in names], dodge=0.35,
                 linestyles=[DASHES[n] for n in names], linewidth=1.3, markersize=4.5, capsize=0.05,
-                errorbar=lambda values: t_interval(values)[1:], legend=False,
+                errorbar=lambda values: mean_interval(values)[1:], legend=False,
             )  # fmt: skip
             first, last = metric == metrics[0], metric == metrics[-1]
             axes.set(title=dataset if first else "", xlabel="positives : negatives" if last else "")

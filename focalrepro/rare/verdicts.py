@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from focalrepro.evidence.difference import student
+from focalrepro.evidence.difference import mean_interval
 from focalrepro.rare.data import count_of, rate_name
 from focalrepro.rare.models import CE, METHODS, TREES
 from focalrepro.show.tables import number, signed
@@ -37,18 +37,6 @@ WORTH += ["against", "the highest of all"]
 FOCAL = [m.name for m in (*METHODS, *TREES) if m.gamma > 0]
 
 
-def t_interval(values: Sequence[float], level: float = 0.95, shared: float = 0.0) -> tuple[float, ...]:
-    """Mean and t interval of values, [n]; NaN are left out, and below two values there is no interval.
-
-    shared: what the mean's variance has beyond s²/n, in units of s²; 0 for independent values.
-    """
-    kept = pd.Series(values, dtype=float).dropna()
-    if len(kept) < 2:
-        return float(kept.mean()), float("nan"), float("nan")
-    mean, error = float(kept.mean()), kept.std() * (1 / len(kept) + shared) ** 0.5
-    return mean, *student(mean, error, len(kept) - 1, level)
-
-
 def _shared(rows: pd.DataFrame) -> float:
     """Rows tested on for each that was trained on, of one data set at one rate."""
     trained, tested = (rows.filter(regex=f"^{part}_.*tives").iloc[0].sum() for part in ("train", "test"))
@@ -62,7 +50,7 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
         row = {"data": data, "rate": rate_name(rate)}
         row |= {"positives trained on": group["train_positives"].iloc[0], "loss": method}
         row |= {name: number(group[metric].mean(), 3) for metric, (name, *_) in METRICS.items()}
-        _, low, high = t_interval(group["ap"])
+        _, low, high = mean_interval(group["ap"])
         row["average precision"] += "" if np.isnan(low) else f" ({low:.3f} … {high:.3f})"
         rows.append(row)
     return pd.DataFrame(rows)
@@ -113,7 +101,7 @@ def differences(frame: pd.DataFrame, metrics: Sequence[str] = ("ap",), reference
                 raise ValueError(f"{where} has no rows of {base!r} to compare with")
             for metric in metrics if method != base else ():
                 paired = ours[metric] - by_method[base][metric]
-                mean, low, high = t_interval(paired, shared=shared)
+                mean, low, high = mean_interval(paired, shared=shared)
                 verdict = WORSE if (low > 0) != METRICS[metric][1] else BETTER
                 verdict = ONE_SEED if np.isnan(low) else NO_DIFFERENCE if low <= 0 <= high else verdict
                 same = bool((paired.dropna() == 0).all())  # as of a moved threshold, which changes no score
@@ -188,7 +176,7 @@ def worth_table(frame: pd.DataFrame) -> pd.DataFrame:
         means = rows.groupby("method", sort=False)["ap"].mean()
         base = means[found["reference"].unique()].idxmax()
         found = found[found["reference"] == base]
-        spans = [t_interval(d, 1 - 0.05 / len(found), _shared(rows)) for d in found["paired"]]
+        spans = [mean_interval(d, 1 - 0.05 / len(found), _shared(rows)) for d in found["paired"]]
         mean, low, high = np.transpose(spans)
         best = int(np.argmax(low if (low > 0).any() else mean))
         said = "worth it" if low[best] > 0 else "not shown to be worth it"

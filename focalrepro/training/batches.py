@@ -12,11 +12,12 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData, data_root
 from focalrepro.detector.anchors import AnchorGrid, make_anchors
+from focalrepro.detector.backbones import make_backbone
 from focalrepro.detector.frozen_features import as_tensor, cached_features, stage1_maps
 from focalrepro.detector.matching import match_dataset
 from focalrepro.detector.retinanet import RetinaNet
@@ -97,7 +98,7 @@ class SplitData:
             self.inputs = [list(maps) for maps in zip(*views, strict=True)]  # by level, then by view
             if device.type != "cpu" and _room(sum(f.nbytes for maps in views for f in maps), device):
                 self.inputs = [[f.to(device) for f in maps] for maps in self.inputs]
-        elif model is not None and keeps_stage1(config, model.backbone, len(data), device):
+        elif model is not None and keeps_stage1(config, len(data), device):
             self.from_c2, how = True, (device, config.precision)
             self.inputs = [[stage1_maps(model, data.images, v == 1, *how) for v in range(self.views)]]
         else:
@@ -132,15 +133,14 @@ def _images_on(device: torch.device, images: np.ndarray) -> Tensor:
     return as_tensor(images)
 
 
-def keeps_stage1(config: RunConfig, backbone: nn.Module, images: int, device: torch.device) -> bool:
+def keeps_stage1(config: RunConfig, images: int, device: torch.device) -> bool:
     """Whether a GPU keeps the C2 of so many images and their mirror images, so that no step computes it."""
-    if device.type != "cuda" or config.frozen != "stage1" or not backbone.fixed_channels:
+    if device.type != "cuda" or config.frozen != "stage1":
         return False
-    if config.weights == "none":  # each seed draws its own
-        return False
+    channels = make_backbone(config.backbone).fixed_channels
     cells = (1 + config.flip) * images * (config.image_size // 4) ** 2
-    nbytes = cells * backbone.fixed_channels * (2 if config.precision == "bf16" else 4)
-    return _room(nbytes, device, STAGE1_RESIDENT)
+    nbytes = cells * channels * (2 if config.precision == "bf16" else 4)
+    return channels > 0 and _room(nbytes, device, STAGE1_RESIDENT)
 
 
 def _room(nbytes: int, device: torch.device, share: float | None = None) -> bool:

@@ -44,7 +44,9 @@ class Engines:
         """A step with the initial weights of the config's seed."""
         neutral = RunConfig()
         shape = config.replace(**{field: getattr(neutral, field) for field in SWEPT})
-        key = (shape, data.digest, device)
+        # What a frozen stage that nothing trained makes of an image is its seed's own.
+        drawn = config.seed if config.frozen == "stage1" and config.weights == "none" else None
+        key = (shape, data.digest, device, drawn)
         if self.kept and self.kept[0] == key:
             step = self.kept[1]
             step.restart(config, _with_prior(initial_model(config, data), config, step.source))
@@ -52,7 +54,7 @@ class Engines:
         self.kept = None  # its memory first, then the new one
         if not (self.everywhere or device.type == "cuda"):
             return new_step(config, data, device)
-        read = (*(getattr(config, field) for field in READ), data.digest, device)
+        read = (*(getattr(config, field) for field in READ), data.digest, device, drawn)
         if self.source and self.source[0] != read:
             self.source = None
         if device.type == "cuda":

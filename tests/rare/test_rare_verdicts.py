@@ -124,7 +124,7 @@ def test_one_seed_has_no_interval(made_up):
 def test_the_table_has_intervals(made_up):
     """4.303 times 0.1 / sqrt(3) is 0.248."""
     assert verdicts.table(made_up)["average precision"].iloc[0] == "0.500 (0.252 … 0.748)"
-    assert verdicts.t_interval([1.0, float("nan"), 3.0])[0] == 2
+    assert verdicts.mean_interval([1.0, float("nan"), 3.0])[0] == 2
 
 
 def test_reference_must_be_there(made_up):

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from focalrepro.detector.backbones import make_backbone
 from focalrepro.study.profiles import PROFILES
 from focalrepro.training import batches
 from focalrepro.training.batches import READ, SplitData, TrainData, keeps_stage1
@@ -79,8 +78,7 @@ class Seen:
 
 def kept_on(monkeypatch):
     """As a GPU with room: a frozen first stage's maps are kept."""
-    there = lambda config, backbone, *_: config.frozen == "stage1" and backbone.fixed_channels > 0  # noqa: E731
-    monkeypatch.setattr(batches, "keeps_stage1", there)
+    monkeypatch.setattr(batches, "keeps_stage1", lambda config, *_: config.frozen == "stage1")
 
 
 RESNET = {"backbone": "resnet18", "first_level": 3, "frozen": "stage1", "batch_size": 2, "steps": 2}
@@ -101,15 +99,23 @@ def test_kept_maps_of_the_first_stage_train_as_its_images_do(tiny, monkeypatch, 
 
 
 def test_the_first_stages_maps_are_kept_where_they_may_be_and_fit(monkeypatch):
-    """Not on a CPU, not of a stage that learns or that each seed draws, nor where batch norms learn."""
+    """Not on a CPU, not of a stage that learns, nor where batch norms learn."""
     config, gpu = BASE.replace(**RESNET, precision="bf16", weights="imagenet"), torch.device("cuda")
     bytes_of = 2 * 10 * (config.image_size // 4) ** 2 * 64 * 2
     free = [int(bytes_of / batches.STAGE1_RESIDENT) + 2]
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free[0], free[0]))
-    kept = lambda config, images=10, on=gpu: keeps_stage1(config, make_backbone(config.backbone), images, on)  # noqa: E731
+    kept = lambda config, images=10, on=gpu: keeps_stage1(config, images, on)  # noqa: E731
     assert kept(config) and not kept(config, 11) and not kept(config.replace(precision="fp32"))
     assert not kept(config, on=CPU) and not kept(config.replace(frozen="nothing"))
-    assert not kept(BASE.replace(frozen="stage1")) and not kept(config.replace(weights="none"))
+    assert not kept(BASE.replace(frozen="stage1"))
+
+
+def test_a_first_stage_that_nothing_trained_is_its_seeds_own(tiny, monkeypatch):
+    kept_on(monkeypatch)
+    config, engines = BASE.replace(**RESNET, weights="none"), Engines(everywhere=True)
+    for seed in range(2):
+        mine = config.replace(seed=seed)
+        assert outcome(mine, tiny[0], engines)[0] == outcome(mine, tiny[0], None)[0]
 
 
 CACHED = {"weights": "digits", "frozen": "backbone", "flip": False, "views": 2}
