@@ -6,7 +6,7 @@ from itertools import groupby
 from focalrepro.evidence.claims import CLAIMS
 from focalrepro.evidence.verdict import Verdict
 from focalrepro.show.pages import render
-from focalrepro.show.sentences import effect, seeds_text, sentence
+from focalrepro.show.sentences import effect, leaning, seeds_text, sentence
 from focalrepro.show.tables import NONE, Md, bold, markdown
 from focalrepro.study.study import Study
 
@@ -26,4 +26,4 @@ def claims_page(judged: Mapping[str, Mapping[str, Verdict]]) -> str:
 
 
 def _of_seeds(v: Verdict) -> str:
-    return f"{effect(v)}; {seeds_text(v.seeds)}" if v.seeds else effect(v)
+    return "; ".join(filter(None, (effect(v), leaning(v), seeds_text(v.seeds) if v.seeds else "")))

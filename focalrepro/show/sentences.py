@@ -75,6 +75,13 @@ def levels(v: Verdict) -> str:
     return f"AP {number(ours, digits)} against {number(theirs, digits)}"
 
 
+def leaning(v: Verdict) -> str:
+    """For what the number of a claim speaks that is measured and not judged; "" where its interval has 0."""
+    if v.word != "measured" or not v.direction or not (v.low > 0 or v.high < 0):
+        return ""
+    return f"speaks {'for' if v.direction > 0 else 'against'} it"
+
+
 def how(v: Verdict) -> str:
     """How a verdict was come by: seeds, what the interval holds, p of the primary family."""
     parts = [seeds_text(v.seeds) if v.seeds else "", v.how]
@@ -108,7 +115,8 @@ def ledger(e: Evidence, *names: str) -> list[dict[str, object]]:
         if c.question != question and not names:
             rows.append({"verdict": "", "claim": bold(c.question), "effect (95 %)": "", "by": ""})
         question = c.question
-        row = {"verdict": bold(v.word), "claim": sentence(c, e.study), "effect (95 %)": effect(v)}
+        number_of = "; ".join(filter(None, (effect(v), leaning(v))))
+        row = {"verdict": bold(v.word), "claim": sentence(c, e.study), "effect (95 %)": number_of}
         rows.append(row | {"by": how(v)})
     return rows
 
@@ -160,11 +168,8 @@ def takeaway(study: Study, *ids: str) -> Md:
 
 
 def _numbers(v: Verdict) -> Md:
-    """A verdict's effect and AP in a sentence; of a claim that is measured and not judged it also says for
-    what the number speaks, where its interval leaves out 0."""
-    first = escape(effect(replace(v, remark="")))
-    if v.word == "measured" and v.direction and (v.low > 0 or v.high < 0):
-        first += f", which speaks {'for' if v.direction > 0 else 'against'} it"
+    """A verdict's effect, what it speaks for, and AP in a sentence."""
+    first = escape(", which ".join(filter(None, (effect(replace(v, remark="")), leaning(v)))))
     return Md("; ".join(filter(None, (first, escape(v.remark), levels(v)))) + ".")
 
 
