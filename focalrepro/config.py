@@ -1,6 +1,5 @@
 """RunConfig: everything that a run depends on, apart from the data itself and the training code's version."""
 
-import dataclasses
 import difflib
 import hashlib
 import json
@@ -8,6 +7,7 @@ import sys
 import typing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 Resize = Literal["squash", "letterbox"]
@@ -88,7 +88,7 @@ class RunConfig:
     max_detections: int = 100
 
     def __post_init__(self) -> None:
-        for field, hint in typing.get_type_hints(type(self)).items():
+        for field, hint in _types().items():
             _check_type(field, value := getattr(self, field), hint)
             if hint is float:  # 2 and 2.0 are the same number and must give the same id
                 _require(abs(value) <= sys.float_info.max, field, value, "a finite number")  # nor NaN
@@ -104,10 +104,10 @@ class RunConfig:
 
     def replace(self, **changes: Any) -> "RunConfig":
         """A copy with some fields changed; an unknown field is an error that names the nearest."""
-        return from_dict({**dataclasses.asdict(self), **changes})
+        return from_dict(self.as_dict() | changes)
 
     def as_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        return dict(vars(self))
 
     def differences(self, other: "RunConfig") -> dict[str, Any]:
         """The fields of self that other does not share."""
@@ -128,12 +128,15 @@ class RunConfig:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
+@cache
+def _types() -> dict[str, Any]:
+    return typing.get_type_hints(RunConfig)
+
+
 def from_dict(values: dict[str, Any]) -> RunConfig:
     """RunConfig from plain values (as in a run's JSON); ValueError for an unknown key or a wrong type."""
-    known = {f.name for f in dataclasses.fields(RunConfig)}
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise ValueError(f"RunConfig has no field {', '.join(unknown)}{did_you_mean(unknown[0], known)}")
+    if unknown := sorted(set(values) - set(_types())):
+        raise ValueError(f"RunConfig has no field {', '.join(unknown)}{did_you_mean(unknown[0], _types())}")
     return RunConfig(**values)
 
 
@@ -196,9 +199,8 @@ def _require(ok: bool, field: str, value: object, wanted: str) -> None:
 
 def _check_type(field: str, value: object, hint: object) -> None:
     if typing.get_origin(hint) is Literal:
-        known = typing.get_args(hint)
-        wanted = f"one of {', '.join(known)}{did_you_mean(value, known)}"
-        _require(value in known, field, value, wanted)
+        if value not in (known := typing.get_args(hint)):
+            _require(False, field, value, f"one of {', '.join(known)}{did_you_mean(value, known)}")
         return
     wanted = (int, float) if hint is float else hint
     ok = isinstance(value, wanted) and (hint is bool or not isinstance(value, bool))

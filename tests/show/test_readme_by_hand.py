@@ -1,0 +1,90 @@
+"""What README.md says by hand, outside of the part that `focalrepro report` writes, the records say, too.
+
+A sentence stands beside what it rests on: where either changes the test fails, and the other must follow.
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from focalrepro.evidence.claims import CLAIMS
+from focalrepro.evidence.difference import Evidence
+from focalrepro.evidence.tables import mean, ties
+from focalrepro.study.study import Study
+
+ROOT = Path(__file__).parents[2]
+README = re.sub(r"\s+", " ", (ROOT / "README.md").read_text())
+DRAWN, COCO = "full-quick", "coco-cpu"
+
+
+@pytest.fixture(scope="module")
+def evidence():
+    return {name: Evidence(Study.committed(name)) for name in (DRAWN, COCO)}
+
+
+def word(evidence, profile, claim):
+    return CLAIMS[claim].judge(evidence[profile]).word
+
+
+def level(records):
+    return mean(r.AP for r in records)
+
+
+def test_the_divisors_keep_their_order(evidence):
+    assert "of four divisors that was the worst on the embedded data, and a moving average" in README
+    e = evidence[DRAWN]
+    levels = {k: level(r) for k, r in e.rows("normalizer").items() if k.startswith("FL, ")}
+    worst, *_, best = sorted(levels, key=levels.get)
+    assert len(levels) == 4 and "the paper" in worst and "moving average" in best
+
+
+@pytest.mark.parametrize(
+    ("said", "claim", "wanted"),
+    [
+        ("Sampling-Free was clearly ahead", "fl-sampling-free", "refuted"),
+        ("by its scaling alone", "rival-sampling-free-scaling", "confirmed"),
+        ("by its scaling alone", "rival-sampling-free-prior", "undecided"),
+        ("so were GHM-C, and OHEM divided by what it picks", "rival-ghm", "confirmed"),
+        ("so were GHM-C, and OHEM divided by what it picks", "ohem-picked", "confirmed"),
+        ("is no longer clearly behind Sampling-Free", "divisor-smooth-free", "undecided"),
+    ],
+)
+def test_on_the_embedded_data(evidence, said, claim, wanted):
+    assert said in README and word(evidence, DRAWN, claim) == wanted
+
+
+def test_no_other_rival_is_clearly_ahead_there(evidence):
+    e = evidence[DRAWN]
+    rows = e.rows("rivals")
+    ahead = {k for k, of in rows.items() if (gap := e.difference(of, rows["FL, γ = 2"])) and gap.low > 0}
+    assert ahead == {"Sampling-Free", "Sampling-Free, its scaling alone", "GHM-C"}
+
+
+def test_two_stages_have_more_than_any_of_them(evidence):
+    assert "A two-stage detector of the same backbone had a higher AP than any of them" in README
+    e = evidence[DRAWN]
+    rivals = [level(r) for name in ("rivals", "1d") for r in e.rows(name).values()]
+    assert level(e.row("1e", detector="faster_rcnn")) > max(rivals)
+
+
+def test_gamma_of_five_and_where_the_best_alpha_lies(evidence):
+    assert "here neither data shows it" in README and "γ = 5 was worse on COCO, and no worse on" in README
+    assert word(evidence, COCO, "gamma-five") == "confirmed"
+    assert word(evidence, DRAWN, "gamma-five") != "confirmed"
+    for name in (DRAWN, COCO):
+        assert word(evidence, name, "ridge") == "undecided"
+        told_apart = ties(evidence[name], "ridge", "gamma", "alpha")
+        assert (told_apart.sum() > 1).all(), "several α cannot be told apart at either γ"
+
+
+def test_what_a_threshold_costs(evidence):
+    assert "a cut at .05 costs it nothing and cross entropy something, while one at .5 takes more" in README
+    for e in evidence.values():
+        lost = {}
+        for loss in ("CE, α = .5", "FL, γ = 2"):
+            records = e.rows("primary")[loss]
+            at = {t: mean(r.thresholds[t] for r in records) for t in ("0.05", "0.5")}
+            lost[loss] = {t: level(records) - ap for t, ap in at.items()}
+        assert lost["FL, γ = 2"]["0.05"] < 0.05 < lost["CE, α = .5"]["0.05"]
+        assert lost["FL, γ = 2"]["0.5"] > lost["CE, α = .5"]["0.5"]
