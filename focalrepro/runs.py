@@ -17,7 +17,7 @@ from focalrepro.data.registry import SPLITS
 from focalrepro.detector.boxes import share_on
 from focalrepro.evaluation.detect import detect, milliseconds_per_image
 from focalrepro.evaluation.detections import Detections
-from focalrepro.evaluation.diagnostics import loss_distribution
+from focalrepro.evaluation.diagnostics import loss_distribution, on_objects
 from focalrepro.evaluation.measures import measures
 from focalrepro.evaluation.record import Record, content_digest
 from focalrepro.files import repo_root
@@ -100,6 +100,7 @@ def run_with_model(
         **found,
         "history": {k: [v if np.isfinite(v) else None for v in of] for k, of in result.history.items()},
         "loss_distribution": loss_distribution(result.model, config, val_data, device) if one_stage else None,
+        "on_objects": on_objects(result.model, config, train_data, device) if one_stage else None,
         "anchors": {
             "per_image": anchors_per_image(config, train_data),
             "positive_per_image": result.positives,

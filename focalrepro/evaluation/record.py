@@ -144,6 +144,15 @@ class Seconds(_Part):
     diagnose: Number = float("nan")
 
 
+class OnObjects(_Part):
+    """At some steps of the training, what share of the classification loss, and of the sizes of its slopes,
+    lies on anchors of objects (`diagnostics.on_objects`); null where nothing is lost."""
+
+    step: list[Count]
+    loss: list[Number | None]
+    gradient: list[Number | None]
+
+
 class StepSeconds(_Part):
     """Median seconds of a training step with the run's own loss and with cross entropy, timed in turn."""
 
@@ -180,6 +189,7 @@ class Record(_Part):
     examples: list[dict[str, Any]] = []
     history: dict[str, list[Number | None]] = {}
     loss_distribution: dict[str, Any] | None = None
+    on_objects: OnObjects | None = None
     anchors: Anchors | None = None
     images_per_second: Number | None = None
     step_seconds: StepSeconds | None = None

@@ -62,6 +62,7 @@ class Measure:
 AP = Measure("AP", lambda r: r.AP, lambda r: r.bootstrap.AP)
 MEASURES = {
     "AP": AP,
+    "at .05": Measure("AP at .05", lambda r: r.AP_at_05 if r.at_05 else None, lambda r: r.bootstrap.AP_at_05),
     # The worse row less the better one: the gap at .05 less twice the gap without a threshold, above 0 where
     # most of the gap is the threshold's.
     "threshold": Measure(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -86,6 +87,20 @@ def reshaping(e: Evidence) -> Verdict | None:
     )
     remark = f"the background's {background.mean():+.0f} points less twice the objects' {objects.mean():+.0f}"
     return over_seeds(background - 2 * objects, "points of the loss", remark)
+
+
+def drowns(e: Evidence, by: Literal["loss", "gradient"]) -> Verdict | None:
+    """What the background has of plain cross entropy's loss or gradient after the first looks, less a half:
+    the share that is left to objects' anchors, in points."""
+    kept = [r for r in e.row("1a", alpha=0.5) if r.on_objects]
+    if not kept:
+        return None
+    last = kept[0].on_objects.step[-2]
+    rest = 100 * (1 - np.array([getattr(r.on_objects, by) for r in kept], float))  # [seeds, looks]
+    first, after, end = (f"{share:.0f} %" for share in rest.mean(0)[[0, -2, -1]])
+    steps = kept[0].config.steps
+    remark = f"the background has {first} before step 0, {after} after {last}, {end} after {steps:,}"
+    return over_seeds(rest[:, -2] - 50, f"points of the {by}, beyond a half", remark)
 
 
 def calibration_error(r: Record, way: str = "raw", best: bool = False) -> float:
@@ -208,5 +223,15 @@ def training_speed(e: Evidence) -> Verdict | None:
 
 STATISTICS = {  # by the name that claims.toml has
     of.__name__: of
-    for of in (best_alpha, ridge, reshaping, calibrated, closed_form, lead_grows, rarity, training_speed)
+    for of in (
+        best_alpha,
+        ridge,
+        drowns,
+        reshaping,
+        calibrated,
+        closed_form,
+        lead_grows,
+        rarity,
+        training_speed,
+    )
 }
