@@ -139,9 +139,10 @@ def reproduce(
         more = {"val_data": val_data, "val_images": val_images, "weights": weights}
         take(profile := name, data, images, more, recipe)
     started, p = time.perf_counter(), get_profile(profile)
-    here = hardware.describe(str(hardware.pick_device(device)))
+    used = hardware.use_device(device)
+    here = hardware.describe(str(used))
     print(f"profile {p.name}: {p.what}\nmeant for {p.hardware}; here: {here.get('gpu', here['cpu'])}")
-    if p.own and not agreed(p, ablation, seeds, hardware.pick_device(device)):
+    if p.own and not agreed(p, ablation, seeds, used):
         print(f"Not started. make reproduce PROFILE={profile} starts it.")
         return 0
     there = results_root(profile) if reuse else None

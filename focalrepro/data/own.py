@@ -59,6 +59,8 @@ def register_own(
     parts = _read(Path(data), images)
     if val_data is not None:
         parts = [parts[0], _read(Path(val_data), val_images or images)[-1]]
+        if all((Path(path) / "Annotations").is_dir() for path in (data, val_data)):
+            parts = _numbered_alike(parts)
     elif len(parts) == 1:
         parts = _split(*parts[0])
     described, classes, files_of = {}, {}, {}
@@ -150,7 +152,7 @@ def _yolo_split(folder: Path, names: dict[int, Any]) -> dict[str, Any]:
         name = path.relative_to(folder).as_posix()
         images.append({"id": number, "file_name": name, "width": width, "height": height})
         beside = path.with_suffix(".txt")
-        label = Path("/labels/".join(str(beside).rsplit("/images/", 1)))
+        label = Path("/labels/".join(str(beside.absolute()).rsplit("/images/", 1)))
         label = beside if beside.is_file() and not label.is_file() else label
         if turned and label.is_file():
             _fault(path, "asks by EXIF to be turned, and shares do not say of which form", "save it turned")
@@ -214,9 +216,21 @@ def read_voc(folder: Path) -> list[Split]:
     lists = [folder / "ImageSets" / "Main" / f"{split}.txt" for split in ("train", "val")]
     if not all(path.is_file() for path in lists):
         return [(whole, [folder / "JPEGImages"])]
-    stems = [set(path.read_text("utf-8", "replace").split()) for path in lists]
+    stems = [set(map(str.strip, path.read_text("utf-8", "replace").splitlines())) for path in lists]
     listed = [{i["id"] for i in images if Path(i["file_name"]).stem in of} for of in stems]
     return [(_only(whole, kept), [folder / "JPEGImages"]) for kept in listed]
+
+
+def _numbered_alike(parts: list[Split]) -> list[Split]:
+    """Splits of Pascal VOC's form, which has no list of classes: each class has the same id in all."""
+    names = sorted({c["name"] for content, _ in parts for c in content["categories"]})
+    categories = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
+    alike = []
+    for content, images in parts:
+        new = {c["id"]: names.index(c["name"]) + 1 for c in content["categories"]}
+        boxes = [box | {"category_id": new[box["category_id"]]} for box in content["annotations"]]
+        alike.append((content | {"annotations": boxes, "categories": categories}, images))
+    return alike
 
 
 def _coco(images: list[dict], boxes: list[dict], names: dict[int, str]) -> dict[str, Any]:

@@ -29,8 +29,8 @@ COMMANDS = {name: f"focalrepro data {name}" for name in _EMBEDDED} | {
     "coco256": "focalrepro data coco256 --from PATH (or without --from, to download the images from COCO)",
 }
 REGISTER = "focalrepro data register --name {} --train-annotations FILE --train-images PATH"
-# Folders of the data root that are no datasets.
-_RESERVED = {"cache", "runs", "downloads", "weights", "losses"}
+# Folders of the data root that are no datasets, and of the results that are no profile's.
+_RESERVED = {"cache", "runs", "downloads", "weights", "losses", "bench", "figures", "stress"}
 
 
 class Part(BaseModel):
@@ -138,18 +138,21 @@ def _digest(pixels_digest: str, targets: Targets) -> str:
 
 
 def weights_path(name: str, backbone: str, root: Path | None = None) -> Path:
-    """A backbone's pretrained weights: this dataset's, else another's, else those fetched by themselves.
+    """A backbone's pretrained weights: this dataset's, else those fetched by themselves, else those that came
+    with a built-in dataset. What another dataset of one's own was given is its alone.
 
     Raises DatasetError if there are none.
     """
     root = data_root() if root is None else Path(root)
-    for owner in (name, *(other for other in prepared(root) if other != name)):
-        if given := describe(owner, root).weights.get(backbone):
-            if (path := root / owner / given).is_file():
-                return path
-            mend = f"prepare {owner!r} again or give the file with --weights"
-            raise DatasetError(f"{path}: the weights are gone; {mend}")
-    if backbone == BACKBONE and (path := root / "weights" / WEIGHTS).is_file():
+    if given := describe(name, root).weights.get(backbone):
+        if (path := root / name / given).is_file():
+            return path
+        mend = f"prepare {name!r} again or give the file with --weights"
+        raise DatasetError(f"{path}: the weights are gone; {mend}")
+    places = [root / "weights" / WEIGHTS] if backbone == BACKBONE else []
+    there = {owner: describe(owner, root).weights.get(backbone) for owner in {*prepared(root)} & {*COMMANDS}}
+    places += [root / owner / given for owner, given in sorted(there.items()) if given]
+    if path := next((path for path in places if path.is_file()), None):
         return path
     again = "coco256" if name == "coco256" else f"register --name {name} …"
     mend = f"focalrepro data {again} --weights FILE, or --weights {BACKBONE} to fetch {BACKBONE}'s 102 MB"

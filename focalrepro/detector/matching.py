@@ -12,6 +12,8 @@ from torch import Tensor
 from focalrepro.detector import boxes as box_ops
 from focalrepro.losses import BACKGROUND, IGNORED
 
+PAIRS_AT_ONCE = 2**28  # of an anchor and an object: bounds the memory that matching a batch takes
+
 
 def match(
     anchors: Tensor,
@@ -62,10 +64,12 @@ def match_dataset(
     order = np.argsort(count, kind="stable")
     anchors = anchors.to(device)
     result = torch.empty((len(boxes), len(anchors)), dtype=torch.int16, device=device)
-    chunk = 256 if device.type == "cuda" else 8
-    for start in range(0, len(order), chunk):
+    chunk, start = 256 if device.type == "cuda" else 8, 0
+    while start < len(order):
         rows = order[start : start + chunk]
         most = max(int(count[rows].max()), 1)
+        rows = rows[: max(1, PAIRS_AT_ONCE // (len(anchors) * most))]
+        start += len(rows)
         batch = torch.from_numpy(boxes[rows, :most]).to(device)
         valid = torch.from_numpy(labels[rows, :most] >= 0).to(device)
         shown = None if pictures is None else torch.from_numpy(pictures[rows]).to(device)

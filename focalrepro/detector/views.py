@@ -52,7 +52,7 @@ def picture_in(view: int, image_id: int, picture: np.ndarray, size: int) -> np.n
 
 def _crop(view: int, image_id: int, size: int, picture: np.ndarray | None) -> tuple[float, float, float]:
     """x, y and side of a view's crop, which leaves the picture, at the top left, only where it must."""
-    rng = np.random.default_rng([view - 1, image_id])
+    rng = np.random.default_rng([view - 1, image_id % 2**64])  # a COCO file's ids may be negative
     side = rng.uniform(*SIDES) * size
     room = np.array([size, size]) if picture is None else picture[2:].astype(np.float64)
     x, y = rng.uniform(0, np.maximum(room - side, 0))

@@ -86,13 +86,16 @@ def without_classes(found: Found, config: RunConfig) -> Found:
 
 
 def finder(
-    model: nn.Module, config: RunConfig, device: torch.device
+    model: nn.Module, config: RunConfig, device: torch.device, merge: bool = True
 ) -> Callable[..., list[tuple[Found, Found]]]:
     """What turns the backbone's maps, and where the pictures lie [B, 4] if they are padded, into each image's
     detections, with and without classes, for either detector. (To the two-stage one padding is background.)
+
+    merge: else those with classes stand in both places, as one who only wants detections has it.
     """
     if isinstance(model, TwoStage):
-        return lambda maps, _=None: [(found, without_classes(found, config)) for found in model.find(maps)]
+        merged = (lambda found: without_classes(found, config)) if merge else (lambda found: found)
+        return lambda maps, _=None: [(found, merged(found)) for found in model.find(maps)]
     grid = config_anchors(config)
     grid = replace(grid, boxes=grid.boxes.to(device))
 
@@ -101,7 +104,9 @@ def finder(
             logits, offsets = model.predict(maps)
         each = zip(logits, offsets, [None] * len(logits) if pictures is None else pictures, strict=True)
         images = [candidates(x, box, grid, config, picture) for x, box, picture in each]
-        return [(suppress(c, config.nms, config.max_detections), without_classes(c, config)) for c in images]
+        found = [suppress(c, config.nms, config.max_detections) for c in images]
+        merged = [without_classes(c, config) for c in images] if merge else found
+        return list(zip(found, merged, strict=True))
 
     return find
 
@@ -118,7 +123,8 @@ def milliseconds_per_image(
     """
     finders, times = {}, {name: [] for name in models}
     for name, (model, config, _) in models.items():
-        finders[name] = finder(model.to(device, memory_format=torch.channels_last).eval(), config, device)
+        model = model.to(device, memory_format=torch.channels_last).eval()
+        finders[name] = finder(model, config, device, merge=False)
     for row in range(min(images, *(len(data) for *_, data in models.values()))):
         for name, (model, config, data) in models.items():
             image = torch.from_numpy(np.array(data.images[row : row + 1])).to(device)

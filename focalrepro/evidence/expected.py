@@ -1,6 +1,6 @@
 """Expected results: for each row of a profile the range in which another training of it should fall.
 
-What is compared is AP at .05 over all validation images: records of every version have it.
+What is compared is AP, that of the test images without a threshold.
 
 `results/<profile>/expected.json` is made from committed results by `focalrepro report --freeze`. A
 reproduction never writes it, so it can be compared with it.

@@ -49,9 +49,9 @@ IN_SHORT = ("fl-tuned-ce", "fl-alpha-and-prior", "fl-plain-ce", "fl-hard-negativ
 
 
 def export(study: Study) -> Path:
-    """Copies the local store's records to the study's folder of results; nothing there is deleted."""
+    """Copies a study's records to its folder of results; nothing there is deleted."""
     target = Store(study.folder / "runs")
-    for record in Store.local(study.name).records():
+    for record in study.records:
         target.put(record)
     return target.folder
 

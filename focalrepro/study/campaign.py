@@ -126,7 +126,8 @@ def run_planned(
             raise FileNotFoundError(f"{reuse}: no such folder of results to reuse")
     if on != "local" and store.weights:
         raise ValueError("--keep-weights: weights stay on a cluster's machines; leave out --on")
-    ranks, own_device = Ranks.join(hardware.pick_device(device))
+    # A cluster's driver need have no GPU itself.
+    ranks, own_device = Ranks.join(hardware.pick_device(device if on == "local" else "cpu"))
     if ranks.rank:
         ranks.wait()  # what the first rank makes is then there for all
     for dataset in sorted({run.config.dataset for run in planned}):
@@ -275,7 +276,7 @@ def prepare(jobs: list[Planned], device: str) -> None:
     backbone. On a GPU by a process of its own, whose end gives the device's memory back. Where memory runs
     out at it, that is said, the runs try by themselves, and the others go on."""
     hardware.keep_memory()
-    fields = (*DATA, "backbone", "weights", "frozen", "views", "kept_channels")
+    fields = (*DATA, "backbone", "weights", "frozen", "views", "kept_channels", "first_level", "last_level")
     shared = {tuple(getattr(job.config, f) for f in fields): job.config for job in jobs}
     with ExitStack() as stack:
         make = _prepare_one

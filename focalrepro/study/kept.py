@@ -59,7 +59,7 @@ def _command(store: Store, record: Record) -> str:
     for ablation in study.ablations.values():
         rows = ablation.row_configs(study.base, study.rates).values()
         number = record.seed - SEARCH_SEED * ablation.search
-        if number >= 0 and record.row in rows:
+        if 0 <= number < SEARCH_SEED and record.row in rows:
             wanted.append((len(rows), f"{ablation.given or ablation.name} --seeds {number + 1}"))
     what = min(wanted)[1] if wanted else "ABLATION"
     return f"focalrepro run {what} --profile {name} --keep-weights"

@@ -33,16 +33,17 @@ def ablations_of(config: RunConfig) -> tuple[Ablation, Ablation]:
     )
 
 
-def of_records(records: Iterable[Record]) -> dict[str, Ablation]:
-    """The ablations of every own loss that was searched, by name."""
-    configs = {r.config.loss: r.config for r in _searches(records)}
+def of_records(records: Iterable[Record], base: RunConfig) -> dict[str, Ablation]:
+    """The ablations of every own loss that was searched over a baseline, by name."""
+    configs = {r.config.loss: r.config for r in _searches(records, base)}
     return {a.name: a for config in configs.values() for a in ablations_of(config)}
 
 
-def rates_of(records: Iterable[Record]) -> dict[str, float]:
-    """The best rate of every own loss that was searched, by the newest training code that searched any."""
+def rates_of(records: Iterable[Record], base: RunConfig) -> dict[str, float]:
+    """The best rate of every own loss that was searched over a baseline, by the newest training code that
+    searched any."""
     trials: dict[str, dict[float, list[Record]]] = {}
-    searched = _searches(records)
+    searched = _searches(records, base)
     newest = max((r.training_version for r in searched), default=0)
     for r in searched:
         if r.training_version == newest:
@@ -50,8 +51,9 @@ def rates_of(records: Iterable[Record]) -> dict[str, float]:
     return {loss: best_rate(rates)[0] for loss, rates in trials.items()}
 
 
-def _searches(records: Iterable[Record]) -> list[Record]:
-    return [r for r in records if r.seed >= SEARCH_SEED and OWN.fullmatch(r.config.loss)]
+def _searches(records: Iterable[Record], base: RunConfig) -> list[Record]:
+    searched = [r for r in records if r.seed >= SEARCH_SEED and OWN.fullmatch(r.config.loss)]
+    return [r for r in searched if r.config.differences(base).keys() <= {"loss", "lr", "seed", *NUMBERS}]
 
 
 def ablation_of(spec: str) -> Ablation:

@@ -9,6 +9,7 @@ from typing import Self
 from focalrepro.config import TRAINING_VERSION, RunConfig
 from focalrepro.evaluation.record import Record
 from focalrepro.files import results_root
+from focalrepro.runs import DATA
 from focalrepro.study import own
 from focalrepro.study.ablations import ABLATIONS, SEARCH_SEED, Ablation, Planned, Row, get_ablation, plan
 from focalrepro.study.campaign import run_planned, with_ids
@@ -40,7 +41,7 @@ class Study:
     ) -> None:
         self.profile: Profile = get_profile(profile)
         self.reuse, self.base, self.keep_weights = reuse, self.profile.base, keep_weights
-        self._records = None if records is None else list(records)
+        self._records = None if records is None else self._of_newest_data(records)
         self._mixed = records is None and bool(self.profile.whole)
         self._alone: Self | None = None
         self._rows: dict[str, Rows] = {}
@@ -69,7 +70,15 @@ class Study:
         return self._records
 
     def _own(self) -> list[Record]:
-        return Store.local(self.name).records() or _committed(self.name)
+        return self._of_newest_data(Store.local(self.name).records() or _committed(self.name))
+
+    def _of_newest_data(self, records: Sequence[Record]) -> list[Record]:
+        """Of one's own data, which may have been mended since, those of its state at the last run: runs of
+        two states cannot stand in one table. Of a built-in dataset all."""
+        if not self.profile.own:
+            return list(records)
+        newest = {_read_data(r): r.data for r in sorted(records, key=lambda r: r.finished)}
+        return [r for r in records if r.data == newest[_read_data(r)]]
 
     def alone(self) -> Self:
         """The same study without what it takes from the profile's `whole`: what its own page has."""
@@ -89,12 +98,12 @@ class Study:
     @property
     def ablations(self) -> dict[str, Ablation]:
         """Every ablation by its name: built in, of own losses that have records, or given to `run`."""
-        return ABLATIONS | own.of_records(self.records) | self._given
+        return ABLATIONS | own.of_records(self.records, self.base) | self._given
 
     @property
     def rates(self) -> dict[str, float]:
         """The learning rate of each loss, the user's own with them."""
-        return self.profile.rates | own.rates_of(self.records)
+        return self.profile.rates | own.rates_of(self.records, self.base)
 
     def ablation(self, name: str) -> Ablation:
         """The ablation of that name; ValueError lists those there are."""
@@ -187,7 +196,7 @@ class Study:
         there = [*store.records(), *self._left_to_the_whole()]
         done = {r.config for r in there if r.training_version == TRAINING_VERSION}
         missing = [p for p in planned if self.keep_weights or p.config not in done]
-        if self.profile.own and not missing:  # one's own data may be other than it was when they were done
+        if self.profile.own:  # one's own data may be other than it was when they were done
             missing = [p for p in with_ids(planned) if store.lacks(p.run_id)]
         if missing:
             failed = run_planned(missing, store, device, workers, reuse)
@@ -210,6 +219,11 @@ class Study:
             (row.changes["gamma"], row.changes["alpha"]): [r for r in found[row.label] if r.seed < seeds]
             for row in rows
         }
+
+
+def _read_data(record: Record) -> tuple[object, ...]:
+    """What a run's config says of the data that it reads."""
+    return tuple(getattr(record.config, field) for field in DATA)
 
 
 def _committed(profile: str) -> list[Record]:

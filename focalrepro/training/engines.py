@@ -27,7 +27,7 @@ class Engines:
 
     The graph and its memory stay, and weights, optimizer state, α and γ are set anew in place; where the next
     run needs another step (another loss, say), the data stays all the same. The model of an earlier run is
-    overwritten by a later one, so this is for campaigns, which keep records and no models. everywhere: also
+    overwritten by a later one, so this is for campaigns, which save what they keep at once. everywhere: also
     on the CPU, where it saves little; for tests.
     """
 
@@ -91,5 +91,5 @@ def _with_prior(model: RetinaNet, config: RunConfig, source: TrainData) -> Retin
     """
     if config.prior == 0:
         pairs = source.match.shape[-1] * model.class_head.outputs
-        model.class_head.set_prior(source.positives / pairs)
+        model.class_head.set_prior(max(source.positives, 1 / len(source)) / pairs)  # none: as if it were one
     return model

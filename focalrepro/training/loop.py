@@ -2,6 +2,7 @@
 
 import io
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData
-from focalrepro.files import write_atomic
+from focalrepro.files import refusal, write_atomic
 from focalrepro.hardware import has_bf16
 from focalrepro.training.batches import batches
 from focalrepro.training.engines import Engines, new_step
@@ -76,7 +77,10 @@ class Checkpoint:
             "random": torch.get_rng_state(),  # the two-stage detector draws its regions by chance
         }
         torch.save(values, buffer)
-        write_atomic(self.path, buffer.getvalue())
+        try:
+            write_atomic(self.path, buffer.getvalue())
+        except OSError as error:  # as of a full disk, on which the record may well find room
+            print(f"no checkpoint, the training goes on without: {refusal(error)}", file=sys.stderr)
         self.since = time.perf_counter()
 
     def drop(self) -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,6 +116,26 @@ def test_both_are_registered_and_loaded(yolo, voc, tmp_path, monkeypatch):
     train, val = (load("v", split, 32) for split in ("train", "val"))
     assert (len(train), len(val)) == (2, 1) and train.categories == val.categories == ("cat", "dog")
     assert describe("v").train.annotations == "train.json" and (tmp_path / "data/v/train.json").is_file()
+
+
+def test_vocs_classes_are_those_of_both_folders(voc, tmp_path, monkeypatch):
+    monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path / "data"))
+    other = voc.with_name("other")
+    shutil.copytree(voc, other)
+    file = other / "Annotations" / "b.xml"
+    file.write_text(file.read_text().replace("<name>cat<", "<name>ant<"))
+    for name in "abc":  # other images than those of training
+        (other / "JPEGImages" / f"{name}.png").write_bytes(encoded(*SIZES[name], seed=ord(name) + 9))
+    register_own("v", voc, (), other)
+    train, val = (load("v", split, 32) for split in ("train", "val"))
+    assert train.categories == val.categories == ("ant", "cat", "dog")
+    assert (train.labels[1].max(), val.labels[1].max()) == (1, 0), "the box of b is a cat here, an ant there"
+
+
+def test_yolos_labels_are_found_from_within_the_folder(yolo, monkeypatch):
+    monkeypatch.chdir(yolo)
+    ((train, _), _) = read_yolo(Path("data.yaml"))
+    assert boxes_of(train)["a"] == BOXES["a"]
 
 
 # ---- faults

@@ -3,12 +3,16 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from made import CATEGORIES
+from safetensors.numpy import save_file
 
 from focalrepro import files
 from focalrepro.data import DatasetError, data_root, load, registry, weights_path
 from focalrepro.data.own import register_own
+from focalrepro.data.registry import describe
+from focalrepro.data.weights import BACKBONE, WEIGHTS
 
 
 @pytest.fixture
@@ -86,3 +90,23 @@ def test_data_root_is_the_checkouts_unless_told(monkeypatch, tmp_path):
     assert expected is None or (expected / "pyproject.toml").is_file()
     monkeypatch.setattr(files, "repo_root", lambda: None)
     assert data_root() == tmp_path / "data"
+
+
+def test_weights_of_another_own_dataset_are_not_taken(made, root):
+    made.load()
+    given = root / "custom.safetensors"
+    register(made)
+    register(made, "exp")
+    save_file({"x": np.zeros(1, np.float32)}, given)
+    describe("exp").model_copy(update={"weights": {BACKBONE: str(given)}}).write(root / "exp")
+    assert weights_path("exp", BACKBONE) == given
+    with pytest.raises(DatasetError, match="no prepared dataset has weights"):
+        weights_path("mine", BACKBONE)
+    fetched = root / "weights" / WEIGHTS
+    fetched.parent.mkdir()
+    fetched.write_bytes(given.read_bytes())
+    assert weights_path("mine", BACKBONE) == fetched
+    given.unlink()
+    assert weights_path("mine", BACKBONE) == fetched
+    with pytest.raises(DatasetError, match=r"custom.safetensors: the weights are gone; prepare 'exp' again"):
+        weights_path("exp", BACKBONE)

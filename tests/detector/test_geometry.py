@@ -12,6 +12,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import box_iou
 
 from focalrepro.detector import boxes as box_ops
+from focalrepro.detector import matching
 from focalrepro.detector.anchors import anchor_shapes, make_anchors
 from focalrepro.detector.matching import BACKGROUND, IGNORED, match, match_dataset
 
@@ -202,7 +203,9 @@ def both_ways(anchors, boxes, labels, *thresholds):
     return torch.stack(list(views))
 
 
-def test_match_dataset_is_match_image_by_image():
+@pytest.mark.parametrize("pairs", [matching.PAIRS_AT_ONCE, 5000])
+def test_match_dataset_is_match_image_by_image(pairs, monkeypatch):
+    monkeypatch.setattr(matching, "PAIRS_AT_ONCE", pairs)  # the second: some images at a time, then one
     boxes, labels = dataset()
     anchors = make_anchors(128, (3, 4, 5), size=3.0).boxes
     thresholds = (0.5, 0.4, 0.3)

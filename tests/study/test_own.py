@@ -94,8 +94,10 @@ def test_the_newest_search_chooses():
     search, _ = ablations_of(BASE.replace(loss="mine@0123456789ab"))
     configs = search.configs(BASE, [0]).values()
     old = [record(c, version=3, tune={"AP": c.lr}) for c in configs]
-    assert rates_of(old) == {"mine@0123456789ab": 0.008}
-    assert rates_of([*old, record(next(iter(configs)), version=4)])["mine@0123456789ab"] == 0.001
+    assert rates_of(old, BASE) == {"mine@0123456789ab": 0.008}
+    newer = [*old, record(next(iter(configs)), version=4)]
+    assert rates_of(newer, BASE) == {"mine@0123456789ab": 0.001}
+    assert rates_of(newer, BASE.replace(steps=7)) == {}, "the trials of another recipe choose no rate of this"
 
 
 def test_worker_processes_train_with_it(data_root, tmp_path):

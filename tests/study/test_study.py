@@ -102,3 +102,17 @@ def test_only_what_is_missing_is_trained(monkeypatch):
     monkeypatch.setattr(module, "run_planned", lambda *_: 3)
     with pytest.raises(RuntimeError, match=r"3 runs failed; .*errors"):
         s.run("prior")
+
+
+def test_of_mended_own_data_only_the_newest_state_counts(data_root, tmp_path, monkeypatch):
+    (tmp_path / "mine").symlink_to(data_root / "synthetic")
+    monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path))
+    config = Study("mine").base.replace(gamma=2.0, alpha=0.25)
+    now = {"train": {"images": 1000, "digest": "c" * 64}, "val": {"images": 9, "digest": "b" * 64}}
+    old = [record(config.replace(seed=seed), 10.0) for seed in (0, 1)]
+    new = record(
+        config, 20.0, data=now, run_id=config.run_id("c" * 64, "b" * 64), finished="2026-01-02T00:00:00Z"
+    )
+    put(Store.local("mine"), [*old, new])
+    assert level(Study("mine")) == [20], "seed 1 is missing again"
+    assert level(Study("mine", records=[*old, new])) == [20]

@@ -1,5 +1,6 @@
 """A training that was killed goes on where it stood, with the numbers of one that was not."""
 
+import errno
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ import torch
 from test_loop import CPU, SMALL
 
 from focalrepro.data import load
+from focalrepro.training import loop
 from focalrepro.training.loop import Checkpoint, train
 
 CONFIG = SMALL.replace(steps=60, normalizer="moving")
@@ -90,3 +92,14 @@ def test_a_short_training_writes_nothing(data_root, tmp_path):
     data = load("synthetic", "train", 128, limit=4)
     train(CONFIG, data, CPU, checkpoint=Checkpoint(tmp_path / "run.pt"))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_without_room_for_it_costs_no_training(data_root, tmp_path, monkeypatch, capsys):
+    def full(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(loop, "write_atomic", full)
+    config, data = CONFIG.replace(steps=20), load("synthetic", "train", 128, limit=4)
+    result = train(config, data, CPU, checkpoint=Checkpoint(tmp_path / "run.pt", every=0))
+    assert result.status == "done" and same(result, train(config, data, CPU))
+    assert "no checkpoint, the training goes on without" in capsys.readouterr().err
