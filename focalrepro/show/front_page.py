@@ -6,22 +6,36 @@ from functools import partial
 from itertools import groupby, product
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
 from focalrepro.evidence.claims import CLAIMS, FAMILY, has_family, judge_all
-from focalrepro.evidence.difference import MEASURES, Evidence
+from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.rates import trials
-from focalrepro.evidence.tables import mean, rank_correlation, table
+from focalrepro.evidence.tables import mean, table
 from focalrepro.evidence.verdict import NOT_YET, Verdict, verdict_of
 from focalrepro.files import repo_root, results_root, write_atomic
 from focalrepro.runs import load_splits
 from focalrepro.show.claims_page import claims_page
 from focalrepro.show.figures_results import GRIDS, figure_of, forest
 from focalrepro.show.figures_scenes import detections
+from focalrepro.show.front_tables import (
+    ANSWERS,
+    AS_PAPER,
+    DIVISOR,
+    FURTHER,
+    PLACES,
+    Judged,
+    answer,
+    baselines,
+    by_divisor,
+    gap,
+    gaps,
+    paper_table,
+    share,
+    spoken,
+    told,
+)
 from focalrepro.show.pages import Figures, render, save
-from focalrepro.show.sentences import FINE, WORDS, effect, interval, levels, seeds_text
-from focalrepro.show.tables import NONE, Md, between, bold, enough, markdown, number, precision, signed
+from focalrepro.show.sentences import WORDS, effect, seeds_text
+from focalrepro.show.tables import Md, enough, number
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.profiles import get_profile
 from focalrepro.study.rates import best_rate
@@ -35,21 +49,14 @@ COCO, EMBEDDED = ("coco-cpu",), ("full-quick", "quick")
 # the rarest level, too; and the lead where objects are few and not rare.
 RARITIES = ("rare-frequent", "rare-300", "rare-default", "rare-3000", "rare-rarest")
 GROWS, RAREST, FEW = "rarer-more", ("rare-rarest-prior", "rare-rarest-hard"), "few-not-rare"
-PLACES = {"coco256": "real COCO", "synthetic-1000": "the embedded data"}
-# What a reader wants to know first: of each line the first claim that was judged.
-FURTHER = "fl-alpha-and-prior"  # the baseline of more settings than the protocol's
-BOTH = "best-gamma"  # the same baseline, and γ is picked as well
-ANSWERS = (
-    ("fl-tuned-ce", FURTHER, "fl-best-alpha"),
-    *((FURTHER,), ("fl-plain-ce",), ("fl-hard-negatives",), ("fl-sampling-free",)),
-)
+BOTH = "best-gamma"  # the baseline of `FURTHER`, and γ is picked as well
 # Whether a loss that ends up level was there first, and whether its lead shrinks.
 SPEED = ("sooner", "sooner-tuned", "ahead-after-twice", "lead-shrinks")
-# Whether the divisor is worth more than the loss, and who is ahead once it is steady.
-DIVISOR = ("divisor-smooth", "divisor-smooth-ce", "divisor-smooth-hard", "divisor-smooth-free")
+# Whether the background drowns the objects, as the paper says of cross entropy.
+DROWNS = ("drowns", "drowns-gradient")
 PAPER = CLAIMS["fl-best-alpha"].a, CLAIMS["fl-best-alpha"].b  # its Table 1b
+BORROWED = "CE, α = .5, π = .001"  # whose rate the strongest of the ten have
 DRAWN = "CE, α = .5", "FL, γ = 2"  # rows of the ablation `primary`
-Judged = dict[str, dict[str, Verdict]]  # by study and claim, without those that were not run
 
 
 def _speakers(names: tuple[str, ...]) -> list[Evidence]:
@@ -89,7 +96,7 @@ def front_page() -> FrontPage:
     judged = {n: of for n, of in every.items() if words & {v.word for v in of.values()}}
     sides = {name: sides[name] for name in judged}
     places = {name: PLACES[get_profile(name).base.dataset] for name in sides}
-    figures: Figures = {"forest": lambda: forest(_gaps(judged), "Differences in AP")}
+    figures: Figures = {"forest": lambda: forest(gaps(judged), "Differences in AP")}
     planes = _planes(groups, places)
     for e, name in planes:
         figures[f"heat-{e.study.name}"] = partial(
@@ -112,27 +119,36 @@ def front_page() -> FrontPage:
     frames = {name: {n: f for n, e in last.items() if enough(f := table(e, name))} for name in ("1a", "1b")}
     text = render(
         "front.md.j2",
-        **{"answers": _spoken(ANSWERS[0], judged).values(), "told": _told},
+        **{"answers": spoken(ANSWERS[0], judged).values(), "told": told},
         further={
-            n: (_told(of[FURTHER]), _told(of[BOTH]))
+            n: (told(of[FURTHER]), told(of[BOTH]), share(*of[FURTHER].estimate.levels))
             for n, of in judged.items()
             if all(c in of and of[c].word in WORDS for c in (FURTHER, BOTH, ANSWERS[0][0]))
         },
-        ahead=[a for of in ANSWERS for a in _spoken(of, judged).values() if a[2].word == "refuted"],
-        more=lambda v: _share(*v.estimate.levels),
-        paper=[*map(number, paper), _share(*paper)],
-        baselines=_baselines(judged),
+        ahead=[a for of in ANSWERS for a in spoken(of, judged).values() if a[2].word == "refuted"],
+        more=lambda v: share(*v.estimate.levels),
+        as_paper={
+            n: [share(*of[c].estimate.levels) for c in AS_PAPER]
+            for n, of in judged.items()
+            if all(c in of for c in AS_PAPER)
+        },
+        drowns={n: [of[c].remark for c in DROWNS] for n, of in judged.items() if {*DROWNS} <= of.keys()},
+        paper=[*map(number, paper), share(*paper)],
+        baselines=baselines(judged),
         speed=[effect(replace(embedded[c], remark="")) for c in SPEED if c in embedded],
         speed_on_coco=[effect(replace(on_coco[c], remark="")) for c in SPEED if c in on_coco],
         gain=_gain(embedded),
         gain_on_coco=_parts_of_gain(on_coco),
         shrinks=[WORDS.get(of[SPEED[-1]].word, "") if SPEED[-1] in of else "" for of in (embedded, on_coco)],
         divisor=_divisor(embedded),
-        by_divisor=_by_divisor(embedded),
+        by_divisor=by_divisor(embedded),
         late_alpha=_late_alpha(groups[0]),
-        late=_other_rates(rare),
+        late=_other_rates(rare, "lr-more"),
+        strongest={
+            places[n]: found for n, e in sides.items() if (found := _other_rates(e, "lr-strongest", BORROWED))
+        },
         by_seed=_by_seed([e for e in sides.values() if has_family(e.study)], judged, places),
-        ours=lambda claim: Md(" | ".join(_answer(of.get(claim)) for of in judged.values())),
+        ours=lambda claim: Md(" | ".join(answer(of.get(claim)) for of in judged.values())),
         places={Md(name): place for name, place in places.items()},
         coco=[Md(e.study.name) for e in groups[0]],
         planes=[
@@ -140,14 +156,14 @@ def front_page() -> FrontPage:
             for e, name in planes
         ],
         breaks=Md("; ".join(f"on {places[e.study.name]} {_rates(e, name)}" for e, name in planes) + "."),
-        rarity="; ".join(f"at {at} {_gap(v)}" for at, v in leads.items()),
+        rarity="; ".join(f"at {at} {gap(v)}" for at, v in leads.items()),
         rare_clear=any(v.word == "confirmed" for v in leads.values()),
         rare_adjusted=any(v.primary for v in leads.values()),
-        rarest=[_gap(embedded[c]) for c in RAREST if c in embedded],
-        **{name: _told(embedded[c]) if c in embedded else () for name, c in (("grows", GROWS), ("few", FEW))},
+        rarest=[gap(embedded[c]) for c in RAREST if c in embedded],
+        **{name: told(embedded[c]) if c in embedded else () for name, c in (("grows", GROWS), ("few", FEW))},
         found="found" in figures,
         caveat=Md(get_ablation("imbalance").note),
-        tables=[(get_ablation(name), _table(name, of)) for name, of in frames.items() if of],
+        tables=[(get_ablation(name), paper_table(name, of)) for name, of in frames.items() if of],
     )
     return FrontPage(text.strip(), claims_page(judged), figures)
 
@@ -156,18 +172,13 @@ def _by_seed(judges: list[Evidence], judged: Judged, places: dict[str, str]) -> 
     """Of the primary differences how many would be called otherwise with the seeds paired, too, which the
     protocol does not do; of how many; and these."""
     asked = [(CLAIMS[name], e) for e in judges for name in FAMILY if CLAIMS[name].a]
-    found = [(c, e.study.name, verdict_of(gap)) for c, e in asked if (gap := c.difference(e, by_seed=True))]
+    found = [(c, e.study.name, verdict_of(d)) for c, e in asked if (d := c.difference(e, by_seed=True))]
     other = [
-        f"{c.short} on {places[name]} {_told(v)[1]}"
+        f"{c.short} on {places[name]} {told(v)[1]}"
         for c, name, v in found
         if c.id in judged[name] and v.word != judged[name][c.id].word
     ]
     return len(other), len(found), Md("; ".join(other))
-
-
-def _share(ours: float, theirs: float) -> str:
-    """How much more the first is, in percent of the second."""
-    return f"{100 * (ours / theirs - 1):.0f} %"
 
 
 def _rarity(claim: str) -> str:
@@ -185,7 +196,7 @@ def _gain(verdicts: dict[str, Verdict]) -> list[str]:
 def _parts_of_gain(verdicts: dict[str, Verdict]) -> list[str]:
     """What focal loss finds more, and how much closer its boxes fit; nothing where either was not judged."""
     found, fit = map(verdicts.get, ("finds-more", "fits-better"))
-    return [effect(found), _gap(fit)] if found and fit else []
+    return [effect(found), gap(fit), fit.word] if found and fit else []
 
 
 def _divisor(verdicts: dict[str, Verdict]) -> list[str]:
@@ -197,33 +208,23 @@ def _divisor(verdicts: dict[str, Verdict]) -> list[str]:
     return [effect(v) for v in found] if found[0].low > most else []
 
 
-def _by_divisor(verdicts: dict[str, Verdict]) -> Md:
-    """Focal loss less each baseline, divided as the paper does, and by the moving average."""
-    rows = []
-    for (*_, claim), steady in zip(ANSWERS[2:], DIVISOR[1:], strict=True):
-        if claim in verdicts and steady in verdicts:
-            pair = verdicts[claim], verdicts[steady]
-            cells = [Md(f"{bold(WORDS.get(v.word, v.word))}: {effect(v)}") for v in pair]
-            row = {"focal loss against": CLAIMS[claim].against.split(" (")[0]}
-            rows.append(
-                row | dict(zip(("divided as in the paper", "by the moving average"), cells, strict=True))
-            )
-    return markdown(rows)
-
-
 def _late_alpha(group: list[Evidence]) -> list[str]:
     """AP of cross entropy with α = .1 after a quarter of the steps and after all, where both were run."""
     rows = [(e.row("grid-short", gamma=0.0, alpha=0.1), e.row("1a", alpha=0.1)) for e in group]
     return [number(mean(r.AP for r in records)) for records in (rows[-1] if rows else ()) if records]
 
 
-def _other_rates(e: Evidence) -> Md:
-    """What each loss would gain on tune images by the moving average's own rate; "" without a search."""
-    gains, ending = [], ", moving average"
-    for name, by_rate in trials(e, "lr-more").items():
-        if (loss := name.removesuffix(ending)) != name and all(by_rate.values()):
-            used = {rate: records for rate, records in by_rate.items() if rate == e.study.rates[loss]}
-            gains.append(f"{loss}: {number(best_rate(by_rate)[1] - best_rate(used)[1])}")
+def _other_rates(e: Evidence, search: str, borrowed: str = "") -> Md:
+    """What each loss of a search would gain on tune images by a rate of its own; "" without the search.
+
+    borrowed: the loss whose rate they all have; else each has that of the loss whose name its own begins
+    with."""
+    gains = []
+    for name, by_rate in trials(e, search).items():
+        rate = e.study.rates[borrowed or name.removesuffix(", moving average")]
+        if all(len(records) == e.study.profile.seeds_of(search) for records in by_rate.values()):
+            gain = best_rate(by_rate)[1] - best_rate({rate: by_rate[rate]})[1]
+            gains.append(f"{name.removesuffix(', moving average')}: {number(gain, 2 if gain < 0.1 else 1)}")
     return Md("; ".join(gains))
 
 
@@ -235,91 +236,9 @@ def _rates(e: Evidence, plane: str) -> str:
     parts = []
     for rates, group in groupby(columns.items(), lambda column: tuple(column[1])):
         gammas = [f"{gamma:g}" for gamma, _ in group]
-        told = ", then ".join(f"{rate:g}" for rate in rates) + " as α rises" * (len(rates) > 1)
-        parts.append(f"{told} at γ = {' … '.join(dict.fromkeys((gammas[0], gammas[-1])))}")
+        said = ", then ".join(f"{rate:g}" for rate in rates) + " as α rises" * (len(rates) > 1)
+        parts.append(f"{said} at γ = {' … '.join(dict.fromkeys((gammas[0], gammas[-1])))}")
     return ", ".join(parts)
-
-
-def _spoken(claims: tuple[str, ...], judged: Judged) -> dict[str, tuple[str, str, Verdict]]:
-    """Of each dataset its first speaker's name, the baseline of the first of these claims that it judged, and
-    the verdict."""
-    spoken: dict[str, tuple[str, str, Verdict]] = {}
-    for name, verdicts in judged.items():
-        if claim := next((c for c in claims if c in verdicts), None):
-            about = name, CLAIMS[claim].against, verdicts[claim]
-            spoken.setdefault(get_profile(name).base.dataset, about)
-    return spoken
-
-
-def _told(v: Verdict) -> tuple[str, str, str, str]:
-    """A verdict's word, its difference, AP of focal loss and of what it is compared with, and the seeds."""
-    seeds = seeds_text(v.seeds)
-    seeds = f"{v.seeds} of {seeds_text(v.wanted)}" if v.word == NOT_YET else seeds
-    digits = 1 if max(v.estimate.levels) >= FINE else 2
-    return WORDS.get(v.word, v.word), _gap(v, digits), levels(v), seeds
-
-
-def _answer(v: Verdict | None) -> str:
-    """A verdict's number in the table of questions: what it was before and after; else its effect."""
-    if v is None:
-        return NONE
-    text = v.remark if v.unit == "calibration error" else effect(replace(v, remark=""))
-    if v.estimate and v.estimate.of[0] == MEASURES["threshold"]:  # with a threshold and without
-        text = v.remark.rpartition("; ")[2]
-    return f"{text}; {seeds_text(v.seeds)}, {v.word}" if v.word == NOT_YET else text
-
-
-def _gap(v: Verdict, digits: int = 1) -> str:
-    digits = precision(v.value, v.low, v.high, digits=digits)
-    return f"{signed(v.value, digits)} ({interval(v, digits)})"
-
-
-def _baselines(judged: Judged) -> Md:
-    """Each baseline's line: on each dataset how focal loss does against it."""
-    rows, first = [], {dataset: v.estimate.of for dataset, (*_, v) in _spoken(ANSWERS[0], judged).items()}
-    for spoken in filter(None, (_spoken(claims, judged) for claims in ANSWERS)):
-        against = "; or ".join(dict.fromkeys(text for _, text, _ in spoken.values()))
-        row: dict[str, object] = {"focal loss against": against} | dict.fromkeys(PLACES.values(), NONE)
-        for dataset, (*_, v) in spoken.items():
-            word, *parts = _told(v)
-            again = bool(rows) and v.estimate.of == first.get(dataset)
-            parts += ["the runs of the first line"] * again
-            explored = "" if v.primary else ", exploratory"
-            row[PLACES[dataset]] = Md(f"**{word}**{explored}: {'; '.join(parts)}")
-        rows.append(row)
-    return markdown(rows)
-
-
-def _table(name: str, frames: dict[str, pd.DataFrame]) -> Md:
-    """An ablation's AP, the paper's first, then a column for each study; each cell leads to its table."""
-    first = next(iter(frames.values()))
-    paper = [bold(number(ap)) if ap == first["paper_AP"].max() else number(ap) for ap in first["paper_AP"]]
-    cells: dict[str, list[str]] = {"row": [*first["row"], "rank correlation"], "paper, at .05": [*paper, ""]}
-    for study, frame in frames.items():
-        page, best = f"results/{study}/README.md#table-{name}", frame["AP"].max()
-        column = []
-        for r in frame.itertuples():
-            link = Md(f"[{number(r.AP)}]({page})")
-            about = f"({between(r.low, r.high)}, {seeds_text(r.seeds)})"
-            column.append(Md(f"{bold(link) if best == r.AP else link} {about}") if r.seeds else "")
-        cells[Md(f"`{study}`")] = [*column, number(rank_correlation(frame)[0], 2)]
-    return markdown(pd.DataFrame(cells).to_dict("records"))
-
-
-def _gaps(judged: Judged) -> dict[str, pd.DataFrame]:
-    """The paper's differences, then those of each dataset's first speaker, of the claims that have a short
-    name and any verdict."""
-    claims = [c for c in CLAIMS.values() if c.short and any(c.id in of for of in judged.values())]
-    index, base = [c.short for c in claims], get_profile(next(iter(judged))).base
-    paper = [c.a.paper(base) - c.b.paper(base) for c in claims]
-    gaps = {"paper, COCO": pd.DataFrame({"value": paper, "low": np.nan, "high": np.nan}, index)}
-    for dataset in dict.fromkeys(get_profile(name).base.dataset for name in judged):
-        none = ("", "", Verdict("not run"))
-        found = [_spoken((c.id,), judged).get(dataset, none) for c in claims]
-        columns = {side: [getattr(v, side) for *_, v in found] for side in ("value", "low", "high")}
-        columns["judged"] = [v.word in WORDS for *_, v in found]
-        gaps[f"here, {PLACES[dataset]}"] = pd.DataFrame(columns, index)
-    return gaps
 
 
 def readme_path() -> Path:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from focalrepro.evaluation.record import Record
 from focalrepro.evidence.claims import Claim, judge_all
-from focalrepro.evidence.difference import AP, Evidence
+from focalrepro.evidence.difference import MEASURES, Evidence
 from focalrepro.evidence.per_class import trend
 from focalrepro.evidence.tables import rank_correlation, table
 from focalrepro.evidence.verdict import NOT_YET, Verdict, verdict_of
@@ -48,17 +48,23 @@ def effect(v: Verdict) -> str:
     if v.word == "not run":
         return ""
     if v.unit == "of resamples":
-        text = f"{v.value:.0%} of resamples"
+        text = f"true in {v.value:.0%} of resamples"
     elif v.unit.startswith("anchors"):
         text = f"1 in {v.value:,.0f}"
     elif v.unit.startswith("×"):
         text = f"{v.value:.2f} {v.unit} ({between(v.low, v.high, 2)})"
     else:
-        digits = 3 if v.unit == "calibration error" else 1
-        digits = precision(v.value, v.low, v.high, digits=digits)
+        digits = precision(
+            v.value, v.low, v.high, digits=3 if v.unit == "calibration error" else digits_of(v)
+        )
         text = f"{signed(v.value, digits)} {v.unit}"
         text += "" if np.isnan(v.low) else f" ({interval(v, digits)})"
     return "; ".join(part for part in (text, v.remark) if part)
+
+
+def digits_of(v: Verdict) -> int:
+    """The digits that a verdict's difference is told with: a second one where AP is small."""
+    return 2 if v.estimate and max(map(abs, v.estimate.levels)) < FINE else 1
 
 
 def interval(v: Verdict, digits: int = 1) -> str:
@@ -68,10 +74,10 @@ def interval(v: Verdict, digits: int = 1) -> str:
 
 def levels(v: Verdict) -> str:
     """The AP of both sides, where a verdict is a plain difference of these; else ""."""
-    if v.estimate is None or len(v.estimate.levels) != 2 or v.estimate.of[:3] != (AP, 1.0, -1.0):
+    plain = [(MEASURES[name], 1.0, -1.0) for name in ("AP", "at .05")]
+    if v.estimate is None or len(v.estimate.levels) != 2 or v.estimate.of[:3] not in plain:
         return ""
-    ours, theirs = v.estimate.levels
-    digits = 1 if max(ours, theirs) >= FINE else 2
+    (ours, theirs), digits = v.estimate.levels, digits_of(v)
     return f"AP {number(ours, digits)} against {number(theirs, digits)}"
 
 

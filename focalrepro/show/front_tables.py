@@ -1,0 +1,134 @@
+"""The front page's tables and cells: what verdicts become there."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from focalrepro.evidence.claims import CLAIMS
+from focalrepro.evidence.difference import MEASURES
+from focalrepro.evidence.tables import rank_correlation
+from focalrepro.evidence.verdict import NOT_YET, Verdict
+from focalrepro.show.sentences import WORDS, digits_of, effect, interval, levels, seeds_text
+from focalrepro.show.tables import NONE, Md, between, bold, markdown, number, precision, signed
+from focalrepro.study.profiles import get_profile
+
+PLACES = {"coco256": "real COCO", "synthetic-1000": "the embedded data"}
+# What a reader wants to know first: of each line the first claim that was judged.
+FURTHER = "fl-alpha-and-prior"  # the baseline of more settings than the protocol's
+MORE_SEEDS = ("fl-strongest",)  # the same question over more seeds, and no line of its own before it has them
+ANSWERS = (
+    ("fl-tuned-ce", FURTHER, "fl-best-alpha"),
+    *((FURTHER,), MORE_SEEDS, ("fl-plain-ce",), ("fl-hard-negatives",), ("fl-sampling-free",)),
+)
+# The paper's own comparison, and the same without its threshold of score.
+AS_PAPER = ("fl-best-alpha-05", "fl-best-alpha")
+# Whether the divisor is worth more than the loss, and who is ahead once it is steady.
+DIVISOR = ("divisor-smooth", "divisor-smooth-ce", "divisor-smooth-hard", "divisor-smooth-free")
+Judged = dict[str, dict[str, Verdict]]  # by study and claim, without those that were not run
+
+
+def spoken(claims: tuple[str, ...], judged: Judged) -> dict[str, tuple[str, str, Verdict]]:
+    """Of each dataset its first speaker's name, the baseline of the first of these claims that it judged, and
+    the verdict."""
+    found: dict[str, tuple[str, str, Verdict]] = {}
+    for name, verdicts in judged.items():
+        if claim := next((c for c in claims if c in verdicts), None):
+            about = name, CLAIMS[claim].against, verdicts[claim]
+            found.setdefault(get_profile(name).base.dataset, about)
+    return found
+
+
+def told(v: Verdict) -> tuple[str, str, str, str]:
+    """A verdict's word, its difference, AP of focal loss and of what it is compared with, and the seeds."""
+    seeds = seeds_text(v.seeds)
+    seeds = f"{v.seeds} of {seeds_text(v.wanted)}" if v.word == NOT_YET else seeds
+    return WORDS.get(v.word, v.word), gap(v), levels(v), seeds
+
+
+def share(ours: float, theirs: float, sign: str = "") -> str:
+    """How much more the first is, in percent of the second; sign "+": with its sign in any case."""
+    return f"{100 * (ours / theirs - 1):{sign}.0f} %".replace("-", "−")
+
+
+def gap(v: Verdict) -> str:
+    digits = precision(v.value, v.low, v.high, digits=digits_of(v))
+    return f"{signed(v.value, digits)} ({interval(v, digits)})"
+
+
+def answer(v: Verdict | None) -> str:
+    """A verdict's number in the table of questions: what it was before and after; else its effect."""
+    if v is None:
+        return NONE
+    text = v.remark if v.unit == "calibration error" else effect(replace(v, remark=""))
+    if v.estimate and v.estimate.of[0] == MEASURES["threshold"]:  # with a threshold and without
+        text = v.remark.rpartition("; ")[2]
+    return f"{text}; {seeds_text(v.seeds)}, {v.word}" if v.word == NOT_YET else text
+
+
+def baselines(judged: Judged) -> Md:
+    """Each baseline's line: on each dataset how focal loss does against it."""
+    rows, asked = [], set()
+    others = (tuple(claim for claim in claims if claim not in AS_PAPER) for claims in ANSWERS)
+    lines = *((claim,) for claim in AS_PAPER), *others
+    for claims, said in ((c, found) for c in lines if (found := spoken(c, judged))):
+        against = "; or ".join(dict.fromkeys(text for _, text, _ in said.values()))
+        row: dict[str, object] = {"focal loss against": against} | dict.fromkeys(PLACES.values(), NONE)
+        before = set(asked)
+        for dataset, (*_, v) in said.items():
+            word, by, both, seeds = told(v)
+            again = (dataset, v.estimate.of) in asked
+            asked.add((dataset, v.estimate.of))
+            parts = [by, f"{both} ({share(*v.estimate.levels, sign='+')})", seeds]
+            parts += ["the same runs as above"] * again
+            explored = "" if v.primary else ", exploratory"
+            row[PLACES[dataset]] = Md(f"**{word}**{explored}: {'; '.join(parts)}")
+        if asked > before or claims != MORE_SEEDS:
+            rows.append(row)
+    return markdown(rows)
+
+
+def by_divisor(verdicts: dict[str, Verdict]) -> Md:
+    """Focal loss less each baseline, divided as the paper does, and by the moving average."""
+    rows = []
+    for (*_, claim), steady in zip(ANSWERS[3:], DIVISOR[1:], strict=True):
+        if claim in verdicts and steady in verdicts:
+            pair = verdicts[claim], verdicts[steady]
+            cells = [Md(f"{bold(WORDS.get(v.word, v.word))}: {effect(v)}") for v in pair]
+            row = {"focal loss against": CLAIMS[claim].against.split(" (")[0]}
+            rows.append(
+                row | dict(zip(("divided as in the paper", "by the moving average"), cells, strict=True))
+            )
+    return markdown(rows)
+
+
+def paper_table(name: str, frames: dict[str, pd.DataFrame]) -> Md:
+    """An ablation's AP, the paper's first, then a column for each study; each cell leads to its table."""
+    first = next(iter(frames.values()))
+    paper = [bold(number(ap)) if ap == first["paper_AP"].max() else number(ap) for ap in first["paper_AP"]]
+    cells: dict[str, list[str]] = {"row": [*first["row"], "rank correlation"], "paper, at .05": [*paper, ""]}
+    for study, frame in frames.items():
+        page, best = f"results/{study}/README.md#table-{name}", frame["AP"].max()
+        column = []
+        for r in frame.itertuples():
+            link = Md(f"[{number(r.AP)}]({page})")
+            about = f"({between(r.low, r.high)}, {seeds_text(r.seeds)})"
+            column.append(Md(f"{bold(link) if best == r.AP else link} {about}") if r.seeds else "")
+        cells[Md(f"`{study}`")] = [*column, number(rank_correlation(frame)[0], 2)]
+    return markdown(pd.DataFrame(cells).to_dict("records"))
+
+
+def gaps(judged: Judged) -> dict[str, pd.DataFrame]:
+    """The paper's differences, then those of each dataset's first speaker, of the claims that have a short
+    name and any verdict."""
+    claims = [c for c in CLAIMS.values() if c.short and any(c.id in of for of in judged.values())]
+    index, base = [c.short for c in claims], get_profile(next(iter(judged))).base
+    paper = [c.a.paper(base) - c.b.paper(base) for c in claims]
+    frames = {"paper, COCO": pd.DataFrame({"value": paper, "low": np.nan, "high": np.nan}, index)}
+    for dataset in dict.fromkeys(get_profile(name).base.dataset for name in judged):
+        none = ("", "", Verdict("not run"))
+        found = [spoken((c.id,), judged).get(dataset, none) for c in claims]
+        columns = {side: [getattr(v, side) for *_, v in found] for side in ("value", "low", "high")}
+        columns["judged"] = [v.word in WORDS for *_, v in found]
+        frames[f"here, {PLACES[dataset]}"] = pd.DataFrame(columns, index)
+    return frames
