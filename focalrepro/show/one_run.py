@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from torch.nn.functional import interpolate
 from tqdm import tqdm
@@ -14,6 +15,7 @@ from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData
 from focalrepro.detector.anchors import AnchorGrid
 from focalrepro.evaluation.detections import Detections
+from focalrepro.evaluation.diagnostics import share_on_objects
 from focalrepro.evaluation.record import Record
 from focalrepro.losses import focal_terms
 from focalrepro.progress import bar
@@ -25,6 +27,8 @@ from focalrepro.training.batches import batches
 from focalrepro.training.engines import new_step
 from focalrepro.training.loop import TrainResult
 from focalrepro.training.step import learning_rate
+
+IMAGES = 64  # of a split's first, over which a share is taken beside that of one image
 
 
 def short_config(profile: str, steps: int = 0) -> RunConfig:
@@ -53,14 +57,26 @@ def train(config: RunConfig) -> tuple[Record, TrainResult, Detections]:
 
 @dataclass(frozen=True)
 class Look:
-    """Where one image's classification loss lies at some step.
+    """Where the classification loss lies at some step.
 
-    places: added up over the anchors of each place [S, S], S cells a side of the finest level. on_objects:
-    the share on anchors that are assigned to objects.
+    places: one image's, added up over the anchors of each place [S, S], S cells a side of the finest level.
+    on_objects: its share on anchors that are assigned to objects. first: that share of the split's first
+    images together, of the loss and of the sizes of its derivatives by the logits.
     """
 
     places: np.ndarray
     on_objects: float
+    first: tuple[float, float]
+
+
+def background(maps: Mapping[str, Mapping[int, Look]], gradient: bool = False) -> pd.DataFrame:
+    """What share of the loss, or of its gradient by the logits, the background has in the first images, in
+    percent: a row for each loss of `loss_maps`, a column for each step."""
+    shares = {
+        name: {f"step {at}": 100 * (1 - look.first[gradient]) for at, look in of.items()}
+        for name, of in maps.items()
+    }
+    return pd.DataFrame.from_dict(shares, orient="index").round(0).astype("Int64")
 
 
 def loss_maps(
@@ -70,7 +86,7 @@ def loss_maps(
     losses: Mapping[str, Mapping[str, object]],
     at: Sequence[int],
 ) -> dict[str, dict[int, Look]]:
-    """Where one image's classification loss lies while detectors are trained on a split, by loss and step.
+    """Where the classification loss lies while detectors are trained on a split, by loss and step.
 
     losses: changes of the config, by a name. at: the steps, ascending, before which a look is taken. The
     images, their order and the start are the same for all losses. Of focal loss and cross entropy only.
@@ -90,7 +106,8 @@ def loss_maps(
                 step.model.train()
                 terms = focal_terms(logits[0], labels[0], own.alpha, own.gamma).sum(-1)
                 share = float(terms[labels[0] >= 0].sum() / terms.sum().clamp(min=1e-30))
-                maps[name][done] = Look(_on_finest(terms, step.source.anchors), share)
+                first = share_on_objects(step.model, own, step.source, IMAGES)
+                maps[name][done] = Look(_on_finest(terms, step.source.anchors), share, first)
             if done < max(at):
                 step(index[done], views[done], learning_rate(done, own))
     return maps

@@ -45,7 +45,10 @@ from focalrepro.study.store import Store
 from focalrepro.study.study import Study
 
 # What a page says first, as far as its runs judge it.
-IN_SHORT = ("fl-tuned-ce", "fl-alpha-and-prior", "fl-plain-ce", "fl-hard-negatives", "fl-sampling-free")
+IN_SHORT = (
+    *("fl-best-alpha-05", "fl-best-alpha", "fl-tuned-ce", "fl-alpha-and-prior", "fl-plain-ce"),
+    *("fl-hard-negatives", "fl-sampling-free"),
+)
 
 
 def export(study: Study) -> Path:

@@ -234,6 +234,11 @@ def test_where_the_loss_of_an_image_lies(tiny, tmp_path):
     plain, focal = (maps[name][0].on_objects for name in ("CE", "FL"))
     # At π = .01 background costs little, and focal loss takes that away as well.
     assert 0 < plain < focal <= 1 and focal > 0.99
+    shares = one_run.background(maps)
+    assert list(shares.columns) == ["step 0", "step 1"] and shares.loc["FL", "step 0"] < 10
+    assert (
+        shares.loc["CE", "step 0"] > 50 and one_run.background(maps, gradient=True).loc["CE", "step 0"] > 50
+    )
     figure = figures_scenes.loss_on_image(data, row, maps)
     assert f"{plain:.0%} on objects' anchors" in figure.axes[0].get_title()
     draw(figure, tmp_path)
