@@ -8,11 +8,15 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import nbformat
+
 from focalrepro.config import TRAINING_VERSION, RunConfig
+from focalrepro.evidence.claims import CLAIMS
 from focalrepro.evidence.made_twice import mixed
 from focalrepro.evidence.tables import runs_frame
 from focalrepro.runs import protocol_digest
 from focalrepro.show.profile_page import page
+from focalrepro.show.sentences import takeaway
 from focalrepro.study.store import Store
 from focalrepro.study.study import Study
 
@@ -24,6 +28,7 @@ def _listed(path: Path) -> set[str]:
     return {row.get("run_id", "") for row in csv.DictReader(path.read_text("utf-8").splitlines())}
 
 
+SAID = re.compile(r"- \*\*[A-Z][a-z ]+: .*\(`([\w.-]+)`; ")  # a line of `takeaway`, with its profile
 NAMES = ("ablation", "row", "seed", "claim")  # the columns that name a row, else the first does
 
 
@@ -52,7 +57,7 @@ def verify(profile: str) -> list[str]:
         there = path.read_text(encoding="utf-8") if path.is_file() else ""
         off += differences(path.name, there, right)
     missing = [n for n in figures if not (study.folder / "figures" / f"{n}.png").is_file()]
-    return off + [f"figures/{name}.png is missing" for name in missing]
+    return off + [f"figures/{name}.png is missing" for name in missing] + behind(study)
 
 
 def strangers(study: Study) -> list[str]:
@@ -81,6 +86,32 @@ def strangers(study: Study) -> list[str]:
         if r.row in rows and r.run_id not in counted:
             why.append(f"of version {version}; the tables take another record of its row in its place")
         off += [f"runs/{r.run_id}.json: {reason}" for reason in why]
+    return off
+
+
+def behind(study: Study) -> list[str]:
+    """A line for each executed notebook that says another thing of a claim than the records do today.
+
+    It was executed before the last of them, or of another profile's whose claims it shows.
+    """
+    off, right = [], dict[str, set[str]]()
+    for path in sorted((study.folder / "notebooks").glob("[0-9A-Z]*.ipynb")):
+        if ".partial" in path.name:
+            continue
+        cells = nbformat.read(path, as_version=4).cells
+        outputs = [o for cell in cells if cell.cell_type == "code" for o in cell.outputs]
+        texts = [o.get("data", {}).get("text/markdown", "") for o in outputs]
+        stale = []
+        for line in (line for text in texts for line in text.splitlines()):
+            if not (of := SAID.match(line)):
+                continue
+            if (name := of[1]) not in right:
+                judge = study if name == study.name else Study.committed(name)
+                right[name] = set(takeaway(judge, *CLAIMS).splitlines())
+            stale += [line] if line not in right[name] else []
+        if stale:
+            again = f"focalrepro notebooks {path.stem.split('_')[0]} --profile {study.name}"
+            off.append(f"notebooks/{path.name}: not as the records have it: {stale[0]:.90} …; again: {again}")
     return off
 
 

@@ -1,8 +1,13 @@
 """What differs between two pages is named by its table, row and column."""
 
+import nbformat
 import pytest
+from made_up import commit, quick_runs
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from focalrepro.show.verify import differences
+from focalrepro.show.sentences import takeaway
+from focalrepro.show.verify import behind, differences
+from focalrepro.study.study import Study
 
 PAGE = """# Page
 
@@ -51,3 +56,24 @@ def test_a_csv():
     assert line == "results.csv: row '1b, γ = 2, α = 0.25, 0', 'AP': page says 32, records say 31.5"
     (line,) = differences("results.csv", right.replace("1,\n", "1,7\n"), right)
     assert line.endswith("page says 7, records say nothing")
+
+
+def test_a_notebook_from_before_the_last_records_is_named(results):
+    commit(quick_runs())
+    study = Study.committed("quick")
+    said = takeaway(study, "fl-plain-ce", "half-gamma")
+    folder = study.folder / "notebooks"
+    folder.mkdir()
+
+    def execute(text, name="05_why.ipynb"):
+        output = new_output("display_data", {"text/markdown": text})
+        nbformat.write(new_notebook(cells=[new_code_cell("…", outputs=[output])]), folder / name)
+
+    execute(said)
+    assert behind(study) == []
+    execute(said.replace("8 seeds", "7 seeds").replace("3 seeds", "2 seeds"))
+    (line,) = behind(study)
+    assert line.startswith("notebooks/05_why.ipynb: not as the records have it: - **")
+    assert line.endswith("; again: focalrepro notebooks 05 --profile quick")
+    execute("- **Other bold text: of no claim** (`quick`, as it is)")
+    assert behind(study) == []
