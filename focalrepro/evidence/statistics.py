@@ -143,9 +143,9 @@ def matched(e: Evidence) -> tuple[Records, Records, float] | None:
     """Focal loss, the cross entropy nearest to it in AP (of Table 1a, or of twice the steps), their gap."""
     focal, sides = e.row("1b", **FL), []
     for plain in (e.row("1a", alpha=0.5), e.row("budget", gamma=0.0, steps=2 * e.study.base.steps)):
-        seeds = {r.seed for r in plain} & {r.seed for r in focal}
-        one, other = ([r for r in side if r.seed in seeds] for side in (focal, plain))
-        if seeds:
+        pairs = {r.pair for r in plain} & {r.pair for r in focal}
+        one, other = ([r for r in side if r.pair in pairs] for side in (focal, plain))
+        if pairs:
             sides.append((one, other, abs(mean(r.AP for r in one) - mean(r.AP for r in other))))
     return min(sides, key=lambda side: side[2]) if sides else None
 

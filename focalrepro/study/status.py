@@ -26,7 +26,9 @@ def state_of(job: Planned, store: Store, committed: Store) -> str:
 
 def time_left(missing: int, store: Store, profile: Profile) -> str:
     """An estimate for so many runs: from this machine's own, else the profile's guess for its hardware."""
-    own = [r.seconds.total for r in store.records() if not r.reused]
+    mine = [r for r in store.records() if not r.reused]
+    like = [r for r in mine if r.config.steps == profile.base.steps] or mine  # a recipe may have been another
+    own = [r.seconds.total for r in like]
     on_gpu = hardware.pick_device().type == "cuda"
     if own:
         workers, seconds = 1 if on_gpu else hardware.cores(), float(np.median(own))
