@@ -6,7 +6,7 @@ from functools import partial
 from itertools import groupby, product
 from pathlib import Path
 
-from focalrepro.evidence.claims import CLAIMS, FAMILY, has_family, judge_all
+from focalrepro.evidence.claims import CLAIMS, FAMILY, SEEDS, has_family, judge_all
 from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.rates import trials
 from focalrepro.evidence.tables import mean, table
@@ -21,6 +21,7 @@ from focalrepro.show.front_tables import (
     AS_PAPER,
     DIVISOR,
     FURTHER,
+    MORE_SEEDS,
     PLACES,
     Judged,
     answer,
@@ -132,6 +133,15 @@ def front_page() -> FrontPage:
             for n, of in judged.items()
             if all(c in of for c in AS_PAPER)
         },
+        added=[
+            f"{of[c].seeds - SEEDS} of {of[c].seeds} on {places[n]}"
+            for n, of in judged.items()
+            for c in MORE_SEEDS
+            if c in of and of[c].seeds > SEEDS
+        ],
+        level=[
+            f"on {places[n]}" for n, of in judged.items() if FURTHER in of and of[FURTHER].word == "undecided"
+        ],
         drowns={n: [of[c].remark for c in DROWNS] for n, of in judged.items() if {*DROWNS} <= of.keys()},
         paper=[*map(number, paper), share(*paper)],
         baselines=baselines(judged),
