@@ -41,7 +41,7 @@ def test_every_machine_has_a_section_and_its_own_picture(tmp_path):
         write(tmp_path, name, [row("loss", [1.0], [5.0], share=0.25, limit="copy bandwidth")])
     (tmp_path / "two.png").touch()
     text = write_page(tmp_path).read_text()
-    assert "## one, 2 cores\n" in text and "## two, 2 cores\n" in text
+    assert "## one, 2 cores (`" in text and "## two, 2 cores (`" in text
     assert text.count("](two.png)") == 1 and "one.png" not in text
     assert "| loss | **5.0** | 1 s (once) |" in text and "- **loss**: 25 % of the copy bandwidth; \n" in text
 
@@ -49,7 +49,7 @@ def test_every_machine_has_a_section_and_its_own_picture(tmp_path):
 def test_a_gpu_is_named(tmp_path):
     hardware = {"gpu": "Big GPU", "cpu": "c", "cores": 8, "torch": "2", "torchvision": "0", "commit": "abc"}
     write(tmp_path, "gpu", [], hardware=hardware)
-    assert "## Big GPU\n" in write_page(tmp_path).read_text()
+    assert "## Big GPU (`gpu`)\n" in write_page(tmp_path).read_text()
 
 
 def test_numbers_are_worded_as_what_they_are(tmp_path):
@@ -67,7 +67,7 @@ def test_numbers_are_worded_as_what_they_are(tmp_path):
         "| 260 images/s (250\u00a0…\u00a0270) |" in lines["spread"]
         and "\n- **spread**: ours: 2 runs\n" in text
     )
-    alike = "n; like for like, one run of ours with all cores against it: 191 / 79.2 = **2.4**"
+    alike = "n; one run of ours with all cores against it: 191 / 79.2 = **2.4**"
     assert f"\n- **alike**: {alike}\n" in text and "- **once**" not in text
     assert len({line.count("|") for line in lines.values()}) == 1
 

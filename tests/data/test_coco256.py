@@ -166,12 +166,12 @@ def test_the_real_copy(tmp_path):
         assert data.images.shape == (16, 3, 256, 256) and len(data.categories) == 80
 
 
-def test_ones_own_data_takes_the_weights_that_came_with_another_dataset(tmp_path):
+def test_ones_own_data_takes_the_weights_that_came_with_a_built_in_dataset(tmp_path):
     root = tmp_path / "data"
-    for name, weights in (("mine", {}), ("other", {"resnet50v2": "w.safetensors"})):
+    for name, weights in (("mine", {}), ("coco256", {"resnet50v2": "w.safetensors"})):
         (root / name).mkdir(parents=True)
         part = {"annotations": "a.json", "images": ["i"]}
         descriptor = {"name": name, "train": part, "val": part, "weights": weights}
         (root / name / "dataset.json").write_text(json.dumps(descriptor))
-    (root / "other" / "w.safetensors").write_bytes(b"")
-    assert weights_path("mine", "resnet50v2", root) == root / "other" / "w.safetensors"
+    (root / "coco256" / "w.safetensors").write_bytes(b"")
+    assert weights_path("mine", "resnet50v2", root) == root / "coco256" / "w.safetensors"
