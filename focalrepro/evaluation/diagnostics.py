@@ -14,9 +14,8 @@ from focalrepro.data import DetectionData
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.hardware import autocast
 from focalrepro.losses import BACKGROUND, focal_terms, signed_logits
-from focalrepro.training.batches import TrainData, batches
-from focalrepro.training.engines import new_step
-from focalrepro.training.step import learning_rate
+from focalrepro.training.batches import TrainData
+from focalrepro.training.loop import first_steps
 
 GAMMAS = (0.0, 0.5, 1.0, 2.0)  # Figure 4's
 LOOKS = (0, 5, 20, 60)  # steps of a training before which a look is taken, and at its end
@@ -88,16 +87,11 @@ def on_objects(
     plain = config.loss == "focal" and config.gamma_object < 0
     if not plain or config.detector != "retinanet" or device.type != "cpu":
         return None
-    step = new_step(config, data, device)
-    index, views = batches(len(step.source), config)
-    looks = [at for at in LOOKS if at * EARLIEST <= config.steps]
-    shares = []
-    for done in range(looks[-1] + 1):
-        if done in looks:
-            shares.append(share_on_objects(step.model, config, step.source, images))
-        if done < looks[-1]:
-            step(index[done], views[done], learning_rate(done, config))
-    shares.append(share_on_objects(model, config, step.source, images))
+    looks, shares = [at for at in LOOKS if at * EARLIEST <= config.steps], []
+    for _, step in first_steps(config, data, device, looks):
+        source = step.source
+        shares.append(share_on_objects(step.model, config, source, images))
+    shares.append(share_on_objects(model, config, source, images))
     loss, gradient = ([None if s != s else round(s, 5) for s in of] for of in zip(*shares, strict=True))
     return {"step": [*looks, config.steps], "loss": loss, "gradient": gradient}
 

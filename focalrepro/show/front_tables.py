@@ -47,7 +47,9 @@ def told(v: Verdict) -> tuple[str, str, str, str]:
 
 
 def share(ours: float, theirs: float, sign: str = "") -> str:
-    """How much more the first is, in percent of the second; sign "+": with its sign in any case."""
+    """How much more the first is, in percent of the second; sign "+": with its sign in any case. "–" of 0."""
+    if not theirs:
+        return NONE
     return f"{100 * (ours / theirs - 1):{sign}.0f} %".replace("-", "−")
 
 

@@ -23,10 +23,7 @@ from focalrepro.runs import run_with_model
 from focalrepro.show.tables import between
 from focalrepro.study.profiles import get_profile
 from focalrepro.study.study import Study
-from focalrepro.training.batches import batches
-from focalrepro.training.engines import new_step
-from focalrepro.training.loop import TrainResult
-from focalrepro.training.step import learning_rate
+from focalrepro.training.loop import TrainResult, first_steps
 
 IMAGES = 64  # of a split's first, over which a share is taken beside that of one image
 
@@ -94,22 +91,17 @@ def loss_maps(
     cpu, maps = torch.device("cpu"), {}
     for name, changes in losses.items():
         own = config.replace(**changes)
-        step = new_step(own, data, cpu)
-        index, views = batches(len(step.source), own)
         image, maps[name] = torch.tensor([row]), {}
-        for done in range(max(at) + 1):
-            if done in at:
-                inputs, labels, _, _ = step.source.batch(image, torch.zeros(1, dtype=torch.long))
-                step.model.eval()
-                with torch.inference_mode():
-                    logits, _ = step.model(inputs)
-                step.model.train()
-                terms = focal_terms(logits[0], labels[0], own.alpha, own.gamma).sum(-1)
-                share = float(terms[labels[0] >= 0].sum() / terms.sum().clamp(min=1e-30))
-                first = share_on_objects(step.model, own, step.source, IMAGES)
-                maps[name][done] = Look(_on_finest(terms, step.source.anchors), share, first)
-            if done < max(at):
-                step(index[done], views[done], learning_rate(done, own))
+        for done, step in first_steps(own, data, cpu, at):
+            inputs, labels, _, _ = step.source.batch(image, torch.zeros(1, dtype=torch.long))
+            step.model.eval()
+            with torch.inference_mode():
+                logits, _ = step.model(inputs)
+            step.model.train()
+            terms = focal_terms(logits[0], labels[0], own.alpha, own.gamma).sum(-1)
+            share = float(terms[labels[0] >= 0].sum() / terms.sum().clamp(min=1e-30))
+            first = share_on_objects(step.model, own, step.source, IMAGES)
+            maps[name][done] = Look(_on_finest(terms, step.source.anchors), share, first)
     return maps
 
 

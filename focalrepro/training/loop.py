@@ -4,7 +4,7 @@ import io
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,6 +159,19 @@ def run_steps(
     speed = (done - since) * config.batch_size / (start + seconds - at)
     kept = summarise(history[:done])
     return TrainResult(step.model, status, kept, seconds, resumed, speed, step.positives)
+
+
+def first_steps(
+    config: RunConfig, data: DetectionData, device: torch.device, at: Sequence[int]
+) -> Iterator[tuple[int, Step]]:
+    """A training's step before each of its steps `at`, ascending, and that number; it ends with the last."""
+    step = new_step(config, data, device)
+    index, views = batches(len(step.source), config)
+    for done in range(max(at) + 1):
+        if done in at:
+            yield done, step
+        if done < max(at):
+            step(index[done], views[done], learning_rate(done, config))
 
 
 def summarise(history: Tensor, points: int = 100) -> dict[str, list[float]]:
