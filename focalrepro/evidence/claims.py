@@ -146,7 +146,7 @@ class Claim(BaseModel):
         stays = mean(r.AP for r in b) - mean(r.AP for r in a)
         where = "behind" if stays > 0 else "ahead"
         told = f"{lost:.1f} AP behind at .05, {abs(stays):.1f} {where} without a threshold"
-        return told
+        return f"{told} (judged: the first less twice the second)"
 
     def judge(self, e: Evidence) -> Verdict | None:
         """Its verdict, before the family's adjustment; None where runs are missing."""

@@ -271,13 +271,16 @@ class Evidence:
         return Estimate(effect, total**0.5, total**2 / spent if spent else np.inf, n, **about)
 
 
-def seed_luck(e: Evidence, rows: Sequence[Records], rng: np.random.Generator) -> np.ndarray:
-    """AP of each row in resamples of the images, [rows, R], with its seeds' luck where that is known."""
-    ap = np.array([np.nan_to_num(np.mean([r.bootstrap.AP for r in records], axis=0)) for records in rows])
-    spread = e.spread()
+def seed_luck(
+    e: Evidence, rows: Sequence[Records], rng: np.random.Generator, measure: Measure = AP
+) -> np.ndarray:
+    """AP, or another measure, of each row in resamples of the images, [rows, R], with its seeds' luck where
+    that is known."""
+    ap = np.array([np.nan_to_num(np.mean(list(map(measure.replicates, of)), axis=0)) for of in rows])
+    spread = e.spread(measure)
     if not spread.freedom:
         return ap
-    variance = [spread.of([r.AP for r in records])[0] / len(records) for records in rows]
+    variance = [spread.of(list(map(measure.of, records)))[0] / len(records) for records in rows]
     return ap + np.sqrt(variance)[:, None] * rng.standard_normal(ap.shape)
 
 

@@ -9,8 +9,16 @@ import pandas as pd
 
 from focalrepro.evaluation import calibration
 from focalrepro.evaluation.record import Record
-from focalrepro.evidence.difference import LEVEL, Evidence, Records, mean_interval, seed_luck
-from focalrepro.evidence.tables import best, mean
+from focalrepro.evidence.difference import (
+    LEVEL,
+    MEASURES,
+    Evidence,
+    Measure,
+    Records,
+    mean_interval,
+    seed_luck,
+)
+from focalrepro.evidence.tables import mean
 from focalrepro.evidence.verdict import Verdict, over_seeds, verdict_of
 from focalrepro.study.store import Store
 from focalrepro.study.study import Rows
@@ -21,34 +29,42 @@ FL = {"gamma": 2.0, "alpha": 0.25}
 # ---- the place of the best α, in resamples
 
 
-def _winners(e: Evidence, rows: Rows, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+def _whole(e: Evidence, ablation: str, measure: Measure) -> Rows | None:
+    """The rows of an ablation; None unless each has a run, and each run the measure."""
+    rows = e.whole(ablation)
+    known = rows and all(measure.replicates(r) is not None for records in rows.values() for r in records)
+    return rows if known else None
+
+
+def _winners(e: Evidence, rows: Rows, rng: np.random.Generator, measure: Measure) -> tuple[np.ndarray, float]:
     """The best α in each resample, and the best by the means."""
     alphas = np.array([records[0].config.alpha for records in rows.values()])
-    return alphas[seed_luck(e, list(rows.values()), rng).argmax(0)], rows[best(rows)][0].config.alpha
+    means = {records[0].config.alpha: mean(map(measure.of, records)) for records in rows.values()}
+    return alphas[seed_luck(e, list(rows.values()), rng, measure).argmax(0)], max(means, key=means.get)
 
 
-def best_alpha(e: Evidence) -> Verdict | None:
-    """In what share of resamples the best α of cross entropy lies in [.5, .9]."""
-    rows = e.whole("1a")
+def best_alpha(e: Evidence, measure: str = "AP") -> Verdict | None:
+    """In what share of resamples the best α of cross entropy lies in [.5, .9], by a measure of MEASURES."""
+    rows = _whole(e, "1a", by := MEASURES[measure])
     if not rows:
         return None
-    winner, at = _winners(e, rows, np.random.default_rng(0))
+    winner, at = _winners(e, rows, np.random.default_rng(0), by)
     share = float(((winner >= 0.5) & (winner <= 0.9)).mean())
     word = "confirmed" if share >= 1 - LEVEL else "refuted" if share <= LEVEL else "undecided"
-    return _with_luck(e, rows, Verdict(word, share, remark=f"best at α = {at:g}"))
+    return _with_luck(e, rows, Verdict(word, share, remark=f"best at α = {at:g}"), by)
 
 
-def ridge(e: Evidence, gamma: float, over: str) -> Verdict | None:
+def ridge(e: Evidence, gamma: float, over: str, measure: str = "AP") -> Verdict | None:
     """In what share of resamples the best α of a γ is below that of γ = 0; p: two-sided, as the others are.
 
-    over: the ablation that has both γ with every α.
+    over: the ablation that has both γ with every α. measure: of MEASURES.
     """
-    rows = e.whole(over)
+    rows = _whole(e, over, by := MEASURES[measure])
     if not rows:
         return None
     rng = np.random.default_rng(0)
     (plain, at_plain), (focal, at_focal) = (
-        _winners(e, {k: records for k, records in rows.items() if records[0].config.gamma == value}, rng)
+        _winners(e, {k: records for k, records in rows.items() if records[0].config.gamma == value}, rng, by)
         for value in (0.0, gamma)
     )
     # A resample more speaks against it: no finite number of them shows a p of 0.
@@ -59,16 +75,16 @@ def ridge(e: Evidence, gamma: float, over: str) -> Verdict | None:
     p, lower = min(p, 1.0), float((focal < plain).mean())
     word = "undecided" if p > LEVEL else "confirmed" if direction > 0 else "refuted"
     remark = f"best at α = {at_plain:g} for γ = 0 and at α = {at_focal:g} for γ = {gamma:g}"
-    return _with_luck(e, rows, Verdict(word, lower, p=p, direction=direction, remark=remark))
+    return _with_luck(e, rows, Verdict(word, lower, p=p, direction=direction, remark=remark), by)
 
 
-def _with_luck(e: Evidence, rows: Rows, v: Verdict) -> Verdict:
+def _with_luck(e: Evidence, rows: Rows, v: Verdict, measure: Measure) -> Verdict:
     """The verdict of a share of resamples, undecided where the seeds' luck is unknown or nothing is found."""
     how = "resamples of the images and of the seeds' luck"
     v = replace(v, unit="of resamples", seeds=min(map(len, rows.values())), how=how)
     if max(mean(r.AP for r in records) for records in rows.values()) < 1:
         return replace(v, word="undecided", p=None, how="no row finds anything")
-    if not e.spread().freedom:
+    if not e.spread(measure).freedom:
         how = "resamples of the images; one seed, whose luck is unknown"
         return replace(v, word="undecided", p=None, how=how)
     return v
@@ -180,8 +196,9 @@ def closed_form(e: Evidence) -> Verdict | None:
     before, after = ([calibration_error(r, way) for r in records] for way in ways)
     best = [mean(calibration_error(r, way, best=True) for r in records) for way in ways]
     remark = "{0:.3f} before, {1:.3f} after; of the best-scored {2:.3f} and {3:.3f}"
-    remark += ", so worse" * (best[1] > best[0])
-    return _errors(before, after, remark, *best)
+    worse = best[1] > best[0]  # of what users meet: then the number speaks neither for it nor against it
+    verdict = _errors(before, after, remark + ", so worse" * worse, *best)
+    return replace(verdict, direction=0.0) if worse else verdict
 
 
 def _errors(one: Sequence[float], other: Sequence[float], remark: str, *beside: float) -> Verdict:

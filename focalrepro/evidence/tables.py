@@ -1,6 +1,6 @@
 """From records to tables of numbers: a row per run (`runs_frame`), a row per row of an ablation (`table`)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,7 @@ import pandas as pd
 from scipy import stats
 
 from focalrepro.evaluation.record import Record
-from focalrepro.evidence.difference import Evidence, Records
+from focalrepro.evidence.difference import MEASURES, Evidence
 from focalrepro.evidence.seed_spread import LEAST_AP
 from focalrepro.study.study import Study
 
@@ -20,8 +20,8 @@ def table(e: Evidence, name: str) -> pd.DataFrame:
 
     AP, AP50, …, AP_at_05 and agnostic_AP are means over the seeds that all rows share, in percent; low and
     high: the 95 % interval of AP over images and seeds. A diverged run counts as AP 0. images: those that the
-    row is trained on. inference_ms: mean over the seeds that measured it. rank and paper_rank: places among
-    the rows that both sides have. Rows without runs have NaN.
+    row is trained on. inference_ms: mean over the seeds that measured it. rank and paper_rank: places by AP
+    at .05, which is what the paper's AP is, among the rows that both sides have. Rows without runs have NaN.
     """
     rows = []
     for row in e.study.ablation(name).rows_for(e.study.base):
@@ -39,9 +39,9 @@ def table(e: Evidence, name: str) -> pd.DataFrame:
         entry["seed_list"] = tuple(r.seed for r in records)
         rows.append(entry)
     frame = pd.DataFrame(rows)
-    both = frame["AP"].notna() & frame["paper_AP"].notna()
+    both = frame["AP_at_05"].notna() & frame["paper_AP"].notna()
     return frame.assign(
-        rank=frame["AP"].where(both).rank(ascending=False),
+        rank=frame["AP_at_05"].where(both).rank(ascending=False),
         paper_rank=frame["paper_AP"].where(both).rank(ascending=False),
     )
 
@@ -53,36 +53,35 @@ def mean(values: Iterable[float | None]) -> float:
 
 
 def rank_correlation(frame: pd.DataFrame) -> tuple[float, int]:
-    """Spearman's correlation of our AP with the paper's over the rows that have both, and their number.
+    """Spearman's correlation of our AP at .05 with the paper's, which is at .05, too, over the rows that have
+    both, and their number.
 
     NaN where there are too few, or none finds anything to speak of."""
-    both = frame.dropna(subset=["AP", "paper_AP"])
-    if len(both) < 3 or both["AP"].nunique() < 2 or both["AP"].max() < LEAST_AP:
+    both = frame.dropna(subset=["AP_at_05", "paper_AP"])
+    ours = both["AP_at_05"]
+    if len(both) < 3 or ours.nunique() < 2 or ours.max() < LEAST_AP:
         return float("nan"), len(both)
-    return float(stats.spearmanr(both["AP"], both["paper_AP"]).statistic), len(both)
+    return float(stats.spearmanr(ours, both["paper_AP"]).statistic), len(both)
 
 
-def ties(e: Evidence, name: str, x: str, y: str) -> pd.DataFrame:
+def ties(e: Evidence, name: str, x: str, y: str, measure: str = "AP") -> pd.DataFrame:
     """Of a plane's cells those that are their column's best, or not clearly worse; bool, index y, columns x.
 
-    A column with fewer than two cells that have runs has no best, nor one in which nothing is detected.
+    measure: of MEASURES. A column with fewer than two cells that have runs has no best, nor one in which
+    nothing is detected.
     """
+    by = MEASURES[measure]
     rows = e.study.ablation(name).rows_for(e.study.base)
     cells = {(row.changes[y], row.changes[x]): e.rows(name)[row.label] for row in rows}
     marks = dict.fromkeys(cells, False)
     for column in {at[1] for at in cells}:
         mine = {at: records for at, records in cells.items() if at[1] == column and records}
         if len(mine) > 1 and max(r.AP for records in mine.values() for r in records) > 0:
-            top = mine[best(mine)]
+            top = max(mine.values(), key=lambda records: mean(map(by.of, records)))
             for at, records in mine.items():
-                gap = e.difference(top, records)
+                gap = e.difference(top, records, by)
                 marks[at] = records is top or (gap is not None and not gap.clear)
     return pd.Series(marks).unstack()
-
-
-def best(rows: Mapping[Any, Records], sign: int = 1) -> Any:
-    """The key of the row of highest (sign 1) or lowest (-1) mean AP."""
-    return max(rows, key=lambda key: sign * mean(r.AP for r in rows[key]))
 
 
 def gains(e: Evidence, name: str, reference: str) -> pd.DataFrame:

@@ -3,7 +3,8 @@
 They draw what `evidence` computed, and compute nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from textwrap import fill
 
 import numpy as np
@@ -136,12 +137,17 @@ def _span(*values: pd.DataFrame) -> tuple[float, float]:
 
 @styled
 def heatmaps(
-    frame: pd.DataFrame, x: str, y: str, best: pd.DataFrame, theirs: Sequence = (), title: str = ""
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    best: Callable[[str], pd.DataFrame],
+    theirs: Sequence = (),
+    title: str = "",
 ) -> Figure:
     """AP over the plane of two settings; where AP at .05 is another number, it stands beside AP.
 
-    frame: of `tables.table` for one of PLANES; best: of `tables.ties`. A diverged cell says so, one without
-    runs is "–".
+    frame: of `tables.table` for one of PLANES; best: `tables.ties` by measure. A diverged cell says so, one
+    without runs is "–".
     """
     columns = {"AP": ""}
     if (frame["AP_at_05"] - frame["AP"]).abs().max() > 0:
@@ -154,7 +160,7 @@ def heatmaps(
     diverged = frame.pivot(index=y, columns=x, values="diverged") > 0
     for axes, (column, values) in zip(row, grids.items(), strict=True):
         texts = values.map(lambda v: "–" if np.isnan(v) else f"{v:.1f}").where(~diverged, "div.")
-        marked = best if column == "AP" else None
+        marked = best("AP" if column == "AP" else "at .05")
         plane(axes, values, texts.to_numpy(), "AP, %", theirs, marked, _span(*grids.values()))
     handles, labels = row[0].get_legend_handles_labels()
     if handles:
@@ -280,7 +286,7 @@ def figure_of(e: Evidence, name: str, title: str = "") -> Figure:
     title += ", 1 seed" if title and frame["seeds"].max() == 1 and name not in PLANES else ""
     if name in PLANES:
         theirs = [(r.fields["gamma"], r.fields["alpha"]) for r in TABLES["1b"]] if name in GRIDS else []
-        return heatmaps(frame, *PLANES[name], ties(e, name, *PLANES[name]), theirs, title)
+        return heatmaps(frame, *PLANES[name], partial(ties, e, name, *PLANES[name]), theirs, title)
     if name == "1e":
         return sweep(frame.assign(by=_detectors(frame)), "image_size", "side of the images, px", title, "by")
     if name == "imbalance":

@@ -55,6 +55,13 @@ BOTH = "best-gamma"  # the baseline of `FURTHER`, and γ is picked as well
 SPEED = ("sooner", "sooner-tuned", "ahead-after-twice", "lead-shrinks")
 # Whether the background drowns the objects, as the paper says of cross entropy.
 DROWNS = ("drowns", "drowns-gradient")
+# Whether the best α falls as γ rises, in the paper's own measure and without a threshold.
+RIDGE, ALPHA = ("ridge-05", "ridge"), "best-alpha"
+# What is tried in place of a steady divisor: of an ablation a row and the one that it is compared with.
+INSTEAD = (
+    ("normalizer", ("FL, assigned anchors of each image", "FL, assigned anchors (the paper)")),
+    ("box_weight", ("FL, box loss × 4", "FL, box loss × 1")),
+)
 PAPER = CLAIMS["fl-best-alpha"].a, CLAIMS["fl-best-alpha"].b  # its Table 1b
 BORROWED = "CE, α = .5, π = .001"  # whose rate the strongest of the ten have
 DRAWN = "CE, α = .5", "FL, γ = 2"  # rows of the ablation `primary`
@@ -142,6 +149,13 @@ def front_page() -> FrontPage:
         level=[
             f"on {places[n]}" for n, of in judged.items() if FURTHER in of and of[FURTHER].word == "undecided"
         ],
+        ridge={f"on {places[n]}": found for n, of in judged.items() if (found := _ridge(of))},
+        best_alpha=", ".join(f"{of[ALPHA].remark} on {places[n]}" for n, of in judged.items() if ALPHA in of),
+        terms={
+            f"on {places[n]}": f"{t.anchors.per_image / t.anchors.positive_per_image * len(t.per_class):,.0f}"
+            for n, e in sides.items()
+            if (t := e.study.typical()) and t.anchors
+        },
         drowns={n: [of[c].remark for c in DROWNS] for n, of in judged.items() if {*DROWNS} <= of.keys()},
         paper=[*map(number, paper), share(*paper)],
         baselines=baselines(judged),
@@ -151,6 +165,8 @@ def front_page() -> FrontPage:
         gain_on_coco=_parts_of_gain(on_coco),
         shrinks=[WORDS.get(of[SPEED[-1]].word, "") if SPEED[-1] in of else "" for of in (embedded, on_coco)],
         divisor=_divisor(embedded),
+        instead=_instead(rare),
+        divisor_on_coco=answer(on_coco[DIVISOR[0]]) if DIVISOR[0] in on_coco else "",
         by_divisor=by_divisor(embedded),
         late_alpha=_late_alpha(groups[0]),
         late=_other_rates(rare, "lr-more"),
@@ -216,6 +232,18 @@ def _divisor(verdicts: dict[str, Verdict]) -> list[str]:
         return []
     most = max(max(abs(v.low), abs(v.high)) for v in found[1:])
     return [effect(v) for v in found] if found[0].low > most else []
+
+
+def _instead(e: Evidence) -> list[str]:
+    """What else than a steady divisor brings focal loss: each image's own one, and a greater box loss."""
+    gaps = (e.difference(*map(e.rows(name).get, pair)) for name, pair in INSTEAD if e.whole(name))
+    return [effect(verdict_of(gap)) for gap in gaps if gap]
+
+
+def _ridge(verdicts: dict[str, Verdict]) -> list[str]:
+    """Whether the best α falls as γ rises, at .05 and without, where only the first is clear."""
+    found = [verdicts[claim] for claim in RIDGE if claim in verdicts]
+    return [effect(v) for v in found] if [v.word for v in found] == ["confirmed", "undecided"] else []
 
 
 def _late_alpha(group: list[Evidence]) -> list[str]:

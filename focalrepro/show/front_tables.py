@@ -64,7 +64,7 @@ def answer(v: Verdict | None) -> str:
         return NONE
     text = v.remark if v.unit == "calibration error" else effect(replace(v, remark=""))
     if v.estimate and v.estimate.of[0] == MEASURES["threshold"]:  # with a threshold and without
-        text = v.remark.rpartition("; ")[2]
+        text = v.remark.rpartition("; ")[2].partition(" (judged")[0]
     return f"{text}; {seeds_text(v.seeds)}, {v.word}" if v.word == NOT_YET else text
 
 
@@ -105,10 +105,14 @@ def by_divisor(verdicts: dict[str, Verdict]) -> Md:
 
 
 def paper_table(name: str, frames: dict[str, pd.DataFrame]) -> Md:
-    """An ablation's AP, the paper's first, then a column for each study; each cell leads to its table."""
-    first = next(iter(frames.values()))
-    paper = [bold(number(ap)) if ap == first["paper_AP"].max() else number(ap) for ap in first["paper_AP"]]
-    cells: dict[str, list[str]] = {"row": [*first["row"], "rank correlation"], "paper, at .05": [*paper, ""]}
+    """An ablation's AP: the paper's, then each study's at the paper's threshold, then without one, where each
+    cell leads to its table."""
+    first, correlation = next(iter(frames.values())), "rank correlation with the paper, at .05"
+    paper = _best_bold(first["paper_AP"])
+    cells: dict[str, list[str]] = {"row": [*first["row"], correlation], "paper, at .05": [*paper, ""]}
+    for study, frame in frames.items():
+        rho = number(rank_correlation(frame)[0], 2)
+        cells[Md(f"`{study}`, at .05")] = [*_best_bold(frame["AP_at_05"]), rho]
     for study, frame in frames.items():
         page, best = f"results/{study}/README.md#table-{name}", frame["AP"].max()
         column = []
@@ -116,8 +120,12 @@ def paper_table(name: str, frames: dict[str, pd.DataFrame]) -> Md:
             link = Md(f"[{number(r.AP)}]({page})")
             about = f"({between(r.low, r.high)}, {seeds_text(r.seeds)})"
             column.append(Md(f"{bold(link) if best == r.AP else link} {about}") if r.seeds else "")
-        cells[Md(f"`{study}`")] = [*column, number(rank_correlation(frame)[0], 2)]
+        cells[Md(f"`{study}`, no threshold")] = [*column, ""]
     return markdown(pd.DataFrame(cells).to_dict("records"))
+
+
+def _best_bold(column: pd.Series) -> list[str]:
+    return [bold(number(ap)) if ap == column.max() else number(ap) for ap in column]
 
 
 def gaps(judged: Judged) -> dict[str, pd.DataFrame]:
@@ -125,7 +133,8 @@ def gaps(judged: Judged) -> dict[str, pd.DataFrame]:
     name and any verdict."""
     claims = [c for c in CLAIMS.values() if c.short and any(c.id in of for of in judged.values())]
     index, base = [c.short for c in claims], get_profile(next(iter(judged))).base
-    paper = [c.a.paper(base) - c.b.paper(base) for c in claims]
+    # The paper's AP is at .05: beside the comparison that is, too, its number would be twice there.
+    paper = [np.nan if c.id == AS_PAPER[1] else c.a.paper(base) - c.b.paper(base) for c in claims]
     frames = {"paper, COCO": pd.DataFrame({"value": paper, "low": np.nan, "high": np.nan}, index)}
     for dataset in dict.fromkeys(get_profile(name).base.dataset for name in judged):
         none = ("", "", Verdict("not run"))

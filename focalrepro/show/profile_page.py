@@ -1,6 +1,7 @@
 """`results/<profile>/`: README.md with tables and figures, results.csv, all from the run records."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,7 @@ def _section(e: Evidence, name: str, figures: Figures) -> dict[str, Any]:
         "at_the_end": _at_the_end(e, name) if ablation.search and name != rates.BEYOND else "",
         **{"ablation": ablation, "name": Md(name), "title": title, "table": shown, "plane": name in PLANES},
         "note": own_verdict(e, name) or Md(ablation.note),
+        "machines": Counter(r.hardware.name for records in e.rows(name).values() for r in records),
         "rank": None if np.isnan(rho) else (number(rho, 2), count),
         "command": Md(f"focalrepro run {ablation.given or name} --profile {e.study.name} --seeds {seeds}"),
     }

@@ -270,10 +270,15 @@ def summary(frame: pd.DataFrame) -> str:
     lines = [f"Best row here: {bold(top.row)} with AP {top.AP:.1f} ({between(top.low, top.high)})."]
     if frame["paper_AP"].notna().any():
         theirs = frame.loc[frame["paper_AP"].idxmax()]
-        lines.append(f"In the paper: {bold(theirs.row)} with {theirs.paper_AP:.1f}.")
+        if frame["AP_at_05"].max() > 0:
+            at_05 = frame.loc[frame["AP_at_05"].idxmax()]
+            lines.append(f"At a score of .05 or more: {bold(at_05.row)} with {at_05.AP_at_05:.1f}.")
+        lines.append(f"In the paper, at .05: {bold(theirs.row)} with {theirs.paper_AP:.1f}.")
     rho, count = rank_correlation(frame)
     if not np.isnan(rho):
-        lines.append(f"Rank correlation with the paper (Spearman, {count} rows): **{number(rho, 2)}**.")
+        lines.append(
+            f"Rank correlation at .05 with the paper (Spearman, {count} rows): **{number(rho, 2)}**."
+        )
     return " ".join(lines)
 
 

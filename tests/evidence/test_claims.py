@@ -89,20 +89,28 @@ def test_collapse_and_best_alpha():
     aps = {0.1: 0.1, 0.25: 10, 0.5: 30, 0.75: 33, 0.9: 31, 0.99: 28, 0.999: 25}
     of = runs(lambda c: aps[c.alpha] if c.gamma == 0 else 30)
     assert word(of, "collapse") == "confirmed" and word(of, "best-alpha") == "confirmed"
+    at_05 = cut(runs(lambda c: 30 - 9 * c.alpha), lambda c: 15 * (c.alpha < 0.5))
+    assert word(at_05, "best-alpha-05") == "confirmed" and word(at_05, "best-alpha") == "refuted"
     late = runs(lambda c: aps[c.alpha] + 20 * (c.alpha == 0.99) if c.gamma == 0 else 30)
     assert word(late, "best-alpha") == "refuted"
     assert word(runs(lambda c: 30), "collapse") == "refuted"
 
 
+def cut(records, lost):
+    """The records, of which a threshold of .05 takes lost(config) AP."""
+    of = []
+    for r in records:
+        at = r.AP - lost(r.config)
+        drawn = [v - r.AP + at for v in r.as_json()["bootstrap"]["AP"]]
+        of.append(changed(r, at_05={"AP": at}, tune={"AP_at_05": at}, bootstrap={"AP_at_05": drawn}))
+    return of
+
+
 @pytest.mark.parametrize(("without", "wanted"), [(29.0, "confirmed"), (11.0, "refuted"), (20.0, "undecided")])
 def test_how_much_of_the_collapse_is_the_thresholds(without, wanted):
     """At .05 α = .10 has 10 of 30 AP; without a threshold so much."""
-    of = []
-    for r in runs(lambda c: (without if c.alpha == 0.1 else 30) if c.gamma == 0 else 30):
-        at = r.AP - (without - 10) * (r.config.alpha == 0.1 and r.config.gamma == 0)
-        drawn = [v - r.AP + at for v in r.as_json()["bootstrap"]["AP"]]
-        of.append(changed(r, at_05={"AP": at}, tune={"AP_at_05": at}, bootstrap={"AP_at_05": drawn}))
-    assert word(of, "threshold") == wanted
+    of = runs(lambda c: (without if c.alpha == 0.1 else 30) if c.gamma == 0 else 30)
+    assert word(cut(of, lambda c: (without - 10) * (c.alpha == 0.1 and c.gamma == 0)), "threshold") == wanted
 
 
 def test_ties_by_two_one_sided_tests():
@@ -240,6 +248,13 @@ def test_the_ridge(family):
     found = judged(of(True), "ridge")
     assert found.word == "confirmed" and found.value == 1 and found.primary
     assert word(of(False), "ridge") == "undecided"
+    assert not judged(of(True), "ridge-05").primary
+    level = cut(
+        runs(lambda c: 30 - 9 * c.alpha, ("grid",), 2), lambda c: 15 * (c.gamma == 0 and c.alpha < 0.5)
+    )
+    assert word(level, "ridge") == "undecided"
+    there = judged(level, "ridge-05")
+    assert there.direction > 0 and there.remark == "best at α = 0.5 for γ = 0 and at α = 0.1 for γ = 2"
     assert found.p == pytest.approx(2 / 201 * 4), "two-sided, of 200 resamples, the first of four"
     alone = judged(runs(lambda c: 30 - c.gamma * c.alpha, ("grid",), 1), "ridge")
     assert alone.word == "not judged yet" and "one seed" in alone.how

@@ -128,11 +128,11 @@ def test_rank_correlation():
     records = [r for row in rows for r in row_records(row.changes, [row.paper.AP - 10])]
     rho, count = tables.rank_correlation(table(records))
     assert rho == pytest.approx(1.0) and count == 7
-    turned = [changed(r, metrics={"AP": 50 - r.AP}) for r in records]
+    turned = [changed(r, at_05={"AP": 50 - r.AP}) for r in records]
     assert tables.rank_correlation(table(turned[:5])) == (pytest.approx(-1.0), 5)
     rho, count = tables.rank_correlation(table(turned[:2]))
     assert math.isnan(rho) and count == 2
-    faint = [changed(r, metrics={"AP": r.AP / 100}) for r in records]
+    faint = [changed(r, at_05={"AP": r.AP / 100}) for r in records]
     assert math.isnan(tables.rank_correlation(table(faint))[0]), "rows that find nothing have no order"
 
 

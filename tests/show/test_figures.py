@@ -117,7 +117,7 @@ def test_ablation_without_runs_and_without_the_paper(tmp_path):
 @pytest.mark.parametrize("ap", [[None] * 49, ["x", None, *range(47)], [0.0] * 49])
 def test_heatmap(tmp_path, ap):
     nobody = frame_of("grid", ap).pivot(index="alpha", columns="gamma", values="AP") > 99
-    figure = figures_results.heatmaps(frame_of("grid", ap), "gamma", "alpha", nobody)
+    figure = figures_results.heatmaps(frame_of("grid", ap), "gamma", "alpha", lambda measure: nobody)
     shown = texts(figure.axes[0])
     assert len(shown) == len(GRID_GAMMAS) * len(GRID_ALPHAS)
     assert shown.count("–") == ap.count(None)

@@ -54,6 +54,8 @@ def test_the_ridge_follows_the_best_alpha(tmp_path):
     x, y = line(figure.axes[0], "best α for each γ, or not clearly worse").get_data()
     marked = [(GRID_GAMMAS[int(a)], GRID_ALPHAS[int(b)]) for a, b in zip(x, y, strict=True)]
     assert marked == [(g, a) for g, a in best.items() if a]  # nothing is detected at γ = 5
+    _, rows = line(with_threshold, "best α for each γ, or not clearly worse").get_data()
+    assert {GRID_ALPHAS[int(row)] for row in rows} == {0.99, 0.999}, "by its own measure"
     assert len(line(figure.axes[0], "the paper's").get_xdata()) == 7
     assert "30.0" in {t.get_text() for t in figure.axes[0].texts}
     draw(figure, tmp_path)

@@ -92,7 +92,7 @@ def test_a_page_begins_with_its_answer_and_its_contents(results):
 
 
 def test_a_page_of_detectors_that_find_nothing_says_so_first(results):
-    commit([changed(r, metrics={"AP": r.AP / 100}, per_class={}) for r in quick_runs()])
+    commit([changed(r, metrics={"AP": r.AP / 100}, at_05={"AP": 0.0}, per_class={}) for r in quick_runs()])
     text = profile_page.write_report("quick").read_text()
     assert "No run here reaches 1 AP" in text.partition("## The claims")[0] and "Rank correlation" not in text
 
