@@ -195,17 +195,20 @@ def training_curves(runs: Mapping[str, Records], title: str = "") -> Figure:
 
 
 def _against(
-    axes: Axes, frame: pd.DataFrame, x: str, apart: float = 0.0, ticks: Sequence = ()
+    axes: Axes, frame: pd.DataFrame, x: str, apart: float = 0.0, ticks: Sequence = (), names: Sequence = ()
 ) -> dict[str, str]:
     """AP with its interval against the column x on a log axis, a line for each name in `by`; their colours.
 
     apart: of a factor of e, so that intervals at the same setting lie beside each other. Ticks stand at every
-    value of x, unless they are given.
+    value of x, unless they are given. names: of all lines, also of those that another panel has.
     """
-    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(frame["by"].unique())}
+    names = names if len(names) else frame["by"].unique()
+    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
     known = frame.dropna(subset=["AP", x])
     for i, (name, colour) in enumerate(colours.items()):
         rows = known[known["by"] == name].sort_values(x)
+        if rows.empty and name not in set(frame["by"]):
+            continue
         bars = [(rows["AP"] - rows["low"]).clip(lower=0), (rows["high"] - rows["AP"]).clip(lower=0)]
         at = rows[x].to_numpy(float) * np.exp(apart * (2 * i - len(colours) + 1))
         look = {"marker": "os^vDP"[i % 6], "linestyle": LINES[i % len(LINES)], "color": colour}
@@ -238,6 +241,40 @@ def sweep(frame: pd.DataFrame, x: str, label: str, title: str = "", by: str = ""
     _against(axes, frame.assign(by=names), x, apart=0.005 * wide)
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     return figure
+
+
+@styled
+def rarity(frame: pd.DataFrame, leads: pd.DataFrame, title: str = "") -> Figure:
+    """AP against how rare objects are, and beside it each loss's lead over plain cross entropy.
+
+    Both have rarity, by (the line's name), AP with low and high, and diverged.
+    """
+    look = {"xlabel": "anchors for each one that is assigned to an object"}
+    settings = {"ylabel": "AP, %"}, {"ylabel": "AP less plain cross entropy's"}
+    figure, (ours, ahead) = panels(*({**look, **of} for of in settings), size=(10.4, 4.6))
+    names = list(frame["by"].unique())
+    for axes, of in ((ours, frame), (ahead, leads)):
+        _against(axes, of, "rarity", apart=0.02, ticks=frame["rarity"].unique(), names=names)
+        axes.get_legend().remove()
+    ours.set_ylim(bottom=0)
+    ahead.axhline(0, color=GREY, linewidth=1)
+    figure.legend(*ours.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure.suptitle(title, fontsize=12)
+    return figure
+
+
+def _by_rarity(e: Evidence, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`rarity`'s two frames, of the ablation `imbalance`."""
+    parts = frame["row"].str.extract(r"(?P<loss>.*), 1 in (?P<rarity>[\d,]*\d)(?P<less>.*)")
+    by, at = parts["loss"] + parts["less"], parts["rarity"].str.replace(",", "").astype(int)
+    rows, plain = e.rows("imbalance"), parts["loss"].iloc[0]
+    gaps = [
+        e.difference(rows[row], rows[row.replace(loss, plain)])
+        for row, loss in zip(frame["row"], parts["loss"], strict=True)
+    ]
+    found = [(g.effect, g.low, g.high) if g else (np.nan,) * 3 for g in gaps]
+    leads = pd.DataFrame(found, columns=["AP", "low", "high"]).assign(by=by, rarity=at, diverged=0)
+    return frame.assign(by=by, rarity=at), leads[(parts["loss"] != plain).to_numpy()]
 
 
 def _detectors(frame: pd.DataFrame) -> pd.Series:
@@ -290,8 +327,5 @@ def figure_of(e: Evidence, name: str, title: str = "") -> Figure:
     if name == "1e":
         return sweep(frame.assign(by=_detectors(frame)), "image_size", "side of the images, px", title, "by")
     if name == "imbalance":
-        parts = frame["row"].str.extract(r"(?P<loss>.*), 1 in (?P<rarity>[\d,]*\d)(?P<less>.*)")
-        rarity = parts["rarity"].str.replace(",", "").astype(int)
-        frame = frame.assign(loss=parts["loss"] + parts["less"], rarity=rarity)
-        return sweep(frame, "rarity", "anchors for each one that is assigned to an object", title, "loss")
+        return rarity(*_by_rarity(e, frame), title)
     return sweep(frame, *SWEEPS[name], title) if name in SWEEPS else ablation(frame, title)

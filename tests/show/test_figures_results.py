@@ -104,11 +104,14 @@ def test_sweep_of_the_prior(tmp_path):
 
 
 def test_rarity_is_drawn_at_its_number():
-    of = runs(lambda c: 30, ("imbalance",), 1, 0.0, 0.0, "full-quick", replicates=3)
-    (axes,) = figure_of(Evidence(study(of, "full-quick")), "imbalance").axes
+    of = runs(lambda c: 30 + 2 * c.gamma, ("imbalance",), 1, 0.0, 0.0, "full-quick", replicates=3)
+    figure = figure_of(Evidence(study(of, "full-quick")), "imbalance")
+    axes, ahead = figure.axes
     drawn = {round(float(x)) for line in axes.lines for x in line.get_xdata()}
     assert 80 <= min(drawn) <= 100 and 10_000 <= max(drawn) <= 13_000, "lines stand a little apart"
-    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    lead = [list(line.get_ydata()) for line in ahead.lines if len(line.get_xdata()) == 5]
+    assert [0.0] * 5 in lead and [4.0] * 5 in lead, "focal loss's over plain cross entropy, which has none"
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert sum(name.startswith("FL") for name in names) == 2, "one line, and that of a tenth of the images"
     assert not [name for name in names if name.endswith(",000")]
 
