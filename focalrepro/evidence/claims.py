@@ -66,7 +66,8 @@ class Side(BaseModel):
         at = "AP_at_05" if self.pick == "best at .05" else "AP"
         of = {name: mean(getattr(r.tune, at) for r in records) for name, records in rows.items()}
         if self.pick == "farthest":
-            level = mean(r.tune_AP for r in other)
+            pairs = {r.pair for records in rows.values() for r in records}
+            level = mean(r.tune_AP for r in other if r.pair in pairs)
             label = max(of, key=lambda name: abs(of[name] - level))
         else:
             label = (min if self.pick == "worst" else max)(of, key=of.__getitem__)
@@ -142,6 +143,8 @@ class Claim(BaseModel):
             return f"AP {own:.1f}, where {self.scale:g} × {other:.1f} is {self.scale * other:.1f}"
         if self.measure != "threshold":
             return ""
+        pairs = {r.pair for r in a} & {r.pair for r in b}
+        a, b = ([r for r in side if r.pair in pairs] for side in (a, b))
         lost = mean(r.AP_at_05 for r in b) - mean(r.AP_at_05 for r in a)
         stays = mean(r.AP for r in b) - mean(r.AP for r in a)
         where = "behind" if stays > 0 else "ahead"
@@ -175,7 +178,7 @@ def judge_all(e: Evidence, *ablations: str) -> list[tuple[Claim, Verdict]]:
     if has_family(e.study):
         primary = [i for i in FAMILY if i in verdicts and verdicts[i].p is not None]
         for i, p_value in zip(primary, holm([verdicts[i].p for i in primary], len(FAMILY)), strict=True):
-            verdicts[i] = _in_family(verdicts[i], p_value, p.seeds_of(CLAIMS[i].needs[-1]))
+            verdicts[i] = in_family(verdicts[i], p_value, p.seeds_of(CLAIMS[i].needs[-1]))
         for i in verdicts.keys() - set(primary):
             verdicts[i] = _exploratory(verdicts[i], [verdicts[name] for name in primary])
     return [(c, verdicts[c.id]) for c in claims if not ablations or set(ablations) & set(c.needs)]
@@ -186,7 +189,7 @@ def has_family(study: Study) -> bool:
     return "primary" in study.profile.ablations
 
 
-def _in_family(v: Verdict, p: float, wanted: int) -> Verdict:
+def in_family(v: Verdict, p: float, wanted: int) -> Verdict:
     """A verdict of the primary family by its adjusted p value, with the interval of that level; none until it
     has the seeds that the protocol wants."""
     clear = "confirmed" if v.direction > 0 else "refuted"

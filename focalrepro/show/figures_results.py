@@ -267,7 +267,7 @@ def _by_rarity(e: Evidence, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataF
     """`rarity`'s two frames, of the ablation `imbalance`."""
     parts = frame["row"].str.extract(r"(?P<loss>.*), 1 in (?P<rarity>[\d,]*\d)(?P<less>.*)")
     by, at = parts["loss"] + parts["less"], parts["rarity"].str.replace(",", "").astype(int)
-    rows, plain = e.rows("imbalance"), parts["loss"].iloc[0]
+    rows, plain = e.study.rows("imbalance"), parts["loss"].iloc[0]
     gaps = [
         e.difference(rows[row], rows[row.replace(loss, plain)])
         for row, loss in zip(frame["row"], parts["loss"], strict=True)

@@ -6,9 +6,9 @@ from functools import partial
 from itertools import groupby, product
 from pathlib import Path
 
-from focalrepro.evidence.claims import CLAIMS, FAMILY, SEEDS, has_family, judge_all
-from focalrepro.evidence.difference import Evidence
-from focalrepro.evidence.rates import trials
+from focalrepro.evidence.claims import CLAIMS, FAMILY, SEEDS, has_family, in_family, judge_all
+from focalrepro.evidence.difference import Evidence, holm
+from focalrepro.evidence.rates import at_the_end, trials
 from focalrepro.evidence.tables import mean, table
 from focalrepro.evidence.verdict import NOT_YET, Verdict, verdict_of
 from focalrepro.files import repo_root, results_root, write_atomic
@@ -39,7 +39,8 @@ from focalrepro.show.sentences import WORDS, effect, seeds_text
 from focalrepro.show.tables import Md, enough, number
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.profiles import get_profile
-from focalrepro.study.rates import best_rate
+from focalrepro.study.rates import best_rate, family_of
+from focalrepro.study.rows import LOSSES
 from focalrepro.study.study import Study
 
 BEGIN, END = "<!-- results:begin (written by `focalrepro report`) -->", "<!-- results:end -->"
@@ -56,10 +57,12 @@ SPEED = ("sooner", "sooner-tuned", "ahead-after-twice", "lead-shrinks")
 # Whether the background drowns the objects, as the paper says of cross entropy.
 DROWNS = ("drowns", "drowns-gradient")
 # Whether the best α falls as γ rises, in the paper's own measure and without a threshold.
-RIDGE, ALPHA = ("ridge-05", "ridge"), "best-alpha"
+RIDGE = "ridge-05", "ridge"
 # What the paper says in its own measure, of which without a threshold nothing is left that is clear.
 REPLICATED = dict.fromkeys((AS_PAPER[0], "best-alpha-05", "ridge-05", "threshold"), "confirmed")
 REPLICATED |= {"best-alpha": "undecided", "ridge": "undecided"}
+REPLICATED |= {"collapse-05": "refuted", "five-05": "refuted"}  # and what does not come out again
+NONE = Verdict("not run")
 # What is tried in place of a steady divisor: of an ablation a row and the one that it is compared with.
 INSTEAD = (
     ("normalizer", ("FL, assigned anchors of each image", "FL, assigned anchors (the paper)")),
@@ -154,20 +157,30 @@ def front_page() -> FrontPage:
         ],
         ridge={f"on {places[n]}": found for n, of in judged.items() if (found := _ridge(of))},
         replicated={
-            f"on {places[n]}": (gap(of[AS_PAPER[0]]), answer(of["threshold"]).partition("; ")[0])
+            f"on {places[n]}": (
+                gap(of[AS_PAPER[0]]),
+                answer(of["threshold"]).partition("; ")[0],
+                1 / (of["collapse-05"].estimate.levels[0] / of["collapse-05"].estimate.levels[1]),
+                gap(of["five-05"]),
+            )
             for n, of in judged.items()
             if all(c in of and of[c].word == word for c, word in REPLICATED.items())
         },
-        best_alpha=", ".join(f"{of[ALPHA].remark} on {places[n]}" for n, of in judged.items() if ALPHA in of),
+        ten_over_three={f"on {places[n]}": found for n, e in sides.items() if (found := _ten_over_three(e))},
+        borrowed={n: _borrowed(sides[n]) for n, of in judged.items() if BOTH in of},
+        free=CLAIMS["fl-sampling-free"].against,
         terms={
             f"on {places[n]}": f"{t.anchors.per_image / t.anchors.positive_per_image * len(t.per_class):,.0f}"
             for n, e in sides.items()
             if (t := e.study.typical()) and t.anchors
         },
         drowns={n: [of[c].remark for c in DROWNS] for n, of in judged.items() if {*DROWNS} <= of.keys()},
+        afloat=all(of[DROWNS[0]].high < 0 for of in judged.values() if DROWNS[0] in of),
         paper=[*map(number, paper), share(*paper)],
         baselines=baselines(judged),
-        speed=[effect(replace(embedded[c], remark="")) for c in SPEED if c in embedded],
+        speed=[effect(replace(embedded[c], remark="")) for c in SPEED if c in embedded]
+        if embedded.get(SPEED[0], NONE).word == "confirmed"
+        else [],
         speed_on_coco=[effect(replace(on_coco[c], remark="")) for c in SPEED if c in on_coco],
         gain=_gain(embedded),
         gain_on_coco=_parts_of_gain(on_coco),
@@ -193,7 +206,7 @@ def front_page() -> FrontPage:
         rarity="; ".join(f"at {at} {gap(v)}" for at, v in leads.items()),
         rare_clear=any(v.word == "confirmed" for v in leads.values()),
         rare_adjusted=any(v.primary for v in leads.values()),
-        rarest=[gap(embedded[c]) for c in RAREST if c in embedded],
+        rarest=[gap(embedded[c]) for c in RAREST] if {*RAREST} <= embedded.keys() else [],
         **{name: told(embedded[c]) if c in embedded else () for name, c in (("grows", GROWS), ("few", FEW))},
         found="found" in figures,
         caveat=Md(get_ablation("imbalance").note),
@@ -203,16 +216,19 @@ def front_page() -> FrontPage:
 
 
 def _by_seed(judges: list[Evidence], judged: Judged, places: dict[str, str]) -> tuple[int, int, Md]:
-    """Of the primary differences how many would be called otherwise with the seeds paired, too, which the
-    protocol does not do; of how many; and these."""
-    asked = [(CLAIMS[name], e) for e in judges for name in FAMILY if CLAIMS[name].a]
-    found = [(c, e.study.name, verdict_of(d)) for c, e in asked if (d := c.difference(e, by_seed=True))]
-    other = [
-        f"{c.short} on {places[name]} {told(v)[1]}"
-        for c, name, v in found
-        if c.id in judged[name] and v.word != judged[name][c.id].word
-    ]
-    return len(other), len(found), Md("; ".join(other))
+    """Of the judged primary differences how many would be called otherwise with the seeds paired, too, which
+    the protocol does not do; of how many; and these."""
+    other, asked = [], 0
+    for e in judges:
+        name = e.study.name
+        claims = [CLAIMS[c] for c in FAMILY if CLAIMS[c].a and judged[name].get(c, NONE).word in WORDS]
+        found = [(c, verdict_of(d)) for c in claims if (d := c.difference(e, by_seed=True))]
+        adjusted = holm([v.p for _, v in found], len(FAMILY))
+        asked += len(found)
+        for (c, v), p in zip(found, adjusted, strict=True):
+            if (v := in_family(v, p, SEEDS)).word != judged[name][c.id].word:
+                other.append(f"{c.short} on {places[name]} {told(v)[1]}")
+    return len(other), asked, Md("; ".join(other))
 
 
 def _rarity(claim: str) -> str:
@@ -236,7 +252,8 @@ def _parts_of_gain(verdicts: dict[str, Verdict]) -> list[str]:
 def _divisor(verdicts: dict[str, Verdict]) -> list[str]:
     """What a steady divisor adds, and the losses' differences with it, where it is more than they are."""
     found = [verdicts[claim] for claim in DIVISOR if claim in verdicts]
-    if len(found) < len(DIVISOR) or found[0].word != "confirmed":
+    clear = found and found[0].word == "confirmed" and all(v.word != "refuted" for v in found[1:])
+    if len(found) < len(DIVISOR) or not clear:
         return []
     most = max(max(abs(v.low), abs(v.high)) for v in found[1:])
     return [effect(v) for v in found] if found[0].low > most else []
@@ -244,8 +261,24 @@ def _divisor(verdicts: dict[str, Verdict]) -> list[str]:
 
 def _instead(e: Evidence) -> list[str]:
     """What else than a steady divisor brings focal loss: each image's own one, and a greater box loss."""
-    gaps = (e.difference(*map(e.rows(name).get, pair)) for name, pair in INSTEAD if e.whole(name))
-    return [effect(verdict_of(gap)) for gap in gaps if gap]
+    if not all(e.whole(name) for name, _ in INSTEAD):
+        return []
+    gaps = (e.difference(*map(e.rows(name).get, pair)) for name, pair in INSTEAD)
+    return [effect(verdict_of(gap)) for gap in gaps]
+
+
+def _ten_over_three(e: Evidence) -> str:
+    """How far the best of ten cross entropies is ahead of the best of three; "" where either is missing."""
+    sides = [CLAIMS[claim].b.records(e) for claim in (FURTHER, ANSWERS[0][0])]
+    gap = e.difference(sides[0][0], sides[1][0]) if all(sides) else None
+    return effect(verdict_of(gap)) if gap else ""
+
+
+def _borrowed(e: Evidence) -> bool:
+    """Whether the row that is picked with γ has a rate that was searched for another."""
+    config = CLAIMS[BOTH].a.records(e)[0][0].config
+    own = e.study.base.replace(**LOSSES.get(family_of(config), {}))
+    return any(getattr(config, field) != getattr(own, field) for field in ("loss", "alpha", "gamma", "prior"))
 
 
 def _ridge(verdicts: dict[str, Verdict]) -> list[str]:
@@ -270,7 +303,9 @@ def _other_rates(e: Evidence, search: str, borrowed: str = "") -> Md:
         rate = e.study.rates[borrowed or name.removesuffix(", moving average")]
         if all(len(records) == e.study.profile.seeds_of(search) for records in by_rate.values()):
             gain = best_rate(by_rate)[1] - best_rate({rate: by_rate[rate]})[1]
-            gains.append(f"{name.removesuffix(', moving average')}: {number(gain, 2 if gain < 0.1 else 1)}")
+            more = "at least " if name in at_the_end(e, search) else ""  # the highest rate tried is the best
+            text = number(gain, 2 if gain < 0.1 else 1)
+            gains.append(f"{name.removesuffix(', moving average')}: {more}{text}")
     return Md("; ".join(gains))
 
 

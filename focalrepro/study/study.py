@@ -153,9 +153,10 @@ class Study:
 
     def typical(self) -> Record | None:
         """The first record of the baseline's detector and anchors, which ablations change, else the first."""
-        fields = "dataset detector image_size first_level last_level anchor_size anchor_scales anchor_ratios"
+        data = {"dataset", "classes", "image_size", "detector", "first_level", "last_level"}
+        fields = data | {"anchor_size", "anchor_scales", "anchor_ratios"}
         for record in self.records:
-            if not record.config.differences(self.base).keys() & fields.split():
+            if not record.config.differences(self.base).keys() & fields:
                 return record
         return self.records[0] if self.records else None
 
