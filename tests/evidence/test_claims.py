@@ -125,6 +125,15 @@ def test_ties_by_two_one_sided_tests():
     assert word(steady(0.3, 0.3), "star") == "undecided"
 
 
+def test_the_farthest_row_is_counted_from_the_seeds_that_it_has():
+    of = runs(lambda c: 30 - 2 * (c.beta == 1) + 1 * (c.beta == 0), ("3",), 3, 0.0, 0.0)
+    e = Evidence(study(of))
+    side, plain = CLAIMS["star"].a, CLAIMS["star"].b.records(e)[0]
+    lucky = [record(plain[0].config.replace(seed=seed), 60.0) for seed in range(3, 8)]
+    assert side.records(e, [*plain, *lucky])[1] == side.records(e, plain)[1]
+    assert "β = 1" in side.records(e, plain)[1]
+
+
 def test_depth_size_and_stages():
     def aps(c):
         two_stage = c.detector != "retinanet"

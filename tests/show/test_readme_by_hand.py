@@ -116,3 +116,13 @@ def test_what_a_threshold_costs(evidence):
             lost[loss] = {t: level(records) - ap for t, ap in at.items()}
         assert lost["FL, γ = 2"]["0.05"] < 0.05 < lost["CE, α = .5"]["0.05"]
         assert lost["FL, γ = 2"]["0.5"] > lost["CE, α = .5"]["0.5"]
+
+
+def test_whose_rate_the_picked_gamma_has(evidence):
+    searched = {(2.0, 0.25), (1.0, 0.25)}  # focal losses that a search has a rate of
+    for e, place in ((evidence[COCO], "real COCO"), (evidence[DRAWN], "the embedded data")):
+        bullet = README.partition(f"- **On {place} focal loss is ")[2].partition("- **")[0]
+        picked = CLAIMS["best-gamma"].a.records(e)[0][0].config
+        own = (picked.gamma, picked.alpha) in searched and picked.prior == 0.01
+        assert ("its pick has a rate that was searched" in bullet) is own
+        assert ("both have borrowed rates" in bullet) is not own
