@@ -160,7 +160,7 @@ def front_page() -> FrontPage:
             f"on {places[n]}": (
                 gap(of[AS_PAPER[0]]),
                 answer(of["threshold"]).partition("; ")[0],
-                1 / (of["collapse-05"].estimate.levels[0] / of["collapse-05"].estimate.levels[1]),
+                of["collapse-05"].estimate.levels[1] / of["collapse-05"].estimate.levels[0],
                 gap(of["five-05"]),
             )
             for n, of in judged.items()
