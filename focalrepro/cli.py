@@ -185,11 +185,7 @@ def detect(
     return 0
 
 
-def export(
-    run: RunName,
-    file: Annotated[Positional[Path], Doc("ending in .safetensors")],
-    /,
-) -> int:
+def export(run: RunName, file: Annotated[Positional[Path], Doc("ending in .safetensors")], /) -> int:
     """Writes a run's kept model for torchvision's own RetinaNet, and beside it the Python that loads it."""
     from focalrepro.study.export import export as write
 

@@ -50,9 +50,7 @@ def bench_ray(profile: str, config: RunConfig, sizes: Sizes) -> Iterator[Finding
             return perf_counter() - start
 
     ours, theirs = measure.in_turn(
-        sizes.repeats,
-        lambda: seconds(lambda store: run_missing(jobs, store, "cpu")),
-        lambda: seconds(of_ray),
+        sizes.repeats, lambda: seconds(lambda store: run_missing(jobs, store, "cpu")), lambda: seconds(of_ray)
     )
     more = (theirs["median"] - ours["median"]) / count
     note = f"the start and the end of each way included: {more:.1f} s more a run"

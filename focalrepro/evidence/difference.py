@@ -215,11 +215,7 @@ class Evidence:
         return self.contrast((a, b), (scale, -1.0), measure)
 
     def contrast(
-        self,
-        sides: Sequence[Records],
-        weights: Sequence[float],
-        measure: Measure = AP,
-        by_seed: bool = False,
+        self, sides: Sequence[Records], weights: Sequence[float], measure: Measure = AP, by_seed: bool = False
     ) -> Estimate | None:
         """The weighted sum of rows' means, over the seeds that all have from like machines (`Record.pair`).
 
@@ -269,19 +265,6 @@ class Evidence:
         total = images + sum(variance for variance, _ in parts)
         spent = sum(variance**2 / freedom for variance, freedom in parts)
         return Estimate(effect, total**0.5, total**2 / spent if spent else np.inf, n, **about)
-
-
-def seed_luck(
-    e: Evidence, rows: Sequence[Records], rng: np.random.Generator, measure: Measure = AP
-) -> np.ndarray:
-    """AP, or another measure, of each row in resamples of the images, [rows, R], with its seeds' luck where
-    that is known."""
-    ap = np.array([np.nan_to_num(np.mean(list(map(measure.replicates, of)), axis=0)) for of in rows])
-    spread = e.spread(measure)
-    if not spread.freedom:
-        return ap
-    variance = [spread.of(list(map(measure.of, records)))[0] / len(records) for records in rows]
-    return ap + np.sqrt(variance)[:, None] * rng.standard_normal(ap.shape)
 
 
 def holm(p_values: Sequence[float], family: int = 0) -> list[float]:

@@ -64,12 +64,7 @@ def refused(action, match):
             10**400,
             r"instances\.json: images\[1\]\.width is 1000000.*0000; it should be less than",
         ),
-        (
-            "images",
-            "file_name",
-            ".",
-            r"images\[1\]\.file_name is '\.'; it must name a file",
-        ),
+        ("images", "file_name", ".", r"images\[1\]\.file_name is '\.'; it must name a file"),
         ("images", "file_name", "", r"images\[1\]\.file_name is ''; String should have at least 1"),
         (
             "images",

@@ -14,10 +14,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from focalrepro.config import RunConfig
-from focalrepro.detector.backbones import (
-    BACKBONES,
-    Normalise,
-)
+from focalrepro.detector.backbones import BACKBONES, Normalise
 from focalrepro.detector.matching import match
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.evaluation.detect import select

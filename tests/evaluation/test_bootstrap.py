@@ -7,12 +7,7 @@ import numpy as np
 import pytest
 from test_coco_ap import CLASSES, make_case, reference
 
-from focalrepro.evaluation.coco_ap import (
-    bootstrap_weights,
-    evaluate_coco,
-    replicates_of,
-    weighted_ap,
-)
+from focalrepro.evaluation.coco_ap import bootstrap_weights, evaluate_coco, replicates_of, weighted_ap
 from focalrepro.evaluation.detections import Detections
 from focalrepro.evaluation.match_table import match_table
 

@@ -138,10 +138,7 @@ def test_wrong_input_is_told_before_anything_is_written(given, told, tmp_path):
         ([*own, "--name", "a/b"], "'a/b' cannot be a dataset's name"),
         ([*own, "--recipe", "steps"], "--recipe is 'steps'; it must be FIELD=VALUE"),
         ([*own, "--recipe", "step=5"], "RunConfig has no field step; did you mean 'steps'?"),
-        (
-            [*own, "--recipe", "resize=crop"],
-            "RunConfig.resize is 'crop'; it must be one of squash, l",
-        ),
+        ([*own, "--recipe", "resize=crop"], "RunConfig.resize is 'crop'; it must be one of squash, l"),
         (["--data", str(tmp_path / "no.json"), "--images", str(folder)], "no.json: no such annotation file"),
     ):
         assert said in told("reproduce", *args)

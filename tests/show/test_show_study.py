@@ -28,10 +28,7 @@ def test_a_study_says_what_its_records_say(results):
 
 
 def test_a_takeaway_says_ap_for_what_it_speaks_and_what_is_adjusted(results):
-    commit(
-        runs(lambda c: 30 + 3 * (c.gamma == 2), ("primary", "lr"), 8, profile="full-quick"),
-        "full-quick",
-    )
+    commit(runs(lambda c: 30 + 3 * (c.gamma == 2), ("primary", "lr"), 8, profile="full-quick"), "full-quick")
     said = focalrepro.Study("full-quick").takeaway("fl-hard-negatives", "rarity").data
     assert re.search(r"\d AP \([^)]*, adjusted\); AP 33\.\d against 33\.\d\. \(`full-quick`; 8 seeds", said)
     assert "No runs judge yet: «Nine anchors beat one.» «More than" in (

@@ -56,7 +56,7 @@ def test_what_is_lost_is_found(tmp_path, monkeypatch):
     found = inputs.read_all("made", 6, 0, tmp_path / "made", time.monotonic() + 60)
     assert (found["tried"], found["read"], found["refused"]) == (6, 0, 2)
     assert [line.split(" at ")[0] for line in found["lost"]] == [
-        *("input 1: KeyError", "input 2: the process died (9)", "input 3: Hangs", "input 4: AssertionError"),
+        *("input 1: KeyError", "input 2: the process died (9)", "input 3: Hangs", "input 4: AssertionError")
     ]
     a, b = record(), record(RunConfig(seed=1))
     assert kills.same([a, b], [b, a]) == [] and kills.same([a], [a, b]) == [b.run_id]
