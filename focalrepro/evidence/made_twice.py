@@ -26,6 +26,11 @@ class MadeTwice:
         return np.array([here.AP - there.AP for here, there in self.pairs])
 
     @property
+    def farthest(self) -> float:
+        """The largest difference of a single run, in AP."""
+        return float(np.abs(self.differences).max())
+
+    @property
     def interval(self) -> tuple[float, float, float]:
         """The mean difference in AP with its 95 % interval, Student's over the pairs."""
         return mean_interval(self.differences)

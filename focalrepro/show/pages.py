@@ -9,14 +9,14 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from focalrepro.show.tables import escape
+from focalrepro.show.tables import between, escape, signed
 
 Figures = dict[str, Callable[[], Figure]]  # by the name of their file, not drawn yet
 
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),
         trim_blocks=True,
         lstrip_blocks=True,
@@ -25,6 +25,8 @@ def _environment() -> Environment:
         finalize=escape,
         autoescape=False,  # `finalize` escapes for Markdown, whose readers escape for HTML
     )
+    environment.globals |= {"between": between, "signed": signed}
+    return environment
 
 
 def render(template: str, **values: Any) -> str:

@@ -13,33 +13,14 @@ from focalrepro.evidence import rates
 from focalrepro.evidence.claims import has_family, judge_all
 from focalrepro.evidence.difference import MARGIN, UNKNOWN_SEED_MARGIN, Evidence
 from focalrepro.evidence.expected import compare
-from focalrepro.evidence.made_twice import LEAST, MadeTwice, made_twice
+from focalrepro.evidence.made_twice import LEAST, made_twice
 from focalrepro.evidence.seed_spread import LEAST_AP
 from focalrepro.evidence.tables import rank_correlation, runs_frame, table
 from focalrepro.files import results_root, write_atomic
+from focalrepro.show import sentences
 from focalrepro.show.figures_results import PLANES, figure_of
 from focalrepro.show.pages import Figures, render, save
-from focalrepro.show.sentences import (
-    ledger,
-    missing,
-    not_run,
-    own_verdict,
-    seeds_text,
-    sentence_case,
-    takeaway,
-)
-from focalrepro.show.tables import (
-    Md,
-    between,
-    escape,
-    markdown,
-    number,
-    of_page,
-    provenance,
-    recipe_changes,
-    search,
-    signed,
-)
+from focalrepro.show.tables import Md, escape, markdown, number, of_page, provenance, recipe_changes, search
 from focalrepro.study.ablations import SEARCH_SEED, plan
 from focalrepro.study.profiles import PROFILES
 from focalrepro.study.store import Store
@@ -85,32 +66,33 @@ def page(study: Study) -> tuple[str, Figures]:
     Of an ablation fewer than two rows of which have runs there is one line that says how to make them.
     """
     e, figures, records = Evidence(study), {}, study.records
-    names = [name for name in study.shown() if not missing(study, name)]
+    names = [name for name in study.shown() if not sentences.missing(study, name)]
     changes = recipe_changes(study).to_dict("index").items()
     sections = [_section(e, name, figures) for name in names]
     judged = {c.id for c, v in judge_all(e) if v.word != "not run"}
     text = render(
         "profile.md.j2",
-        **{"study": study, "e": e, "records": records, "margin": MARGIN, "unknown": UNKNOWN_SEED_MARGIN},
-        what=sentence_case(study.profile.what),
+        **{"study": study, "e": e, "records": records, "margin": MARGIN, "least": LEAST},
+        unknown=UNKNOWN_SEED_MARGIN,
+        what=sentences.sentence_case(study.profile.what),
         notebooks=_notebooks(study.folder / "notebooks"),
-        ledger=markdown(ledger(e)),
-        short=takeaway(study, *(name for name in IN_SHORT if name in judged)),
-        not_run=not_run(e),
+        ledger=markdown(sentences.ledger(e)),
+        short=sentences.takeaway(study, *(name for name in IN_SHORT if name in judged)),
+        not_run=sentences.not_run(e),
         family=has_family(study),
         at_the_end=_at_the_end(e, "lr") if "lr" in study.profile.ablations else "",
         nothing_found=not any(r.AP >= LEAST_AP for r in records),
         search_seed=SEARCH_SEED,
-        twice=Md("\n\n".join(map(_twice, made_twice(study)))),
+        twice=made_twice(study),
         protocols=", ".join(sorted({r.protocol for r in records} - {""})),
         sections=sections,
         contents=_contents(["The claims", *(s["heading"] for s in sections), "What differs from the paper"]),
-        missing=missing(study, *study.profile.ablations),
+        missing=sentences.missing(study, *study.profile.ablations),
         changes=markdown({"field": Md(f"`{field}`")} | row for field, row in changes),
         made=markdown(provenance(records).to_dict("records")),
         hours=sum(r.seconds.total for r in records) / 3600,
         planned=len(plan(study.profile, list(study.profile.ablations))),
-        own_seeds=seeds_text(study.profile.seeds),
+        own_seeds=sentences.seeds_text(study.profile.seeds),
     )
     return text, figures
 
@@ -118,7 +100,7 @@ def page(study: Study) -> tuple[str, Figures]:
 def _section(e: Evidence, name: str, figures: Figures) -> dict[str, Any]:
     """What a page says of one ablation; its figure is added to `figures`."""
     ablation, frame = e.study.ablation(name), table(e, name)
-    title = sentence_case(ablation.title)
+    title = sentences.sentence_case(ablation.title)
     if ablation.search:
         shown, seeds = search(e, name), e.study.profile.seeds_of(name)
     else:
@@ -130,7 +112,7 @@ def _section(e: Evidence, name: str, figures: Figures) -> dict[str, Any]:
         "heading": source if source.startswith("Table") else title,
         "at_the_end": _at_the_end(e, name) if ablation.search and name != rates.BEYOND else "",
         **{"ablation": ablation, "name": Md(name), "title": title, "table": shown, "plane": name in PLANES},
-        "note": own_verdict(e, name) or Md(ablation.note),
+        "note": sentences.own_verdict(e, name) or Md(ablation.note),
         "machines": Counter(r.hardware.name for records in e.rows(name).values() for r in records),
         "rank": None if np.isnan(rho) else (number(rho, 2), count),
         "command": Md(f"focalrepro run {ablation.given or name} --profile {e.study.name} --seeds {seeds}"),
@@ -147,19 +129,6 @@ def _at_the_end(e: Evidence, search_of: str) -> Md:
     """Which losses of a search may want a higher rate than any that it tried; "" if none."""
     late = "; ".join(rates.at_the_end(e, search_of))
     return Md(f"Best at the highest rate tried: {late}. A higher one may be better still." if late else "")
-
-
-def _twice(twice: MadeTwice) -> Md:
-    """What another machine made of the same runs."""
-    mean, low, high = twice.interval
-    here, there = map(escape, twice.machines)
-    return Md(
-        f"{len(twice.pairs)} runs were made twice: those that the tables count on {here}, the others "
-        f"(`again/`) on {there}. The first less the second is {signed(mean, 2)} AP "
-        f"({between(low, high, 2, signed)}), in a single run at most {abs(twice.differences).max():.2f}. "
-        f"So a row may{'' if twice.agree else ' not'} hold runs of both: {LEAST} runs or more must hold the "
-        f"difference within ±{MARGIN:g} AP, by two one-sided tests. Of other machines this says nothing."
-    )
 
 
 def _notebooks(folder: Path) -> Md:

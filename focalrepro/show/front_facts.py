@@ -1,0 +1,167 @@
+"""What the front page's sentences are filled with: each from the verdicts and records that it speaks of."""
+
+from dataclasses import replace
+from itertools import groupby
+
+from focalrepro.evidence.claims import CLAIMS, FAMILY, SEEDS, in_family
+from focalrepro.evidence.difference import Evidence, holm
+from focalrepro.evidence.rates import at_the_end, trials
+from focalrepro.evidence.tables import mean
+from focalrepro.evidence.verdict import Verdict, verdict_of
+from focalrepro.show.front_tables import ANSWERS, AS_PAPER, BOTH, DIVISOR, FURTHER, Judged, answer, gap, told
+from focalrepro.show.sentences import WORDS, effect
+from focalrepro.show.tables import Md, number
+from focalrepro.study.rates import best_rate, family_of
+from focalrepro.study.rows import LOSSES
+
+NOT_RUN = Verdict("not run")
+# From where on it matters: the lead over plain cross entropy by rarity.
+RARITIES = ("rare-frequent", "rare-300", "rare-default", "rare-3000", "rare-rarest")
+# Whether a loss that ends up level was there first, and whether its lead shrinks.
+SPEED = ("sooner", "sooner-tuned", "ahead-after-twice", "lead-shrinks")
+# Whether the best α falls as γ rises, in the paper's own measure and without a threshold.
+RIDGE = "ridge-05", "ridge"
+# What the paper says in its own measure, of which without a threshold nothing is left that is clear.
+REPLICATED = dict.fromkeys((AS_PAPER[0], "best-alpha-05", "ridge-05", "threshold"), "confirmed")
+REPLICATED |= {"best-alpha": "undecided", "ridge": "undecided"}
+REPLICATED |= {"collapse-05": "refuted", "five-05": "refuted"}  # and what does not come out again
+FOUND_OR_FIT = ("finds-more", "fits-better")
+# What is tried in place of a steady divisor: of an ablation a row and the one that it is compared with.
+INSTEAD = (
+    ("normalizer", ("FL, assigned anchors of each image", "FL, assigned anchors (the paper)")),
+    ("box_weight", ("FL, box loss × 4", "FL, box loss × 1")),
+)
+
+
+def replicated(verdicts: dict[str, Verdict]) -> tuple[str, str, float, str]:
+    """In the paper's measure: focal loss's lead, what α = .10 loses with a threshold and without, the share
+    of AP that it keeps, γ = 5 less the best α; () unless each verdict is as `REPLICATED` has it."""
+    if any(c not in verdicts or verdicts[c].word != word for c, word in REPLICATED.items()):
+        return ()
+    lost = answer(verdicts["threshold"]).partition("; ")[0]
+    best, least = verdicts["collapse-05"].estimate.levels
+    return gap(verdicts[AS_PAPER[0]]), lost, least / best, gap(verdicts["five-05"])
+
+
+def by_seed(judges: list[Evidence], judged: Judged, on: dict[str, str]) -> tuple[int, int, Md]:
+    """Of the judged primary differences how many would be called otherwise with the seeds paired, too, which
+    the protocol does not do; of how many; and these."""
+    other, asked = [], 0
+    for e in judges:
+        name = e.study.name
+        claims = [CLAIMS[c] for c in FAMILY if CLAIMS[c].a and judged[name].get(c, NOT_RUN).word in WORDS]
+        found = [(c, verdict_of(d)) for c in claims if (d := c.difference(e, by_seed=True))]
+        adjusted = holm([v.p for _, v in found], len(FAMILY))
+        asked += len(found)
+        for (c, v), p in zip(found, adjusted, strict=True):
+            if (v := in_family(v, p, SEEDS)).word != judged[name][c.id].word:
+                other.append(f"{c.short} {on[name]} {told(v)[1]}")
+    return len(other), asked, Md("; ".join(other))
+
+
+def rarities(verdicts: dict[str, Verdict]) -> dict[str, Verdict]:
+    """The lead at each level of rarity, by its name: "1 in 1,000"."""
+    return {
+        CLAIMS[c].a.model_extra["label"].rpartition(", ")[2]: verdicts[c] for c in RARITIES if c in verdicts
+    }
+
+
+def gain(verdicts: dict[str, Verdict]) -> list[str]:
+    """What focal loss finds more, how much closer its boxes fit, and the second's word; nothing where either
+    was not judged."""
+    found, fit = map(verdicts.get, FOUND_OR_FIT)
+    return [effect(found), gap(fit), fit.word] if found and fit else []
+
+
+def closer(verdicts: dict[str, Verdict]) -> bool:
+    """Whether boxes that fit are its gain, and that it finds more is not clear."""
+    found, fit = (verdicts.get(c, NOT_RUN).word for c in FOUND_OR_FIT)
+    return found not in ("confirmed", NOT_RUN.word) and fit == "confirmed"
+
+
+def unbeaten(verdicts: dict[str, Verdict]) -> list[str]:
+    """The rivals that are neither clearly better nor clearly worse than focal loss."""
+    names = (claim for (claim,) in ANSWERS[-2:] if verdicts.get(claim, NOT_RUN).word == "undecided")
+    return [CLAIMS[claim].against.split(" (")[0].split(",")[0] for claim in names]
+
+
+def word(verdicts: dict[str, Verdict], claim: str) -> str:
+    """ "clearly better" and the like; "" where a claim was not judged."""
+    return WORDS.get(verdicts.get(claim, NOT_RUN).word, "")
+
+
+def speed(verdicts: dict[str, Verdict]) -> list[str]:
+    """The differences of `SPEED`, as far as they were run."""
+    return [effect(replace(verdicts[c], remark="")) for c in SPEED if c in verdicts]
+
+
+def divisor(verdicts: dict[str, Verdict]) -> list[str]:
+    """What a steady divisor adds, and the losses' differences with it, where it is more than they are."""
+    found = [verdicts[claim] for claim in DIVISOR if claim in verdicts]
+    clear = found and found[0].word == "confirmed" and all(v.word != "refuted" for v in found[1:])
+    if len(found) < len(DIVISOR) or not clear:
+        return []
+    most = max(max(abs(v.low), abs(v.high)) for v in found[1:])
+    return [effect(v) for v in found] if found[0].low > most else []
+
+
+def instead(e: Evidence) -> list[str]:
+    """What else than a steady divisor brings focal loss: each image's own one, and a greater box loss."""
+    if not all(e.whole(name) for name, _ in INSTEAD):
+        return []
+    return [effect(verdict_of(e.difference(*map(e.rows(name).get, pair)))) for name, pair in INSTEAD]
+
+
+def ten_over_three(e: Evidence) -> str:
+    """How far the best of ten cross entropies is ahead of the best of three; "" where either is missing."""
+    sides = [CLAIMS[claim].b.records(e) for claim in (FURTHER, ANSWERS[0][0])]
+    ahead = e.difference(sides[0][0], sides[1][0]) if all(sides) else None
+    return effect(verdict_of(ahead)) if ahead else ""
+
+
+def borrowed_rate(e: Evidence) -> bool:
+    """Whether the row that is picked with γ has a rate that was searched for another."""
+    config = CLAIMS[BOTH].a.records(e)[0][0].config
+    own = e.study.base.replace(**LOSSES.get(family_of(config), {}))
+    return any(getattr(config, field) != getattr(own, field) for field in ("loss", "alpha", "gamma", "prior"))
+
+
+def ridge(verdicts: dict[str, Verdict]) -> list[str]:
+    """Whether the best α falls as γ rises, at .05 and without, where only the first is clear."""
+    found = [verdicts[claim] for claim in RIDGE if claim in verdicts]
+    return [effect(v) for v in found] if [v.word for v in found] == ["confirmed", "undecided"] else []
+
+
+def late_alpha(group: list[Evidence]) -> list[str]:
+    """AP of cross entropy with α = .1 after a quarter of the steps and after all, where both were run."""
+    rows = [(e.row("grid-short", gamma=0.0, alpha=0.1), e.row("1a", alpha=0.1)) for e in group]
+    return [number(mean(r.AP for r in records)) for records in (rows[-1] if rows else ()) if records]
+
+
+def other_rates(e: Evidence, search: str, borrowed: str = "") -> Md:
+    """What each loss of a search would gain on tune images by a rate of its own; "" without the search.
+
+    borrowed: the loss whose rate they all have; else each has that of the loss whose name its own begins
+    with."""
+    gains = []
+    for name, by_rate in trials(e, search).items():
+        rate = e.study.rates[borrowed or name.removesuffix(", moving average")]
+        if all(len(records) == e.study.profile.seeds_of(search) for records in by_rate.values()):
+            ahead = best_rate(by_rate)[1] - best_rate({rate: by_rate[rate]})[1]
+            least = "at least " if name in at_the_end(e, search) else ""  # the highest rate tried is the best
+            text = number(ahead, 2 if ahead < 0.1 else 1)
+            gains.append(f"{name.removesuffix(', moving average')}: {least}{text}")
+    return Md("; ".join(gains))
+
+
+def plane_rates(e: Evidence, plane: str) -> str:
+    """The learning rates of a plane's cells, γ by γ."""
+    columns: dict[float, dict[float, None]] = {}
+    for config in e.study.ablation(plane).configs(e.study.base, [0], e.study.rates).values():
+        columns.setdefault(config.gamma, {})[config.lr] = None
+    parts = []
+    for rates, group in groupby(columns.items(), lambda column: tuple(column[1])):
+        gammas = [f"{gamma:g}" for gamma, _ in group]
+        said = ", then ".join(f"{rate:g}" for rate in rates) + " as α rises" * (len(rates) > 1)
+        parts.append(f"{said} at γ = {' … '.join(dict.fromkeys((gammas[0], gammas[-1])))}")
+    return ", ".join(parts)
