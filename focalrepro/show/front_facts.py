@@ -25,6 +25,8 @@ RIDGE = "ridge-05", "ridge"
 REPLICATED = dict.fromkeys((AS_PAPER[0], "best-alpha-05", "ridge-05", "threshold"), "confirmed")
 REPLICATED |= {"best-alpha": "undecided", "ridge": "undecided"}
 REPLICATED |= {"collapse-05": "refuted", "five-05": "refuted"}  # and what does not come out again
+# Whether the background drowns the objects, as the paper says of cross entropy.
+DROWNS = ("drowns", "drowns-gradient")
 FOUND_OR_FIT = ("finds-more", "fits-better")
 # What is tried in place of a steady divisor: of an ablation a row and the one that it is compared with.
 INSTEAD = (
@@ -83,6 +85,19 @@ def unbeaten(verdicts: dict[str, Verdict]) -> list[str]:
     """The rivals that are neither clearly better nor clearly worse than focal loss."""
     names = (claim for (claim,) in ANSWERS[-2:] if verdicts.get(claim, NOT_RUN).word == "undecided")
     return [CLAIMS[claim].against.split(" (")[0].split(",")[0] for claim in names]
+
+
+def shares(verdicts: dict[str, Verdict]) -> tuple[str, str] | None:
+    """What the background has of plain cross entropy's loss and of its gradient after the first steps, in
+    percent; None where that was not measured."""
+    found = [verdicts[c] for c in DROWNS if c in verdicts]
+    return tuple(f"{50 + v.value:.0f}" for v in found) if len(found) == len(DROWNS) else None
+
+
+def five_elsewhere(verdicts: dict[str, Verdict]) -> str:
+    """Whether γ = 5 is better on the other data, in the paper's measure, as it is in the paper."""
+    better = verdicts.get("five-05", NOT_RUN).word == "confirmed"
+    return ", and on the embedded data, too" * better
 
 
 def word(verdicts: dict[str, Verdict], claim: str) -> str:

@@ -44,8 +44,6 @@ COCO, EMBEDDED = ("coco-cpu",), ("full-quick", "quick")
 # are few and not rare.
 GROWS, RAREST, FEW = "rarer-more", ("rare-rarest-prior", "rare-rarest-hard"), "few-not-rare"
 LEADS = (*AS_PAPER, "fl-tuned-ce", FURTHER)  # of less and less that differs besides the loss
-# Whether the background drowns the objects, as the paper says of cross entropy.
-DROWNS = ("drowns", "drowns-gradient")
 PAPER = CLAIMS["fl-best-alpha"].a, CLAIMS["fl-best-alpha"].b  # its Table 1b
 BORROWED = "CE, α = .5, π = .001"  # whose rate the strongest of the ten have
 DRAWN = "CE, α = .5", "FL, γ = 2"  # rows of the ablation `primary`
@@ -112,16 +110,16 @@ def front_page() -> FrontPage:
     on = {name: f"on {place}" for name, place in places.items()}
     text = render(
         "front.md.j2",
-        **{"answers": cells.spoken(ANSWERS[0], judged).values(), "told": told, "on": on, "share": share},
+        **{"answers": cells.spoken(ANSWERS[0], judged).values(), "told": told},
         further={
-            n: (told(of[FURTHER])[0], share(*of[FURTHER].estimate.levels))
+            n: told(of[FURTHER])[0]
             for n, of in judged.items()
             if all(c in of and of[c].word in WORDS for c in (FURTHER, ANSWERS[0][0]))
         },
         unbeaten={n: facts.unbeaten(of) for n, of in judged.items()},
         ahead=[a for of in ANSWERS for a in cells.spoken(of, judged).values() if a[2].word == "refuted"],
         leads={
-            on[n]: [share(*of[c].estimate.levels) for c in LEADS]
+            on[n]: [cells.lead(of[c]) for c in LEADS]
             for n, of in judged.items()
             if all(c in of and of[c].word in WORDS for c in LEADS)
         },
@@ -142,8 +140,14 @@ def front_page() -> FrontPage:
             for n, e in sides.items()
             if (t := e.study.typical()) and t.anchors
         },
-        drowns={n: [of[c].remark for c in DROWNS] for n, of in judged.items() if {*DROWNS} <= of.keys()},
-        afloat=all(of[DROWNS[0]].high < 0 for of in judged.values() if DROWNS[0] in of),
+        shares={on[n]: found for n, of in judged.items() if (found := facts.shares(of))},
+        five_elsewhere=facts.five_elsewhere(embedded),
+        drowns={
+            n: [of[c].remark for c in facts.DROWNS]
+            for n, of in judged.items()
+            if {*facts.DROWNS} <= of.keys()
+        },
+        afloat=all(of[facts.DROWNS[0]].high < 0 for of in judged.values() if facts.DROWNS[0] in of),
         paper=[*map(number, paper), share(*paper)],
         baselines=cells.baselines(judged),
         speed=facts.speed(embedded) if facts.word(embedded, facts.SPEED[0]) == WORDS["confirmed"] else [],
@@ -174,7 +178,7 @@ def front_page() -> FrontPage:
         rarity="; ".join(f"at {at} {gap(v)}" for at, v in leads.items()),
         rare_clear=any(v.word == "confirmed" for v in leads.values()),
         rare_adjusted=any(v.primary for v in leads.values()),
-        rarest=[gap(embedded[c]) for c in RAREST] if {*RAREST} <= embedded.keys() else [],
+        rarest=[told(embedded[c]) for c in RAREST] if {*RAREST} <= embedded.keys() else [],
         **{name: told(embedded[c]) if c in embedded else () for name, c in (("grows", GROWS), ("few", FEW))},
         found="found" in figures,
         caveat=Md(get_ablation("imbalance").note),

@@ -54,6 +54,11 @@ def share(ours: float, theirs: float, sign: str = "") -> str:
     return f"{100 * (ours / theirs - 1):{sign}.0f} %".replace("-", "−")
 
 
+def lead(v: Verdict) -> str:
+    """How much more focal loss has, where that is clear."""
+    return share(*v.estimate.levels) if v.word in ("confirmed", "refuted") else "not clear"
+
+
 def gap(v: Verdict) -> str:
     digits = precision(v.value, v.low, v.high, digits=digits_of(v))
     return f"{signed(v.value, digits)} ({interval(v, digits)})"
@@ -71,22 +76,21 @@ def answer(v: Verdict | None) -> str:
 
 def baselines(judged: Judged) -> Md:
     """Each baseline's line: on each dataset how focal loss does against it."""
-    rows, asked = [], set()
+    rows, asked = [], {}
     others = (tuple(claim for claim in claims if claim not in AS_PAPER) for claims in ANSWERS)
     lines = *((claim,) for claim in AS_PAPER), *others
     for claims, said in ((c, found) for c in lines if (found := spoken(c, judged))):
         against = "; or ".join(dict.fromkeys(text for _, text, _ in said.values()))
         row: dict[str, object] = {"focal loss against": against} | dict.fromkeys(PLACES.values(), NONE)
-        before = set(asked)
-        for dataset, (*_, v) in said.items():
+        before = len(asked)
+        for dataset, (_, text, v) in said.items():
             word, by, both, seeds = told(v)
-            again = (dataset, v.estimate.of) in asked
-            asked.add((dataset, v.estimate.of))
+            same = asked.setdefault((dataset, v.estimate.of), text.split(",")[0])
             parts = [by, f"{both} ({share(*v.estimate.levels, sign='+')})", seeds]
-            parts += ["the same runs as above"] * again
+            parts += [f"the same runs as {same}"] * (same != text.split(",")[0])
             explored = "" if v.primary else ", exploratory"
             row[PLACES[dataset]] = Md(f"**{word}**{explored}: {'; '.join(parts)}")
-        if asked > before or claims != MORE_SEEDS:
+        if len(asked) > before or claims != MORE_SEEDS:
             rows.append(row)
     return markdown(rows)
 

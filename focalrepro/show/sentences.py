@@ -48,7 +48,7 @@ def effect(v: Verdict) -> str:
     if v.word == "not run":
         return ""
     if v.unit == "of resamples":
-        text = f"true in {v.value:.0%} of resamples"
+        text = f"true in {100 * v.value:.0f} % of resamples"
     elif v.unit.startswith("anchors"):
         text = f"1 in {v.value:,.0f}"
     elif v.unit.startswith("×"):

@@ -266,7 +266,7 @@ def test_a_profile_under_way_says_what_is_not_judged_yet(results):
     assert "| plain cross entropy | **not judged yet**: +1.00 (" in table, "it is the best of three here"
     assert "; AP 6.00 against 5.00 (+20 %); 3 of 8 seeds | – |" in table
     assert "cross entropy with its best" not in table
-    assert "; 3 of 8 seeds; the same runs as above | – |" in table
+    assert "; 3 of 8 seeds; the same runs as the best of three cross entropies | – |" in table
 
 
 def test_the_papers_own_comparison_stands_first(results):
