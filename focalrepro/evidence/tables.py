@@ -19,9 +19,10 @@ def table(e: Evidence, name: str) -> pd.DataFrame:
     """One row per row of the ablation: ours with interval and seeds, the paper's numbers beside them.
 
     AP, AP50, …, AP_at_05 and agnostic_AP are means over the seeds that all rows share, in percent; low and
-    high: the 95 % interval of AP over images and seeds. A diverged run counts as AP 0. images: those that the
-    row is trained on. inference_ms: mean over the seeds that measured it. rank and paper_rank: places by AP
-    at .05, which is what the paper's AP is, among the rows that both sides have. Rows without runs have NaN.
+    high: the 95 % interval of AP over images and seeds. A diverged run counts as AP 0. rate: the learning
+    rate, for 16 images a step. images: those that the row is trained on. inference_ms: mean over the seeds
+    that measured it. rank and paper_rank: places by AP at .05, which is what the paper's AP is, among the
+    rows that both sides have. Rows without runs have NaN.
     """
     rows = []
     for row in e.study.ablation(name).rows_for(e.study.base):
@@ -33,6 +34,7 @@ def table(e: Evidence, name: str) -> pd.DataFrame:
         entry["low"], entry["high"] = e.interval(records)
         entry["diverged"] = sum(r.diverged for r in records)
         entry["inference_ms"] = mean(r.inference_ms or None for r in records if not r.diverged)
+        entry["rate"] = records[0].config.lr if records else np.nan
         entry["images"] = mean(round(r.config.train_fraction * r.data.train.images) or 1 for r in records)
         entry |= {f"paper_{m}": getattr(paper, m) if paper else np.nan for m in ("AP", "AP50", "AP75")}
         entry["run_ids"] = tuple(r.run_id for r in records)

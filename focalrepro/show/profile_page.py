@@ -17,7 +17,7 @@ from focalrepro.evidence.made_twice import LEAST, made_twice
 from focalrepro.evidence.seed_spread import LEAST_AP
 from focalrepro.evidence.tables import rank_correlation, runs_frame, table
 from focalrepro.files import results_root, write_atomic
-from focalrepro.show import sentences
+from focalrepro.show import own_comparison, sentences
 from focalrepro.show.figures_results import PLANES, figure_of
 from focalrepro.show.pages import Figures, render, save
 from focalrepro.show.tables import Md, escape, markdown, number, of_page, provenance, recipe_changes, search
@@ -112,7 +112,7 @@ def _section(e: Evidence, name: str, figures: Figures) -> dict[str, Any]:
         "heading": source if source.startswith("Table") else title,
         "at_the_end": _at_the_end(e, name) if ablation.search and name != rates.BEYOND else "",
         **{"ablation": ablation, "name": Md(name), "title": title, "table": shown, "plane": name in PLANES},
-        "note": sentences.own_verdict(e, name) or Md(ablation.note),
+        "note": own_comparison.verdict(e, name) or Md(ablation.note),
         "machines": Counter(r.hardware.name for records in e.rows(name).values() for r in records),
         "rank": None if np.isnan(rho) else (number(rho, 2), count),
         "command": Md(f"focalrepro run {ablation.given or name} --profile {e.study.name} --seeds {seeds}"),

@@ -9,21 +9,10 @@ from focalrepro.evaluation.record import Record
 from focalrepro.evidence.claims import Claim, judge_all
 from focalrepro.evidence.difference import MEASURES, Evidence
 from focalrepro.evidence.per_class import trend
-from focalrepro.evidence.tables import rank_correlation, table
-from focalrepro.evidence.verdict import NOT_YET, Verdict, verdict_of
+from focalrepro.evidence.tables import rank_correlation
+from focalrepro.evidence.verdict import NOT_YET, Verdict
 from focalrepro.show.pages import render
-from focalrepro.show.tables import (
-    NONE,
-    Md,
-    between,
-    bold,
-    enough,
-    escape,
-    markdown,
-    number,
-    precision,
-    signed,
-)
+from focalrepro.show.tables import Md, between, bold, enough, escape, markdown, number, precision, signed
 from focalrepro.study.ablations import ABLATIONS
 from focalrepro.study.store import Store
 from focalrepro.study.study import Study
@@ -159,7 +148,7 @@ def takeaway(study: Study, *ids: str) -> Md:
     asked = [judged[name] for name in ids]
     lines = [
         f"- **{v.word.capitalize()}: {said(c, judge)}** {_numbers(v)} "
-        f"(`{judge.name}`; {escape(how(v))}{'' if v.primary else '; exploratory' * (v.word in WORDS)})"
+        f"(`{judge.name}`; {escape(how(v))}{_explored(c, v)})"
         for c, v, judge in asked
         if v.word != "not run"
     ]
@@ -171,6 +160,14 @@ def takeaway(study: Study, *ids: str) -> Md:
         what, needs = "» «".join(said(*claim) for claim in lacking), [n for c, _ in lacking for n in c.needs]
         lines += ["", f"{UNJUDGED}: «{what}» To make them: `{command(lacking[0][1], *needs)}`."]
     return Md("\n".join(lines).lstrip())
+
+
+def _explored(c: Claim, v: Verdict) -> str:
+    """Whether a verdict is exploratory, and its claim was asked after runs had been seen; "" of a primary."""
+    if v.primary or v.word not in WORDS:
+        return ""
+    _, found, asked = c.source.partition("; asked after ")
+    return "; exploratory" + f", asked after {asked}" * bool(found)
 
 
 def _numbers(v: Verdict) -> Md:
@@ -307,44 +304,3 @@ def class_trend(frame: pd.DataFrame) -> str:
         f"({between(v.low, v.high, 2, signed)}, 95 %, {v.how}), where {v.remark}: "
         f"**{which.get(v.word, 'no trend can be claimed, in either direction')}**."
     )
-
-
-# ---- a loss of one's own
-
-
-def own_table(e: Evidence, name: str) -> Md:
-    """The rows of the comparison, each with its rate and with what the own loss has more AP; the verdict."""
-    rows, lines = e.rows(name), []
-    *_, mine = rows
-    for r in table(e, name).itertuples():
-        gap = r.row != mine and e.difference(rows[mine], rows[r.row])
-        lines.append(
-            {
-                "loss": r.row,
-                "rate": f"{rows[r.row][0].config.lr:g}",
-                "AP (95 %)": f"{r.AP:.1f} ({between(r.low, r.high)})",
-                "AP at .05": f"{r.AP_at_05:.1f}",
-                f"{mine} less this (95 %)": effect(verdict_of(gap)) if gap else NONE,
-                "seeds": str(r.seeds) + f", {r.diverged} diverged" * bool(r.diverged),
-            }
-        )
-    return Md(f"{markdown(lines)}\n\n{own_verdict(e, name)}")
-
-
-def own_verdict(e: Evidence, name: str) -> Md:
-    """One sentence on the own loss against each other row, and one on their rates; "" of other ablations."""
-    rows, ablation = e.rows(name), e.study.ablation(name)
-    if ablation.search or not ablation.given.startswith("--loss") or not all(rows.values()):
-        return Md("")
-    *others, mine = rows
-    found = {label: verdict_of(gap) for label in others if (gap := e.difference(rows[mine], rows[label]))}
-    if not found:
-        return Md("**Not compared yet**: no seed of it and of another row from like machines.")
-    better = "; ".join(f"{WORDS[v.word]} than {label} ({effect(v)})" for label, v in found.items())
-    rates = f"{mine} was trained at {rows[mine][0].config.lr:g}, the best of its search"
-    if e.study.profile.rates:
-        rates += ", the others each at the best of theirs."
-    else:
-        base = f"the profile's one rate, {e.study.base.lr:g}, which was chosen on focal loss"
-        rates += f"; the others at {base}: a search of theirs might move them."
-    return Md(f"**{mine} is {better}** (exploratory; {how(next(iter(found.values())))}). {rates}")

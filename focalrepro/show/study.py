@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from focalrepro.evidence import tables
 from focalrepro.evidence.difference import Evidence
-from focalrepro.show import sentences
+from focalrepro.show import own_comparison, sentences
 from focalrepro.show import tables as show
 from focalrepro.show.figures_results import figure_of
 from focalrepro.study import study
@@ -51,7 +51,7 @@ class Study(study.Study):
         Errors: as `focalrepro.study.study.Study.train_loss`.
         """
         name = self.train_loss(spec, seeds, device, workers)
-        return Markdown(sentences.own_table(self.evidence, name))
+        return Markdown(own_comparison.table_of(self.evidence, name))
 
     def table(self, ablation: str) -> pd.DataFrame:
         """One row per row of the ablation; columns as `focalrepro.evidence.tables.table`, AP in percent."""

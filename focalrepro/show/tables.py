@@ -84,7 +84,7 @@ def enough(frame: pd.DataFrame) -> bool:
 def comparison(frame: pd.DataFrame) -> pd.DataFrame:
     """`tables.table` for the eye: ours with its interval, the paper's numbers beside it.
 
-    AP at .05 is shown where it is another number than AP.
+    AP at .05 is shown where it is another number than AP, the learning rate where rows differ in it.
     """
     intervals = [between(r.low, r.high) if r.seeds else NONE for r in frame.itertuples()]
     columns = {"AP": frame["AP"].map(number), "95 % interval": intervals}
@@ -92,6 +92,8 @@ def comparison(frame: pd.DataFrame) -> pd.DataFrame:
     names |= {"AP, classes merged": "agnostic_AP"} if frame["agnostic_AP"].notna().any() else {}
     names |= {"AP50": "AP50", "AP75": "AP75"}
     columns |= {name: frame[of].map(number) for name, of in names.items()} | {"seeds": frame["seeds"]}
+    if frame["rate"].nunique() > 1:  # then it is not the loss alone that differs
+        columns["rate"] = [NONE if np.isnan(rate) else f"{rate:g}" for rate in frame["rate"]]
     notes = [
         f"{r.diverged} of {r.seeds} diverged" if r.diverged else "" if r.seeds else "not run"
         for r in frame.itertuples()
@@ -109,7 +111,8 @@ def of_page(frame: pd.DataFrame) -> Md:
     for cells, row in zip(comparison(frame).to_dict("records"), frame.itertuples(), strict=True):
         ap = bold(cells["AP"]) if best == row.AP else cells["AP"]
         ap = Md(f"{ap} ({cells['95 % interval']})") if row.seeds else cells["note"]
-        entry = {"row": row.row, "AP (95 %)": Md(f"{ap} diverged") if row.diverged else ap}
+        entry = {"row": row.row} | ({"rate": cells["rate"]} if "rate" in cells else {})
+        entry["AP (95 %)"] = Md(f"{ap} diverged") if row.diverged else ap
         for name in ("AP at .05", "AP, classes merged", "AP50", "AP75"):
             if f"paper {name}" in cells:
                 entry[f"{name} (paper)"] = f"{cells[name]} ({cells[f'paper {name}']})"
@@ -204,21 +207,27 @@ def provenance(records: Records) -> pd.DataFrame:
     return found.round(1).rename(columns=names)
 
 
+def _is_bent(config: RunConfig) -> bool:
+    """Whether the least loss is at other scores than the true probabilities, by a known formula."""
+    return config.loss == "focal" and (config.gamma > 0 or config.alpha != 0.5)
+
+
 def calibration(rows: Mapping[str, Records]) -> pd.DataFrame:
     """Expected calibration error of each row, mean over its seeds, with AP beside it:
     raw, and after what maps scores.
 
     A temperature and isotonic regression are fitted on tune images; the closed form needs no data, and is for
-    a loss with γ > 0. "best" is the error of the best-scored detections alone, as many as are right: the
-    others are nearly all near a score of 0. Compare rows of nearly the same AP only. Rows without records are
-    left out, as are ways for which no record keeps what they take.
+    focal loss and for cross entropy with an α other than .5. "best" is the error of the best-scored
+    detections alone, as many as are right: the others are nearly all near a score of 0. Compare rows of
+    nearly the same AP only. Rows without records are left out, as are ways for which no record keeps what
+    they take.
     """
     shown = {}
     for label, records in rows.items():
         if records:
             shown[label] = {"AP": number(tables.mean(r.AP for r in records))}
             for way in ("raw", "temperature", "isotonic", "closed form"):
-                of = [r for r in records if way != "closed form" or r.config.gamma > 0]
+                of = [r for r in records if way != "closed form" or _is_bent(r.config)]
                 for name, best in ((f"error, {way}", False), (f"{way}, best", True)):
                     error = tables.mean(calibration_error(r, way, best) for r in of)
                     shown[label][name] = number(error, 3 if best else 4)

@@ -49,7 +49,7 @@ HINGE_MARGIN = 0.5
 
 
 def hinge(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
-    """Hinge loss on p_t (section 3): α_t max(0, margin - p_t), so nothing once p_t is above the margin."""
+    """Hinge loss on p_t (section 5.1): α_t max(0, margin - p_t), so nothing once p_t is above the margin."""
     x_t, weight = signed_logits(logits, labels, dials.alpha)
     return (weight * (HINGE_MARGIN - x_t.sigmoid()).clamp(min=0)).sum()
 

@@ -72,7 +72,7 @@ def test_a_template_that_lacks_a_value_is_told():
 def test_a_page_has_both_ap_and_leads_to_the_records(results):
     commit(quick_runs(at_05=lambda c, rng: {"AP": 12.3}))
     text = profile_page.write_report("quick").read_text()
-    assert "| row | AP (95 %) | AP at .05 | AP, classes merged |" in text and "| 12.3 |" in text
+    assert "| row | rate | AP (95 %) | AP at .05 | AP, classes merged |" in text and "| 12.3 |" in text
     line = next(x for x in text.splitlines() if x.startswith("| γ = 2, α = 0.25 |"))
     linked = re.findall(r"\[\d\]\((runs/\w+\.json)\)", line)
     assert "34.0" in line and len(linked) == 3

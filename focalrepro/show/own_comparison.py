@@ -1,0 +1,47 @@
+"""What pages and notebooks say of a loss of one's own, beside those that it is compared with."""
+
+from focalrepro.evidence.difference import Evidence
+from focalrepro.evidence.tables import table
+from focalrepro.evidence.verdict import verdict_of
+from focalrepro.show import sentences
+from focalrepro.show.tables import NONE, Md, between, markdown
+
+
+def table_of(e: Evidence, name: str) -> Md:
+    """The rows of the comparison, each with its rate and with what the own loss has more AP; the verdict."""
+    rows, lines = e.rows(name), []
+    *_, mine = rows
+    for r in table(e, name).itertuples():
+        gap = r.row != mine and e.difference(rows[mine], rows[r.row])
+        lines.append(
+            {
+                "loss": r.row,
+                "rate": f"{rows[r.row][0].config.lr:g}",
+                "AP (95 %)": f"{r.AP:.1f} ({between(r.low, r.high)})",
+                "AP at .05": f"{r.AP_at_05:.1f}",
+                f"{mine} less this (95 %)": sentences.effect(verdict_of(gap)) if gap else NONE,
+                "seeds": str(r.seeds) + f", {r.diverged} diverged" * bool(r.diverged),
+            }
+        )
+    return Md(f"{markdown(lines)}\n\n{verdict(e, name)}")
+
+
+def verdict(e: Evidence, name: str) -> Md:
+    """One sentence on the own loss against each other row, and one on their rates; "" of other ablations."""
+    rows, ablation = e.rows(name), e.study.ablation(name)
+    if ablation.search or not ablation.given.startswith("--loss") or not all(rows.values()):
+        return Md("")
+    *others, mine = rows
+    found = {label: verdict_of(gap) for label in others if (gap := e.difference(rows[mine], rows[label]))}
+    if not found:
+        return Md("**Not compared yet**: no seed of it and of another row from like machines.")
+    better = "; ".join(
+        f"{sentences.WORDS[v.word]} than {label} ({sentences.effect(v)})" for label, v in found.items()
+    )
+    rates = f"{mine} was trained at {rows[mine][0].config.lr:g}, the best of its search"
+    if e.study.profile.rates:
+        rates += ", the others each at the best of theirs."
+    else:
+        base = f"the profile's one rate, {e.study.base.lr:g}, which was chosen on focal loss"
+        rates += f"; the others at {base}: a search of theirs might move them."
+    return Md(f"**{mine} is {better}** (exploratory; {sentences.how(next(iter(found.values())))}). {rates}")
