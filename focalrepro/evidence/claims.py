@@ -140,7 +140,8 @@ class Claim(BaseModel):
         """What the number is made of, where it is no plain difference."""
         if self.scale != 1:
             other, own = gap.levels
-            return f"AP {own:.1f}, where {self.scale:g} × {other:.1f} is {self.scale * other:.1f}"
+            kept = f", {100 * own / other:.0f} % of {other:.1f}" if other else ""
+            return f"AP {own:.1f}{kept} (judged: {self.scale:g} of the second less the first)"
         if self.measure != "threshold":
             return ""
         pairs = {r.pair for r in a} & {r.pair for r in b}

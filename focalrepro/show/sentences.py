@@ -24,6 +24,7 @@ WORDS = {
     "refuted": "clearly worse",
     "undecided": "not clearly better or worse",
 }
+HALF = ", beyond a half"  # ends the unit of a share less a half
 FINE = 10  # AP below which a difference of two wants a second digit
 
 
@@ -47,6 +48,10 @@ def effect(v: Verdict) -> str:
             v.value, v.low, v.high, digits=3 if v.unit == "calibration error" else digits_of(v)
         )
         text = f"{signed(v.value, digits)} {v.unit}"
+        if v.unit.endswith(HALF):
+            side = "above" if v.value > 0 else "below"
+            loss = v.unit.removesuffix(HALF).removeprefix("points ")
+            text = f"{number(abs(v.value), digits)} points {side} half {loss}"
         text += "" if np.isnan(v.low) else f" ({interval(v, digits)})"
     return "; ".join(part for part in (text, v.remark) if part)
 
