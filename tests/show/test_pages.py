@@ -223,7 +223,7 @@ def test_the_front_page_answers_and_keeps_what_is_around_it(results, tmp_path, m
     assert "| plain cross entropy | – | **clearly better**, exploratory: +3." in text and "3 seeds |" in text
     answer = text.split("- **Does it work?**\n")[1]
     best = "cross entropy with its best class weight α: AP"
-    assert answer.startswith(f"  On the embedded data: clearly better. Focal loss against {best} ")
+    assert answer.startswith(f"  - On the embedded data: clearly better. Focal loss against {best} ")
     assert "**Table 1a**" in text and "3 seeds" in text and text == front_page.renewed().text
     assert "](results/quick/README.md#table-1a)" in text and "figures/heat-" not in text
     assert (results / "figures" / "forest.png").stat().st_size > 1000
@@ -259,7 +259,7 @@ def test_a_profile_under_way_says_what_is_not_judged_yet(results):
     text = front_page.front_page().text
     answer, table = text.split("How far")[0].split("| focal loss against |")
     assert (
-        "  On real COCO: not judged yet. Focal loss against the best of three cross entropies, each at"
+        "  - On real COCO: not judged yet. Focal loss against the best of three cross entropies, each at"
         " its own learning rate: AP 6.00 against 5.00, +1.00 (" in answer
     )
     assert ", from 3 of 8 seeds." in answer
