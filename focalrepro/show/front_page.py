@@ -176,6 +176,7 @@ def front_page() -> FrontPage:
         ],
         breaks=Md("; ".join(f"{on[e.study.name]} {facts.plane_rates(e, name)}" for e, name in planes) + "."),
         rarity="; ".join(f"at {at} {gap(v)}" for at, v in leads.items()),
+        levels_of_rarity=[f"{gap(v)} at one anchor {at.removeprefix('1 ')}" for at, v in leads.items()],
         rare_clear=any(v.word == "confirmed" for v in leads.values()),
         rare_adjusted=any(v.primary for v in leads.values()),
         rarest=[told(embedded[c]) for c in RAREST] if {*RAREST} <= embedded.keys() else [],
