@@ -169,7 +169,8 @@ def test_a_part_of_the_images_is_the_same_part_for_every_seed():
     assert seen[0] == seen[1] and len(seen[0]) == 10
 
 
-ONLY_OVER = {"imbalance": "synthetic-", "imbalance-steady": "synthetic-", "classes": "coco256"}  # how the names of their datasets begin
+# How the names of their datasets begin.
+ONLY_OVER = {"imbalance": "synthetic-", "imbalance-steady": "synthetic-", "classes": "coco256"}
 
 
 def test_every_row_of_every_ablation_is_a_valid_config():
