@@ -213,15 +213,17 @@ def _errors(one: Sequence[float], other: Sequence[float], remark: str, *beside: 
 
 
 def lead_grows(
-    e: Evidence, over: str, to: str | float, since: str | float, losses: Sequence[str]
+    e: Evidence, over: str, to: str | float, since: str | float, losses: Sequence[str], beside: str = ""
 ) -> Verdict | None:
     """What the first loss is ahead of the second in an ablation's rows of `to`, less what it is in `since`.
 
-    Rows are named "loss, setting"; a setting that is a number is a part of the baseline's steps.
+    Rows are named "loss, setting"; a setting that is a number is a part of the baseline's steps. beside: the
+    ablation that has the rows of `since`, where it is another.
     """
     steps = e.study.base.steps
     names = [at if isinstance(at, str) else f"{round(at * steps):,} steps" for at in (to, since)]
-    rows = [e.rows(over).get(f"{loss}, {name}") for name in names for loss in losses]
+    places = zip((over, beside or over), names, strict=True)
+    rows = [e.rows(ablation).get(f"{loss}, {name}") for ablation, name in places for loss in losses]
     gap = e.contrast(rows, (1.0, -1.0, -1.0, 1.0)) if all(rows) else None
     return gap and verdict_of(gap)
 

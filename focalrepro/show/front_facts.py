@@ -127,6 +127,13 @@ def instead(e: Evidence) -> list[str]:
     return [effect(verdict_of(e.difference(*map(e.rows(name).get, pair)))) for name, pair in INSTEAD]
 
 
+def rarest_gain(e: Evidence) -> list[str]:
+    """What a moving average brings focal loss and plain cross entropy where objects are rarest."""
+    steady, papers = CLAIMS["rare-rarest-steady"], CLAIMS["rare-rarest"]
+    sides = [(steady.a.records(e), papers.a.records(e)), (steady.b.records(e), papers.b.records(e))]
+    return [gap(verdict_of(e.difference(one[0], other[0]))) for one, other in sides if one and other]
+
+
 def ten_over_three(e: Evidence) -> str:
     """How far the best of ten cross entropies is ahead of the best of three; "" where either is missing."""
     sides = [CLAIMS[claim].b.records(e) for claim in (FURTHER, ANSWERS[0][0])]

@@ -43,6 +43,8 @@ COCO, EMBEDDED = ("coco-cpu",), ("full-quick", "quick")
 # Whether the lead grows with rarity; what is compared at the rarest level, too; and the lead where objects
 # are few and not rare.
 GROWS, RAREST, FEW = "rarer-more", ("rare-rarest-prior", "rare-rarest-hard"), "few-not-rare"
+# By a moving average, whether the lead grows, and what it is; and what the paper's divisor makes of it.
+STEADY = "rarer-more-steady", "rare-rarest-steady", "rarest-divisor"
 LEADS = (*AS_PAPER, "fl-tuned-ce", FURTHER)  # of less and less that differs besides the loss
 PAPER = CLAIMS["fl-best-alpha"].a, CLAIMS["fl-best-alpha"].b  # its Table 1b
 BORROWED = "CE, α = .5, π = .001"  # whose rate the strongest of the ten have
@@ -177,6 +179,8 @@ def front_page() -> FrontPage:
         breaks=Md("; ".join(f"{on[e.study.name]} {facts.plane_rates(e, name)}" for e, name in planes) + "."),
         rarity="; ".join(f"at {at} {gap(v)}" for at, v in leads.items()),
         levels_of_rarity=[f"{gap(v)} at one anchor {at.removeprefix('1 ')}" for at, v in leads.items()],
+        steady=[told(embedded[c]) for c in STEADY] if {*STEADY} <= embedded.keys() else [],
+        rarest_gain=facts.rarest_gain(rare),
         rare_clear=any(v.word == "confirmed" for v in leads.values()),
         rare_adjusted=any(v.primary for v in leads.values()),
         rarest=[told(embedded[c]) for c in RAREST] if {*RAREST} <= embedded.keys() else [],
