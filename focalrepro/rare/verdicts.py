@@ -50,7 +50,7 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
         row = {"data": data, "rate": rate_name(rate)}
         row |= {"positives trained on": group["train_positives"].iloc[0], "loss": method}
         row |= {name: number(group[metric].mean(), 3) for metric, (name, *_) in METRICS.items()}
-        _, low, high = mean_interval(group["ap"])
+        _, low, high = mean_interval(group["ap"], shared=_shared(group))
         row["average precision"] += "" if np.isnan(low) else f" ({low:.3f} … {high:.3f})"
         rows.append(row)
     return pd.DataFrame(rows)

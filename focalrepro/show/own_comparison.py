@@ -39,7 +39,9 @@ def verdict(e: Evidence, name: str) -> Md:
         f"{sentences.WORDS[v.word]} than {label} ({sentences.effect(v)})" for label, v in found.items()
     )
     rates = f"{mine} was trained at {rows[mine][0].config.lr:g}, the best of its search"
-    if e.study.profile.rates:
+    if e.study.profile.own:
+        rates += "; the others at rates that were searched on other data: a search of theirs might move them."
+    elif e.study.profile.rates:
         rates += ", the others each at the best of theirs."
     else:
         base = f"the profile's one rate, {e.study.base.lr:g}, which was chosen on focal loss"

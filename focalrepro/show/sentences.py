@@ -149,7 +149,11 @@ def takeaway(study: Study, *ids: str) -> Md:
     Judged for the profile that runs the whole paper, where one's own does not have the claim's runs.
     """
     judges = [*([type(study)(study.profile.whole)] if study.profile.whole else []), study]
-    judged = {c.id: (c, v, judge) for judge in judges for c, v in judge_all(Evidence(judge))}
+    judged = {}
+    for judge in judges:  # one's own runs say more, where they say anything
+        for c, v in judge_all(Evidence(judge)):
+            if v.word != "not run" or c.id not in judged:
+                judged[c.id] = c, v, judge
     asked = [judged[name] for name in ids]
     lines = [
         f"- **{v.word.capitalize()}: {said(c, judge)}** {_numbers(v)} "
