@@ -8,8 +8,9 @@ import pytest
 from made_up import commit, quick_runs, record, runs
 
 import focalrepro
+from focalrepro.evidence.claims import CLAIMS
 from focalrepro.evidence.difference import Estimate
-from focalrepro.evidence.verdict import over_seeds, verdict_of
+from focalrepro.evidence.verdict import Verdict, over_seeds, verdict_of
 from focalrepro.show import sentences
 from focalrepro.study.profiles import PROFILES
 from focalrepro.study.study import Study
@@ -65,6 +66,25 @@ def test_claims_are_judged_where_their_runs_are(results):
     said = sentences.verdicts(Study("quick"), "1d", "3")
     assert "best of the paper's nine rows of OHEM" in said and "FL\\* ties" in said
     assert "π" not in said and said.startswith("As judged for profile `full-quick`:\n\n|")
+
+
+def test_what_ones_own_runs_lack_is_said_by_the_whole(results):
+    """Records that are older than a measure judge nothing by it, and do not hide those that have it."""
+    looks = {"step": [0, 60, 1000], "loss": [0.1, 0.8, 0.8], "gradient": [0.1, 0.6, 0.6]}
+    commit(runs(lambda c: 30, ("1a",), profile="full-quick", on_objects=looks), "full-quick")
+    commit(quick_runs())
+    said = focalrepro.Study("quick").takeaway("drowns", "best-alpha").data
+    assert "30.0 points below half of the loss" in said and "(`full-quick`; 3 seeds" in said
+    assert "Does not apply" not in said and "(`quick`; 3 seeds" in said, "what they judge is theirs"
+
+
+def test_what_was_asked_after_the_runs_says_so():
+    late, early = CLAIMS["five-05"], CLAIMS["gamma-five"]
+    confirmed = Verdict("confirmed")
+    assert sentences._explored(late, confirmed) == "; exploratory, asked after the runs had been seen"
+    assert sentences._explored(early, confirmed) == "; exploratory"
+    assert sentences._explored(late, replace(confirmed, primary=True)) == ""
+    assert sentences._explored(late, Verdict("measured")) == ""
 
 
 def test_a_plane_is_trained_where_it_is_missing(results, monkeypatch):
