@@ -10,6 +10,7 @@ from made_up import changed, record, runs, study
 from focalrepro.evaluation.measures import LOGITS
 from focalrepro.evidence.claims import CLAIMS, FAMILY, Claim, judge_all
 from focalrepro.evidence.difference import Evidence
+from focalrepro.show.tables import calibration
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.profiles import PROFILES, get_profile
 
@@ -154,6 +155,23 @@ def test_a_loss_that_is_only_faster_is_told_from_one_that_is_better():
     assert word(faster, "ahead-after-twice") == "undecided"
 
 
+def test_a_lead_that_grows_with_rarity_by_the_divisor_alone():
+    def aps(divisors):
+        def ap(c):
+            rarest, focal = c.dataset == "synthetic-10000", c.loss == "focal" and c.gamma == 2
+            return 40 - 20 * rarest + focal * (1 + 6 * rarest * (c.normalizer in divisors))
+
+        return ap
+
+    def words(divisors):
+        of = runs(aps(divisors), ("imbalance", "imbalance-steady"), profile="full-quick")
+        claims = ("rarer-more", "rarer-more-steady", "rarest-divisor")
+        return [judged(of, claim, "full-quick").word for claim in claims]
+
+    assert words(["positives"]) == ["confirmed", "undecided", "confirmed"]
+    assert words(["positives", "moving"]) == ["confirmed", "confirmed", "undecided"]
+
+
 def test_a_loss_that_does_not_train():
     def of(ap):
         return runs(lambda c: ap if c.loss == "hinge" else 30, ("3",))
@@ -193,6 +211,16 @@ def test_calibration_is_judged_before_and_after_what_maps_scores():
     found = judged(of, "calibration-closed-form")
     # Scores 2 too low in logits are mapped farther down: the closed form thinks that γ drew them up.
     assert found.word == "measured" and found.seeds == 3 and found.high < 0
+
+
+def test_the_closed_form_undoes_a_class_weight():
+    """At α = .75 the odds of an honest score are three times those of the truth."""
+    honest = {0.5: 0.0, 0.75: np.log(3)}
+    of = runs(lambda c: 30, ("1a",), scores=lambda c, rng: scores(c, rng, honest.get(c.alpha, 0.0)))
+    shown = calibration({f"α = {a:g}": [r for r in of if r.config.alpha == a] for a in honest})
+    assert shown.loc["α = 0.5", "error, closed form"] == "–"
+    raw, mended = (float(shown.loc["α = 0.75", f"error, {way}"]) for way in ("raw", "closed form"))
+    assert mended < raw / 10
 
 
 def test_calibration_is_compared_at_matched_ap_only():
