@@ -45,6 +45,7 @@ COCO, EMBEDDED = ("coco-cpu",), ("full-quick", "quick")
 GROWS, RAREST, FEW = "rarer-more", ("rare-rarest-prior", "rare-rarest-hard"), "few-not-rare"
 # By a moving average, whether the lead grows, and what it is; and what the paper's divisor makes of it.
 STEADY = "rarer-more-steady", "rare-rarest-steady", "rarest-divisor"
+ALL = "fl-all-classes"  # of COCO
 LEADS = (*AS_PAPER, "fl-tuned-ce", FURTHER)  # of less and less that differs besides the loss
 PAPER = CLAIMS["fl-best-alpha"].a, CLAIMS["fl-best-alpha"].b  # its Table 1b
 BORROWED = "CE, α = .5, π = .001"  # whose rate the strongest of the ten have
@@ -179,6 +180,7 @@ def front_page() -> FrontPage:
         breaks=Md("; ".join(f"{on[e.study.name]} {facts.plane_rates(e, name)}" for e, name in planes) + "."),
         rarity="; ".join(f"at {at} {gap(v)}" for at, v in leads.items()),
         levels_of_rarity=[f"{gap(v)} at one anchor {at.removeprefix('1 ')}" for at, v in leads.items()],
+        all_classes=told(on_coco[ALL]) if ALL in on_coco else (),
         steady=[told(embedded[c]) for c in STEADY] if {*STEADY} <= embedded.keys() else [],
         rarest_gain=facts.rarest_gain(rare),
         rare_clear=any(v.word == "confirmed" for v in leads.values()),
