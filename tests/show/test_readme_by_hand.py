@@ -75,7 +75,7 @@ def test_how_rare_objects_must_be(evidence):
     leads = [CLAIMS[c].difference(evidence[DRAWN]) for c in ("rare-frequent", "rare-3000", "rare-rarest")]
     assert all(lead.low > 0 for lead in leads)
     assert leads[0].effect < leads[1].effect < leads[2].effect
-    assert "that is the divisor's doing: with a moving average its lead does not grow" in README
+    assert "that is the divisor's doing: with a moving average no growth of its lead is seen" in README
     assert word(evidence, DRAWN, "rarest-divisor") == "confirmed"
     steady = CLAIMS["rarer-more-steady"].judge(evidence[DRAWN])
     assert steady.word == "undecided" and steady.value < 1 and steady.seeds == 8
