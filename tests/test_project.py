@@ -96,7 +96,7 @@ def test_the_front_page_shows_what_the_committed_results_say():
     from focalrepro.show.front_page import readme_path, renewed
 
     page = renewed()
-    assert "Table 1a" in page.text
+    assert "Table 1a" in page.evidence
     changed = subprocess.run(
         ["git", "status", "--porcelain", "--", "results"],
         cwd=ROOT,
@@ -107,4 +107,5 @@ def test_the_front_page_shows_what_the_committed_results_say():
     if changed.returncode or changed.stdout:
         pytest.skip("results/ holds a reproduction of one's own, not the committed results")
     assert readme_path().read_text() == page.text
-    assert (ROOT / "results" / "CLAIMS.md").read_text() == page.claims
+    for name, text in (("CLAIMS.md", page.claims), ("EVIDENCE.md", page.evidence)):
+        assert (ROOT / "results" / name).read_text() == text

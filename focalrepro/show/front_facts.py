@@ -1,4 +1,4 @@
-"""What the front page's sentences are filled with: each from the verdicts and records that it speaks of."""
+"""What fills the sentences of the front page and of the evidence, from verdicts and records."""
 
 from dataclasses import replace
 from itertools import groupby
@@ -8,8 +8,9 @@ from focalrepro.evidence.difference import Evidence, holm
 from focalrepro.evidence.rates import at_the_end, trials
 from focalrepro.evidence.tables import mean
 from focalrepro.evidence.verdict import Verdict, verdict_of
-from focalrepro.show.front_tables import ANSWERS, AS_PAPER, BOTH, DIVISOR, FURTHER, Judged, answer, gap, told
+from focalrepro.show.front_tables import ANSWERS, AS_PAPER, BOTH, DIVISOR, FURTHER, answer, gap, told
 from focalrepro.show.sentences import WORDS, effect
+from focalrepro.show.speakers import Judged, Verdicts
 from focalrepro.show.tables import Md, number
 from focalrepro.study.rates import best_rate, family_of
 from focalrepro.study.rows import LOSSES
@@ -35,7 +36,7 @@ INSTEAD = (
 )
 
 
-def replicated(verdicts: dict[str, Verdict]) -> tuple[str, str, float, str]:
+def replicated(verdicts: Verdicts) -> tuple[str, str, float, str]:
     """In the paper's measure: focal loss's lead, what α = .10 loses with a threshold and without, the share
     of AP that it keeps, γ = 5 less the best α; () unless each verdict is as `REPLICATED` has it."""
     if any(c not in verdicts or verdicts[c].word != word for c, word in REPLICATED.items()):
@@ -61,56 +62,64 @@ def by_seed(judges: list[Evidence], judged: Judged, on: dict[str, str]) -> tuple
     return len(other), asked, Md("; ".join(other))
 
 
-def rarities(verdicts: dict[str, Verdict]) -> dict[str, Verdict]:
+def rarities(verdicts: Verdicts) -> dict[str, Verdict]:
     """The lead at each level of rarity, by its name: "1 in 1,000"."""
     return {
         CLAIMS[c].a.model_extra["label"].rpartition(", ")[2]: verdicts[c] for c in RARITIES if c in verdicts
     }
 
 
-def gain(verdicts: dict[str, Verdict]) -> list[str]:
+def gain(verdicts: Verdicts) -> list[str]:
     """What focal loss finds more, how much closer its boxes fit, and the second's word; nothing where either
     was not judged."""
     found, fit = map(verdicts.get, FOUND_OR_FIT)
     return [effect(found), gap(fit), fit.word] if found and fit else []
 
 
-def closer(verdicts: dict[str, Verdict]) -> bool:
+def closer(verdicts: Verdicts) -> bool:
     """Whether boxes that fit are its gain, and that it finds more is not clear."""
     found, fit = (verdicts.get(c, NOT_RUN).word for c in FOUND_OR_FIT)
     return found not in ("confirmed", NOT_RUN.word) and fit == "confirmed"
 
 
-def unbeaten(verdicts: dict[str, Verdict]) -> list[str]:
-    """The rivals that are neither clearly better nor clearly worse than focal loss."""
-    names = (claim for (claim,) in ANSWERS[-2:] if verdicts.get(claim, NOT_RUN).word == "undecided")
-    return [CLAIMS[claim].against.split(" (")[0].split(",")[0] for claim in names]
+def overtaken(verdicts: Verdicts) -> list[str]:
+    """What is clearly better than focal loss, of the front page's baselines."""
+    lines = (next((c for c in claims if c in verdicts), None) for claims in ANSWERS)
+    return [CLAIMS[c].against for c in lines if c and verdicts[c].word == "refuted"]
 
 
-def shares(verdicts: dict[str, Verdict]) -> tuple[str, str] | None:
+def no_growth(verdicts: Verdicts) -> str:
+    """The growth of the lead with rarity by a steady divisor, where it is not clear, and where it is that the
+    paper's divisor adds to the lead; else ""."""
+    steady, divisor = (verdicts.get(c, NOT_RUN) for c in ("rarer-more-steady", "rarest-divisor"))
+    shown = steady.word == "undecided" and divisor.word == "confirmed"
+    return gap(steady) if shown else ""
+
+
+def shares(verdicts: Verdicts) -> tuple[str, str] | None:
     """What the background has of plain cross entropy's loss and of its gradient after the first steps, in
     percent; None where that was not measured."""
     found = [verdicts[c] for c in DROWNS if c in verdicts]
     return tuple(f"{50 + v.value:.0f}" for v in found) if len(found) == len(DROWNS) else None
 
 
-def five_elsewhere(verdicts: dict[str, Verdict]) -> str:
+def five_elsewhere(verdicts: Verdicts) -> str:
     """Whether γ = 5 is better on the other data, in the paper's measure, as it is in the paper."""
     better = verdicts.get("five-05", NOT_RUN).word == "confirmed"
     return ", and on the embedded data, too" * better
 
 
-def word(verdicts: dict[str, Verdict], claim: str) -> str:
+def word(verdicts: Verdicts, claim: str) -> str:
     """ "clearly better" and the like; "" where a claim was not judged."""
     return WORDS.get(verdicts.get(claim, NOT_RUN).word, "")
 
 
-def speed(verdicts: dict[str, Verdict]) -> list[str]:
+def speed(verdicts: Verdicts) -> list[str]:
     """The differences of `SPEED`, as far as they were run."""
     return [effect(replace(verdicts[c], remark="")) for c in SPEED if c in verdicts]
 
 
-def divisor(verdicts: dict[str, Verdict]) -> list[str]:
+def divisor(verdicts: Verdicts) -> list[str]:
     """What a steady divisor adds, and the losses' differences with it, where it is more than they are."""
     found = [verdicts[claim] for claim in DIVISOR if claim in verdicts]
     clear = found and found[0].word == "confirmed" and all(v.word != "refuted" for v in found[1:])
@@ -148,7 +157,7 @@ def borrowed_rate(e: Evidence) -> bool:
     return any(getattr(config, field) != getattr(own, field) for field in ("loss", "alpha", "gamma", "prior"))
 
 
-def ridge(verdicts: dict[str, Verdict]) -> list[str]:
+def ridge(verdicts: Verdicts) -> list[str]:
     """Whether the best α falls as γ rises, at .05 and without, where only the first is clear."""
     found = [verdicts[claim] for claim in RIDGE if claim in verdicts]
     return [effect(v) for v in found] if [v.word for v in found] == ["confirmed", "undecided"] else []

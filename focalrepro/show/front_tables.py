@@ -10,10 +10,10 @@ from focalrepro.evidence.difference import MEASURES
 from focalrepro.evidence.tables import rank_correlation
 from focalrepro.evidence.verdict import NOT_YET, Verdict
 from focalrepro.show.sentences import WORDS, digits_of, effect, interval, levels, seeds_text
+from focalrepro.show.speakers import PLACES, Judged
 from focalrepro.show.tables import NONE, Md, between, bold, markdown, number, precision, signed
 from focalrepro.study.profiles import get_profile
 
-PLACES = {"coco256": "real COCO", "synthetic-1000": "the embedded data"}
 # What a reader wants to know first: of each line the first claim that was judged.
 FURTHER = "fl-alpha-and-prior"  # the baseline of more settings than the protocol's
 BOTH = "best-gamma"  # the same baseline, and γ is picked as well
@@ -26,7 +26,7 @@ ANSWERS = (
 AS_PAPER = ("fl-best-alpha-05", "fl-best-alpha")
 # Whether the divisor is worth more than the loss, and who is ahead once it is steady.
 DIVISOR = ("divisor-smooth", "divisor-smooth-ce", "divisor-smooth-hard", "divisor-smooth-free")
-Judged = dict[str, dict[str, Verdict]]  # by study and claim, without those that were not run
+PAPER = CLAIMS["fl-best-alpha"].a, CLAIMS["fl-best-alpha"].b  # its Table 1b
 
 
 def spoken(claims: tuple[str, ...], judged: Judged) -> dict[str, tuple[str, str, Verdict]]:
@@ -74,6 +74,12 @@ def answer(v: Verdict | None) -> str:
     return f"{text}; {seeds_text(v.seeds)}, {v.word}" if v.word == NOT_YET else text
 
 
+def papers_lead() -> str:
+    """How much more focal loss has than α-balanced cross entropy in the paper's Table 1b, in percent."""
+    ours, theirs = (side.paper(get_profile("coco-cpu").base) for side in PAPER)
+    return f"{share(ours, theirs)}, {number(ours)} against {number(theirs)}"
+
+
 def baselines(judged: Judged) -> Md:
     """Each baseline's line: on each dataset how focal loss does against it."""
     rows, asked = [], {}
@@ -88,8 +94,7 @@ def baselines(judged: Judged) -> Md:
             same = asked.setdefault((dataset, v.estimate.of), text.split(",")[0])
             parts = [by, f"{both} ({share(*v.estimate.levels, sign='+')})", seeds]
             parts += [f"the same runs as {same}"] * (same != text.split(",")[0])
-            explored = "" if v.primary else ", exploratory"
-            row[PLACES[dataset]] = Md(f"**{word}**{explored}: {'; '.join(parts)}")
+            row[PLACES[dataset]] = Md(f"**{word}**: {'; '.join(parts)}")
         if len(asked) > before or claims != MORE_SEEDS:
             rows.append(row)
     return markdown(rows)
@@ -119,7 +124,7 @@ def paper_table(name: str, frames: dict[str, pd.DataFrame]) -> Md:
         rho = number(rank_correlation(frame)[0], 2)
         cells[Md(f"`{study}`, at .05")] = [*_best_bold(frame["AP_at_05"]), rho]
     for study, frame in frames.items():
-        page, best = f"results/{study}/README.md#table-{name}", frame["AP"].max()
+        page, best = f"{study}/README.md#table-{name}", frame["AP"].max()
         column = []
         for r in frame.itertuples():
             link = Md(f"[{number(r.AP)}]({page})")

@@ -220,12 +220,13 @@ def test_the_front_page_answers_and_keeps_what_is_around_it(results, tmp_path, m
     front_page.update_front_page()
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "stale" not in text
-    assert "| plain cross entropy | – | **clearly better**, exploratory: +3." in text and "3 seeds |" in text
+    assert "| plain cross entropy | – | **clearly better**: +3." in text and "3 seeds |" in text
     answer = text.split("- **Does it work?**\n")[1]
     best = "cross entropy with its best class weight α: AP"
     assert answer.startswith(f"  - On the embedded data: clearly better. Focal loss against {best} ")
-    assert "**Table 1a**" in text and "3 seeds" in text and text == front_page.renewed().text
-    assert "](results/quick/README.md#table-1a)" in text and "figures/heat-" not in text
+    assert "3 seeds" in text and text == front_page.renewed().text and "figures/heat-" not in text
+    evidence = (results / "EVIDENCE.md").read_text()
+    assert "**Table 1a**" in evidence and "](quick/README.md#table-1a)" in evidence
     assert (results / "figures" / "forest.png").stat().st_size > 1000
     claims = (results / "CLAIMS.md").read_text()
     assert "[`quick`](quick/README.md)" in claims and "{{" not in claims
@@ -241,8 +242,8 @@ def test_the_whole_plane_is_shown_and_the_short_one_until_then(results, names, t
     page = front_page.front_page()
     text, figures = page.text, page.figures
     assert "](results/figures/heat-quick.png)" in text and "heat-quick" in figures
-    assert ("On the embedded data (`quick`, 1 seed, a quarter of the steps)." in text) is told
-    assert ("On the embedded data (`quick`, 1 seed)." in text) is not told
+    assert ("Every γ and α on the embedded data (`quick`, 1 seed, a quarter of the steps)." in text) is told
+    assert ("Every γ and α on the embedded data (`quick`, 1 seed)." in text) is not told
 
 
 def test_a_profile_under_way_says_what_is_not_judged_yet(results):
@@ -257,7 +258,7 @@ def test_a_profile_under_way_says_what_is_not_judged_yet(results):
     for c in configs:
         Store.committed("coco-cpu").put(record(c, 5.0 + (c.gamma == 2), tune={"AP": 5.0 + c.lr}))
     text = front_page.front_page().text
-    answer, table = text.split("How far")[0].split("| focal loss against |")
+    answer, table = text.split("Each cell:")[0].split("| focal loss against |")
     assert (
         "  - On real COCO: not judged yet. Focal loss against the best of three cross entropies, each at"
         " its own learning rate: AP 6.00 against 5.00, +1.00 (" in answer

@@ -1,0 +1,76 @@
+"""Which profiles speak for each kind of data on the pages about all results, and what they say."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from focalrepro.evidence.claims import judge_all
+from focalrepro.evidence.difference import Evidence
+from focalrepro.evidence.verdict import NOT_YET, Verdict
+from focalrepro.show.sentences import WORDS
+from focalrepro.study.profiles import get_profile
+from focalrepro.study.study import Study
+
+# The profiles that may speak for each kind of data, down to the first whose Tables 1a and 1b are whole.
+COCO, EMBEDDED = ("coco-cpu",), ("full-quick", "quick")
+PLACES = {"coco256": "real COCO", "synthetic-1000": "the embedded data"}  # by dataset
+Verdicts = dict[str, Verdict]  # by claim, without those that were not run
+Judged = dict[str, Verdicts]  # by study
+
+
+@dataclass(frozen=True)
+class Speakers:
+    """The committed studies of real COCO and of the embedded data that have runs, the last of each the most
+    whole."""
+
+    coco: list[Evidence]
+    embedded: list[Evidence]
+
+    @cached_property
+    def every(self) -> Judged:
+        """What each says of each claim, be it judged or not."""
+        return {
+            e.study.name: {c.id: v for c, v in judge_all(e) if v.word != "not run"}
+            for e in (*self.coco, *self.embedded)
+        }
+
+    @cached_property
+    def judged(self) -> Judged:
+        """Of those alone that judged a claim, or will once they have the seeds."""
+        words = {*WORDS, NOT_YET}
+        return {name: of for name, of in self.every.items() if words & {v.word for v in of.values()}}
+
+    @cached_property
+    def sides(self) -> dict[str, Evidence]:
+        """The studies of `judged`, by name."""
+        return {e.study.name: e for e in (*self.coco, *self.embedded) if e.study.name in self.judged}
+
+    @cached_property
+    def places(self) -> dict[str, str]:
+        """The data of each of `judged`, by its name."""
+        return {name: PLACES[get_profile(name).base.dataset] for name in self.judged}
+
+    @cached_property
+    def on(self) -> dict[str, str]:
+        """The same, as it stands in a sentence: "on real COCO"."""
+        return {name: f"on {place}" for name, place in self.places.items()}
+
+    def of_coco(self) -> Verdicts:
+        return self.every.get(COCO[0], {})
+
+    def of_embedded(self) -> Verdicts:
+        """Those of the larger embedded study; {} where it has no runs."""
+        return self.every.get(EMBEDDED[0], {})
+
+
+def speakers() -> Speakers:
+    """Those of the committed results."""
+    return Speakers(*map(_first_whole, (COCO, EMBEDDED)))
+
+
+def _first_whole(names: tuple[str, ...]) -> list[Evidence]:
+    found = []
+    for e in (Evidence(Study.committed(name)) for name in names):
+        found += [e] if e.study.records else []
+        if e.whole("1a") and e.whole("1b"):
+            break
+    return found
