@@ -36,6 +36,7 @@ def evidence_page(said: Speakers) -> tuple[str, Figures]:
         "evidence.md.j2",
         **{"places": {Md(name): place for name, place in said.places.items()}, "coco": said.coco},
         by_seed=facts.by_seed([e for e in sides.values() if has_family(e.study)], judged, on),
+        luck={on[n]: found for n, e in sides.items() if (found := facts.luck(e))},
         ten_over_three={on[n]: found for n, e in sides.items() if (found := facts.ten_over_three(e))},
         added=[
             f"{of[c].seeds - SEEDS} of {of[c].seeds} {on[n]}"

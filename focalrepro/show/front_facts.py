@@ -4,6 +4,7 @@ from dataclasses import replace
 from itertools import groupby
 
 from focalrepro.evidence.claims import CLAIMS, FAMILY, SEEDS, in_family
+from focalrepro.evidence.cross_fit import luck_of_the_pick
 from focalrepro.evidence.difference import Evidence, holm
 from focalrepro.evidence.rates import at_the_end, trials
 from focalrepro.evidence.tables import mean
@@ -29,6 +30,12 @@ REPLICATED |= {"collapse-05": "refuted", "five-05": "refuted"}  # and what does 
 # Whether the background drowns the objects, as the paper says of cross entropy.
 DROWNS = ("drowns", "drowns-gradient")
 FOUND_OR_FIT = ("finds-more", "fits-better")
+# Baselines that the counted trainings pick.
+PICKED = {
+    "fl-best-alpha-05": "the best α without scores below .05",
+    "fl-best-alpha": "the best α",
+    FURTHER: "the best of ten",
+}
 # What is tried in place of a steady divisor: of an ablation a row and the one that it is compared with.
 INSTEAD = (
     ("normalizer", ("FL, assigned anchors of each image", "FL, assigned anchors (the paper)")),
@@ -141,6 +148,12 @@ def rarest_gain(e: Evidence) -> list[str]:
     steady, papers = CLAIMS["rare-rarest-steady"], CLAIMS["rare-rarest"]
     sides = [(steady.a.records(e), papers.a.records(e)), (steady.b.records(e), papers.b.records(e))]
     return [gap(verdict_of(e.difference(one[0], other[0]))) for one, other in sides if one and other]
+
+
+def luck(e: Evidence) -> list[str]:
+    """How much of each picked cross entropy's AP is the luck of the seeds that picked it, as far as known."""
+    found = [(luck_of_the_pick(e, CLAIMS[claim].b), said) for claim, said in PICKED.items()]
+    return [f"{value:.2f} for {said}" for value, said in found if value is not None]
 
 
 def ten_over_three(e: Evidence) -> str:
