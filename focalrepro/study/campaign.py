@@ -168,8 +168,7 @@ def train_together(jobs: Sequence[Planned], store: Store, device: torch.device, 
             train(config, load_splits(config)[0], device, checkpoint=checkpoint, ranks=ranks)
             continue
         record, result, _ = run_with_model(config, device, checkpoint=checkpoint, ranks=ranks)
-        _keep(record, result.model, store)
-        checkpoint.drop()
+        _keep(record, result.model, store, checkpoint)
         print(f"{number:3}/{len(jobs)}  {job.title}: {record.status}, AP {record.AP:.1f}", flush=True)
 
 
@@ -317,8 +316,7 @@ def _work(pipe: Connection, store: Store, device: str, threads: int, parent: int
             if checkpoint.path.exists():
                 engines.drop()
             record, result, _ = run_with_model(job.config, device, report, engines, checkpoint)
-            _keep(record, result.model, store)
-            checkpoint.drop()
+            _keep(record, result.model, store, checkpoint)
             text = "no objects in val" if isnan(record.AP) else f"AP {record.AP:.1f}"
             pipe.send((record.status, 1.0, text))
         except torch.OutOfMemoryError:  # another worker's peak, it may be: the run is tried once more
@@ -331,11 +329,12 @@ def _work(pipe: Connection, store: Store, device: str, threads: int, parent: int
             return
 
 
-def _keep(record: Record, model: nn.Module, store: Store) -> None:
-    """The model where the store keeps weights, then the record: it says that all is there."""
+def _keep(record: Record, model: nn.Module, store: Store, checkpoint: Checkpoint) -> None:
+    """The model where the store keeps weights, then the record: all is there, and the checkpoint goes."""
     if store.weights and not record.diverged:
         save_model(store.weights_path(record.run_id), model, load_splits(record.config)[0].categories)
     store.put(record)
+    checkpoint.path.unlink(missing_ok=True)
 
 
 def _die_with(parent: int) -> None:
