@@ -78,9 +78,7 @@ def register_own(
             raise DatasetError(f"{what}; a label must mean the same in both, so give them the same list")
         if both := sorted(file.name for file in files_of["train"] & files_of["val"]):
             what = f"{len(both)} images are in the training and the validation split, as {both[0]}"
-            raise DatasetError(
-                f"{' and '.join(sources)}: {what}; take them out of one, or give one split alone"
-            )
+            _fault(" and ".join(sources), what, "take them out of one, or give one split alone")
         more = {"weights": files or has, "parameters": {"sources": sources, "recipe": recipe or {}}}
         made_by = f"focalrepro data register --name {name}"
         Descriptor(name=name, made_by=made_by, **described, **more).write(folder)

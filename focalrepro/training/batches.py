@@ -31,9 +31,8 @@ STAGE1_RESIDENT = 0.35  # the same, of a frozen first stage's maps, which only s
 KEPT_FROM = 2000  # images times views whose matches are kept on disk
 # What a split on the device depends on, apart from the split: runs that agree in these may share it.
 READ = (
-    *("image_size", "detector", "precision", "backbone", "weights", "frozen"),
-    *("views", "kept_channels", "flip"),
-    *("first_level", "last_level", "anchor_size", "anchor_scales", "anchor_ratios"),
+    *("image_size", "detector", "precision", "backbone", "weights", "frozen", "views", "kept_channels"),
+    *("flip", "first_level", "last_level", "anchor_size", "anchor_scales", "anchor_ratios"),
     *("pos_iou", "neg_iou", "best_iou"),
 )
 
