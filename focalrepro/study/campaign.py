@@ -94,8 +94,7 @@ def run_ablations(
     profile = get_profile(profile_name)
     planned = plan(profile, list(ablations or profile.ablations), seeds, **(TRIAL if trial else {}))
     store = Store.local(f"{profile_name}-trial" if trial else profile_name, weights)
-    failed = run_planned(planned, store, **how)
-    if failed:
+    if failed := run_planned(planned, store, **how):
         print(f"{failed} runs failed; their errors are in {store.folder / 'errors'}")
     return failed
 

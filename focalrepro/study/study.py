@@ -155,10 +155,8 @@ class Study:
         """The first record of the baseline's detector and anchors, which ablations change, else the first."""
         data = {"dataset", "classes", "image_size", "detector", "first_level", "last_level"}
         fields = data | {"anchor_size", "anchor_scales", "anchor_ratios"}
-        for record in self.records:
-            if not record.config.differences(self.base).keys() & fields:
-                return record
-        return self.records[0] if self.records else None
+        alike = (r for r in self.records if not r.config.differences(self.base).keys() & fields)
+        return next(alike, self.records[0] if self.records else None)
 
     def run(self, *ablations: str | Ablation, seeds: int = 0, device: str = "auto", workers: int = 0) -> Self:
         """Trains what these ablations (none: all of the profile's) lack, with progress; the study itself.
@@ -200,8 +198,7 @@ class Study:
         if self.profile.own:  # one's own data may be other than it was when they were done
             missing = [p for p in with_ids(planned) if store.lacks(p.run_id)]
         if missing:
-            failed = run_planned(missing, store, device, workers, reuse)
-            if failed:
+            if failed := run_planned(missing, store, device, workers, reuse):
                 raise RuntimeError(f"{failed} runs failed; their errors are in {store.folder / 'errors'}")
             self._records, self._rows, self._alone = None, {}, None
             vars(self).pop("evidence", None)
