@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Self
 
@@ -77,8 +78,9 @@ class Study:
         two states cannot stand in one table. Of a built-in dataset all."""
         if not self.profile.own:
             return list(records)
-        newest = {_read_data(r): r.data for r in sorted(records, key=lambda r: r.finished)}
-        return [r for r in records if r.data == newest[_read_data(r)]]
+        read = attrgetter(*(f"config.{field}" for field in DATA))  # what its config says of its data
+        newest = {read(r): r.data for r in sorted(records, key=lambda r: r.finished)}
+        return [r for r in records if r.data == newest[read(r)]]
 
     def alone(self) -> Self:
         """The same study without what it takes from the profile's `whole`: what its own page has."""
@@ -217,11 +219,6 @@ class Study:
             (row.changes["gamma"], row.changes["alpha"]): [r for r in found[row.label] if r.seed < seeds]
             for row in rows
         }
-
-
-def _read_data(record: Record) -> tuple[object, ...]:
-    """What a run's config says of the data that it reads."""
-    return tuple(getattr(record.config, field) for field in DATA)
 
 
 def _committed(profile: str) -> list[Record]:
