@@ -46,7 +46,6 @@ class Ablation:
             raise ValueError(f"ablation {self.name!r}: {what}; every row has all seeds")
 
     def rows_for(self, base: RunConfig) -> tuple[Row, ...]:
-        """The rows over a baseline."""
         return self.rows(base) if callable(self.rows) else self.rows
 
     def configs(

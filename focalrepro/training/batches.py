@@ -177,7 +177,6 @@ class TrainData(SplitData):
 
 
 def config_anchors(config: RunConfig) -> AnchorGrid:
-    """The anchors that a config asks for."""
     return make_anchors(
         config.image_size, config.levels, config.anchor_size, config.anchor_scales, config.anchor_ratios
     )
