@@ -8,7 +8,7 @@ import json
 import logging
 import reprlib
 from collections import namedtuple
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Literal, NotRequired, Self
 
@@ -91,8 +91,7 @@ class Annotations:
 
     def only(self, ids: set[int]) -> Self:
         """The images with these ids and their annotations."""
-        images = [image for image in self.images if image["id"] in ids]
-        return replace(self, images=images, annotations=of_images(self.annotations, images))
+        return Annotations(**of_images(vars(self), ids))
 
 
 # The annotations as arrays for training and as a COCO dict for evaluation: fields of `DetectionData`.
@@ -136,10 +135,11 @@ def read_annotations(path: Path) -> Annotations:
     return Annotations(path, info, images, found["annotations"], categories)
 
 
-def of_images(annotations: list[dict], images: list[dict]) -> list[dict]:
-    """Those of some images."""
-    kept = {image["id"] for image in images}
-    return [annotation for annotation in annotations if annotation["image_id"] in kept]
+def of_images(content: dict[str, Any], ids: set[int]) -> dict[str, Any]:
+    """A COCO file's content, of the images with these ids alone."""
+    images = [image for image in content["images"] if image["id"] in ids]
+    annotations = [annotation for annotation in content["annotations"] if annotation["image_id"] in ids]
+    return content | {"images": images, "annotations": annotations}
 
 
 def _without_outline(entry: dict) -> dict:

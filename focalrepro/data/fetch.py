@@ -87,10 +87,8 @@ def fetch_checked(url: str, path: Path, checksum: str, limit: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_file() and _checksum(path, checksum) == checksum:
         return
-    partial, again = (
-        path.with_name(path.name + ".part"),
-        "check the connection and run the same command again",
-    )
+    partial = path.with_name(path.name + ".part")
+    again = "check the connection and run the same command again"
 
     def go_on() -> None:
         with open(partial, "ab") as sink, requests.Session() as session:

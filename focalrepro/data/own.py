@@ -78,9 +78,7 @@ def register_own(
             raise DatasetError(f"{what}; a label must mean the same in both, so give them the same list")
         if both := sorted(file.name for file in files_of["train"] & files_of["val"]):
             what = f"{len(both)} images are in the training and the validation split, as {both[0]}"
-            raise DatasetError(
-                f"{' and '.join(sources)}: {what}; take them out of one, or give one split alone"
-            )
+            _fault(" and ".join(sources), what, "take them out of one, or give one split alone")
         more = {"weights": files or has, "parameters": {"sources": sources, "recipe": recipe or {}}}
         made_by = f"focalrepro data register --name {name}"
         Descriptor(name=name, made_by=made_by, **described, **more).write(folder)
@@ -110,7 +108,7 @@ def _split(content: dict | Path, images: Sequence[Path]) -> list[Split]:
         _fault(content, "one image cannot be split", "give data for validation, too")
     order = np.random.default_rng(0).permutation(len(ids))
     val = {ids[i] for i in order[: max(1, round(VAL_SHARE * len(ids)))]}
-    return [(_only(whole, kept), images) for kept in (set(ids) - val, val)]
+    return [(of_images(whole, kept), images) for kept in (set(ids) - val, val)]
 
 
 def read_yolo(file: Path) -> list[Split]:
@@ -218,7 +216,7 @@ def read_voc(folder: Path) -> list[Split]:
         return [(whole, [folder / "JPEGImages"])]
     stems = [set(map(str.strip, path.read_text("utf-8", "replace").splitlines())) for path in lists]
     listed = [{i["id"] for i in images if Path(i["file_name"]).stem in of} for of in stems]
-    return [(_only(whole, kept), [folder / "JPEGImages"]) for kept in listed]
+    return [(of_images(whole, kept), [folder / "JPEGImages"]) for kept in listed]
 
 
 def _numbered_alike(parts: list[Split]) -> list[Split]:
@@ -237,12 +235,6 @@ def _coco(images: list[dict], boxes: list[dict], names: dict[int, str]) -> dict[
     categories = [{"id": key + 1, "name": name} for key, name in names.items()]
     annotations = [{"id": number, **box} for number, box in enumerate(boxes, start=1)]
     return {"images": images, "annotations": annotations, "categories": categories}
-
-
-def _only(whole: dict[str, Any], ids: set[int]) -> dict[str, Any]:
-    """The part of a COCO file's content that is of the images with these ids."""
-    images = [image for image in whole["images"] if image["id"] in ids]
-    return whole | {"images": images, "annotations": of_images(whole["annotations"], images)}
 
 
 def _images(folder: Path) -> list[Path]:

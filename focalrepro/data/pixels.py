@@ -109,14 +109,12 @@ def load_pixels(
         key.update(bytes.fromhex(value))
     digest = key.hexdigest()
     final, shape = cache / digest, (len(files), 3, size, size)
-    opened = _open(final, shape)
-    if opened is None:
+    if (opened := _open(final, shape)) is None:
         if broken := final.exists():
             log.warning("%s: not a whole array, or changed since; decoding again", final / "images.npy")
         with new_folder(final, replace=broken) as folder:
             _decode_all(files, folder, shape, resize)
-        opened = _open(final, shape)
-        if opened is None:
+        if (opened := _open(final, shape)) is None:
             raise DatasetError(f"{final}: could not be read back; is the disk full? Remove it and run again")
     _compare_sizes(files, written, opened[1], size, resize)
     return opened[0], digest
@@ -154,8 +152,7 @@ def _decode_all(files: Sequence[ImageFile], folder: Path, shape: tuple[int, ...]
     finally:
         pool.shutdown(cancel_futures=True)  # after an error, the images still waiting need no decoding
     images.flush()
-    turned = [file for file, (*_, odd) in zip(files, found, strict=True) if odd]
-    if turned:
+    if turned := [file for file, (*_, odd) in zip(files, found, strict=True) if odd]:
         what = "%d images, such as %s, ask by EXIF to be turned; as in COCO they are taken as they are stored"
         log.warning(what, len(turned), turned[0])
     write_json(folder / "files.json", {"sample": _sample(images), "sizes": [size for *size, _ in found]})

@@ -29,27 +29,24 @@ def ensure(dataset: str) -> None:
 
 
 def _get(dataset: str, source: Path | None = None, weights: Path | None = None) -> Path:
-    """Draws it, registers a copy of it, or fetches it."""
+    """Draws it, registers a copy of it, or fetches what is missing after asking."""
     root = data_root()
     if dataset in DRAWN:
         return generate(root, dataset)
     if source:
         return coco.import_copy(dataset, source, root, weights)
-    return get_coco(root) if dataset == WHOLE else get_coco256(root, weights)
+    if dataset != WHOLE:
+        return get_coco256(root, weights)
+    if WHOLE not in prepared(root):
+        archives = [archive.name for archive in coco.ARCHIVES]
+        agree(f"{WHOLE}: its archives", archives, f"give a copy: focalrepro data {WHOLE} --from PATH")
+    return coco.download_coco(root)
 
 
 def draw_if_absent(dataset: str, root: Path) -> None:
     """Makes an embedded dataset that is not there yet: seconds, and no network. One of other sizes stays."""
     if dataset in DRAWN and dataset not in prepared(root):
         generate(root, dataset)
-
-
-def get_coco(root: Path) -> Path:
-    """All of COCO, fetching what is missing after asking."""
-    if WHOLE not in prepared(root):
-        archives = [archive.name for archive in coco.ARCHIVES]
-        agree(f"{WHOLE}: its archives", archives, f"give a copy: focalrepro data {WHOLE} --from PATH")
-    return coco.download_coco(root)
 
 
 def get_coco256(root: Path, weights: Path | None = None) -> Path:

@@ -11,8 +11,7 @@ MAX_LOG_SCALE = math.log(1000.0 / 16)
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
     """Intersection over union of boxes [..., 4], x1 y1 x2 y2 in the same unit: [...] in [0, 1]; 0 for boxes
-    without area (the padding).
-    """
+    without area (the padding)."""
     overlap = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
     intersection = overlap[..., 0] * overlap[..., 1]
     union = area(a) + area(b) - intersection

@@ -108,8 +108,7 @@ def _compute(
     model: RetinaNet, data: DetectionData, view: int, folder: Path, device: torch.device, batch: int = 32
 ) -> None:
     """A folder that is there all the same, damaged by hand or of a split's first images, gives way; else of
-    two processes the first wins. Errors: OSError where the disk has no room, before a byte is written.
-    """
+    two processes the first wins. Errors: OSError where the disk has no room, before a byte is written."""
     lacking = folder.exists()
     was_training = model.training
     model = model.to(device, memory_format=torch.channels_last).eval()

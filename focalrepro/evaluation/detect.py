@@ -71,11 +71,8 @@ def suppress(found: Found, iou: float, most: int) -> Found:
 
 
 def select(logits: Tensor, offsets: Tensor, anchors: AnchorGrid, config: RunConfig) -> Found:
-    """Detections of one image: boxes [D, 4] in the frame's pixels, scores [D], labels [D], best first.
-
-    logits [A, K] and offsets [A, 4]. At most topk of each level, above the threshold if there is one, NMS per
-    class, at most max_detections in all (section 4, "Inference").
-    """
+    """`Found` of one image, from logits [A, K] and offsets [A, 4]: at most topk of each level, above the
+    threshold if there is one, NMS per class, at most max_detections in all (section 4, "Inference")."""
     return suppress(candidates(logits, offsets, anchors, config), config.nms, config.max_detections)
 
 

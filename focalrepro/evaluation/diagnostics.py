@@ -53,8 +53,7 @@ def loss_distribution(
     count = min(images, len(data))
     source = TrainData(config.replace(flip=False, views=1), first_images(data, count), device, model)
     kinds: dict[str, list[torch.Tensor]] = {"foreground": [], "background": []}
-    for start in range(0, count, 16):
-        index = torch.arange(start, min(start + 16, count), device=device)
+    for index in torch.arange(count, device=device).split(16):
         inputs, labels, _, _ = source.batch(index, torch.zeros_like(index))
         with autocast(device, config.precision == "bf16"):
             logits, _ = model(inputs)
@@ -104,8 +103,7 @@ def share_on_objects(
     sums = torch.zeros(2, 2, dtype=torch.float64)  # of objects and of all; of the loss and of its slopes
     was_training = model.training
     model.eval()
-    for start in range(0, min(images, len(source)), 16):
-        index = torch.arange(start, min(start + 16, images, len(source)))
+    for index in torch.arange(min(images, len(source))).split(16):
         inputs, labels, _, _ = source.batch(index, torch.zeros_like(index))
         with torch.no_grad(), autocast(torch.device("cpu"), config.precision == "bf16"):
             logits, _ = model(inputs)

@@ -123,9 +123,8 @@ def score_histogram(table: MatchTable) -> dict[str, list[int]]:
 
 def examples(data: DetectionData, rows: np.ndarray, detections: Detections) -> list[dict[str, Any]]:
     """The best detections on the first dozen of the test images by the order of `splits`; boxes in pixels."""
-    first = sorted(rows, key=lambda i: _hash(int(data.image_ids[i])))[:EXAMPLES]
     kept = []
-    for row in first:
+    for row in sorted(rows, key=lambda i: _hash(int(data.image_ids[i])))[:EXAMPLES]:
         at = np.flatnonzero(detections.image_index == row)
         best = detections.taken(at[np.argsort(-detections.scores[at], kind="stable")][:SHOWN])
         shown = {

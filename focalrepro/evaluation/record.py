@@ -254,8 +254,7 @@ class Record(_Part):
     @property
     def pair(self) -> tuple[int, str, str]:
         """What two runs must share to be a pair: the seed, and the kind of machine. Else a difference would
-        be the machine's as well as the row's.
-        """
+        be the machine's as well as the row's."""
         return self.seed, *self.kind
 
     @property

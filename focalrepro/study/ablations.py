@@ -42,12 +42,10 @@ class Ablation:
             what = f"the rows {', '.join(map(repr, again))} stand there twice" if again else "it has no rows"
             raise ValueError(f"ablation {self.name!r}: {what}; give each row a label of its own")
         if seeded := [row.label for row in self.rows if "seed" in row.changes]:
-            raise ValueError(
-                f"ablation {self.name!r}: row {seeded[0]!r} sets the seed; every row has all seeds"
-            )
+            what = f"row {seeded[0]!r} sets the seed"
+            raise ValueError(f"ablation {self.name!r}: {what}; every row has all seeds")
 
     def rows_for(self, base: RunConfig) -> tuple[Row, ...]:
-        """The rows over a baseline."""
         return self.rows(base) if callable(self.rows) else self.rows
 
     def configs(

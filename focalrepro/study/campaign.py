@@ -94,8 +94,7 @@ def run_ablations(
     profile = get_profile(profile_name)
     planned = plan(profile, list(ablations or profile.ablations), seeds, **(TRIAL if trial else {}))
     store = Store.local(f"{profile_name}-trial" if trial else profile_name, weights)
-    failed = run_planned(planned, store, **how)
-    if failed:
+    if failed := run_planned(planned, store, **how):
         print(f"{failed} runs failed; their errors are in {store.folder / 'errors'}")
     return failed
 
@@ -168,8 +167,7 @@ def train_together(jobs: Sequence[Planned], store: Store, device: torch.device, 
             train(config, load_splits(config)[0], device, checkpoint=checkpoint, ranks=ranks)
             continue
         record, result, _ = run_with_model(config, device, checkpoint=checkpoint, ranks=ranks)
-        _keep(record, result.model, store)
-        checkpoint.drop()
+        _keep(record, result.model, store, checkpoint)
         print(f"{number:3}/{len(jobs)}  {job.title}: {record.status}, AP {record.AP:.1f}", flush=True)
 
 
@@ -317,8 +315,7 @@ def _work(pipe: Connection, store: Store, device: str, threads: int, parent: int
             if checkpoint.path.exists():
                 engines.drop()
             record, result, _ = run_with_model(job.config, device, report, engines, checkpoint)
-            _keep(record, result.model, store)
-            checkpoint.drop()
+            _keep(record, result.model, store, checkpoint)
             text = "no objects in val" if isnan(record.AP) else f"AP {record.AP:.1f}"
             pipe.send((record.status, 1.0, text))
         except torch.OutOfMemoryError:  # another worker's peak, it may be: the run is tried once more
@@ -331,11 +328,12 @@ def _work(pipe: Connection, store: Store, device: str, threads: int, parent: int
             return
 
 
-def _keep(record: Record, model: nn.Module, store: Store) -> None:
-    """The model where the store keeps weights, then the record: it says that all is there."""
+def _keep(record: Record, model: nn.Module, store: Store, checkpoint: Checkpoint) -> None:
+    """The model where the store keeps weights, then the record: all is there, and the checkpoint goes."""
     if store.weights and not record.diverged:
         save_model(store.weights_path(record.run_id), model, load_splits(record.config)[0].categories)
     store.put(record)
+    checkpoint.path.unlink(missing_ok=True)
 
 
 def _die_with(parent: int) -> None:

@@ -54,17 +54,15 @@ def recipe_of(model: nn.Module, config: RunConfig, names: list[str]) -> dict[str
         if not ok:
             raise ValueError(f"not for torchvision: RunConfig.{field} {getattr(config, field)!r} {why}")
     stages = [[stage[0][0].out_channels, len(stage)] for stage in getattr(backbone, "stages", [])]
+    inference = {"score_thresh": config.score_threshold, "nms_thresh": config.nms}
+    inference |= {"detections_per_img": config.max_detections, "topk_candidates": config.topk}
     return {
         **{"backbone": config.backbone, "stages": stages, "used": model.used, "top": bool(top)},
         **{"inputs": [backbone.channels[level] for level in model.used], "channels": channels},
         **{"convs": config.head_convs, "size": config.image_size, "levels": config.levels},
         **{"groups": min(32, channels // 4) if config.head_norm == "group" else 0, "classes": names},
         **{"anchor_size": config.anchor_size, "scales": config.anchor_scales},
-        "ratios": RATIOS[config.anchor_ratios],
-        "inference": {
-            **{"score_thresh": config.score_threshold, "nms_thresh": config.nms},
-            **{"detections_per_img": config.max_detections, "topk_candidates": config.topk},
-        },
+        **{"ratios": RATIOS[config.anchor_ratios], "inference": inference},
     }
 
 

@@ -42,7 +42,6 @@ FILE = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 
 
 def _base(name: str) -> RunConfig:
-    """The baseline of a profile of the file."""
     fields = dict(FILE[name]["base"])
     like = fields.pop("like", None)
     return (_base(like) if like else RunConfig()).replace(**fields)

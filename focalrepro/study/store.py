@@ -23,7 +23,6 @@ class Store:
 
     @classmethod
     def local(cls, profile: str, weights: bool = False) -> "Store":
-        """The local store of a profile."""
         return cls(data_root() / "runs" / profile, weights)
 
     @classmethod

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Self
 
@@ -77,8 +78,9 @@ class Study:
         two states cannot stand in one table. Of a built-in dataset all."""
         if not self.profile.own:
             return list(records)
-        newest = {_read_data(r): r.data for r in sorted(records, key=lambda r: r.finished)}
-        return [r for r in records if r.data == newest[_read_data(r)]]
+        read = attrgetter(*(f"config.{field}" for field in DATA))  # what its config says of its data
+        newest = {read(r): r.data for r in sorted(records, key=lambda r: r.finished)}
+        return [r for r in records if r.data == newest[read(r)]]
 
     def alone(self) -> Self:
         """The same study without what it takes from the profile's `whole`: what its own page has."""
@@ -155,10 +157,8 @@ class Study:
         """The first record of the baseline's detector and anchors, which ablations change, else the first."""
         data = {"dataset", "classes", "image_size", "detector", "first_level", "last_level"}
         fields = data | {"anchor_size", "anchor_scales", "anchor_ratios"}
-        for record in self.records:
-            if not record.config.differences(self.base).keys() & fields:
-                return record
-        return self.records[0] if self.records else None
+        alike = (r for r in self.records if not r.config.differences(self.base).keys() & fields)
+        return next(alike, self.records[0] if self.records else None)
 
     def run(self, *ablations: str | Ablation, seeds: int = 0, device: str = "auto", workers: int = 0) -> Self:
         """Trains what these ablations (none: all of the profile's) lack, with progress; the study itself.
@@ -200,8 +200,7 @@ class Study:
         if self.profile.own:  # one's own data may be other than it was when they were done
             missing = [p for p in with_ids(planned) if store.lacks(p.run_id)]
         if missing:
-            failed = run_planned(missing, store, device, workers, reuse)
-            if failed:
+            if failed := run_planned(missing, store, device, workers, reuse):
                 raise RuntimeError(f"{failed} runs failed; their errors are in {store.folder / 'errors'}")
             self._records, self._rows, self._alone = None, {}, None
             vars(self).pop("evidence", None)
@@ -220,11 +219,6 @@ class Study:
             (row.changes["gamma"], row.changes["alpha"]): [r for r in found[row.label] if r.seed < seeds]
             for row in rows
         }
-
-
-def _read_data(record: Record) -> tuple[object, ...]:
-    """What a run's config says of the data that it reads."""
-    return tuple(getattr(record.config, field) for field in DATA)
 
 
 def _committed(profile: str) -> list[Record]:

@@ -31,9 +31,8 @@ STAGE1_RESIDENT = 0.35  # the same, of a frozen first stage's maps, which only s
 KEPT_FROM = 2000  # images times views whose matches are kept on disk
 # What a split on the device depends on, apart from the split: runs that agree in these may share it.
 READ = (
-    *("image_size", "detector", "precision", "backbone", "weights", "frozen"),
-    *("views", "kept_channels", "flip"),
-    *("first_level", "last_level", "anchor_size", "anchor_scales", "anchor_ratios"),
+    *("image_size", "detector", "precision", "backbone", "weights", "frozen", "views", "kept_channels"),
+    *("flip", "first_level", "last_level", "anchor_size", "anchor_scales", "anchor_ratios"),
     *("pos_iou", "neg_iou", "best_iou"),
 )
 
@@ -101,8 +100,10 @@ class SplitData:
         elif model is not None and keeps_stage1(config, len(data), device):
             self.from_c2, how = True, (device, config.precision)
             self.inputs = [[stage1_maps(model, data.images, v == 1, *how) for v in range(self.views)]]
+        elif _room(data.images.nbytes, device):
+            self.inputs = [[torch.from_numpy(np.array(data.images)).to(device)]]
         else:
-            self.inputs = [[_images_on(device, data.images)]]
+            self.inputs = [[as_tensor(data.images)]]  # left in their file, to be read
         self.streams = self.inputs[0][0].device.type != device.type
         if self.streams:
             print(f"{data.name}: no room on {device}, so each step reads from files: slow", file=sys.stderr)
@@ -124,13 +125,6 @@ class SplitData:
             if self.views == 2:
                 inputs = torch.where(view.bool().view(-1, 1, 1, 1), inputs.flip(-1), inputs)
         return inputs, self.boxes[view, index], self.labels[view, index]
-
-
-def _images_on(device: torch.device, images: np.ndarray) -> Tensor:
-    """uint8 [N, 3, H, W] on the device, or where that has no room for them left in their file, to be read."""
-    if _room(images.nbytes, device):
-        return torch.from_numpy(np.array(images)).to(device)
-    return as_tensor(images)
 
 
 def keeps_stage1(config: RunConfig, images: int, device: torch.device) -> bool:
@@ -183,7 +177,6 @@ class TrainData(SplitData):
 
 
 def config_anchors(config: RunConfig) -> AnchorGrid:
-    """The anchors that a config asks for."""
     return make_anchors(
         config.image_size, config.levels, config.anchor_size, config.anchor_scales, config.anchor_ratios
     )

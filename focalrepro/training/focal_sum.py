@@ -59,15 +59,12 @@ def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
 class _FocalSum(torch.autograd.Function):
     """Of a thousand terms 999 are (1 - α) σ(x)^γ softplus(x) and need no label, so one pass over the logits
     without branches does nearly all of the work. A logit in bf16 or fp16 has only 65,536 possible values, so
-    there that pass looks its terms up in a table. Differentiable once.
-    """
+    there that pass looks its terms up in a table. Differentiable once."""
 
     @staticmethod
     def forward(ctx, logits: Tensor, labels: Tensor, alpha: float, gamma: float) -> Tensor:  # noqa: ANN001
         classes = logits.shape[-1]
-        x, labels = logits.detach().reshape(-1, classes), labels.reshape(-1)
-        if not x.is_contiguous():
-            x = x.contiguous()
+        x, labels = logits.detach().reshape(-1, classes).contiguous(), labels.reshape(-1)
         if x.element_size() == 2:
             total, grad = _looked_up_background(x, alpha, gamma)
         else:

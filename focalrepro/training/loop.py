@@ -83,10 +83,6 @@ class Checkpoint:
             print(f"no checkpoint, the training goes on without: {refusal(error)}", file=sys.stderr)
         self.since = time.perf_counter()
 
-    def drop(self) -> None:
-        """Removes the file: its run is done."""
-        self.path.unlink(missing_ok=True)
-
 
 def _made(step: Step) -> list[str]:
     return [str(torch.__version__), step.device.type, str(has_bf16(step.device))]

@@ -16,10 +16,6 @@ from torch.nn.parallel import DistributedDataParallel
 from focalrepro.config import RunConfig
 
 PATIENCE = timedelta(hours=12)  # the others wait while rank 0 evaluates
-SEVERAL = (
-    "torchrun over several machines: set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 on each, so that processes "
-    "which it starts again find each other"
-)
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,8 @@ class Ranks:
             # addresses of those before them. But machines count their own restarts, each its own.
             outlives = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
             if outlives and os.environ.get("GROUP_WORLD_SIZE", "1") != "1":
-                raise ValueError(SEVERAL)
+                what = "torchrun over several machines: set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 on each"
+                raise ValueError(f"{what}, so that processes which it starts again find each other")
             store, rank, _ = next(dist.rendezvous("env://"))
             if outlives:
                 store = dist.PrefixStore("life-" + os.environ["TORCHELASTIC_RESTART_COUNT"], store)

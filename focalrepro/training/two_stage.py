@@ -159,7 +159,6 @@ class TwoStageStep(Step):
 def positives(model: TwoStage, source: SplitData) -> float:
     """Anchors of the proposal network that are assigned to an object, per image."""
     anchors, count = model.rpn.anchor_generator.boxes, 0
-    for boxes, labels in zip(source.boxes[0], source.labels[0], strict=True):
-        target = {"boxes": boxes[labels >= 0]}
+    for target in as_targets(source.boxes[0], source.labels[0]):
         count += int((model.rpn.assign_targets_to_anchors([anchors], [target])[0][0] == 1).sum())
     return count / len(source)
