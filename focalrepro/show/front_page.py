@@ -15,7 +15,7 @@ from focalrepro.show import front_tables as cells
 from focalrepro.show.claims_page import claims_page
 from focalrepro.show.evidence_page import evidence_page
 from focalrepro.show.figures_results import GRIDS, figure_of, forest
-from focalrepro.show.front_tables import ANSWERS, AS_PAPER, FURTHER, told
+from focalrepro.show.front_tables import ANSWERS, AS_PAPER, FURTHER, OWN_RATE, told
 from focalrepro.show.pages import Figures, render, save
 from focalrepro.show.sentences import WORDS, seeds_text
 from focalrepro.show.speakers import Speakers, speakers
@@ -62,6 +62,7 @@ def _answer(said: Speakers, planes: list[tuple[Evidence, str]]) -> str:
         "front.md.j2",
         **{"answers": cells.spoken(ANSWERS[0], judged).values(), "told": told, "places": said.places},
         further={n: told(of[FURTHER])[0] for n, of in both.items()},
+        own_rate={n: told(of[OWN_RATE]) for n, of in both.items() if OWN_RATE in of},
         overtaken={n: facts.overtaken(of) for n, of in judged.items()},
         all_classes=told(said.of_coco()[ALL]) if ALL in said.of_coco() else (),
         leads={on[n]: [cells.lead(of[c]) for c in LEADS] for n, of in leads.items()},

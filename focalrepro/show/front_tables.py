@@ -18,9 +18,11 @@ from focalrepro.study.profiles import get_profile
 FURTHER = "fl-alpha-and-prior"  # the baseline of more settings than the protocol's
 BOTH = "best-gamma"  # the same baseline, and γ is picked as well
 MORE_SEEDS = ("fl-strongest",)  # the same question over more seeds, and no line of its own before it has them
+OWN_RATE = "fl-strongest-rate"  # the strongest of these settings, at rates of their own
 ANSWERS = (
     ("fl-tuned-ce", FURTHER, "fl-best-alpha"),
-    *((FURTHER,), MORE_SEEDS, (BOTH,), ("fl-plain-ce",), ("fl-hard-negatives",), ("fl-sampling-free",)),
+    *((FURTHER,), MORE_SEEDS, (OWN_RATE,), (BOTH,)),
+    *(("fl-plain-ce",), ("fl-hard-negatives",), ("fl-sampling-free",)),
 )
 # The paper's own comparison, and the same without its threshold of score.
 AS_PAPER = ("fl-best-alpha-05", "fl-best-alpha")
