@@ -21,7 +21,7 @@ MORE_SEEDS = ("fl-strongest",)  # the same question over more seeds, and no line
 OWN_RATE = "fl-strongest-rate"  # the strongest of these settings, at rates of their own
 ANSWERS = (
     ("fl-tuned-ce", FURTHER, "fl-best-alpha"),
-    *((FURTHER,), MORE_SEEDS, (OWN_RATE,), (BOTH,)),
+    *((FURTHER,), MORE_SEEDS, (BOTH,), (OWN_RATE,)),
     *(("fl-plain-ce",), ("fl-hard-negatives",), ("fl-sampling-free",)),
 )
 # The paper's own comparison, and the same without its threshold of score.
