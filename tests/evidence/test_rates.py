@@ -8,7 +8,6 @@ from focalrepro.study.ablations import get_ablation
 from focalrepro.study.profiles import PROFILES
 from focalrepro.study.study import Study
 
-
 SEEN_ONLY = ("lr-edge", "lr-more")  # from which no row takes a rate
 
 
