@@ -71,10 +71,8 @@ def ridge(e: Evidence, gamma: float, over: str, measure: str = "AP") -> Verdict 
         for value in (0.0, gamma)
     )
     # A resample more speaks against it: no finite number of them shows a p of 0.
-    not_lower, not_higher = (
-        (1 + int(against.sum())) / (1 + len(focal)) for against in (focal >= plain, focal <= plain)
-    )
-    p, direction = min((2 * not_lower, 1.0), (2 * not_higher, -1.0))
+    against = {1.0: focal >= plain, -1.0: focal <= plain}
+    p, direction = min((2 * (1 + int(of.sum())) / (1 + len(focal)), sign) for sign, of in against.items())
     p, lower = min(p, 1.0), float((focal < plain).mean())
     word = "undecided" if p > LEVEL else "confirmed" if direction > 0 else "refuted"
     remark = f"best at α = {at_plain:g} for γ = 0 and at α = {at_focal:g} for γ = {gamma:g}"
@@ -116,10 +114,8 @@ def drowns(e: Evidence, by: Literal["loss", "gradient"]) -> Verdict | None:
     """What the background has of plain cross entropy's loss or gradient after the first looks, less a half:
     the share that is left to objects' anchors, in points."""
     mine = e.row("1a", alpha=0.5)
-    every = (
-        [*Store(e.study.folder / "again").records(), *mine] if mine else []
-    )  # made on another machine, too
-    seeds = {r.seed: r for r in every if r.on_objects and r.row == mine[0].row}
+    again = Store(e.study.folder / "again").records() if mine else []  # made on another machine
+    seeds = {r.seed: r for r in [*again, *mine] if r.on_objects and r.row == mine[0].row}
     if not seeds:
         return None
     kept = list(seeds.values())
