@@ -28,22 +28,16 @@ def _whole(e: Evidence, ablation: str, measure: Measure) -> Rows | None:
     return rows if known else None
 
 
-def _luck(e: Evidence, rows: Sequence[Records], rng: np.random.Generator, measure: Measure) -> np.ndarray:
-    """A measure of each row in resamples of the images, [rows, R], with its seeds' luck where that is
-    known."""
-    ap = np.array([np.nan_to_num(np.mean(list(map(measure.replicates, of)), axis=0)) for of in rows])
-    spread = e.spread(measure)
-    if not spread.freedom:
-        return ap
-    variance = [spread.of(list(map(measure.of, records)))[0] / len(records) for records in rows]
-    return ap + np.sqrt(variance)[:, None] * rng.standard_normal(ap.shape)
-
-
 def _winners(e: Evidence, rows: Rows, rng: np.random.Generator, measure: Measure) -> tuple[np.ndarray, float]:
-    """The best α in each resample, and the best by the means."""
-    alphas = np.array([records[0].config.alpha for records in rows.values()])
-    means = {records[0].config.alpha: mean(map(measure.of, records)) for records in rows.values()}
-    return alphas[_luck(e, list(rows.values()), rng, measure).argmax(0)], max(means, key=means.get)
+    """The best α in each resample of the images, with the seeds' luck where that is known; the best by the
+    means."""
+    alphas, spread = np.array([of[0].config.alpha for of in rows.values()]), e.spread(measure)
+    ap = np.array([np.nan_to_num(np.mean([*map(measure.replicates, of)], axis=0)) for of in rows.values()])
+    values = [[measure.of(r) for r in of] for of in rows.values()]
+    if spread.freedom:
+        variance = [spread.of(seeds)[0] / len(seeds) for seeds in values]
+        ap = ap + np.sqrt(variance)[:, None] * rng.standard_normal(ap.shape)
+    return alphas[ap.argmax(0)], alphas[np.argmax([mean(seeds) for seeds in values])]
 
 
 def best_alpha(e: Evidence, measure: str = "AP") -> Verdict | None:
