@@ -6,6 +6,7 @@ import csv
 import difflib
 import re
 from collections.abc import Iterator
+from functools import cache
 
 import nbformat
 
@@ -85,21 +86,20 @@ def behind(study: Study) -> list[str]:
 
     It was executed before the last of them, or of another profile's whose claims it shows.
     """
-    off, right = [], dict[str, set[str]]()
+
+    @cache
+    def right(profile: str) -> set[str]:
+        judge = study if profile == study.name else Study.committed(profile)
+        return set(takeaway(judge, *CLAIMS).splitlines())
+
+    off = []
     for path in sorted((study.folder / "notebooks").glob("[0-9A-Z]*.ipynb")):
         if ".partial" in path.name:
             continue
         cells = nbformat.read(path, as_version=4).cells
         outputs = [o for cell in cells if cell.cell_type == "code" for o in cell.outputs]
-        texts = [o.get("data", {}).get("text/markdown", "") for o in outputs]
-        stale = []
-        for line in (line for text in texts for line in text.splitlines()):
-            if not (of := SAID.match(line)):
-                continue
-            if (name := of[1]) not in right:
-                judge = study if name == study.name else Study.committed(name)
-                right[name] = set(takeaway(judge, *CLAIMS).splitlines())
-            stale += [line] if line not in right[name] else []
+        lines = [line for o in outputs for line in o.get("data", {}).get("text/markdown", "").splitlines()]
+        stale = [line for line in lines if (of := SAID.match(line)) and line not in right(of[1])]
         if stale:
             again = f"focalrepro notebooks {path.stem.split('_')[0]} --profile {study.name}"
             off.append(f"notebooks/{path.name}: not as the records have it: {stale[0]:.90} …; again: {again}")
