@@ -205,26 +205,23 @@ class FocalLoss(nn.Module):
                 f"targets {tuple(targets.shape)} of {targets.dtype} do not fit logits {tuple(logits.shape)}: "
                 "give 0/1 targets in their shape, or integer class indices in it less the last dimension"
             )
-        if not _is_traced(targets):
-            check_labels(targets, logits.shape[-1])
-        if logits.shape[-1] == 1 and targets.numel() and not _is_traced(targets) and int(targets.min()) >= 0:
-            raise ValueError(
-                f"targets {tuple(targets.shape)} for logits {tuple(logits.shape)} would be class indices, "
-                "all of the one class 0; if they are 0/1, give targets.unsqueeze(-1); background is -1"
-            )
+        if not _is_traced(targets) and targets.numel():
+            low, high, classes = int(targets.min()), int(targets.max()), logits.shape[-1]
+            if low < IGNORED or high >= classes:
+                raise ValueError(
+                    f"class indices reach from {low} to {high}; with {classes} logits they must lie in "
+                    f"0 … {classes - 1}, or be {BACKGROUND} (background) or {IGNORED} (ignored)"
+                )
+            if classes == 1 and low >= 0:
+                raise ValueError(
+                    f"targets {tuple(targets.shape)} for logits {tuple(logits.shape)} would be class "
+                    "indices, all of the one class 0; if they are 0/1, give targets.unsqueeze(-1); "
+                    "background is -1"
+                )
         kept, one_hot = targets != IGNORED, is_class(targets, logits)
         if self.reduction == "none":
             return sigmoid_focal_loss(logits, one_hot, self.alpha, self.gamma) * kept.unsqueeze(-1)
         return sigmoid_focal_loss(logits[kept], one_hot[kept], self.alpha, self.gamma, self.reduction)
-
-
-def check_labels(labels: Tensor, classes: int) -> None:
-    """Raises ValueError where a label is neither a class 0 … classes-1, BACKGROUND (-1) nor IGNORED (-2)."""
-    if labels.numel() and (int(labels.max()) >= classes or int(labels.min()) < IGNORED):
-        raise ValueError(
-            f"class indices reach from {int(labels.min())} to {int(labels.max())}; with {classes} logits "
-            f"they must lie in 0 … {classes - 1}, or be {BACKGROUND} (background) or {IGNORED} (ignored)"
-        )
 
 
 # ------------------------------------------------------------------------------------------------------

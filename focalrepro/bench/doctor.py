@@ -53,9 +53,9 @@ def doctor(device_name: str = "") -> int:
         return 0
     device = hardware.pick_device(device_name)
     ensure(SMALL.dataset)
-    failed, pool, on_gpu = 0, None, device.type == "cuda"
+    failed, pool, on_gpu, spawn = 0, None, device.type == "cuda", multiprocessing.get_context("spawn")
     for name, check in CHECKS.items():
-        started, pool = time.perf_counter(), pool or _process()
+        started, pool = time.perf_counter(), pool or ProcessPoolExecutor(1, spawn)
         try:
             said = pool.submit(check_on, check, device_name).result(LONGEST if on_gpu else None)
         except Exception as error:  # a broken kernel ends its process, or leaves the device useless to it
@@ -70,10 +70,6 @@ def doctor(device_name: str = "") -> int:
         pool.shutdown()
     print(f"{device}: {f'{failed} checks failed' if failed else 'all checks passed'}")
     return 1 if failed else 0
-
-
-def _process() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
 
 
 def check_on(check: Check, device_name: str) -> str:

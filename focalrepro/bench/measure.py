@@ -19,7 +19,8 @@ Call = Callable[[], Any]
 Spread = dict[str, float]  # median, low, high and n of some measurements
 Limits = dict[str, float]  # teraflops of a square product; gigabytes a second of a copy, read and written
 Finding = tuple[str, dict[str, Any]]  # the record's list that it goes to, and what goes there
-NO_MORE = {"note": "", "share": None, "limit": "", "like_for_like": None, "extrapolated": False}
+NO_MORE = {"more_is_better": False, "note": "", "share": None, "limit": ""}
+NO_MORE |= {"like_for_like": None, "extrapolated": False}
 PROFILED = {  # by type of device: what a profile records, and where what counts is
     "cpu": ([ProfilerActivity.CPU], DeviceType.CPU),
     "cuda": ([ProfilerActivity.CPU, ProfilerActivity.CUDA], DeviceType.CUDA),
@@ -57,25 +58,16 @@ def scaled(by: float, side: Spread, added: Spread | None = None) -> Spread:
     return sums | {"n": min(side["n"], added["n"])}
 
 
-def row(
-    what: str,
-    against: str,
-    unit: str,
-    ours: Spread,
-    theirs: Spread,
-    more_is_better: bool = False,
-    **more: Any,
-) -> Finding:
+def row(what: str, against: str, unit: str, ours: Spread, theirs: Spread, **more: Any) -> Finding:
     """One comparison. Both sides in `unit`; its ratio says how many times better ours is.
 
-    more: a `note`; the `share` of this machine's `limit`, by its name, that ours reaches; `like_for_like`,
-    ours with all cores in one run, as the other side has it; `extrapolated`, where the other side is a
-    multiple of one measurement.
+    more: whether `more_is_better`, else less is; a `note`; the `share` of this machine's `limit`, by its
+    name, that ours reaches; `like_for_like`, ours with all cores in one run, as the other side has it;
+    `extrapolated`, where the other side is a multiple of one measurement.
     """
     a, b = ours["median"], theirs["median"]
-    kept = {"what": what, "against": against, "unit": unit, "ours": ours, "theirs": theirs}
-    kept |= {"more_is_better": more_is_better, **NO_MORE, **more}
-    return "rows", kept | {"ratio": a / b if more_is_better else b / a}
+    kept = {"what": what, "against": against, "unit": unit, "ours": ours, "theirs": theirs, **NO_MORE, **more}
+    return "rows", kept | {"ratio": a / b if kept["more_is_better"] else b / a}
 
 
 def seconds(call: Call, device: torch.device, run_time: float = 0.0) -> float:

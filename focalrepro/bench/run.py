@@ -82,9 +82,7 @@ def run_bench(device_name: str = "auto", trial: bool = False, only: str = "") ->
     limits: Limits = {}
     parts = _chosen(parts_of(device, limits, sizes), only)
     machine = info.get("gpu", f"{info['cpu']} {info['cores']} cores")
-    kind = (
-        f"{machine} {info.get('precision', '')} {only}".strip().lower()
-    )  # of one name, CPUs with bf16 and without
+    kind = f"{machine} {info.get('precision', '')} {only}".lower()  # of one name, CPUs with bf16 and without
     folder = data_root() / "bench-trial" if trial else results_root("bench")
     path = folder / f"{re.sub('[^a-z0-9]+', '-', kind).strip('-')}.json"
     limits |= measure_limits(device, sizes)

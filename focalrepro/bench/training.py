@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from functools import cache, partial
-from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +36,7 @@ POSITIVE, LEFT_OUT = 1e-3, 2e-3  # shares of the anchors
 COUNTED_AT = 128  # pixels; convolutions cost in proportion to them
 CURVE_BATCH = 8  # images, of the curve over their size
 ALONE = "one run at a time, with the whole machine"
+RATE = {"unit": "images/s", "more_is_better": True}
 
 
 def make_batch(device: torch.device, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
@@ -78,7 +78,7 @@ def extra_memory(logits: Tensor, labels: Tensor) -> float:
         our_loss(logits, labels)
     events = [e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"]
     events = sorted((e for e in events if e.device_type() == kind), key=lambda e: e.start_ns())
-    return max(accumulate(e.nbytes() for e in events)) / logits.nbytes
+    return max(itertools.accumulate(e.nbytes() for e in events)) / logits.nbytes
 
 
 def bench_loss(device: torch.device, limits: Limits, sizes: Sizes) -> Iterator[Finding]:
@@ -210,7 +210,7 @@ def bench_step(config: RunConfig, device: torch.device, limits: Limits, sizes: S
     apart = "ours keeps the maps of the frozen first stage, made before the clock starts"
     against = "torchvision's RetinaNet and loop, autocast, same layers and data in memory"
     more = {"note": apart * from_c2, "share": share, "limit": "matmul peak"}
-    yield measure.row(what, against, "images/s", a, b, True, **more)
+    yield measure.row(what, against, ours=a, theirs=b, **RATE, **more)
 
 
 def step_name(config: RunConfig, device: torch.device) -> str:
@@ -233,7 +233,7 @@ def bench_two(config: RunConfig, device: torch.device, sizes: Sizes) -> Iterator
     both, alone = rates(config, device, sizes, ("ours", 2, 0), ("ours", 1, 0))
     cached = ", cached features" * (config.frozen == "backbone")
     what = f"2 runs at once, {config.backbone} at {config.image_size}², batch {config.batch_size}{cached}"
-    yield measure.row(what, ALONE, "images/s", both, alone, True)
+    yield measure.row(what, ALONE, ours=both, theirs=alone, **RATE)
 
 
 def bench_cpu_runs(profile: str, config: RunConfig, sizes: Sizes) -> Iterator[Finding]:
@@ -257,8 +257,8 @@ def bench_cpu_runs(profile: str, config: RunConfig, sizes: Sizes) -> Iterator[Fi
     more = {"note": "; ".join(filter(None, said)), "like_for_like": None if cached else one}
     what = f"training at profile {profile}, {cores} CPU cores"
     against = "torchvision's RetinaNet and loop, same layers and data, default allocator"
-    yield measure.row(what, against, "images/s", many, other, True, **more)
-    yield measure.row(f"{cores} runs at once, profile {profile}", ALONE, "images/s", many, one, True)
+    yield measure.row(what, against, ours=many, theirs=other, **RATE, **more)
+    yield measure.row(f"{cores} runs at once, profile {profile}", ALONE, ours=many, theirs=one, **RATE)
 
 
 def rates(

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from focalrepro.config import RunConfig
 from focalrepro.evidence import rates
-from focalrepro.evidence.difference import LEVEL, MEASURES, Estimate, Evidence, Records, holm
+from focalrepro.evidence.difference import LEVEL, MEASURES, Estimate, Evidence, Records, holm, shared
 from focalrepro.evidence.statistics import STATISTICS
 from focalrepro.evidence.tables import mean
 from focalrepro.evidence.verdict import JUDGED, NOT_YET, Verdict, verdict_of
@@ -129,12 +129,10 @@ class Claim(BaseModel):
         b = self.b.records(e)
         a = b and self.a.records(e, b[0])
         gap = a and e.contrast((a[0], b[0]), (self.scale, -1.0), MEASURES[self.measure], by_seed)
-        return gap and replace(
-            gap,
-            remark="; ".join(
-                filter(None, ["; against it ".join(filter(None, (a[1], b[1]))), self._parts(gap, a[0], b[0])])
-            ),
-        )
+        if not gap:
+            return None
+        picked = "; against it ".join(filter(None, (a[1], b[1])))
+        return replace(gap, remark="; ".join(filter(None, (picked, self._parts(gap, a[0], b[0])))))
 
     def _parts(self, gap: Estimate, a: Records, b: Records) -> str:
         """What the number is made of, where it is no plain difference."""
@@ -144,8 +142,7 @@ class Claim(BaseModel):
             return f"AP {own:.1f}{kept} (judged: {self.scale:g} of the second less the first)"
         if self.measure != "threshold":
             return ""
-        pairs = {r.pair for r in a} & {r.pair for r in b}
-        a, b = ([r for r in side if r.pair in pairs] for side in (a, b))
+        a, b = shared({"a": a, "b": b}).values()
         lost = mean(r.AP_at_05 for r in b) - mean(r.AP_at_05 for r in a)
         stays = mean(r.AP for r in b) - mean(r.AP for r in a)
         where = "behind" if stays > 0 else "ahead"
@@ -207,8 +204,7 @@ def _exploratory(v: Verdict, primary: list[Verdict]) -> Verdict:
     to ask the same of the same runs as a primary one has that one's: a question has one answer."""
     for other in primary:
         if v.word in JUDGED and v.estimate and other.estimate and v.estimate.of == other.estimate.of:
-            return replace(
-                other, remark=v.remark, how=f"{other.how}; the runs of a primary claim, and its verdict"
-            )
+            how = f"{other.how}; the runs of a primary claim, and its verdict"
+            return replace(other, remark=v.remark, how=how)
     early = v.word in JUDGED and v.seeds < SEEDS
     return replace(v, word=NOT_YET, wanted=SEEDS) if early else v

@@ -181,13 +181,11 @@ class Evidence:
         return self if alone is self.study else Evidence(alone)
 
     def _own(self, measure: Measure) -> seed_spread.SeedSpread:
-        rows: dict[tuple[str, ...], list[float]] = {}
         study = self.own.study
-        for name in study.ablations:
-            for records in study.rows(name).values():
-                values = [v for r in records if (v := measure.of(r)) is not None]
-                rows[tuple(r.run_id for r in records)] = values
-        return seed_spread.fit(list(rows.values()), measure.least)
+        rows = [records for name in study.ablations for records in study.rows(name).values()]
+        each = {tuple(r.run_id for r in records): records for records in rows}.values()  # rows are shared
+        values = [[v for r in records if (v := measure.of(r)) is not None] for records in each]
+        return seed_spread.fit(values, measure.least)
 
     @cached_property
     def borrowed(self) -> "Evidence | None":

@@ -39,10 +39,8 @@ def by_class(one: Records, other: Records, objects: Mapping[str, int]) -> pd.Dat
     )
     seeds = a.columns.intersection(b.columns)
     gain = b[seeds] - a[seeds]
-    columns = {"objects": pd.Series(dict(objects), dtype=int)}
-    columns |= {
-        name: side[seeds].where(gain.notna()).mean(axis=1) for name, side in (("one", a), ("other", b))
-    }
+    before, after = (side[seeds].where(gain.notna()).mean(axis=1) for side in (a, b))
+    columns = {"objects": pd.Series(dict(objects), dtype=int), "one": before, "other": after}
     columns |= {"gain": gain.mean(axis=1), "least": gain.min(axis=1), "most": gain.max(axis=1)}
     frame = pd.DataFrame(columns | {"seeds": gain.count(axis=1)}).rename_axis("class")
     return frame[frame["seeds"] > 0].sort_values("objects", kind="stable")

@@ -28,22 +28,16 @@ def _whole(e: Evidence, ablation: str, measure: Measure) -> Rows | None:
     return rows if known else None
 
 
-def _luck(e: Evidence, rows: Sequence[Records], rng: np.random.Generator, measure: Measure) -> np.ndarray:
-    """A measure of each row in resamples of the images, [rows, R], with its seeds' luck where that is
-    known."""
-    ap = np.array([np.nan_to_num(np.mean(list(map(measure.replicates, of)), axis=0)) for of in rows])
-    spread = e.spread(measure)
-    if not spread.freedom:
-        return ap
-    variance = [spread.of(list(map(measure.of, records)))[0] / len(records) for records in rows]
-    return ap + np.sqrt(variance)[:, None] * rng.standard_normal(ap.shape)
-
-
 def _winners(e: Evidence, rows: Rows, rng: np.random.Generator, measure: Measure) -> tuple[np.ndarray, float]:
-    """The best α in each resample, and the best by the means."""
-    alphas = np.array([records[0].config.alpha for records in rows.values()])
-    means = {records[0].config.alpha: mean(map(measure.of, records)) for records in rows.values()}
-    return alphas[_luck(e, list(rows.values()), rng, measure).argmax(0)], max(means, key=means.get)
+    """The best α in each resample of the images, with the seeds' luck where that is known; the best by the
+    means."""
+    alphas, spread = np.array([of[0].config.alpha for of in rows.values()]), e.spread(measure)
+    ap = np.array([np.nan_to_num(np.mean([*map(measure.replicates, of)], axis=0)) for of in rows.values()])
+    values = [[measure.of(r) for r in of] for of in rows.values()]
+    if spread.freedom:
+        variance = [spread.of(seeds)[0] / len(seeds) for seeds in values]
+        ap = ap + np.sqrt(variance)[:, None] * rng.standard_normal(ap.shape)
+    return alphas[ap.argmax(0)], alphas[np.argmax([mean(seeds) for seeds in values])]
 
 
 def best_alpha(e: Evidence, measure: str = "AP") -> Verdict | None:
@@ -71,10 +65,8 @@ def ridge(e: Evidence, gamma: float, over: str, measure: str = "AP") -> Verdict 
         for value in (0.0, gamma)
     )
     # A resample more speaks against it: no finite number of them shows a p of 0.
-    not_lower, not_higher = (
-        (1 + int(against.sum())) / (1 + len(focal)) for against in (focal >= plain, focal <= plain)
-    )
-    p, direction = min((2 * not_lower, 1.0), (2 * not_higher, -1.0))
+    against = {1.0: focal >= plain, -1.0: focal <= plain}
+    p, direction = min((2 * (1 + int(of.sum())) / (1 + len(focal)), sign) for sign, of in against.items())
     p, lower = min(p, 1.0), float((focal < plain).mean())
     word = "undecided" if p > LEVEL else "confirmed" if direction > 0 else "refuted"
     remark = f"best at α = {at_plain:g} for γ = 0 and at α = {at_focal:g} for γ = {gamma:g}"
@@ -116,10 +108,8 @@ def drowns(e: Evidence, by: Literal["loss", "gradient"]) -> Verdict | None:
     """What the background has of plain cross entropy's loss or gradient after the first looks, less a half:
     the share that is left to objects' anchors, in points."""
     mine = e.row("1a", alpha=0.5)
-    every = (
-        [*Store(e.study.folder / "again").records(), *mine] if mine else []
-    )  # made on another machine, too
-    seeds = {r.seed: r for r in every if r.on_objects and r.row == mine[0].row}
+    again = Store(e.study.folder / "again").records() if mine else []  # made on another machine
+    seeds = {r.seed: r for r in [*again, *mine] if r.on_objects and r.row == mine[0].row}
     if not seeds:
         return None
     kept = list(seeds.values())

@@ -34,11 +34,6 @@ class Verdict:
     estimate: Estimate | None = None
 
 
-def word_of(low: float, high: float) -> str:
-    """The word for "this is above 0" by an interval."""
-    return "confirmed" if low > 0 else "refuted" if high < 0 else "undecided"
-
-
 def verdict_of(gap: Estimate, kind: str = "more") -> Verdict:
     """The verdict of a difference: "more" claims that it is above 0, by its unadjusted 95 % interval; "equal"
     that the rows tie, by two one-sided tests at 5 % within ±MARGIN, refuted by the 95 % interval; one that is
@@ -46,8 +41,10 @@ def verdict_of(gap: Estimate, kind: str = "more") -> Verdict:
     how = f"images, and ±{gap.margin:g} for the one seed" if gap.margin else "images and seeds"
     how += ", the seeds' spread as in the committed results" if gap.borrowed else ""
     how += f", the images' error as that of {gap.images_as}" if gap.images_as else ""
-    word = word_of(gap.low, gap.high) if kind == "more" else "measured"
-    if kind == "equal":
+    word = "measured"
+    if kind == "more":
+        word = "confirmed" if gap.low > 0 else "refuted" if gap.high < 0 else "undecided"
+    elif kind == "equal":
         low, high = gap.interval(1 - 2 * LEVEL)  # both tests hold where it lies within the margin
         beyond = gap.low > MARGIN or gap.high < -MARGIN
         word = "confirmed" if low > -MARGIN and high < MARGIN else "refuted" if beyond else "undecided"
@@ -57,10 +54,10 @@ def verdict_of(gap: Estimate, kind: str = "more") -> Verdict:
     return Verdict(word, gap.effect, gap.low, gap.high, gap.measure, gap.seeds, gap.p, **about)
 
 
-def over_seeds(values: Sequence[float], unit: str, remark: str, how: str = "") -> Verdict:
+def over_seeds(values: Sequence[float], unit: str, remark: str) -> Verdict:
     """The mean of a value for each seed, with Student's interval from three on. Measured, not judged: a
     verdict holds the images' error, too, and of these values records keep no replicates over the images."""
     n, (value, low, high) = len(values), mean_interval(values)
-    how = "; ".join(filter(None, (how, "over the seeds alone, so without a verdict")))
+    how = "over the seeds alone, so without a verdict"
     about = {"unit": unit, "seeds": n, "remark": remark, "how": how, "direction": value}
     return Verdict("measured", value, **about | ({"low": low, "high": high} if n > 2 else {}))

@@ -71,9 +71,8 @@ def paired(differences: pd.DataFrame, metric: str = "ap") -> Figure:
     axes.set_yticks(range(len(groups)), [f"{name}, {rate_name(rate)}" for name, rate in groups])
     axes.set_ylim(len(groups) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel(
-        f"difference to cross entropy in {METRICS[metric][0]} (filled: its interval leaves out 0)"
-    )
+    name = METRICS[metric][0]
+    axes.set_xlabel(f"difference to cross entropy in {name} (filled: its interval leaves out 0)")
     figure.legend(loc="outside lower center", ncols=3)
     return figure
 

@@ -55,13 +55,11 @@ def loss_curves() -> Figure:
 
 
 def slider() -> Figure | None:
-    """Loss and gradient against x_t with sliders for γ and α, where ipywidgets is there and a notebook is
-    watched; else the paper's Figure 1. Dotted: cross entropy.
+    """Loss and gradient against x_t with sliders for γ and α, where a notebook is watched; else the paper's
+    Figure 1. Dotted: cross entropy.
     """
-    try:
-        from ipywidgets import FloatSlider, interact  # optional, and of use in JupyterLab alone
-    except ImportError:
-        return loss_curves()
+    from ipywidgets import FloatSlider, interact  # of use in JupyterLab alone
+
     if os.environ.get(HEADLESS):
         return loss_curves()
     names = {"gamma": (0.0, 5.0, 2.0), "alpha": (0.05, 0.95, 0.25)}

@@ -93,6 +93,7 @@ def reach(frame: pd.DataFrame) -> Figure:
 
 
 GREEK = {"alpha": "α", "beta": "β", "gamma": "γ"}
+Marks = Callable[[str], pd.DataFrame]  # of a plane's cells, by measure
 
 
 def plane(
@@ -137,12 +138,7 @@ def _span(*values: pd.DataFrame) -> tuple[float, float]:
 
 @styled
 def heatmaps(
-    frame: pd.DataFrame,
-    x: str,
-    y: str,
-    best: Callable[[str], pd.DataFrame],
-    theirs: Sequence = (),
-    title: str = "",
+    frame: pd.DataFrame, x: str, y: str, best: Marks, theirs: Sequence = (), title: str = ""
 ) -> Figure:
     """AP over the plane of two settings; where AP at .05 is another number, it stands beside AP.
 
@@ -268,10 +264,8 @@ def _by_rarity(e: Evidence, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataF
     parts = frame["row"].str.extract(r"(?P<loss>.*), 1 in (?P<rarity>[\d,]*\d)(?P<less>.*)")
     by, at = parts["loss"] + parts["less"], parts["rarity"].str.replace(",", "").astype(int)
     rows, plain = e.study.rows("imbalance"), parts["loss"].iloc[0]
-    gaps = [
-        e.difference(rows[row], rows[row.replace(loss, plain)])
-        for row, loss in zip(frame["row"], parts["loss"], strict=True)
-    ]
+    pairs = zip(frame["row"], parts["loss"], strict=True)
+    gaps = [e.difference(rows[row], rows[row.replace(loss, plain)]) for row, loss in pairs]
     found = [(g.effect, g.low, g.high) if g else (np.nan,) * 3 for g in gaps]
     leads = pd.DataFrame(found, columns=["AP", "low", "high"]).assign(by=by, rarity=at, diverged=0)
     return frame.assign(by=by, rarity=at), leads[(parts["loss"] != plain).to_numpy()]

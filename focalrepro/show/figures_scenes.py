@@ -25,8 +25,6 @@ from focalrepro.training.batches import config_anchors
 
 FREE = "synthetic"  # how the names begin of datasets whose pixels are the project's own
 TRUTH, FOUND = ORANGE, SKY
-
-
 UNSHOWN = "Plain ground: the photographs are their authors' and not published here; your own run shows them."
 CROWD = 6  # objects beyond which their names hide each other
 Drawn = tuple[Any, str, str]  # a box (x1, y1, x2, y2) in the frame's pixels, its colour, its text
@@ -44,11 +42,11 @@ def pictures(data: DetectionData, cells: Sequence[Cell], columns: int, show_phot
     figure, grid = plt.subplots(height, columns, figsize=size, squeeze=False)
     for axes in grid.flat[len(cells) :]:
         axes.set_visible(False)
-    if not (show_photos or data.name.startswith(FREE)):
+    shown = show_photos or data.name.startswith(FREE)
+    if not shown:
         figure.text(0.5, 0, UNSHOWN, ha="center", va="top", fontsize=9, color=GREY)
     for axes, (picture, title, drawn) in zip(grid.flat, cells, strict=False):
         if not isinstance(picture, np.ndarray):
-            shown = show_photos or data.name.startswith(FREE)
             picture = np.array(data.images[picture]).transpose(1, 2, 0) if shown else np.full((1, 1, 3), 150)
         axes.imshow(picture, extent=(0, data.frame, data.frame, 0), interpolation="nearest")
         axes.set(xlim=(0, data.frame), ylim=(data.frame, 0), xticks=[], yticks=[])

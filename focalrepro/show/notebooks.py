@@ -92,9 +92,8 @@ def execute(source: Path, folder: Path, profile: str) -> Path:
             extra_arguments=["--IPKernelApp.log_level=50"],
         )
     except papermill.PapermillExecutionError as error:
-        raise RuntimeError(
-            f"{source.name}: cell {error.exec_count}: {error.ename}: {error.evalue} (see {draft})"
-        ) from error
+        where = f"{source.name}: cell {error.exec_count}"
+        raise RuntimeError(f"{where}: {error.ename}: {error.evalue} (see {draft})") from error
     notebook = nbformat.read(draft, as_version=4)
     notebook.cells = with_data(notebook.cells)
     write_atomic(target, without_paths(nbformat.writes(notebook).replace(draft.name, target.name)))

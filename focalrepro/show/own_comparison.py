@@ -35,9 +35,7 @@ def verdict(e: Evidence, name: str) -> Md:
     found = {label: verdict_of(gap) for label in others if (gap := e.difference(rows[mine], rows[label]))}
     if not found:
         return Md("**Not compared yet**: no seed of it and of another row from like machines.")
-    better = "; ".join(
-        f"{sentences.WORDS[v.word]} than {label} ({sentences.effect(v)})" for label, v in found.items()
-    )
+    each = (f"{sentences.WORDS[v.word]} than {k} ({sentences.effect(v)})" for k, v in found.items())
     rates = f"{mine} was trained at {rows[mine][0].config.lr:g}, the best of its search"
     if e.study.profile.own:
         rates += "; the others at rates that were searched on other data: a search of theirs might move them."
@@ -46,4 +44,5 @@ def verdict(e: Evidence, name: str) -> Md:
     else:
         base = f"the profile's one rate, {e.study.base.lr:g}, which was chosen on focal loss"
         rates += f"; the others at {base}: a search of theirs might move them."
-    return Md(f"**{mine} is {better}** (exploratory; {sentences.how(next(iter(found.values())))}). {rates}")
+    by = sentences.how(next(iter(found.values())))
+    return Md(f"**{mine} is {'; '.join(each)}** (exploratory; {by}). {rates}")

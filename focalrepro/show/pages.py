@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +12,23 @@ from focalrepro.show.tables import between, escape, signed
 
 Figures = dict[str, Callable[[], Figure]]  # by the name of their file, not drawn yet
 
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).with_name("templates")),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=StrictUndefined,
-        finalize=escape,
-        autoescape=False,  # `finalize` escapes for Markdown, whose readers escape for HTML
-    )
-    environment.globals |= {"between": between, "signed": signed}
-    return environment
+TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).with_name("templates")),
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=StrictUndefined,
+    finalize=escape,  # for Markdown, whose readers escape for HTML
+)
+TEMPLATES.globals |= {"between": between, "signed": signed}
 
 
 def render(template: str, **values: Any) -> str:
-    """The page that a template of show/templates gives;
-    runs of blank lines become one, and it ends with a line's end.
+    """The page that a template of show/templates gives; runs of blank lines become one, and it ends with a
+    line's end.
 
     Errors: jinja2's UndefinedError for a value that the template needs and that is not given.
     """
-    lines = _environment().get_template(template).render(values).splitlines()
+    lines = TEMPLATES.get_template(template).render(values).splitlines()
     return re.sub("\n{3,}", "\n\n", "\n".join(map(str.rstrip, lines))).strip() + "\n"
 
 

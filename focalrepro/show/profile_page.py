@@ -33,25 +33,18 @@ IN_SHORT = (
 )
 
 
-def export(study: Study) -> Path:
-    """Copies a study's records to its folder of results; nothing there is deleted."""
-    target = Store(study.folder / "runs")
-    for record in study.records:
-        target.put(record)
-    return target.folder
-
-
 def write_report(profile: str) -> Path:
     """Writes tables, figures and results.csv; returns the README's path. ValueError where there are no runs.
 
-    The local store's runs are taken, and copied to the results; where it has none, those of the results.
+    The local store's runs are taken, and copied to the results, where nothing is deleted; where it has none,
+    those of the results.
     """
     local = Store.local(profile).records()
     study = Study(profile, records=local) if local else Study.committed(profile)
     if not study.records:
         raise ValueError(f"profile {profile} has no runs yet; make them: focalrepro run --profile {profile}")
-    if local:
-        export(study)
+    for record in study.records if local else ():
+        Store(study.folder / "runs").put(record)
     text, figures = page(study)
     save(figures, study.folder / "figures")
     write_atomic(study.folder / "results.csv", runs_frame(study).to_csv(index=False))

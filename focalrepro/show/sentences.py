@@ -44,9 +44,8 @@ def effect(v: Verdict) -> str:
     elif v.unit.startswith("×"):
         text = f"{v.value:.2f} {v.unit} ({between(v.low, v.high, 2)})"
     else:
-        digits = precision(
-            v.value, v.low, v.high, digits=3 if v.unit == "calibration error" else digits_of(v)
-        )
+        least = 3 if v.unit == "calibration error" else digits_of(v)
+        digits = precision(v.value, v.low, v.high, digits=least)
         text = f"{signed(v.value, digits)} {v.unit}"
         if v.unit.endswith(HALF):
             side = "above" if v.value > 0 else "below"
@@ -238,10 +237,9 @@ def where_from(study: Study, *names: str) -> Md:
 def _whose(study: Study, left: set[str]) -> Md:
     """Whose runs these are, in words: one's own, the profile's committed ones, those of its `whole`."""
     name, parts = study.profile.name, {}
-    for text, store in (
-        (f"of the local store, data/runs/{name}", Store.local(name)),
-        (f"of the committed results of `{name}`", Store.committed(name)),
-    ):
+    stores = {f"of the local store, data/runs/{name}": Store.local(name)}
+    stores[f"of the committed results of `{name}`"] = Store.committed(name)
+    for text, store in stores.items():
         mine = {i for i in left if store.path(i).exists()}
         parts[text], left = len(mine), left - mine
     parts[f"of the committed results of `{study.profile.whole}`"] = len(left)
@@ -282,9 +280,7 @@ def summary(frame: pd.DataFrame) -> str:
         lines.append(f"In the paper, at .05: {bold(theirs.row)} with {theirs.paper_AP:.1f}.")
     rho, count = rank_correlation(frame)
     if not np.isnan(rho):
-        lines.append(
-            f"Rank correlation at .05 with the paper (Spearman, {count} rows): **{number(rho, 2)}**."
-        )
+        lines += [f"Rank correlation at .05 with the paper (Spearman, {count} rows): **{number(rho, 2)}**."]
     return " ".join(lines)
 
 

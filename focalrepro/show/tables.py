@@ -120,9 +120,8 @@ def of_page(frame: pd.DataFrame) -> Md:
                 entry[name] = cells[name]
         if ranked:
             entry["paper AP"] = bold(cells["paper AP"]) if row.paper_AP == theirs else cells["paper AP"]
-            entry["rank at .05 (paper)"] = (
-                NONE if np.isnan(row.rank) else f"{row.rank:g} ({row.paper_rank:g})"
-            )
+            ranks = NONE if np.isnan(row.rank) else f"{row.rank:g} ({row.paper_rank:g})"
+            entry["rank at .05 (paper)"] = ranks
         rows.append(entry | {"records by seed": _links(row.seed_list, row.run_ids)})
     return markdown(rows)
 

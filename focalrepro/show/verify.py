@@ -6,7 +6,7 @@ import csv
 import difflib
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from functools import cache
 
 import nbformat
 
@@ -20,14 +20,6 @@ from focalrepro.show.sentences import takeaway
 from focalrepro.study.store import Store
 from focalrepro.study.study import Study
 
-
-def _listed(path: Path) -> set[str]:
-    """The runs that a results.csv lists; none where there is none."""
-    if not path.is_file():
-        return set()
-    return {row.get("run_id", "") for row in csv.DictReader(path.read_text("utf-8").splitlines())}
-
-
 SAID = re.compile(r"- \*\*[A-Z][a-z ]+: .*\(`([\w.-]+)`; ")  # a line of `takeaway`, with its profile
 NAMES = ("ablation", "row", "seed", "claim")  # the columns that name a row, else the first does
 
@@ -40,11 +32,12 @@ def verify(profile: str) -> list[str]:
     there is no page or no record to check; RunFileError for a damaged record.
     """
     study, how = Study.committed(profile), f"make them with focalrepro report --profile {profile}"
-    readme = study.folder / "README.md"
+    readme, table = study.folder / "README.md", study.folder / "results.csv"
     if not readme.is_file() or not study.records:
         raise FileNotFoundError(f"{readme}: no committed results; {how}")
     off = strangers(study) + mixed(study)
-    listed = _listed(study.folder / "results.csv") & {r.run_id for r in study.records}
+    rows = csv.DictReader(table.read_text(encoding="utf-8").splitlines() if table.is_file() else ())
+    listed = {row.get("run_id") for row in rows} & {r.run_id for r in study.records}
     if listed and Store.local(profile).records():
         # A reproduction's pages show its own runs, which lie among those that it is compared with.
         study = Study(profile, records=[r for r in study.records if r.run_id in listed])
@@ -52,8 +45,7 @@ def verify(profile: str) -> list[str]:
         unlisted = [r.run_id for r in study.records if r.run_id not in listed]
         off += [f"runs/{i}.json: results.csv does not list it; {how}" for i in unlisted]
     text, figures = page(study)
-    wanted = {readme: text, study.folder / "results.csv": runs_frame(study).to_csv(index=False)}
-    for path, right in wanted.items():
+    for path, right in {readme: text, table: runs_frame(study).to_csv(index=False)}.items():
         there = path.read_text(encoding="utf-8") if path.is_file() else ""
         off += differences(path.name, there, right)
     missing = [n for n in figures if not (study.folder / "figures" / f"{n}.png").is_file()]
@@ -94,21 +86,20 @@ def behind(study: Study) -> list[str]:
 
     It was executed before the last of them, or of another profile's whose claims it shows.
     """
-    off, right = [], dict[str, set[str]]()
+
+    @cache
+    def right(profile: str) -> set[str]:
+        judge = study if profile == study.name else Study.committed(profile)
+        return set(takeaway(judge, *CLAIMS).splitlines())
+
+    off = []
     for path in sorted((study.folder / "notebooks").glob("[0-9A-Z]*.ipynb")):
         if ".partial" in path.name:
             continue
         cells = nbformat.read(path, as_version=4).cells
         outputs = [o for cell in cells if cell.cell_type == "code" for o in cell.outputs]
-        texts = [o.get("data", {}).get("text/markdown", "") for o in outputs]
-        stale = []
-        for line in (line for text in texts for line in text.splitlines()):
-            if not (of := SAID.match(line)):
-                continue
-            if (name := of[1]) not in right:
-                judge = study if name == study.name else Study.committed(name)
-                right[name] = set(takeaway(judge, *CLAIMS).splitlines())
-            stale += [line] if line not in right[name] else []
+        lines = [line for o in outputs for line in o.get("data", {}).get("text/markdown", "").splitlines()]
+        stale = [line for line in lines if (of := SAID.match(line)) and line not in right(of[1])]
         if stale:
             again = f"focalrepro notebooks {path.stem.split('_')[0]} --profile {study.name}"
             off.append(f"notebooks/{path.name}: not as the records have it: {stale[0]:.90} …; again: {again}")
