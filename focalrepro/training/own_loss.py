@@ -81,8 +81,7 @@ def member(module: ModuleType, name: str, path: Path, kind: Callable[[object], b
     """What a module calls by a name; ValueError lists those of its kind that there are."""
     found = {k: v for k, v in vars(module).items() if kind(v)}
     if name not in found:
-        imported = {k for k, v in found.items() if inspect.isfunction(v) and v.__module__ != module.__name__}
-        mine = [k for k in found if k not in imported]
+        mine = [k for k, v in found.items() if not inspect.isfunction(v) or v.__module__ == module.__name__]
         there = f"there is {', '.join(mine)}" if mine else "there is none"
         raise ValueError(f"{path}: no {what} {name!r}; {there}{did_you_mean(name, found)}")
     return found[name]
