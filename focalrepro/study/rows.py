@@ -47,7 +47,8 @@ def rows_of(block: dict[str, Any], base: RunConfig) -> list[Row]:
         rarity = changes.get("dataset", "").removeprefix("synthetic-")
         words = {"loss": loss, "rarity": f"{int(rarity):,}" if rarity.isdigit() else rarity} | changes
         label = block.get("label", "{loss}").format(**words)
-        rows.append(Row(label, NAMED.get(loss, {}) | changes, rate_of=block.get("rate_of", "")))
+        rate_of = block.get("rate_of", "").format(**words)
+        rows.append(Row(label, NAMED.get(loss, {}) | changes, rate_of=rate_of))
     return rows
 
 
