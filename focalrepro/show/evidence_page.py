@@ -20,7 +20,6 @@ from focalrepro.study.study import Study
 RAREST, GROWS, FEW = ("rare-rarest-prior", "rare-rarest-hard"), "rarer-more", "few-not-rare"
 # By a moving average, whether the lead grows, and what it is; and what the paper's divisor makes of it.
 STEADY = "rarer-more-steady", "rare-rarest-steady", "rarest-divisor"
-OWN_RATES = "rarest-rate", "rarest-rate-steady"  # at the rarest level, by either divisor
 BORROWED = "CE, α = .5, π = .001"  # whose rate the strongest of the ten have
 DRAWN = "CE, α = .5", "FL, γ = 2"  # rows of the ablation `primary`
 
@@ -82,7 +81,7 @@ def evidence_page(said: Speakers) -> tuple[str, Figures]:
         rarest_gain=facts.rarest_gain(drawn),
         **{name: told(embedded[c]) if c in embedded else () for name, c in (("grows", GROWS), ("few", FEW))},
         steady=[told(embedded[c]) for c in STEADY] if {*STEADY} <= embedded.keys() else [],
-        rarest_rate=[told(embedded[c]) for c in OWN_RATES] if {*OWN_RATES} <= embedded.keys() else [],
+        by_rate=facts.by_rate(embedded),
         rarest=[told(embedded[c]) for c in RAREST] if {*RAREST} <= embedded.keys() else [],
         caveat=Md(get_ablation("imbalance").note),
         tables=[(get_ablation(name), cells.paper_table(name, of)) for name, of in frames.items() if of],

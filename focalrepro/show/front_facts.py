@@ -19,6 +19,9 @@ from focalrepro.study.rows import LOSSES
 NOT_RUN = Verdict("not run")
 # From where on it matters: the lead over plain cross entropy by rarity.
 RARITIES = ("rare-frequent", "rare-300", "rare-default", "rare-3000", "rare-rarest")
+# Where objects are rarest: the lead with the paper's divisor and with a moving average, how much of it is the
+# divisor's, and whether it grows with the moving average.
+AT_OWN_RATES = ("rarest-rate", "rarest-rate-steady", "rarest-divisor-rate", "rarer-more-rate")
 # Whether a loss that ends up level was there first, and whether its lead shrinks.
 SPEED = ("sooner", "sooner-tuned", "ahead-after-twice", "lead-shrinks")
 # Whether the best α falls as γ rises, in the paper's own measure and without a threshold.
@@ -95,12 +98,9 @@ def overtaken(verdicts: Verdicts) -> list[str]:
     return [CLAIMS[c].against for c in lines if c and verdicts[c].word == "refuted"]
 
 
-def no_growth(verdicts: Verdicts) -> str:
-    """The growth of the lead with rarity by a steady divisor, where it is not clear, and where it is that the
-    paper's divisor adds to the lead; else ""."""
-    steady, divisor = (verdicts.get(c, NOT_RUN) for c in ("rarer-more-steady", "rarest-divisor"))
-    shown = steady.word == "undecided" and divisor.word == "confirmed"
-    return gap(steady) if shown else ""
+def by_rate(verdicts: Verdicts) -> list[tuple[str, ...]]:
+    """Of `AT_OWN_RATES`, each loss at a rate of its own, what `told` has; [] where one was not run."""
+    return [told(verdicts[c]) for c in AT_OWN_RATES] if {*AT_OWN_RATES} <= verdicts.keys() else []
 
 
 def shares(verdicts: Verdicts) -> tuple[str, str] | None:

@@ -69,7 +69,7 @@ def _answer(said: Speakers, planes: list[tuple[Evidence, str]]) -> str:
         paper=cells.papers_lead(),
         **{"shrinks": shrinks, "grows": facts.word(embedded, GROWS)},
         rarity=[f"{cells.gap(v)} at one anchor {at[2:]}" for at, v in facts.rarities(embedded).items()],
-        steady=facts.no_growth(embedded),
+        by_rate=facts.by_rate(embedded),
         steadier=bool(facts.divisor(embedded)),
         shares={on[n]: found for n, of in judged.items() if (found := facts.shares(of))},
         replicated={on[n]: found for n, of in judged.items() if (found := facts.replicated(of))},
