@@ -8,16 +8,15 @@ from focalrepro.show import front_facts as facts
 from focalrepro.show import front_tables as cells
 from focalrepro.show.figures_results import figure_of
 from focalrepro.show.figures_scenes import detections
-from focalrepro.show.front_tables import BOTH, DIVISOR, FURTHER, MORE_SEEDS, gap, told
+from focalrepro.show.front_tables import BOTH, DIVISOR, FURTHER, gap, told
 from focalrepro.show.pages import Figures, render
 from focalrepro.show.sentences import WORDS
 from focalrepro.show.speakers import EMBEDDED, Speakers
-from focalrepro.show.tables import Md, enough
+from focalrepro.show.tables import Md, enough, number
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.study import Study
 
-# What is compared at the rarest level, too; and the lead where objects are few and not rare.
-RAREST, GROWS, FEW = ("rare-rarest-prior", "rare-rarest-hard"), "rarer-more", "few-not-rare"
+GROWS, FEW = "rarer-more", "few-not-rare"  # the lead with rarity, and where objects are few and not rare
 # By a moving average, whether the lead grows, and what it is; and what the paper's divisor makes of it.
 STEADY = "rarer-more-steady", "rare-rarest-steady", "rarest-divisor"
 BORROWED = "CE, α = .5, π = .001"  # whose rate the strongest of the ten have
@@ -38,12 +37,7 @@ def evidence_page(said: Speakers) -> tuple[str, Figures]:
         by_seed=facts.by_seed([e for e in sides.values() if has_family(e.study)], judged, on),
         luck={on[n]: found for n, e in sides.items() if (found := facts.luck(e))},
         ten_over_three={on[n]: found for n, e in sides.items() if (found := facts.ten_over_three(e))},
-        added=[
-            f"{of[c].seeds - SEEDS} of {of[c].seeds} {on[n]}"
-            for n, of in judged.items()
-            for c in MORE_SEEDS
-            if c in of and of[c].seeds > SEEDS
-        ],
+        added=[f"{more} of {more + SEEDS} {on[n]}" for n, of in judged.items() if (more := facts.added(of))],
         picked={on[n]: facts.borrowed_rate(sides[n]) for n, of in judged.items() if BOTH in of},
         strongest={
             on[n]: found
@@ -58,11 +52,7 @@ def evidence_page(said: Speakers) -> tuple[str, Figures]:
             for n, e in sides.items()
             if (t := e.study.typical()) and t.anchors
         },
-        drowns={
-            on[n]: [of[c].remark for c in facts.DROWNS]
-            for n, of in judged.items()
-            if {*facts.DROWNS} <= of.keys()
-        },
+        drowns=facts.drowns(judged, on),
         afloat=all(of[facts.DROWNS[0]].high < 0 for of in judged.values() if facts.DROWNS[0] in of),
         level=[on[n] for n, of in judged.items() if FURTHER in of and of[FURTHER].word == "undecided"],
         **{"closer": facts.closer(embedded), "gain": facts.gain(embedded)},
@@ -82,7 +72,8 @@ def evidence_page(said: Speakers) -> tuple[str, Figures]:
         **{name: told(embedded[c]) if c in embedded else () for name, c in (("grows", GROWS), ("few", FEW))},
         steady=[told(embedded[c]) for c in STEADY] if {*STEADY} <= embedded.keys() else [],
         by_rate=facts.by_rate(embedded),
-        rarest=[told(embedded[c]) for c in RAREST] if {*RAREST} <= embedded.keys() else [],
+        rarest=facts.beside_it(embedded),
+        borrowed=number(embedded[STEADY[1]].estimate.levels[1]) if STEADY[1] in embedded else "",
         caveat=Md(get_ablation("imbalance").note),
         tables=[(get_ablation(name), cells.paper_table(name, of)) for name, of in frames.items() if of],
         ours=lambda claim: Md(" | ".join(cells.answer(of.get(claim)) for of in judged.values())),

@@ -9,7 +9,17 @@ from focalrepro.evidence.difference import Evidence, holm
 from focalrepro.evidence.rates import at_the_end, trials
 from focalrepro.evidence.tables import mean
 from focalrepro.evidence.verdict import Verdict, verdict_of
-from focalrepro.show.front_tables import ANSWERS, AS_PAPER, BOTH, DIVISOR, FURTHER, answer, gap, told
+from focalrepro.show.front_tables import (
+    ANSWERS,
+    AS_PAPER,
+    BOTH,
+    DIVISOR,
+    FURTHER,
+    MORE_SEEDS,
+    answer,
+    gap,
+    told,
+)
 from focalrepro.show.sentences import WORDS, effect
 from focalrepro.show.speakers import Judged, Verdicts
 from focalrepro.show.tables import Md, number
@@ -32,6 +42,7 @@ REPLICATED |= {"best-alpha": "undecided", "ridge": "undecided"}
 REPLICATED |= {"collapse-05": "refuted", "five-05": "refuted"}  # and what does not come out again
 # Whether the background drowns the objects, as the paper says of cross entropy.
 DROWNS = ("drowns", "drowns-gradient")
+RAREST = ("rare-rarest-prior", "rare-rarest-hard")
 FOUND_OR_FIT = ("finds-more", "fits-better")
 # Baselines that the counted trainings pick.
 PICKED = {
@@ -103,11 +114,23 @@ def by_rate(verdicts: Verdicts) -> list[tuple[str, ...]]:
     return [told(verdicts[c]) for c in AT_OWN_RATES] if {*AT_OWN_RATES} <= verdicts.keys() else []
 
 
-def shares(verdicts: Verdicts) -> tuple[str, str] | None:
-    """What the background has of plain cross entropy's loss and of its gradient after the first steps, in
-    percent; None where that was not measured."""
-    found = [verdicts[c] for c in DROWNS if c in verdicts]
-    return tuple(f"{50 + v.value:.0f}" for v in found) if len(found) == len(DROWNS) else None
+def drowns(judged: Judged, on: dict[str, str]) -> dict[str, list[str]]:
+    """What the background has of plain cross entropy's loss and of its gradient in the course of a training,
+    in percent; without the studies that did not measure both."""
+    found = {on[n]: [of[c].remark for c in DROWNS] for n, of in judged.items() if {*DROWNS} <= of.keys()}
+    return {
+        place: [said.removeprefix("the background has ") for said in both] for place, both in found.items()
+    }
+
+
+def added(verdicts: Verdicts) -> int:
+    """Of how many seeds of the strongest cross entropies fewer had left the comparison undecided."""
+    return max((verdicts[c].seeds - SEEDS for c in MORE_SEEDS if c in verdicts), default=0)
+
+
+def beside_it(verdicts: Verdicts) -> list[tuple[str, ...]]:
+    """Where objects are rarest, focal loss against what else may do as well; [] where one was not run."""
+    return [told(verdicts[c]) for c in RAREST] if {*RAREST} <= verdicts.keys() else []
 
 
 def five_elsewhere(verdicts: Verdicts) -> str:

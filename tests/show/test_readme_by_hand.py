@@ -10,7 +10,8 @@ import pytest
 
 from focalrepro.evidence.claims import CLAIMS, judge_all
 from focalrepro.evidence.difference import Evidence
-from focalrepro.evidence.tables import mean, ties
+from focalrepro.evidence.tables import mean
+from focalrepro.study.profiles import PROFILES
 from focalrepro.study.study import Study
 
 ROOT = Path(__file__).parents[2]
@@ -56,32 +57,49 @@ def test_on_the_embedded_data(evidence, said, claim, wanted):
 
 
 def test_where_to_use_it(evidence):
-    assert "on COCO it is clearly ahead of the best of ten cross entropies, and of hard negatives" in README
+    assert "it is clearly ahead of the best of ten cross entropies, and of hard negatives" in README
+    assert "with all 80 classes no lead is clear" in README
+    assert word(evidence, COCO, "fl-all-classes") == "undecided"
     assert word(evidence, COCO, "fl-alpha-and-prior") == "confirmed"
     assert (
-        "On the drawn scenes over tuned cross entropies no lead is clear without the paper's threshold"
+        "On the embedded data over tuned cross entropies no lead is clear without the paper's threshold"
         in README
     )
     said = {c.id: v.word for c, v in judge_all(evidence[DRAWN])}
     without = ("fl-best-alpha", "fl-plain-ce", "fl-tuned-ce", "fl-alpha-and-prior", "best-gamma")
     assert {said[claim] for claim in without} == {"undecided"}
-    assert "On COCO that OHEM is behind (one seed), and GHM-C was not tried yet" in README
+    assert "On COCO that OHEM had less AP (one seed, not judged yet), and GHM-C was not tried yet" in README
     (ours,) = evidence[COCO].row("1d", gamma=2.0)
     (picked,) = evidence[COCO].row("1d", normalizer="picked")
     assert ours.AP > picked.AP and not evidence[COCO].rows("rivals").get("GHM-C")
 
 
 def test_how_rare_objects_must_be(evidence):
-    assert word(evidence, DRAWN, "rarer-more") == "confirmed"
-    said = "it is clearly ahead of plain cross entropy at one anchor in 100, and at one in 3,000 and rarer by"
+    e = evidence[DRAWN]
+    said = "it is clearly ahead of plain cross entropy at one anchor in 3,000 and rarer. Part of that is the"
     assert said in README
-    leads = [CLAIMS[c].difference(evidence[DRAWN]) for c in ("rare-frequent", "rare-3000", "rare-rarest")]
+    leads = [CLAIMS[c].difference(e) for c in ("rare-3000", "rare-rarest")]
     assert all(lead.low > 0 for lead in leads)
-    assert leads[0].effect < leads[1].effect < leads[2].effect
-    assert "that is the divisor's doing: with a moving average no growth of its lead is seen" in README
-    assert word(evidence, DRAWN, "rarest-divisor") == "confirmed"
-    steady = CLAIMS["rarer-more-steady"].judge(evidence[DRAWN])
-    assert steady.word == "undecided" and steady.value < 1 and steady.seeds == 8
+    assert "a moving average makes the lead smaller; but it stays clear, and grows as objects get" in README
+    for claim in ("rarest-divisor-rate", "rarest-rate-steady", "rarer-more-rate"):
+        assert word(evidence, DRAWN, claim) == "confirmed"
+    assert "hard negatives, and cross entropy with π = .001, do as well there" in README
+    for claim in ("rare-rarest-hard", "rare-rarest-prior"):
+        assert word(evidence, DRAWN, claim) == "undecided"
+
+
+def test_a_small_alpha(evidence):
+    assert "at γ = 2 an α of .75 or more costs AP on both data" in README
+    for e in evidence.values():
+        small = min(level(e.row("grid", gamma=2.0, alpha=alpha)) for alpha in (0.1, 0.25))
+        assert all(level(e.row("grid", gamma=2.0, alpha=a)) < small for a in (0.75, 0.9, 0.99, 0.999))
+
+
+def test_what_favours_focal_loss_in_the_recipe():
+    said = "with both losses at one rate, which turned out to be its best and half of plain"
+    assert said in README
+    rates = PROFILES[COCO].rates
+    assert rates["FL, γ = 2"] == rates["CE, α = .5"] / 2
 
 
 def test_on_coco(evidence):
@@ -128,7 +146,8 @@ def test_two_stages_have_more_than_any_of_them(evidence):
 
 def test_gamma_of_five_and_where_the_best_alpha_lies(evidence):
     assert (
-        "here it does so on both data where scores below .05 are dropped, as in the paper, and on" in README
+        "here it clearly does so on both data where scores below .05 are dropped, as in the paper; without"
+        in README
     )
     assert "γ = 5 was worse on COCO, and no worse on" in README
     assert word(evidence, COCO, "gamma-five") == "confirmed"
@@ -136,8 +155,6 @@ def test_gamma_of_five_and_where_the_best_alpha_lies(evidence):
     for name in (DRAWN, COCO):
         assert word(evidence, name, "ridge") == "undecided"
         assert word(evidence, name, "ridge-05") == "confirmed"
-        told_apart = ties(evidence[name], "ridge", "gamma", "alpha")
-        assert (told_apart.sum() > 1).all(), "several α cannot be told apart at either γ"
 
 
 def test_what_a_threshold_costs(evidence):
