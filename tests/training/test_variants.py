@@ -170,7 +170,13 @@ def test_a_part_of_the_images_is_the_same_part_for_every_seed():
 
 
 # How the names of their datasets begin.
-ONLY_OVER = {"imbalance": "synthetic-", "imbalance-steady": "synthetic-", "classes": "coco256"}
+ONLY_OVER = {
+    "imbalance": "synthetic-",
+    "imbalance-steady": "synthetic-",
+    "lr-rarity": "synthetic-",
+    "rarity-rate": "synthetic-",
+    "classes": "coco256",
+}
 
 
 def test_every_row_of_every_ablation_is_a_valid_config():
