@@ -100,6 +100,9 @@ def test_what_favours_focal_loss_in_the_recipe():
     assert said in README
     rates = PROFILES[COCO].rates
     assert rates["FL, γ = 2"] == rates["CE, α = .5"] / 2
+    typical = Study.committed(COCO).typical()
+    terms = typical.anchors.per_image / typical.anchors.positive_per_image * len(typical.per_class)
+    assert f"the loss has {terms:,.0f} terms of the background for each of an object's" in README
 
 
 def test_on_coco(evidence):
