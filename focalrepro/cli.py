@@ -199,7 +199,7 @@ def data(
     from_: Annotated[
         Path | None, arg(name="from", help="coco, coco256: a folder to import instead of downloading")
     ] = None,
-    weights: Annotated[Path | None, Doc("coco256: the resnet50v2 weights, when downloading")] = None,
+    weights: Annotated[Path | None, Doc("the resnet50v2 weights, instead of fetching them")] = None,
     name: Annotated[str, Doc("register: the name of your dataset")] = "",
     train_annotations: Annotated[
         Path | None, Doc("register: a COCO JSON, or a folder in YOLO's or Pascal VOC's form")

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,7 @@ def cost_curves(curves: list[dict[str, Any]], machine: str) -> Figure:
     figure, row = panels(*settings, size=(3.1 * len(labels), 3.2))
     for axes, label in zip(row, labels, strict=True):
         mine = [c for c in curves if c["x_label"] == label]
-        for curve, colour, line in zip(mine, COLOURS, LINES, strict=False):
+        for curve, colour, line in zip(mine, cycle(COLOURS), cycle(LINES), strict=False):
             x, y = curve["x"], [s["median"] for s in curve["y"]]
             error = [[abs(s["median"] - s[end]) for s in curve["y"]] for end in ("low", "high")]
             style = {"color": colour, "linestyle": line, "marker": "o", "markersize": 4, "capsize": 3}

@@ -130,7 +130,14 @@ def torchvision_twin(model: RetinaNet, config: RunConfig, classes: int) -> Torch
 
 def split(config: RunConfig) -> DetectionData:
     """What a config trains on."""
-    return load(config.dataset, "train", config.image_size, limit=config.train_images, classes=config.classes)
+    return load(
+        config.dataset,
+        "train",
+        config.image_size,
+        limit=config.train_images,
+        classes=config.classes,
+        resize=config.resize,
+    )
 
 
 def our_step(config: RunConfig, device: torch.device, captured: bool = True) -> Call:

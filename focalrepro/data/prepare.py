@@ -31,16 +31,24 @@ def ensure(dataset: str) -> None:
 def _get(dataset: str, source: Path | None = None, weights: Path | None = None) -> Path:
     """Draws it, registers a copy of it, or fetches what is missing after asking."""
     root = data_root()
-    if dataset in DRAWN:
-        return generate(root, dataset)
+    if source and dataset in DRAWN:
+        raise DatasetError(f"{dataset!r} is drawn on this machine; leave out --from {source}")
     if source:
         return coco.import_copy(dataset, source, root, weights)
-    if dataset != WHOLE:
+    if dataset == SUBSET:
         return get_coco256(root, weights)
-    if WHOLE not in prepared(root):
+    files = None if weights is None else given_weights(weights)  # looked at before the long part
+    if dataset == WHOLE and WHOLE not in prepared(root):
         archives = [archive.name for archive in coco.ARCHIVES]
         agree(f"{WHOLE}: its archives", archives, f"give a copy: focalrepro data {WHOLE} --from PATH")
-    return coco.download_coco(root)
+    return _with_weights(coco.download_coco(root) if dataset == WHOLE else generate(root, dataset), files)
+
+
+def _with_weights(folder: Path, files: dict[str, str] | None) -> Path:
+    """Writes into a dataset's descriptor where its backbones' weights lie; None leaves it as it is."""
+    if files:
+        describe(folder.name, folder.parent).model_copy(update={"weights": files}).write(folder)
+    return folder
 
 
 def draw_if_absent(dataset: str, root: Path) -> None:
@@ -59,10 +67,7 @@ def get_coco256(root: Path, weights: Path | None = None) -> Path:
     if lacks_weights:
         fetch_weights(root / "weights")  # first, since it fails sooner
         files = {BACKBONE: f"../weights/{WEIGHTS}"}
-    folder = coco.download_coco256(root)
-    if files:
-        describe(SUBSET, root).model_copy(update={"weights": files}).write(folder)
-    return folder
+    return _with_weights(coco.download_coco256(root), files)
 
 
 def _has_weights(dataset: str) -> bool:

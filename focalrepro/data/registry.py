@@ -154,7 +154,7 @@ def weights_path(name: str, backbone: str, root: Path | None = None) -> Path:
     places += [root / owner / given for owner, given in sorted(there.items()) if given]
     if path := next((path for path in places if path.is_file()), None):
         return path
-    again = "coco256" if name == "coco256" else f"register --name {name} …"
+    again = name if name in COMMANDS else f"register --name {name} …"
     mend = f"focalrepro data {again} --weights FILE, or --weights {BACKBONE} to fetch {BACKBONE}'s 102 MB"
     raise DatasetError(f"no prepared dataset has weights for {backbone!r}; run: {mend}")
 

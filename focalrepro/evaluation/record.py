@@ -7,12 +7,14 @@ not keys. AP is that of the test images without a threshold; AP at the paper's s
 import hashlib
 import json
 from functools import cached_property
+from math import isnan
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pydantic
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from scipy.special import ndtri
 
 from focalrepro.config import RunConfig, from_dict
 from focalrepro.data.annotations import describe_fault
@@ -235,6 +237,17 @@ class Record(_Part):
     def AP(self) -> float:
         """AP in percent; 0 of a diverged run; NaN where no image has an object."""
         return _float(self.metrics.AP)
+
+    @property
+    def outcome(self) -> str:
+        """What a list of runs says of one: its AP in percent, or why it has none."""
+        return "no objects in val" if isnan(self.AP) else f"AP {self.AP:.1f}"
+
+    @property
+    def AP_interval(self) -> tuple[float, float]:
+        """The two ends of AP's interval over images, 95 %, in percent."""
+        half = float(ndtri(0.975)) * float(np.nanstd(self.bootstrap.AP))
+        return max(self.AP - half, 0.0), self.AP + half
 
     @property
     def AP_at_05(self) -> float:

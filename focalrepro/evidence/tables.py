@@ -129,9 +129,8 @@ def runs_frame(study: Study) -> pd.DataFrame:
 
 
 def _run_row(r: Record, name: str, label: str) -> dict[str, Any]:
-    half = float(stats.norm.ppf(0.975)) * float(np.nanstd(r.bootstrap.AP))
     values = {"ablation": name, "row": label, "seconds": r.seconds.total, "hardware": r.hardware.name}
-    values |= {"AP_low": round(max(r.AP - half, 0.0), 4), "AP_high": round(r.AP + half, 4)}
+    values |= dict(zip(("AP_low", "AP_high"), (round(end, 4) for end in r.AP_interval), strict=True))
     values |= {metric: getattr(r.metrics, metric) for metric in METRICS}
     parts = [r, r.config, r.hardware]  # what has a column's name first, has its value
     for column in [column for column in RUN_COLUMNS if column not in values]:

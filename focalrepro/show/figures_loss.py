@@ -9,13 +9,12 @@ import torch
 from matplotlib.figure import Figure
 
 from focalrepro.config import RunConfig
+from focalrepro.progress import HEADLESS
 from focalrepro.show.figures_results import plane
 from focalrepro.show.style import DARK, lines, panels, styled
 from focalrepro.study import paper
 from focalrepro.training.criteria import get_loss
 from focalrepro.training.dials import Dials
-
-HEADLESS = "FOCALREPRO_HEADLESS"  # set where notebooks are executed without a reader
 
 # The losses of the paper's Figure 1, and of its Figures 5 and 6 with the hinge that section 3 tried, as
 # changes of a config; α is left out, as there.
@@ -60,7 +59,7 @@ def slider() -> Figure | None:
     """
     from ipywidgets import FloatSlider, interact  # of use in JupyterLab alone
 
-    if os.environ.get(HEADLESS):
+    if HEADLESS in os.environ:
         return loss_curves()
     names = {"gamma": (0.0, 5.0, 2.0), "alpha": (0.05, 0.95, 0.25)}
     dials = {n: FloatSlider(value=v, min=low, max=high, step=0.05) for n, (low, high, v) in names.items()}

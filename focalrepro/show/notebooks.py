@@ -15,6 +15,7 @@ from nbformat.v4 import new_markdown_cell
 
 from focalrepro import hardware
 from focalrepro.files import repo_root, results_root, write_atomic
+from focalrepro.progress import HEADLESS
 from focalrepro.progress import bar as progress_bar
 from focalrepro.show.sentences import LEFT_OUT, UNJUDGED
 from focalrepro.show.tables import NONE
@@ -74,7 +75,7 @@ def execute(source: Path, folder: Path, profile: str) -> Path:
     unknown = set(parameters) - set(papermill.inspect_notebook(str(source)))
     if unknown:
         raise RuntimeError(f"{source}: its parameters cell lacks {', '.join(sorted(unknown))}")
-    os.environ.setdefault("FOCALREPRO_HEADLESS", "1")
+    os.environ.setdefault(HEADLESS, "1")
     draft = target.with_name(f"{target.stem}.partial.ipynb")
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # else every kernel warns of frozen modules
     try:

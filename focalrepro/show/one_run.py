@@ -117,8 +117,7 @@ def _on_finest(terms: torch.Tensor, anchors: AnchorGrid) -> np.ndarray:
 
 def verdict(record: Record, study: Study) -> str:
     """What one run in a notebook reached, and how that compares with the kept record of the baseline."""
-    steps, half = record.config.steps, 1.96 * float(np.nanstd(record.bootstrap.AP))
-    interval = between(max(record.AP - half, 0.0), record.AP + half)
+    steps, interval = record.config.steps, between(*record.AP_interval)
     text = f"AP **{record.AP:.1f} %** ({interval}) after {steps} steps, {record.seconds.total:.0f} seconds."
     if record.diverged:
         text = f"The training **diverged** after {record.history['step'][-1]:.0f} steps."

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import replace
-from math import isnan
 from multiprocessing import connection, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -112,9 +111,9 @@ def run_planned(
     """Trains what a store lacks of some runs, at most `limit` of them (0: all); returns how many failed.
 
     reuse: a folder of results whose finished runs are taken first. on: "local", or a Ray cluster (`on_ray`),
-    where a GPU has 1 / gpus_per_run runs at once. Errors: as `run_missing`;
-    FileNotFoundError where there is nothing to reuse; RuntimeError where another process trains into the
-    store. Where torchrun started this process, it and its like train one run after another, each together.
+    where a GPU has 1 / gpus_per_run runs at once. Where torchrun started this process, it and its like train
+    one run after another, each together. Errors: ValueError for an option that is wrong; FileNotFoundError
+    where there is nothing to reuse; RuntimeError where another process trains into the store.
     """
     check_count("--workers", workers, "as many as cores on a CPU, one on a GPU")
     check_count("--limit", limit, "all")
@@ -168,7 +167,7 @@ def train_together(jobs: Sequence[Planned], store: Store, device: torch.device, 
             continue
         record, result, _ = run_with_model(config, device, checkpoint=checkpoint, ranks=ranks)
         _keep(record, result.model, store, checkpoint)
-        print(f"{number:3}/{len(jobs)}  {job.title}: {record.status}, AP {record.AP:.1f}", flush=True)
+        print(f"{number:3}/{len(jobs)}  {job.title}: {record.status}, {record.outcome}", flush=True)
 
 
 def run_missing(jobs: list[Planned], store: Store, device: str = "auto", workers: int = 0) -> int:
@@ -316,8 +315,7 @@ def _work(pipe: Connection, store: Store, device: str, threads: int, parent: int
                 engines.drop()
             record, result, _ = run_with_model(job.config, device, report, engines, checkpoint)
             _keep(record, result.model, store, checkpoint)
-            text = "no objects in val" if isnan(record.AP) else f"AP {record.AP:.1f}"
-            pipe.send((record.status, 1.0, text))
+            pipe.send((record.status, 1.0, record.outcome))
         except torch.OutOfMemoryError:  # another worker's peak, it may be: the run is tried once more
             traceback.print_exc()
             os._exit(1)

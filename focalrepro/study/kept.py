@@ -33,7 +33,8 @@ def find(run: str) -> tuple[Store, Record]:
     if not ids:
         raise ValueError(f"no run's id begins with {run!r}, in {local} or {committed}")
     if len(ids) > 1:
-        raise ValueError(f"{run!r} begins {len(ids)} ids: {', '.join(ids[:5])} …; give more of it")
+        some = ", ".join(ids[:5]) + " …" * (len(ids) > 5)
+        raise ValueError(f"{run!r} begins {len(ids)} ids: {some}; give more of it")
     best = max(paths, key=lambda path: path.with_suffix(".safetensors").is_file())
     return Store(best.parent), read_record(best)
 

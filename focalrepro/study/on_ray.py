@@ -98,5 +98,5 @@ def run_on_ray(jobs: list[Planned], store: Store, on: str, device: str, gpus_per
                     progress.update(job, "failed", 1.0, str(error).strip().splitlines()[-1])
                     continue
                 store.put(record)
-                progress.update(job, record.status, 1.0, f"AP {record.AP:.1f}")
+                progress.update(job, record.status, 1.0, record.outcome)
     return failed

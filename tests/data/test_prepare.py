@@ -180,3 +180,21 @@ def test_what_is_drawn_is_made_when_it_is_read(tmp_path, monkeypatch):
     prepare.draw_if_absent("coco256", tmp_path)
     assert describe("synthetic", tmp_path).parameters["train_images"] == 3
     assert prepared(tmp_path) == ["synthetic"]
+
+
+def test_weights_can_be_given_to_any_built_in_dataset_and_a_copy_to_none_that_is_drawn(root, tmp_path):
+    root, _ = root
+    given = tmp_path / "mine.safetensors"
+    with pytest.raises(DatasetError, match="no such weights file"):
+        prepare_dataset("synthetic", weights=given)
+    assert not (root / "synthetic").exists()
+    save_file({"conv0_weight": np.zeros(2, np.float32)}, given)
+    with pytest.raises(DatasetError, match=r"weights for 'resnet50v2'; run: focalrepro data coco --weights"):
+        (root / "coco").mkdir(parents=True)
+        part = {"annotations": "a.json", "images": ["i"]}
+        (root / "coco" / DESCRIPTOR).write_text(json.dumps({"train": part, "val": part}))
+        weights_path("coco", "resnet50v2")
+    prepare_dataset("coco", weights=given)
+    assert weights_path("coco", "resnet50v2") == given
+    with pytest.raises(DatasetError, match=rf"'synthetic' is drawn .*; leave out --from {tmp_path}"):
+        prepare_dataset("synthetic", tmp_path)
