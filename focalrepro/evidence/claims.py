@@ -146,7 +146,8 @@ class Claim(BaseModel):
         lost = mean(r.AP_at_05 for r in b) - mean(r.AP_at_05 for r in a)
         stays = mean(r.AP for r in b) - mean(r.AP for r in a)
         where = "behind" if stays > 0 else "ahead"
-        told = f"{lost:.1f} AP behind at .05, {abs(stays):.1f} {where} without a threshold"
+        digits = 2 if max(gap.levels) < 10 else 1
+        told = f"{lost:.{digits}f} AP behind at .05, {abs(stays):.{digits}f} {where} without a threshold"
         return f"{told} (judged: the first less twice the second)"
 
     def judge(self, e: Evidence) -> Verdict | None:

@@ -6,7 +6,7 @@ from itertools import groupby
 from focalrepro.evidence.claims import CLAIMS
 from focalrepro.evidence.verdict import Verdict
 from focalrepro.show.pages import render
-from focalrepro.show.sentences import effect, leaning, seeds_text, sentence
+from focalrepro.show.sentences import effect, seeds_text, sentence, verdict_word
 from focalrepro.show.tables import NONE, Md, bold, markdown
 from focalrepro.study.study import Study
 
@@ -20,10 +20,12 @@ def claims_page(judged: Mapping[str, Mapping[str, Verdict]]) -> str:
         rows.append({"claim": bold(question)} | dict.fromkeys(pages.values(), ""))
         for c in claims:
             found = {page: judged[name].get(c.id) for name, page in pages.items()}
-            cells = {k: Md(f"{bold(v.word)}: {_of_seeds(v)}") if v else NONE for k, v in found.items()}
-            rows.append({"claim": sentence(c, *studies)} | cells)
+            rows.append({"claim": sentence(c, *studies)} | {k: _cell(v) for k, v in found.items()})
     return render("claims.md.j2", verdicts=markdown(rows))
 
 
-def _of_seeds(v: Verdict) -> str:
-    return "; ".join(filter(None, (effect(v), leaning(v), seeds_text(v.seeds) if v.seeds else "")))
+def _cell(v: Verdict | None) -> Md:
+    if v is None:
+        return NONE
+    told = "; ".join(filter(None, (effect(v), seeds_text(v.seeds) if v.seeds else "")))
+    return Md(f"{bold(verdict_word(v))}: {told}")

@@ -53,7 +53,7 @@ def evidence_page(said: Speakers) -> tuple[str, Figures]:
             if (t := e.study.typical()) and t.anchors
         },
         drowns=facts.drowns(judged, on),
-        afloat=all(of[facts.DROWNS[0]].high < 0 for of in judged.values() if facts.DROWNS[0] in of),
+        afloat=facts.afloat(judged),
         level=[on[n] for n, of in judged.items() if FURTHER in of and of[FURTHER].word == "undecided"],
         **{"closer": facts.closer(embedded), "gain": facts.gain(embedded)},
         gain_on_coco=facts.gain(on_coco),
@@ -74,7 +74,6 @@ def evidence_page(said: Speakers) -> tuple[str, Figures]:
         by_rate=facts.by_rate(embedded),
         rarest=facts.beside_it(embedded),
         borrowed=number(embedded[STEADY[1]].estimate.levels[1]) if STEADY[1] in embedded else "",
-        caveat=Md(get_ablation("imbalance").note),
         tables=[(get_ablation(name), cells.paper_table(name, of)) for name, of in frames.items() if of],
         ours=lambda claim: Md(" | ".join(cells.answer(of.get(claim)) for of in judged.values())),
     )

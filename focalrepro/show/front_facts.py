@@ -42,7 +42,7 @@ REPLICATED |= {"best-alpha": "undecided", "ridge": "undecided"}
 REPLICATED |= {"collapse-05": "refuted", "five-05": "refuted"}  # and what does not come out again
 # Whether the background drowns the objects, as the paper says of cross entropy.
 DROWNS = ("drowns", "drowns-gradient")
-RAREST = ("rare-rarest-prior", "rare-rarest-hard")
+RAREST = ("rare-rarest-prior", "rare-3000-hard", "rare-rarest-hard")
 FOUND_OR_FIT = ("finds-more", "fits-better")
 # Baselines that the counted trainings pick.
 PICKED = {
@@ -121,6 +121,11 @@ def drowns(judged: Judged, on: dict[str, str]) -> dict[str, list[str]]:
     return {
         place: [said.removeprefix("the background has ") for said in both] for place, both in found.items()
     }
+
+
+def afloat(judged: Judged) -> bool:
+    """Whether the background soon has clearly less than half of plain cross entropy's loss, where known."""
+    return all(of[DROWNS[0]].high < 0 for of in judged.values() if DROWNS[0] in of)
 
 
 def added(verdicts: Verdicts) -> int:

@@ -13,7 +13,7 @@ from focalrepro.files import repo_root, results_root, write_atomic
 from focalrepro.show import front_facts as facts
 from focalrepro.show import front_tables as cells
 from focalrepro.show.claims_page import claims_page
-from focalrepro.show.evidence_page import evidence_page
+from focalrepro.show.evidence_page import FEW, evidence_page
 from focalrepro.show.figures_results import GRIDS, figure_of, forest
 from focalrepro.show.front_tables import ANSWERS, AS_PAPER, FURTHER, OWN_RATE, told
 from focalrepro.show.pages import Figures, render, save
@@ -71,6 +71,8 @@ def _answer(said: Speakers, planes: list[tuple[Evidence, str]]) -> str:
         rarity=[f"{cells.gap(v)} at one anchor {at[2:]}" for at, v in facts.rarities(embedded).items()],
         by_rate=facts.by_rate(embedded),
         beside_it=facts.beside_it(embedded),
+        few=told(embedded[FEW]) if FEW in embedded else (),
+        afloat=facts.afloat(judged),
         steadier="".join(facts.divisor(embedded)[:1]),
         speed=facts.speed(said.of_coco()),
         drowns=facts.drowns(judged, on),

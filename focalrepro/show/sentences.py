@@ -1,7 +1,5 @@
 """What pages and notebooks say about results in sentences, computed from the records."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 
@@ -74,11 +72,12 @@ def levels(v: Verdict) -> str:
     return f"AP {number(ours, digits)} against {number(theirs, digits)}"
 
 
-def leaning(v: Verdict) -> str:
-    """For what the number of a claim speaks that is measured and not judged; "" where its interval has 0."""
+def verdict_word(v: Verdict) -> str:
+    """A verdict's word; for what is measured and not judged, also whether the number speaks for the claim,
+    where its interval leaves out 0."""
     if v.word != "measured" or not v.direction or not (v.low > 0 or v.high < 0):
-        return ""
-    return f"speaks {'for' if v.direction > 0 else 'against'} it"
+        return v.word
+    return f"{v.word}, {'for' if v.direction > 0 else 'against'} it"
 
 
 def how(v: Verdict) -> str:
@@ -114,8 +113,7 @@ def ledger(e: Evidence, *names: str) -> list[dict[str, object]]:
         if c.question != question and not names:
             rows.append({"verdict": "", "claim": bold(c.question), "effect (95 %)": "", "by": ""})
         question = c.question
-        number_of = "; ".join(filter(None, (effect(v), leaning(v))))
-        row = {"verdict": bold(v.word), "claim": sentence(c, e.study), "effect (95 %)": number_of}
+        row = {"verdict": bold(verdict_word(v)), "claim": sentence(c, e.study), "effect (95 %)": effect(v)}
         rows.append(row | {"by": how(v)})
     return rows
 
@@ -155,7 +153,7 @@ def takeaway(study: Study, *ids: str) -> Md:
                 judged[c.id] = c, v, judge
     asked = [judged[name] for name in ids]
     lines = [
-        f"- **{v.word.capitalize()}: {said(c, judge)}** {_numbers(v)} "
+        f"- **{verdict_word(v).capitalize()}: {said(c, judge)}** {_numbers(v)} "
         f"(`{judge.name}`; {escape(how(v))}{_explored(c, v)})"
         for c, v, judge in asked
         if v.word != "not run"
@@ -179,9 +177,8 @@ def _explored(c: Claim, v: Verdict) -> str:
 
 
 def _numbers(v: Verdict) -> Md:
-    """A verdict's effect, what it speaks for, and AP in a sentence."""
-    first = escape(", which ".join(filter(None, (effect(replace(v, remark="")), leaning(v)))))
-    return Md("; ".join(filter(None, (first, escape(v.remark), levels(v)))) + ".")
+    """A verdict's effect and AP in a sentence."""
+    return Md("; ".join(filter(None, (escape(effect(v)), levels(v)))) + ".")
 
 
 # ---- where runs are from
