@@ -1,6 +1,7 @@
 """The front page's tables and cells: what verdicts become there."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from focalrepro.evidence.tables import rank_correlation
 from focalrepro.evidence.verdict import NOT_YET, Verdict
 from focalrepro.show.sentences import WORDS, digits_of, effect, interval, levels, seeds_text
 from focalrepro.show.speakers import PLACES, Judged
-from focalrepro.show.tables import NONE, Md, between, bold, markdown, number, precision, signed
+from focalrepro.show.tables import NONE, Md, between, bold, digits_of_ap, markdown, number, precision, signed
 from focalrepro.study.profiles import get_profile
 
 # What a reader wants to know first: of each line the first claim that was judged.
@@ -127,17 +128,18 @@ def paper_table(name: str, frames: dict[str, pd.DataFrame]) -> Md:
         cells[Md(f"`{study}`, at .05")] = [*_best_bold(frame["AP_at_05"]), rho]
     for study, frame in frames.items():
         page, best = f"{study}/README.md#table-{name}", frame["AP"].max()
-        column = []
+        column, digits = [], digits_of_ap(*frame["AP"])
         for r in frame.itertuples():
-            link = Md(f"[{number(r.AP)}]({page})")
-            about = f"({between(r.low, r.high)}, {seeds_text(r.seeds)})"
+            link = Md(f"[{number(r.AP, digits)}]({page})")
+            about = f"({between(r.low, r.high, digits)}, {seeds_text(r.seeds)})"
             column.append(Md(f"{bold(link) if best == r.AP else link} {about}") if r.seeds else "")
         cells[Md(f"`{study}`, no threshold")] = [*column, ""]
     return markdown(pd.DataFrame(cells).to_dict("records"))
 
 
 def _best_bold(column: pd.Series) -> list[str]:
-    return [bold(number(ap)) if ap == column.max() else number(ap) for ap in column]
+    texts = column.map(partial(number, digits=digits_of_ap(*column)))
+    return [bold(text) if ap == column.max() else text for ap, text in zip(column, texts, strict=True)]
 
 
 def gaps(judged: Judged) -> dict[str, pd.DataFrame]:

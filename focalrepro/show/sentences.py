@@ -10,7 +10,18 @@ from focalrepro.evidence.per_class import trend
 from focalrepro.evidence.tables import rank_correlation
 from focalrepro.evidence.verdict import NOT_YET, Verdict
 from focalrepro.show.pages import render
-from focalrepro.show.tables import Md, between, bold, enough, escape, markdown, number, precision, signed
+from focalrepro.show.tables import (
+    Md,
+    between,
+    bold,
+    digits_of_ap,
+    enough,
+    escape,
+    markdown,
+    number,
+    precision,
+    signed,
+)
 from focalrepro.study.ablations import ABLATIONS
 from focalrepro.study.store import Store
 from focalrepro.study.study import Study
@@ -23,7 +34,6 @@ WORDS = {
     "undecided": "not clearly better or worse",
 }
 HALF = ", beyond a half"  # ends the unit of a share less a half
-FINE = 10  # AP below which a difference of two wants a second digit
 
 
 def seeds_text(count: int) -> str:
@@ -54,8 +64,8 @@ def effect(v: Verdict) -> str:
 
 
 def digits_of(v: Verdict) -> int:
-    """The digits that a verdict's difference is told with: a second one where AP is small."""
-    return 2 if v.estimate and max(map(abs, v.estimate.levels)) < FINE else 1
+    """The digits that a verdict's difference is told with: a second one where both sides' AP is small."""
+    return digits_of_ap(*v.estimate.levels) if v.estimate else 1
 
 
 def interval(v: Verdict, digits: int = 1) -> str:
@@ -268,12 +278,16 @@ def summary(frame: pd.DataFrame) -> str:
     top, lines = frame.loc[frame["AP"].idxmax()], []
     if top.AP <= 0.05:
         return "No row detects anything, which is what a few steps of training give."
-    lines = [f"Best row here: {bold(top.row)} with AP {top.AP:.1f} ({between(top.low, top.high)})."]
+    digits = digits_of_ap(top.AP)
+    interval = between(top.low, top.high, digits)
+    lines = [f"Best row here: {bold(top.row)} with AP {number(top.AP, digits)} ({interval})."]
     if frame["paper_AP"].notna().any():
         theirs = frame.loc[frame["paper_AP"].idxmax()]
         if frame["AP_at_05"].max() > 0:
             at_05 = frame.loc[frame["AP_at_05"].idxmax()]
-            lines.append(f"At a score of .05 or more: {bold(at_05.row)} with {at_05.AP_at_05:.1f}.")
+            lines.append(
+                f"At a score of .05 or more: {bold(at_05.row)} with {number(at_05.AP_at_05, digits)}."
+            )
         lines.append(f"In the paper, at .05: {bold(theirs.row)} with {theirs.paper_AP:.1f}.")
     rho, count = rank_correlation(frame)
     if not np.isnan(rho):

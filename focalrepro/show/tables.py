@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from focalrepro.evidence.statistics import calibration_error
 from focalrepro.study.study import Study
 
 NONE = "–"  # stands where there is nothing to show
+FINE = 10  # AP below which it wants a second digit
 
 
 class Md(str):
@@ -76,6 +78,12 @@ def between(low: float, high: float, digits: int = 1, text: Callable[[float, int
     return f"{text(low, digits)}\u00a0…\u00a0{text(high, digits)}"
 
 
+def digits_of_ap(*values: float) -> int:
+    """The digits that AP and differences of it are told with: a second one where AP is small."""
+    known = [abs(v) for v in values if not pd.isna(v)]
+    return 2 if known and max(known) < FINE else 1
+
+
 def enough(frame: pd.DataFrame) -> bool:
     """Whether a table has runs of two rows, without which there is nothing to compare."""
     return bool(frame["AP"].notna().sum() > 1)
@@ -86,12 +94,13 @@ def comparison(frame: pd.DataFrame) -> pd.DataFrame:
 
     AP at .05 is shown where it is another number than AP, the learning rate where rows differ in it.
     """
-    intervals = [between(r.low, r.high) if r.seeds else NONE for r in frame.itertuples()]
-    columns = {"AP": frame["AP"].map(number), "95 % interval": intervals}
+    of_ap = partial(number, digits=(digits := digits_of_ap(*frame["AP"])))
+    intervals = [between(r.low, r.high, digits) if r.seeds else NONE for r in frame.itertuples()]
+    columns = {"AP": frame["AP"].map(of_ap), "95 % interval": intervals}
     names = {"AP at .05": "AP_at_05"} if ((frame["AP_at_05"] - frame["AP"]).abs() > 0.01).any() else {}
     names |= {"AP, classes merged": "agnostic_AP"} if frame["agnostic_AP"].notna().any() else {}
-    names |= {"AP50": "AP50", "AP75": "AP75"}
-    columns |= {name: frame[of].map(number) for name, of in names.items()} | {"seeds": frame["seeds"]}
+    columns |= {name: frame[of].map(of_ap) for name, of in names.items()}
+    columns |= {name: frame[name].map(number) for name in ("AP50", "AP75")} | {"seeds": frame["seeds"]}
     if frame["rate"].nunique() > 1:  # then it is not the loss alone that differs
         columns["rate"] = [NONE if np.isnan(rate) else f"{rate:g}" for rate in frame["rate"]]
     notes = [
@@ -156,12 +165,13 @@ def gains(e: Evidence, name: str, reference: str) -> pd.DataFrame:
     reference that is no row.
     """
     frame = tables.gains(e, name, reference)
-    frame = frame[frame["effect"].notna()]
-    columns = {f"AP less that of {reference}": frame["effect"].map(signed)}
-    columns["95 % interval"] = [between(r.low, r.high, text=signed) for r in frame.itertuples()]
+    frame, rows = frame[frame["effect"].notna()], e.rows(name)
+    digits = digits_of_ap(*(tables.mean(r.AP for r in records) for records in rows.values()))
+    columns = {f"AP less that of {reference}": frame["effect"].map(partial(signed, digits=digits))}
+    columns["95 % interval"] = [between(r.low, r.high, digits, signed) for r in frame.itertuples()]
     columns["clear"] = frame["clear"].map({True: "yes", False: "no"}).where(frame["seeds"] >= SEEDS, NONE)
     family = [CLAIMS[name].difference(e) for name in FAMILY if CLAIMS[name].a and has_family(e.study)]
-    asked, rows = [_pairs(gap) for gap in family if gap], e.rows(name)
+    asked = [_pairs(gap) for gap in family if gap]
     primary = [_pairs(e.difference(rows[row], rows[reference])) in asked for row in frame["row"]]
     columns["clear"] = columns["clear"].mask(np.array(primary, bool), "see the primary claim")
     columns |= {"in the paper": frame["paper"].map(signed)} if frame["paper"].notna().any() else {}
