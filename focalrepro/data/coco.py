@@ -23,7 +23,7 @@ from PIL import Image
 from focalrepro.data.annotations import Annotations, read_annotations
 from focalrepro.data.fetch import FetchError, PassingError, fetch_checked, patiently, receive
 from focalrepro.data.pixels import squash
-from focalrepro.data.registry import DESCRIPTOR, Descriptor, Part
+from focalrepro.data.registry import DESCRIPTOR, Descriptor, Part, check_replaced
 from focalrepro.data.sources import list_files, locate
 from focalrepro.data.split import DatasetError
 from focalrepro.data.weights import WEIGHTS, given_weights
@@ -160,6 +160,7 @@ def download_coco256(root: Path) -> Path:
     expected, final, work = load_manifest(), root / SUBSET, root / "downloads" / SUBSET
     if (final / DESCRIPTOR).is_file():
         return final
+    check_replaced(final, f"register it with focalrepro data {SUBSET} --from {final}, or move it")
     archive, md5 = work / Path(ANNOTATIONS).name, f"md5:{expected['annotations_md5']}"
     fetch_checked(f"{ADDRESS}/{ANNOTATIONS}", archive, md5, ARCHIVE_LIMIT)
     wanted = []

@@ -17,7 +17,15 @@ from PIL import Image
 
 from focalrepro.data.annotations import of_images, read_annotations
 from focalrepro.data.pixels import is_turned
-from focalrepro.data.registry import DESCRIPTOR, SPLITS, Descriptor, Part, check_name, describe
+from focalrepro.data.registry import (
+    DESCRIPTOR,
+    SPLITS,
+    Descriptor,
+    Part,
+    check_name,
+    check_replaced,
+    describe,
+)
 from focalrepro.data.sources import list_files, locate
 from focalrepro.data.split import DatasetError
 from focalrepro.data.weights import given_weights
@@ -63,6 +71,8 @@ def register_own(
             parts = _numbered_alike(parts)
     elif len(parts) == 1:
         parts = _split(*parts[0])
+    given = [path for path in (data, val_data) if path] + [path for _, where in parts for path in where]
+    check_replaced(root / name, "give another name, or move it", given)
     described, classes, files_of = {}, {}, {}
     with new_folder(root / name) as folder:
         for split, (content, where) in zip(SPLITS, parts, strict=True):

@@ -167,5 +167,18 @@ def check_name(name: str) -> None:
         raise DatasetError(f"{name!r} cannot be a dataset's name: {rule}")
 
 
+def check_replaced(folder: Path, mend: str, sources: Sequence[Path] = ()) -> None:
+    """DatasetError where making a dataset's folder anew would remove a user's own files.
+
+    That is a folder which was not made here, or in which one of the sources lies.
+    """
+    mine = (folder / DESCRIPTOR).is_file() or (folder.is_dir() and not any(folder.iterdir()))
+    if folder.exists() and not mine:
+        raise DatasetError(f"{folder}: is there already, without {DESCRIPTOR}, and would be replaced; {mend}")
+    for path in sources:
+        if Path(path).resolve().is_relative_to(folder.resolve()):
+            raise DatasetError(f"{path}: lies in {folder}, which would be replaced; {mend}")
+
+
 def _is_name(name: str) -> bool:
     return bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name)) and name not in _RESERVED

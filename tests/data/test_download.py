@@ -122,6 +122,14 @@ def test_a_whole_download_is_not_repeated(fetch, server):
     assert not server.asked
 
 
+def test_a_folder_made_by_hand_is_not_replaced(fetch, server, tmp_path):
+    (folder := tmp_path / "root" / "coco256").mkdir(parents=True)
+    (folder / "mine").touch()
+    with pytest.raises(DatasetError, match=r"coco256: is there already, .*focalrepro data coco256 --from"):
+        fetch()
+    assert names(folder) == ["mine"] and not server.asked
+
+
 @pytest.mark.parametrize("fault", ["drop", "truncate", "garbage", 500, 503, 429])
 def test_a_passing_fault_is_retried(fetch, server, fault):
     server.faults[image_path(25)] = [fault, fault]

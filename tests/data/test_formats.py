@@ -263,3 +263,17 @@ def test_what_is_no_dataset_is_told(coco, tmp_path):
     with pytest.raises(DatasetError, match=r"none\.json: no such annotation file"):
         register_own("mine", tmp_path / "none.json", [tmp_path])
     assert not (tmp_path / "root" / "mine").exists()
+
+
+def test_a_users_own_folder_is_never_replaced(yolo, tmp_path, monkeypatch):
+    monkeypatch.setenv("FOCALREPRO_DATA", str(root := tmp_path / "data"))
+    mine = shutil.copytree(yolo, root / "mine")
+    with pytest.raises(DatasetError, match=r"data/mine: is there already, without dataset\.json, and would"):
+        register_own("mine", mine)
+    register_own("other", yolo)
+    inside = shutil.copytree(yolo, root / "other" / "more")
+    text = (yolo / "data.yaml").read_text()
+    (yolo / "data.yaml").write_text(text.replace("../elsewhere", str(inside)))
+    with pytest.raises(DatasetError, match=r"images/train: lies in .*data/other, which would be replaced"):
+        register_own("other", yolo)
+    assert (mine / "images/val/b.png").is_file() and (inside / "images/val/b.png").is_file()
