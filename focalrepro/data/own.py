@@ -164,7 +164,7 @@ def _yolo_split(folder: Path, names: dict[int, Any]) -> dict[str, Any]:
         label = beside if beside.is_file() and not label.is_file() else label
         if turned and label.is_file():
             _fault(path, "asks by EXIF to be turned, and shares do not say of which form", "save it turned")
-        lines = label.read_text("utf-8", "replace").splitlines() if label.is_file() else []
+        lines = label.read_text("utf-8-sig", "replace").splitlines() if label.is_file() else []
         for at, words in enumerate(map(str.split, lines), start=1):
             if words:
                 kind, shares = _yolo_line(f"{label}: line {at}", words, names)
@@ -199,7 +199,10 @@ def read_voc(folder: Path) -> list[Split]:
     Corners count pixels from 1 and belong to the box. Objects marked `difficult` become crowd boxes: nothing
     learns them, and finding one counts neither way.
     """
-    pictures = {path.stem: path.name for path in _images(folder / "JPEGImages")}
+    pictures: dict[str, Path] = {}
+    for path in _images(folder / "JPEGImages"):
+        if (first := pictures.setdefault(path.stem, path)) != path:
+            _fault(path, f"its annotations could be those of {first}, too", "rename or remove one of them")
     images, boxes = [], []
     for number, file in enumerate(sorted((folder / "Annotations").glob("*.xml")), start=1):
         try:
@@ -210,7 +213,7 @@ def read_voc(folder: Path) -> list[Split]:
             _fault(file, f"no image {file.stem}.* in JPEGImages", "add it, or remove this file")
         sides = ("width", "height")
         size = {s: int(_number(file, f"size.{s}", root.findtext(f"size/{s}"), 1)) for s in sides}
-        images.append({"id": number, "file_name": pictures[file.stem], **size})
+        images.append({"id": number, "file_name": pictures[file.stem].name, **size})
         for at, found in enumerate(root.iter("object"), start=1):
             place, edges = f"{file}: object {at}", ("xmin", "ymin", "xmax", "ymax")
             x1, y1, x2, y2 = (_number(place, edge, found.findtext(f"bndbox/{edge}")) for edge in edges)
@@ -224,9 +227,17 @@ def read_voc(folder: Path) -> list[Split]:
     lists = [folder / "ImageSets" / "Main" / f"{split}.txt" for split in ("train", "val")]
     if not all(path.is_file() for path in lists):
         return [(whole, [folder / "JPEGImages"])]
-    stems = [set(map(str.strip, path.read_text("utf-8", "replace").splitlines())) for path in lists]
-    listed = [{i["id"] for i in images if Path(i["file_name"]).stem in of} for of in stems]
-    return [(of_images(whole, kept), [folder / "JPEGImages"]) for kept in listed]
+    ids = {Path(image["file_name"]).stem: image["id"] for image in images}
+    return [(of_images(whole, _listed(path, ids)), [folder / "JPEGImages"]) for path in lists]
+
+
+def _listed(path: Path, ids: dict[str, int]) -> set[int]:
+    """The ids of the images that a list of Pascal VOC's form names, one a line."""
+    lines = map(str.strip, path.read_text("utf-8-sig", "replace").splitlines())
+    for name in (names := [line for line in lines if line]):
+        if name not in ids:
+            _fault(path, f"{name!r:.60} has no file in Annotations", "add it, or take it off the list")
+    return {ids[name] for name in names}
 
 
 def _numbered_alike(parts: list[Split]) -> list[Split]:

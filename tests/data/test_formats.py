@@ -85,6 +85,12 @@ def test_an_outline_becomes_its_box(yolo):
     assert boxes_of(read_yolo(yolo / "data.yaml")[0][0])["a"] == [("dog", (6, 4, 30, 20))]
 
 
+def test_labels_may_begin_with_a_byte_order_mark(yolo):
+    file = yolo / "labels" / "train" / "a.txt"
+    file.write_text(file.read_text(), "utf-8-sig")
+    assert boxes_of(read_yolo(yolo / "data.yaml")[0][0])["a"] == BOXES["a"]
+
+
 def test_labels_beside_the_images_and_roboflows_paths(yolo):
     (yolo / "labels" / "train" / "a.txt").rename(yolo / "images" / "train" / "a.txt")
     (yolo / "data.yaml").write_text("train: ../images/train\nnames: [cat, dog]\n")
@@ -202,6 +208,24 @@ def test_vocs_faults_are_told_by_file_and_field(voc, old, new, said):
     file.write_text(text.replace(old, new, 1))
     with pytest.raises(DatasetError, match=said):
         read_voc(voc)
+
+
+def test_two_images_of_one_annotation_are_told(voc):
+    (voc / "JPEGImages" / "more").mkdir()
+    shutil.copy(voc / "JPEGImages" / "b.png", voc / "JPEGImages" / "more" / "b.png")
+    with pytest.raises(DatasetError, match=r"more/b\.png: its annotations could be those of .*/b\.png"):
+        read_voc(voc)
+
+
+def test_what_a_list_names_is_there(voc):
+    lists = voc / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("a\nc\n", "utf-8-sig")
+    (lists / "val.txt").write_text("b\nd\n")
+    with pytest.raises(DatasetError, match=r"val\.txt: 'd' has no file in Annotations; add it, or take it"):
+        read_voc(voc)
+    (lists / "val.txt").write_text("\nb\n")
+    assert [boxes_of(part).keys() for part, _ in read_voc(voc)] == [{"a", "c"}, {"b"}]
 
 
 def test_an_annotation_without_its_image_is_told(voc):
