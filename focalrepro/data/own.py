@@ -70,7 +70,7 @@ def register_own(
         if all((Path(path) / "Annotations").is_dir() for path in (data, val_data)):
             parts = _numbered_alike(parts)
     elif len(parts) == 1:
-        parts = _split(*parts[0])
+        parts = _split(data, *parts[0])
     given = [path for path in (data, val_data) if path] + [path for _, where in parts for path in where]
     check_replaced(root / name, "give another name, or move it", given)
     described, classes, files_of = {}, {}, {}
@@ -109,13 +109,13 @@ def _read(data: Path, images: Sequence[Path]) -> list[Split]:
     return [(data, images)]
 
 
-def _split(content: dict | Path, images: Sequence[Path]) -> list[Split]:
+def _split(data: Path, content: dict | Path, images: Sequence[Path]) -> list[Split]:
     """The images at random, whatever is on them: those of training and those of validation."""
     whole = content if isinstance(content, dict) else asdict(read_annotations(content))
     whole = {key: whole[key] for key in ("images", "annotations", "categories")}
     ids = [image["id"] for image in whole["images"]]
     if len(ids) < 2:
-        _fault(content, "one image cannot be split", "give data for validation, too")
+        _fault(data, "one image cannot be split", "give data for validation, too")
     order = np.random.default_rng(0).permutation(len(ids))
     val = {ids[i] for i in order[: max(1, round(VAL_SHARE * len(ids)))]}
     return [(of_images(whole, kept), images) for kept in (set(ids) - val, val)]
@@ -137,6 +137,9 @@ def read_yolo(file: Path) -> list[Split]:
     names = dict(enumerate(names)) if isinstance(names, list) else names
     if not isinstance(names, dict) or not names or not all(isinstance(key, int) for key in names):
         _fault(file, "`names` is no list of classes", "add it, as names: [cat, dog]")
+    words = list(map(str, names.values()))
+    if odd := [word for word in words if not word or words.count(word) > 1]:
+        _fault(file, f"`names`: {odd[0]!r:.60} is empty or there twice", "give each class its own name")
     splits = []
     for split in ("train", "val") if given.get("val") else ("train",):
         root, inside = file.parent, str(given.get(split))
@@ -222,6 +225,8 @@ def read_voc(folder: Path) -> list[Split]:
             box = {"image_id": number, "category_id": name, "iscrowd": crowd}
             boxes.append(box | {"bbox": [x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1]})
     names = sorted({box["category_id"] for box in boxes})
+    if not names:
+        _fault(folder / "Annotations", "there is no object in its .xml files", "label some")
     boxes = [box | {"category_id": names.index(box["category_id"]) + 1} for box in boxes]
     whole = _coco(images, boxes, dict(enumerate(names)))
     lists = [folder / "ImageSets" / "Main" / f"{split}.txt" for split in ("train", "val")]
@@ -237,6 +242,8 @@ def _listed(path: Path, ids: dict[str, int]) -> set[int]:
     for name in (names := [line for line in lines if line]):
         if name not in ids:
             _fault(path, f"{name!r:.60} has no file in Annotations", "add it, or take it off the list")
+    if not names:
+        _fault(path, "lists no image", "name some, one a line, or remove it")
     return {ids[name] for name in names}
 
 

@@ -156,6 +156,8 @@ YOLO_FAULTS = [
     ("data.yaml", "train: images/train", r"data\.yaml: `names` is no list of classes; add it"),
     ("data.yaml", "names: [a]", r"data\.yaml: `train` is no folder; add that of the images"),
     ("data.yaml", "names: [a]\ntrain: pics", r"data\.yaml: `train`: there is no folder .*pics; give"),
+    ("data.yaml", "names: [a, a]\ntrain: images/train", r"data\.yaml: `names`: 'a' is empty or there twice;"),
+    ("data.yaml", "names: ['', a]\ntrain: images/train", r"data\.yaml: `names`: '' is empty or there twice;"),
     ("labels/train/a.txt", "0 .5 .5 .1", r"a\.txt: line 1: '0 \.5 \.5 \.1' has 4 numbers; give `class x y"),
     ("labels/train/a.txt", "\n\n0 .5 .5 x .1", r"a\.txt: line 3: number 4 is 'x'; it must be a number"),
     ("labels/train/a.txt", "2 .5 .5 .1 .1", r"a\.txt: line 1: class '2'; give one of `names`, 0 … 1"),
@@ -226,6 +228,23 @@ def test_what_a_list_names_is_there(voc):
         read_voc(voc)
     (lists / "val.txt").write_text("\nb\n")
     assert [boxes_of(part).keys() for part, _ in read_voc(voc)] == [{"a", "c"}, {"b"}]
+
+
+def test_what_holds_too_little_is_told_by_its_own_file(voc, tmp_path, monkeypatch):
+    monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path / "data"))
+    (lists := voc / "ImageSets" / "Main").mkdir(parents=True)
+    for name in ("train", "val"):
+        (lists / f"{name}.txt").touch()
+    with pytest.raises(DatasetError, match=r"Main/train\.txt: lists no image; name some"):
+        register_own("v", voc)
+    shutil.rmtree(lists)
+    for name in "bc":
+        (voc / "Annotations" / f"{name}.xml").unlink()
+    with pytest.raises(DatasetError, match=rf"^{re.escape(str(voc))}: one image cannot be split"):
+        register_own("v", voc)
+    (voc / "Annotations" / "a.xml").unlink()
+    with pytest.raises(DatasetError, match=r"Annotations: there is no object in its \.xml files; label some"):
+        register_own("v", voc)
 
 
 def test_an_annotation_without_its_image_is_told(voc):
