@@ -11,6 +11,7 @@ from made_up import record
 from PIL import Image
 
 from focalrepro import cli
+from focalrepro.data.registry import Descriptor, Part
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.evaluation.detect import detect
 from focalrepro.show.detect import boxes_in
@@ -18,7 +19,7 @@ from focalrepro.study import kept
 from focalrepro.study.ablations import Planned
 from focalrepro.study.campaign import run_missing, with_ids
 from focalrepro.study.export import export
-from focalrepro.study.profiles import PROFILES
+from focalrepro.study.profiles import PROFILES, get_profile
 from focalrepro.study.store import Store
 from focalrepro.training.initial import save_model
 from focalrepro.training.two_stage import TwoStage
@@ -140,6 +141,14 @@ def test_without_weights_the_command_is_told(store, changes, command):
     with pytest.raises(
         ValueError, match=f"{run}.json: no weights .*: focalrepro run {command} --keep-weights"
     ):
+        kept.load(*kept.find(run))
+
+
+def test_the_command_is_told_of_runs_on_own_data(store):
+    part = Part(annotations="a.json", images=["i"])
+    Descriptor(train=part, val=part).write(store.folder.parents[1] / "mine")
+    run = put(Store.local("mine"), get_profile("mine").base.replace(gamma=0.0, alpha=0.9))
+    with pytest.raises(ValueError, match="focalrepro run 1a --seeds 1 --profile mine --keep-weights"):
         kept.load(*kept.find(run))
 
 
