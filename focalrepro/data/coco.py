@@ -14,6 +14,7 @@ import zipfile
 from collections import namedtuple
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from PIL import Image
 from focalrepro.data.annotations import Annotations, read_annotations
 from focalrepro.data.fetch import FetchError, PassingError, fetch_checked, patiently, receive
 from focalrepro.data.pixels import squash
-from focalrepro.data.registry import DESCRIPTOR, Descriptor, Part
+from focalrepro.data.registry import DESCRIPTOR, Descriptor, Part, check_replaced, describe
 from focalrepro.data.sources import list_files, locate
 from focalrepro.data.split import DatasetError
 from focalrepro.data.weights import WEIGHTS, given_weights
@@ -84,8 +85,8 @@ def import_copy(name: str, source: Path, root: Path, weights: Path | None = None
 
     It has `annotations/`, and the images of each split in a folder (`val2017/`) or in tar files
     (`val2017*.tar`). The subset's image ids are compared with the manifest and all its images are looked for;
-    the weights are those that lie beside, or `weights`. Raises DatasetError with all that is missing, before
-    anything is written.
+    the weights are `weights`, or those that lie beside, or as before. Raises DatasetError with all that is
+    missing, before anything is written.
     """
     source, parts, missing = source.resolve(), {}, []
     for split, official in OFFICIAL.items():
@@ -106,6 +107,9 @@ def import_copy(name: str, source: Path, root: Path, weights: Path | None = None
     if weights is None and (source / WEIGHTS).is_file():
         weights = source / WEIGHTS
     files = {} if weights is None else given_weights(weights)
+    with suppress(DatasetError):  # where it was not there before
+        kept = describe(name, root).weights
+        files = files or {of: path for of, path in kept.items() if (root / name / path).is_file()}
     return finish(root / name, name, made_by=f"focalrepro data {name} --from PATH", weights=files, **parts)
 
 
@@ -129,7 +133,7 @@ def download_coco(root: Path) -> Path:
                 for name in progress_bar(content.namelist(), desc=f"unpack {archive.name}", unit="file"):
                     content.extract(name, folder)  # zipfile keeps within the folder whatever a name says
             done.touch()
-            packed.unlink()
+        packed.unlink(missing_ok=True)  # a run killed before may have left it
     return finish(folder, WHOLE)
 
 
@@ -160,16 +164,19 @@ def download_coco256(root: Path) -> Path:
     expected, final, work = load_manifest(), root / SUBSET, root / "downloads" / SUBSET
     if (final / DESCRIPTOR).is_file():
         return final
+    check_replaced(final, f"register it with focalrepro data {SUBSET} --from {final}, or move it")
     archive, md5 = work / Path(ANNOTATIONS).name, f"md5:{expected['annotations_md5']}"
-    fetch_checked(f"{ADDRESS}/{ANNOTATIONS}", archive, md5, ARCHIVE_LIMIT)
-    wanted = []
-    for official in OFFICIAL.values():
-        for image in write_subset(archive, official, expected[official], work).images:
-            name, size = f"{official}/{image['file_name']}", (image["width"], image["height"])
-            wanted.append(Wanted(f"{ADDRESS}/{name}", work / name, size))
-    fetch_images(wanted)
-    move_folder(finish(work, SUBSET), final)
-    (final / archive.name).unlink()  # last: a run killed before goes on without fetching its 253 MB again
+    if not (work / DESCRIPTOR).is_file():  # else a run was killed below, and all is there
+        fetch_checked(f"{ADDRESS}/{ANNOTATIONS}", archive, md5, ARCHIVE_LIMIT)
+        wanted = []
+        for official in OFFICIAL.values():
+            for image in write_subset(archive, official, expected[official], work).images:
+                name, size = f"{official}/{image['file_name']}", (image["width"], image["height"])
+                wanted.append(Wanted(f"{ADDRESS}/{name}", work / name, size))
+        fetch_images(wanted)
+        finish(work, SUBSET)
+    archive.unlink(missing_ok=True)  # of 253 MB, so not before
+    move_folder(work, final)
     return final
 
 

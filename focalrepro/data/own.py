@@ -17,7 +17,15 @@ from PIL import Image
 
 from focalrepro.data.annotations import of_images, read_annotations
 from focalrepro.data.pixels import is_turned
-from focalrepro.data.registry import DESCRIPTOR, SPLITS, Descriptor, Part, check_name, describe
+from focalrepro.data.registry import (
+    DESCRIPTOR,
+    SPLITS,
+    Descriptor,
+    Part,
+    check_name,
+    check_replaced,
+    describe,
+)
 from focalrepro.data.sources import list_files, locate
 from focalrepro.data.split import DatasetError
 from focalrepro.data.weights import given_weights
@@ -62,7 +70,9 @@ def register_own(
         if all((Path(path) / "Annotations").is_dir() for path in (data, val_data)):
             parts = _numbered_alike(parts)
     elif len(parts) == 1:
-        parts = _split(*parts[0])
+        parts = _split(data, *parts[0])
+    given = [path for path in (data, val_data) if path] + [path for _, where in parts for path in where]
+    check_replaced(root / name, "give another name, or move it", given)
     described, classes, files_of = {}, {}, {}
     with new_folder(root / name) as folder:
         for split, (content, where) in zip(SPLITS, parts, strict=True):
@@ -99,13 +109,13 @@ def _read(data: Path, images: Sequence[Path]) -> list[Split]:
     return [(data, images)]
 
 
-def _split(content: dict | Path, images: Sequence[Path]) -> list[Split]:
+def _split(data: Path, content: dict | Path, images: Sequence[Path]) -> list[Split]:
     """The images at random, whatever is on them: those of training and those of validation."""
     whole = content if isinstance(content, dict) else asdict(read_annotations(content))
     whole = {key: whole[key] for key in ("images", "annotations", "categories")}
     ids = [image["id"] for image in whole["images"]]
     if len(ids) < 2:
-        _fault(content, "one image cannot be split", "give data for validation, too")
+        _fault(data, "one image cannot be split", "give data for validation, too")
     order = np.random.default_rng(0).permutation(len(ids))
     val = {ids[i] for i in order[: max(1, round(VAL_SHARE * len(ids)))]}
     return [(of_images(whole, kept), images) for kept in (set(ids) - val, val)]
@@ -127,6 +137,9 @@ def read_yolo(file: Path) -> list[Split]:
     names = dict(enumerate(names)) if isinstance(names, list) else names
     if not isinstance(names, dict) or not names or not all(isinstance(key, int) for key in names):
         _fault(file, "`names` is no list of classes", "add it, as names: [cat, dog]")
+    words = list(map(str, names.values()))
+    if odd := [word for word in words if not word or words.count(word) > 1]:
+        _fault(file, f"`names`: {odd[0]!r:.60} is empty or there twice", "give each class its own name")
     splits = []
     for split in ("train", "val") if given.get("val") else ("train",):
         root, inside = file.parent, str(given.get(split))
@@ -154,7 +167,7 @@ def _yolo_split(folder: Path, names: dict[int, Any]) -> dict[str, Any]:
         label = beside if beside.is_file() and not label.is_file() else label
         if turned and label.is_file():
             _fault(path, "asks by EXIF to be turned, and shares do not say of which form", "save it turned")
-        lines = label.read_text("utf-8", "replace").splitlines() if label.is_file() else []
+        lines = label.read_text("utf-8-sig", "replace").splitlines() if label.is_file() else []
         for at, words in enumerate(map(str.split, lines), start=1):
             if words:
                 kind, shares = _yolo_line(f"{label}: line {at}", words, names)
@@ -189,7 +202,10 @@ def read_voc(folder: Path) -> list[Split]:
     Corners count pixels from 1 and belong to the box. Objects marked `difficult` become crowd boxes: nothing
     learns them, and finding one counts neither way.
     """
-    pictures = {path.stem: path.name for path in _images(folder / "JPEGImages")}
+    pictures: dict[str, Path] = {}
+    for path in _images(folder / "JPEGImages"):
+        if (first := pictures.setdefault(path.stem, path)) != path:
+            _fault(path, f"its annotations could be those of {first}, too", "rename or remove one of them")
     images, boxes = [], []
     for number, file in enumerate(sorted((folder / "Annotations").glob("*.xml")), start=1):
         try:
@@ -200,7 +216,7 @@ def read_voc(folder: Path) -> list[Split]:
             _fault(file, f"no image {file.stem}.* in JPEGImages", "add it, or remove this file")
         sides = ("width", "height")
         size = {s: int(_number(file, f"size.{s}", root.findtext(f"size/{s}"), 1)) for s in sides}
-        images.append({"id": number, "file_name": pictures[file.stem], **size})
+        images.append({"id": number, "file_name": pictures[file.stem].name, **size})
         for at, found in enumerate(root.iter("object"), start=1):
             place, edges = f"{file}: object {at}", ("xmin", "ymin", "xmax", "ymax")
             x1, y1, x2, y2 = (_number(place, edge, found.findtext(f"bndbox/{edge}")) for edge in edges)
@@ -209,14 +225,26 @@ def read_voc(folder: Path) -> list[Split]:
             box = {"image_id": number, "category_id": name, "iscrowd": crowd}
             boxes.append(box | {"bbox": [x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1]})
     names = sorted({box["category_id"] for box in boxes})
+    if not names:
+        _fault(folder / "Annotations", "there is no object in its .xml files", "label some")
     boxes = [box | {"category_id": names.index(box["category_id"]) + 1} for box in boxes]
     whole = _coco(images, boxes, dict(enumerate(names)))
     lists = [folder / "ImageSets" / "Main" / f"{split}.txt" for split in ("train", "val")]
     if not all(path.is_file() for path in lists):
         return [(whole, [folder / "JPEGImages"])]
-    stems = [set(map(str.strip, path.read_text("utf-8", "replace").splitlines())) for path in lists]
-    listed = [{i["id"] for i in images if Path(i["file_name"]).stem in of} for of in stems]
-    return [(of_images(whole, kept), [folder / "JPEGImages"]) for kept in listed]
+    ids = {Path(image["file_name"]).stem: image["id"] for image in images}
+    return [(of_images(whole, _listed(path, ids)), [folder / "JPEGImages"]) for path in lists]
+
+
+def _listed(path: Path, ids: dict[str, int]) -> set[int]:
+    """The ids of the images that a list of Pascal VOC's form names, one a line."""
+    lines = map(str.strip, path.read_text("utf-8-sig", "replace").splitlines())
+    for name in (names := [line for line in lines if line]):
+        if name not in ids:
+            _fault(path, f"{name!r:.60} has no file in Annotations", "add it, or take it off the list")
+    if not names:
+        _fault(path, "lists no image", "name some, one a line, or remove it")
+    return {ids[name] for name in names}
 
 
 def _numbered_alike(parts: list[Split]) -> list[Split]:

@@ -100,8 +100,17 @@ def agree(what: str, parts: list[str], instead: str) -> None:
     mend = f"set YES=1 to fetch them, or {instead}"
     if sys.stdin is None or not sys.stdin.isatty():
         raise DatasetError(f"{question}, and nobody is here to be asked; {mend}")
-    if not input(f"{question}. Fetch them? [y/N] ").strip().lower().startswith("y"):
+    if not answer(f"{question}. Fetch them? [y/N] ").startswith("y"):
         raise DatasetError(f"{question}: not fetched; {mend}")
+
+
+def answer(question: str) -> str:
+    """What somebody says, in small letters; no, where the terminal's input ends (Ctrl-D)."""
+    try:
+        return input(question).strip().lower()
+    except EOFError:
+        print()
+        return "no"
 
 
 def prepare_dataset(
@@ -116,10 +125,15 @@ def prepare_dataset(
     if dataset == "list":
         print("\n".join(prepared()) or f"no dataset is prepared in {data_root()}")
         return 0
-    if dataset == "register" and not (name and splits[0]):
+    own = dataset == "register"
+    if own and not (name and splits[0]):
         raise DatasetError("register also needs --name and --train-annotations")
+    if own and source:
+        raise DatasetError(f"--from {source} is of coco and coco256; leave it out to register your own")
+    if not own and (name or any(splits)):
+        what = "--name, --train-… and --val-… belong to register"
+        raise DatasetError(f"{what}, not to {dataset!r}; leave them out")
     if weights == Path(BACKBONE) and not weights.exists():
         weights = get_weights()
-    own = dataset == "register"
     print(f"ready: {register_own(name, *splits, weights) if own else _get(dataset, source, weights)}")
     return 0

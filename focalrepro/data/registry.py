@@ -75,8 +75,9 @@ def describe(name: str, root: Path | None = None) -> Descriptor:
     try:
         return Descriptor.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        what = describe_fault(error)
-        raise DatasetError(f"{path}: not a dataset descriptor ({what}); prepare the dataset again") from None
+        what, mend = describe_fault(error), f"move {path.parent} away and register it again"
+        mend = f"remove it and run: {COMMANDS[name]}" if name in COMMANDS else mend
+        raise DatasetError(f"{path}: not a dataset descriptor ({what}); {mend}") from None
 
 
 def load(name: str, split: str, size: int, *, root: Path | None = None, **more: Any) -> DetectionData:
@@ -165,6 +166,19 @@ def check_name(name: str) -> None:
         taken = ", ".join(sorted({*_RESERVED, *COMMANDS}))
         rule = f"use letters, digits, '.', '_' and '-', and none of {taken}"
         raise DatasetError(f"{name!r} cannot be a dataset's name: {rule}")
+
+
+def check_replaced(folder: Path, mend: str, sources: Sequence[Path] = ()) -> None:
+    """DatasetError where making a dataset's folder anew would remove a user's own files.
+
+    That is a folder which was not made here, or in which one of the sources lies.
+    """
+    mine = (folder / DESCRIPTOR).is_file() or (folder.is_dir() and not any(folder.iterdir()))
+    if folder.exists() and not mine:
+        raise DatasetError(f"{folder}: is there already, without {DESCRIPTOR}, and would be replaced; {mend}")
+    for path in sources:
+        if Path(path).resolve().is_relative_to(folder.resolve()):
+            raise DatasetError(f"{path}: lies in {folder}, which would be replaced; {mend}")
 
 
 def _is_name(name: str) -> bool:

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from focalrepro.data.registry import SPLITS, Descriptor, Part, describe
+from focalrepro.data.registry import SPLITS, Descriptor, Part, check_replaced, describe
 from focalrepro.data.scenes import Glyphs, SceneConfig, draw_scene
 from focalrepro.data.split import DatasetError
 from focalrepro.files import new_folder, write_json
@@ -76,6 +76,7 @@ def generate(
     final = Path(root) / name
     if _is_made(final, parameters, parts):
         return final
+    check_replaced(final, "move it")
     glyphs = {split: Glyphs(*samples) for split, samples in split_digits().items()}
     with new_folder(final) as folder:
         for number, split in enumerate(SPLITS):

@@ -17,7 +17,7 @@ from focalrepro import hardware
 from focalrepro.config import RunConfig
 from focalrepro.data.annotations import Targets, make_targets, read_annotations
 from focalrepro.data.own import register_own
-from focalrepro.data.prepare import ensure_weights
+from focalrepro.data.prepare import answer, ensure_weights
 from focalrepro.data.registry import SPLITS, describe
 from focalrepro.evaluation.detect import detect
 from focalrepro.evaluation.measures import measures
@@ -34,6 +34,7 @@ from focalrepro.training.engines import new_step
 from focalrepro.training.initial import initial_model
 
 FEW = 8  # images of a split that are timed, and half the steps
+FIRST = 300  # images from the first with an object on, whose anchors are counted
 PCA_IMAGES = 640  # of `principal_components`
 
 
@@ -77,7 +78,7 @@ def agreed(profile: Profile, ablations: Sequence[str], seeds: int, device: torch
         for line in what_it_takes(profile.base, missing, device):
             print(line, flush=True)
     nobody = sys.stdin is None or not sys.stdin.isatty() or os.environ.get("YES", "0") not in ("", "0")
-    return nobody or not missing or not input("Start? [Y/n] ").strip().lower().startswith("n")
+    return nobody or not missing or not answer("Start? [Y/n] ").startswith("n")
 
 
 def what_is_there(config: RunConfig) -> Iterator[str]:
@@ -90,9 +91,10 @@ def what_is_there(config: RunConfig) -> Iterator[str]:
     of = [f"{train.categories[k]} {counts[k]:,}" for k in np.argsort(-counts, kind="stable")]
     names = ", ".join(of[:6]) + f" and {len(of) - 6} more" * (len(of) > 6)
     yield f"  objects: {counts.sum():,} and {(val.labels >= 0).sum():,}; by class: {names}"
-    found = measure(train, config)
-    if not len(found.sides):
-        raise ValueError(f"{config.dataset}: {found.images} training images without an object; label some")
+    if not counts.sum():
+        what = f"{len(train.sizes)} training images without an object"
+        raise ValueError(f"{config.dataset}: {what}; label some")
+    found = measure(train, config, FIRST + int((train.labels >= 0).any(1).argmax()))
     sides = " … ".join(f"{side:.0f}" for side in np.percentile(found.sides, (5, 50, 95)))
     yield f"  their sides: {sides} pixels of the {config.image_size} (of 5, 50, 95 %)"
     rare = f"1 in {1 + found.background_per_positive:,.0f} is assigned to an object"
@@ -143,7 +145,9 @@ def what_it_takes(config: RunConfig, runs: int, device: torch.device) -> Iterato
     yield f"  time: about {whole} ({parts}), and some minutes for the notebooks"
     yield '    for less: ABLATIONS="1b" is one table; RECIPE="steps=1000", with a NAME, shorter runs'
     decoded, maps = pixels[0].nbytes, sum(m[0][0].nbytes for m in step.source.inputs)
-    own, matches = images * (maps * config.views if cached else decoded), step.source.match[:, 0].numel()
+    own = images * (maps * config.views if cached else decoded)
+    match = getattr(step.source, "match", None)  # the two-stage detector makes its own as it goes
+    matches = 0 if match is None else match[:, 0].numel()
     if cpu:  # where maps are read from the disk
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 * (workers + 1)
         used += workers * own * (not cached)

@@ -32,9 +32,9 @@ def new_model(config: RunConfig, classes: int) -> RetinaNet:
 
 def initial_model(config: RunConfig, data: DetectionData) -> RetinaNet:
     """The untrained model of a config's seed, on the CPU; data: the training split."""
+    state = backbone_weights(config.backbone, config.weights, data)  # first: making it draws numbers
     torch.manual_seed(config.seed)
     model = new_model(config, len(data.categories))
-    state = backbone_weights(config.backbone, config.weights, data)
     if state is not None:
         model.backbone.load_state_dict(state)
     if model.reduce is not None:

@@ -122,6 +122,14 @@ def test_a_whole_download_is_not_repeated(fetch, server):
     assert not server.asked
 
 
+def test_a_folder_made_by_hand_is_not_replaced(fetch, server, tmp_path):
+    (folder := tmp_path / "root" / "coco256").mkdir(parents=True)
+    (folder / "mine").touch()
+    with pytest.raises(DatasetError, match=r"coco256: is there already, .*focalrepro data coco256 --from"):
+        fetch()
+    assert names(folder) == ["mine"] and not server.asked
+
+
 @pytest.mark.parametrize("fault", ["drop", "truncate", "garbage", 500, 503, 429])
 def test_a_passing_fault_is_retried(fetch, server, fault):
     server.faults[image_path(25)] = [fault, fault]
@@ -229,6 +237,17 @@ def test_a_killed_download_goes_on(fetch, server, monkeypatch):
     folder = fetch()
     assert ARCHIVE not in server.asked and image_path(9) not in server.asked
     assert server.asked[image_path(30)] == 1 and len(names(folder / "train2017")) == 5
+
+
+def test_a_kill_at_the_very_end_leaves_no_archive(fetch, server, tmp_path, monkeypatch):
+    def killed(folder, final):
+        folder.rename(final)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(coco256, "move_folder", killed)
+        fetch()
+    assert names(fetch()) == ["annotations", "dataset.json", "train2017", "val2017"]
 
 
 def test_leftovers_of_a_killed_write_are_not_images(fetch, tmp_path):

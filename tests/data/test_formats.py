@@ -85,6 +85,12 @@ def test_an_outline_becomes_its_box(yolo):
     assert boxes_of(read_yolo(yolo / "data.yaml")[0][0])["a"] == [("dog", (6, 4, 30, 20))]
 
 
+def test_labels_may_begin_with_a_byte_order_mark(yolo):
+    file = yolo / "labels" / "train" / "a.txt"
+    file.write_text(file.read_text(), "utf-8-sig")
+    assert boxes_of(read_yolo(yolo / "data.yaml")[0][0])["a"] == BOXES["a"]
+
+
 def test_labels_beside_the_images_and_roboflows_paths(yolo):
     (yolo / "labels" / "train" / "a.txt").rename(yolo / "images" / "train" / "a.txt")
     (yolo / "data.yaml").write_text("train: ../images/train\nnames: [cat, dog]\n")
@@ -150,6 +156,8 @@ YOLO_FAULTS = [
     ("data.yaml", "train: images/train", r"data\.yaml: `names` is no list of classes; add it"),
     ("data.yaml", "names: [a]", r"data\.yaml: `train` is no folder; add that of the images"),
     ("data.yaml", "names: [a]\ntrain: pics", r"data\.yaml: `train`: there is no folder .*pics; give"),
+    ("data.yaml", "names: [a, a]\ntrain: images/train", r"data\.yaml: `names`: 'a' is empty or there twice;"),
+    ("data.yaml", "names: ['', a]\ntrain: images/train", r"data\.yaml: `names`: '' is empty or there twice;"),
     ("labels/train/a.txt", "0 .5 .5 .1", r"a\.txt: line 1: '0 \.5 \.5 \.1' has 4 numbers; give `class x y"),
     ("labels/train/a.txt", "\n\n0 .5 .5 x .1", r"a\.txt: line 3: number 4 is 'x'; it must be a number"),
     ("labels/train/a.txt", "2 .5 .5 .1 .1", r"a\.txt: line 1: class '2'; give one of `names`, 0 … 1"),
@@ -202,6 +210,41 @@ def test_vocs_faults_are_told_by_file_and_field(voc, old, new, said):
     file.write_text(text.replace(old, new, 1))
     with pytest.raises(DatasetError, match=said):
         read_voc(voc)
+
+
+def test_two_images_of_one_annotation_are_told(voc):
+    (voc / "JPEGImages" / "more").mkdir()
+    shutil.copy(voc / "JPEGImages" / "b.png", voc / "JPEGImages" / "more" / "b.png")
+    with pytest.raises(DatasetError, match=r"more/b\.png: its annotations could be those of .*/b\.png"):
+        read_voc(voc)
+
+
+def test_what_a_list_names_is_there(voc):
+    lists = voc / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("a\nc\n", "utf-8-sig")
+    (lists / "val.txt").write_text("b\nd\n")
+    with pytest.raises(DatasetError, match=r"val\.txt: 'd' has no file in Annotations; add it, or take it"):
+        read_voc(voc)
+    (lists / "val.txt").write_text("\nb\n")
+    assert [boxes_of(part).keys() for part, _ in read_voc(voc)] == [{"a", "c"}, {"b"}]
+
+
+def test_what_holds_too_little_is_told_by_its_own_file(voc, tmp_path, monkeypatch):
+    monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path / "data"))
+    (lists := voc / "ImageSets" / "Main").mkdir(parents=True)
+    for name in ("train", "val"):
+        (lists / f"{name}.txt").touch()
+    with pytest.raises(DatasetError, match=r"Main/train\.txt: lists no image; name some"):
+        register_own("v", voc)
+    shutil.rmtree(lists)
+    for name in "bc":
+        (voc / "Annotations" / f"{name}.xml").unlink()
+    with pytest.raises(DatasetError, match=rf"^{re.escape(str(voc))}: one image cannot be split"):
+        register_own("v", voc)
+    (voc / "Annotations" / "a.xml").unlink()
+    with pytest.raises(DatasetError, match=r"Annotations: there is no object in its \.xml files; label some"):
+        register_own("v", voc)
 
 
 def test_an_annotation_without_its_image_is_told(voc):
@@ -263,3 +306,28 @@ def test_what_is_no_dataset_is_told(coco, tmp_path):
     with pytest.raises(DatasetError, match=r"none\.json: no such annotation file"):
         register_own("mine", tmp_path / "none.json", [tmp_path])
     assert not (tmp_path / "root" / "mine").exists()
+
+
+def test_a_users_own_folder_is_never_replaced(yolo, tmp_path, monkeypatch):
+    monkeypatch.setenv("FOCALREPRO_DATA", str(root := tmp_path / "data"))
+    mine = shutil.copytree(yolo, root / "mine")
+    with pytest.raises(DatasetError, match=r"data/mine: is there already, without dataset\.json, and would"):
+        register_own("mine", mine)
+    register_own("other", yolo)
+    inside = shutil.copytree(yolo, root / "other" / "more")
+    text = (yolo / "data.yaml").read_text()
+    (yolo / "data.yaml").write_text(text.replace("../elsewhere", str(inside)))
+    with pytest.raises(DatasetError, match=r"images/train: lies in .*data/other, which would be replaced"):
+        register_own("other", yolo)
+    assert (mine / "images/val/b.png").is_file() and (inside / "images/val/b.png").is_file()
+
+
+def test_the_mend_of_a_damaged_descriptor_mends_it(yolo, tmp_path, monkeypatch):
+    monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path / "data"))
+    folder = register_own("y", yolo)
+    (folder / DESCRIPTOR).write_text("{}")
+    with pytest.raises(DatasetError, match=rf"dataset\.json: .*; move {folder} away and register it again"):
+        register_own("y", yolo)
+    folder.rename(tmp_path / "away")
+    register_own("y", yolo)
+    assert describe("y").train.annotations == "train.json"

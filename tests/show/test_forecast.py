@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from focalrepro import cli
+from focalrepro.data import DatasetError, prepare
 from focalrepro.data.registry import describe
 from focalrepro.show import forecast
 from focalrepro.show.forecast import agreed, take, what_is_there, what_it_takes
@@ -61,8 +62,23 @@ def test_what_is_there(given):
     assert f"out of reach: {100 - reached:.1f} % of the objects, whose IoU is below 0.4" in text
 
 
-def test_what_it_takes_is_measured(given):
+@pytest.mark.parametrize("labelled", [True, False])
+def test_background_at_the_beginning_is_no_fault(given, monkeypatch, labelled):
+    monkeypatch.setattr(forecast, "FIRST", 2)
+    value = json.loads(given[0].read_text())
+    value["annotations"] = [a for a in value["annotations"] if labelled and a["image_id"] > 5]
+    given[0].write_text(json.dumps(value))
     profile = taken(given)
+    if labelled:
+        assert " 12 … 12 pixels" in "\n".join(what_is_there(profile.base))
+    else:
+        with pytest.raises(ValueError, match="mine: 8 training images without an object; label some"):
+            list(what_is_there(profile.base))
+
+
+@pytest.mark.parametrize("detector", ["retinanet", "faster_rcnn"])
+def test_what_it_takes_is_measured(given, detector):
+    profile = taken(given, f"detector={detector}")
     said = list(what_it_takes(profile.base, 7, CPU))
     assert said[0] == "measuring on 8 images what 7 runs will take"
     assert "7 runs of" in said[1] and said[3].startswith("  memory: about") and "are free" in said[4]
@@ -91,6 +107,16 @@ def test_somebody_is_asked(given, asked, capsys, answer, goes_on):
     asked.answer = answer
     assert agreed(taken(given), ("1b",), 1, CPU) == goes_on
     assert asked.questions == ["Start? [Y/n] "] and "it takes long" in capsys.readouterr().out
+
+
+def test_the_end_of_the_input_is_no(given, asked, monkeypatch):
+    def ended(_):
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", ended)
+    assert not agreed(taken(given), ("1b",), 1, CPU)
+    with pytest.raises(DatasetError, match="not fetched; set YES=1"):
+        prepare.agree("its", ["weights"], "give it")
 
 
 @pytest.mark.parametrize("why", ["YES", "nobody", "a pipe"])

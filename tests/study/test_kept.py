@@ -11,14 +11,16 @@ from made_up import record
 from PIL import Image
 
 from focalrepro import cli
+from focalrepro.data.pixels import EXIF_ORIENTATION
+from focalrepro.data.registry import Descriptor, Part
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.evaluation.detect import detect
-from focalrepro.show.detect import boxes_in
+from focalrepro.show.detect import boxes_in, detect_images
 from focalrepro.study import kept
 from focalrepro.study.ablations import Planned
 from focalrepro.study.campaign import run_missing, with_ids
 from focalrepro.study.export import export
-from focalrepro.study.profiles import PROFILES
+from focalrepro.study.profiles import PROFILES, get_profile
 from focalrepro.study.store import Store
 from focalrepro.training.initial import save_model
 from focalrepro.training.two_stage import TwoStage
@@ -143,6 +145,14 @@ def test_without_weights_the_command_is_told(store, changes, command):
         kept.load(*kept.find(run))
 
 
+def test_the_command_is_told_of_runs_on_own_data(store):
+    part = Part(annotations="a.json", images=["i"])
+    Descriptor(train=part, val=part).write(store.folder.parents[1] / "mine")
+    run = put(Store.local("mine"), get_profile("mine").base.replace(gamma=0.0, alpha=0.9))
+    with pytest.raises(ValueError, match="focalrepro run 1a --seeds 1 --profile mine --keep-weights"):
+        kept.load(*kept.find(run))
+
+
 @pytest.mark.parametrize("damage", ["cut", "another", "no file of weights"])
 def test_damaged_weights_are_told(store, damage):
     run = put(store, SMOKE, made_up_model(SMOKE))
@@ -171,6 +181,30 @@ def test_detect_draws_and_prints(store, scene, tmp_path, monkeypatch, capsys):
     assert corners.min() >= 0 and 128 < corners[:, 2].max() <= 256 and 128 < corners[:, 3].max() <= 192
     picture, plain = (np.asarray(Image.open(p), int) for p in (out / f"scene-{run}.png", scene))
     assert picture.shape == plain.shape and (picture != plain).any()
+
+
+def test_a_phones_photo_is_seen_upright(store, scene, tmp_path):
+    run, exif = put(store, SMOKE, made_up_model(SMOKE)), Image.Exif()
+    exif[EXIF_ORIENTATION] = 6
+    wide = Image.open(scene).resize((128, 64))
+    wide.save(tmp_path / "phone.png", exif=exif)
+    wide.rotate(-90, expand=True).save(tmp_path / "turned.png")
+    images = [tmp_path / "phone.png", tmp_path / "turned.png"]
+    detect_images(run, images, 0.5, tmp_path / "found.json", tmp_path / "out", "cpu")
+    assert Image.open(tmp_path / "out" / f"phone-{run}.png").size == (64, 128)
+    found = json.loads((tmp_path / "found.json").read_text())["detections"]
+    phone, turned = ([d["box"] for d in found if d["image"] == str(path)] for path in images)
+    assert phone == turned
+
+
+def test_boxes_end_with_the_picture(store, scene, tmp_path):
+    """To the two-stage detector padding is background like any other."""
+    config = SMOKE.replace(detector="faster_rcnn", resize="letterbox")
+    run = put(store, config, made_up_model(config))
+    Image.open(scene).resize((256, 64)).save(scene)
+    detect_images(run, [scene], 0.5, tmp_path / "found.json", tmp_path, "cpu")
+    found = json.loads((tmp_path / "found.json").read_text())["detections"]
+    assert found and max(d["box"][3] for d in found) <= 64
 
 
 @pytest.mark.parametrize(

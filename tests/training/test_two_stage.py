@@ -14,6 +14,7 @@ from focalrepro.evaluation.detect import detect, milliseconds_per_image
 from focalrepro.runs import load_splits, run
 from focalrepro.study.profiles import PROFILES
 from focalrepro.training.batches import SplitData, TrainData, batches
+from focalrepro.training.initial import backbone_weights, initial_model
 from focalrepro.training.loop import train
 from focalrepro.training.two_stage import TwoStage, TwoStageStep, as_targets, rpn_anchors
 
@@ -55,6 +56,15 @@ def test_both_detectors_start_from_the_same_backbone_and_pyramid(data):
     shared = [name for name in ours if name.startswith(("backbone", "fpn"))]
     assert shared and all(torch.equal(ours[name], theirs[name]) for name in shared)
     assert not any("class_head" in name for name in theirs)
+
+
+def test_the_first_run_of_a_process_draws_the_numbers_of_any_other(data):
+    backbone_weights.cache_clear()
+    drawn = []
+    for _ in range(2):
+        initial_model(SMALL.replace(weights="digits"), data[0])
+        drawn.append(torch.rand(1))  # as the regions are
+    assert drawn[0] == drawn[1]
 
 
 def test_it_reads_what_retinanet_reads(data):
