@@ -12,7 +12,7 @@ from scipy.special import logit
 from focalrepro.evidence.difference import mean_interval
 from focalrepro.rare.data import Split, rate_name
 from focalrepro.rare.models import METHODS, MOVED, TREES, Method
-from focalrepro.rare.verdicts import BETTER, METRICS, WORSE
+from focalrepro.rare.verdicts import BETTER, METRICS, WORSE, shared_rows
 from focalrepro.show.style import BLUE, BROWN, DARK, GREEN, ORANGE, PINK, PURPLE, SKY, styled
 
 ORDER = (METHODS[0].name, MOVED, *(m.name for m in (*METHODS[1:], *TREES)))
@@ -25,7 +25,7 @@ SAME_SCORES = ("ap", "recall_at_1fpr", "ece", "log_loss")  # a moved threshold d
 
 @styled
 def by_rate(frame: pd.DataFrame, metrics: Sequence[str] = ("ap", "ece", "f1")) -> Figure:
-    """Metrics against the rate with 95 % intervals over seeds: a row per metric, a column per data set."""
+    """Metrics against the rate with the table's 95 % intervals: a row per metric, a column per data set."""
     datasets, methods = frame["dataset"].unique(), set(frame["method"])
     names = [name for name in ORDER if name in methods]
     size = (1.2 + 2.9 * len(datasets), 0.9 + 2.35 * len(metrics))
@@ -34,12 +34,13 @@ def by_rate(frame: pd.DataFrame, metrics: Sequence[str] = ("ap", "ece", "f1")) -
         name, more_is_better, _ = METRICS[metric]
         for axes, dataset in zip(row, datasets, strict=True):
             rows = frame[frame["dataset"] == dataset].sort_values("rate", kind="stable")
-            rows = rows[(rows["method"] != MOVED) | (metric not in SAME_SCORES)]
+            rows = rows[(rows["method"] != MOVED) | (metric not in SAME_SCORES)].reset_index(drop=True)
+            shared = {i: shared_rows(of) for _, of in rows.groupby("rate") for i in of.index}
             sns.pointplot(
                 rows.assign(rate=rows["rate"].map(rate_name)), x="rate", y=metric, ax=axes, hue="method",
                 hue_order=names, palette=COLOURS, markers=[MARKERS[n] for n in names], dodge=0.35,
                 linestyles=[DASHES[n] for n in names], linewidth=1.3, markersize=4.5, capsize=0.05,
-                errorbar=lambda values: mean_interval(values)[1:], legend=False,
+                errorbar=lambda v, of=shared: mean_interval(v, shared=of[v.index[0]])[1:], legend=False,
             )  # fmt: skip
             first, last = metric == metrics[0], metric == metrics[-1]
             axes.set(title=dataset if first else "", xlabel="positives : negatives" if last else "")

@@ -37,7 +37,7 @@ WORTH += ["against", "the highest of all"]
 FOCAL = [m.name for m in (*METHODS, *TREES) if m.gamma > 0]
 
 
-def _shared(rows: pd.DataFrame) -> float:
+def shared_rows(rows: pd.DataFrame) -> float:
     """Rows tested on for each that was trained on, of one data set at one rate."""
     trained, tested = (rows.filter(regex=f"^{part}_.*tives").iloc[0].sum() for part in ("train", "test"))
     return float(tested / trained)
@@ -50,7 +50,7 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
         row = {"data": data, "rate": rate_name(rate)}
         row |= {"positives trained on": group["train_positives"].iloc[0], "loss": method}
         row |= {name: number(group[metric].mean(), 3) for metric, (name, *_) in METRICS.items()}
-        _, low, high = mean_interval(group["ap"], shared=_shared(group))
+        _, low, high = mean_interval(group["ap"], shared=shared_rows(group))
         row["average precision"] += "" if np.isnan(low) else f" ({low:.3f} … {high:.3f})"
         rows.append(row)
     return pd.DataFrame(rows)
@@ -93,7 +93,8 @@ def differences(frame: pd.DataFrame, metrics: Sequence[str] = ("ap",), reference
     """
     rows = []
     for at, group in frame.groupby(["dataset", "rate"], sort=False):
-        shared, by_method = _shared(group), dict(list(group.set_index("seed").groupby("method", sort=False)))
+        shared = shared_rows(group)
+        by_method = dict(list(group.set_index("seed").groupby("method", sort=False)))
         for method, ours in by_method.items():
             base = reference or (TREES[0] if method.startswith("trees") else CE).name
             if base not in by_method:
@@ -176,7 +177,7 @@ def worth_table(frame: pd.DataFrame) -> pd.DataFrame:
         means = rows.groupby("method", sort=False)["ap"].mean()
         base = means[found["reference"].unique()].idxmax()
         found = found[found["reference"] == base]
-        spans = [mean_interval(d, 1 - 0.05 / len(found), _shared(rows)) for d in found["paired"]]
+        spans = [mean_interval(d, 1 - 0.05 / len(found), shared_rows(rows)) for d in found["paired"]]
         mean, low, high = np.transpose(spans)
         best = int(np.argmax(low if (low > 0).any() else mean))
         said = "worth it" if low[best] > 0 else "not shown to be worth it"

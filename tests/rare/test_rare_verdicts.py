@@ -146,6 +146,13 @@ def test_by_rate_draws_the_means(frame):
     assert any(np.isfinite(line.get_ydata()).any() for line in purple[2])
 
 
+def test_by_rate_draws_the_tables_intervals(made_up):
+    rows = made_up.replace({"method": {"better": METHODS[2].name}})
+    (axes,) = figures.by_rate(rows[rows["method"].isin((CE.name, METHODS[2].name))], ("ap",)).axes
+    ends = [np.ptp(line.get_ydata()) for line in axes.lines if len(line.get_ydata()) > 1]
+    assert max(ends) == pytest.approx(0.749 - 0.251, abs=1e-3)
+
+
 def test_paired_and_reliability(small, frame, fast):
     shown = figures.paired(verdicts.differences(frame)).axes[0]
     assert [t.get_text() for t in shown.get_yticklabels()] == ["generated, 1:10", "generated, 1:30"]
