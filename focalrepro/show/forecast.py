@@ -34,6 +34,7 @@ from focalrepro.training.engines import new_step
 from focalrepro.training.initial import initial_model
 
 FEW = 8  # images of a split that are timed, and half the steps
+FIRST = 300  # images from the first with an object on, whose anchors are counted
 PCA_IMAGES = 640  # of `principal_components`
 
 
@@ -90,9 +91,10 @@ def what_is_there(config: RunConfig) -> Iterator[str]:
     of = [f"{train.categories[k]} {counts[k]:,}" for k in np.argsort(-counts, kind="stable")]
     names = ", ".join(of[:6]) + f" and {len(of) - 6} more" * (len(of) > 6)
     yield f"  objects: {counts.sum():,} and {(val.labels >= 0).sum():,}; by class: {names}"
-    found = measure(train, config)
-    if not len(found.sides):
-        raise ValueError(f"{config.dataset}: {found.images} training images without an object; label some")
+    if not counts.sum():
+        what = f"{len(train.sizes)} training images without an object"
+        raise ValueError(f"{config.dataset}: {what}; label some")
+    found = measure(train, config, FIRST + int((train.labels >= 0).any(1).argmax()))
     sides = " … ".join(f"{side:.0f}" for side in np.percentile(found.sides, (5, 50, 95)))
     yield f"  their sides: {sides} pixels of the {config.image_size} (of 5, 50, 95 %)"
     rare = f"1 in {1 + found.background_per_positive:,.0f} is assigned to an object"

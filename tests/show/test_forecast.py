@@ -61,6 +61,20 @@ def test_what_is_there(given):
     assert f"out of reach: {100 - reached:.1f} % of the objects, whose IoU is below 0.4" in text
 
 
+@pytest.mark.parametrize("labelled", [True, False])
+def test_background_at_the_beginning_is_no_fault(given, monkeypatch, labelled):
+    monkeypatch.setattr(forecast, "FIRST", 2)
+    value = json.loads(given[0].read_text())
+    value["annotations"] = [a for a in value["annotations"] if labelled and a["image_id"] > 5]
+    given[0].write_text(json.dumps(value))
+    profile = taken(given)
+    if labelled:
+        assert " 12 … 12 pixels" in "\n".join(what_is_there(profile.base))
+    else:
+        with pytest.raises(ValueError, match="mine: 8 training images without an object; label some"):
+            list(what_is_there(profile.base))
+
+
 def test_what_it_takes_is_measured(given):
     profile = taken(given)
     said = list(what_it_takes(profile.base, 7, CPU))
