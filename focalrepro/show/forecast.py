@@ -145,7 +145,9 @@ def what_it_takes(config: RunConfig, runs: int, device: torch.device) -> Iterato
     yield f"  time: about {whole} ({parts}), and some minutes for the notebooks"
     yield '    for less: ABLATIONS="1b" is one table; RECIPE="steps=1000", with a NAME, shorter runs'
     decoded, maps = pixels[0].nbytes, sum(m[0][0].nbytes for m in step.source.inputs)
-    own, matches = images * (maps * config.views if cached else decoded), step.source.match[:, 0].numel()
+    own = images * (maps * config.views if cached else decoded)
+    match = getattr(step.source, "match", None)  # the two-stage detector makes its own as it goes
+    matches = 0 if match is None else match[:, 0].numel()
     if cpu:  # where maps are read from the disk
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 * (workers + 1)
         used += workers * own * (not cached)

@@ -75,8 +75,9 @@ def test_background_at_the_beginning_is_no_fault(given, monkeypatch, labelled):
             list(what_is_there(profile.base))
 
 
-def test_what_it_takes_is_measured(given):
-    profile = taken(given)
+@pytest.mark.parametrize("detector", ["retinanet", "faster_rcnn"])
+def test_what_it_takes_is_measured(given, detector):
+    profile = taken(given, f"detector={detector}")
     said = list(what_it_takes(profile.base, 7, CPU))
     assert said[0] == "measuring on 8 images what 7 runs will take"
     assert "7 runs of" in said[1] and said[3].startswith("  memory: about") and "are free" in said[4]
