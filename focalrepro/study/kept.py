@@ -8,7 +8,6 @@ from torch import nn
 from focalrepro.evaluation.record import Record, read_record
 from focalrepro.files import data_root, results_root
 from focalrepro.study.ablations import SEARCH_SEED
-from focalrepro.study.profiles import PROFILES
 from focalrepro.study.store import Store
 from focalrepro.study.study import Study
 from focalrepro.training.initial import load_model
@@ -54,9 +53,10 @@ def load(store: Store, record: Record) -> tuple[nn.Module, list[str]]:
 def _command(store: Store, record: Record) -> str:
     """The command that trains a run and keeps its weights, by the smallest ablation that has it."""
     name = (store.folder.parent if store.folder.name == "runs" else store.folder).name
-    if name not in PROFILES:
+    try:
+        study, wanted = Study(name), []
+    except ValueError:  # the folder is no profile's
         return "focalrepro run ABLATION --profile PROFILE --keep-weights"
-    study, wanted = Study(name), []
     for ablation in study.ablations.values():
         rows = ablation.row_configs(study.base, study.rates).values()
         number = record.seed - SEARCH_SEED * ablation.search

@@ -11,14 +11,15 @@ from made_up import record
 from PIL import Image
 
 from focalrepro import cli
+from focalrepro.data.registry import Descriptor, Part
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.evaluation.detect import detect
 from focalrepro.show.detect import boxes_in
 from focalrepro.study import kept
-from focalrepro.study.ablations import Planned
+from focalrepro.study.ablations import Planned, get_ablation
 from focalrepro.study.campaign import run_missing, with_ids
 from focalrepro.study.export import export
-from focalrepro.study.profiles import PROFILES
+from focalrepro.study.profiles import PROFILES, get_profile
 from focalrepro.study.store import Store
 from focalrepro.training.initial import save_model
 from focalrepro.training.two_stage import TwoStage
@@ -140,6 +141,16 @@ def test_without_weights_the_command_is_told(store, changes, command):
     with pytest.raises(
         ValueError, match=f"{run}.json: no weights .*: focalrepro run {command} --keep-weights"
     ):
+        kept.load(*kept.find(run))
+
+
+def test_the_command_is_told_of_runs_on_own_data(store):
+    part = Part(annotations="a.json", images=["i"])
+    Descriptor(train=part, val=part).write(store.folder.parents[1] / "mine")
+    profile = get_profile("mine")
+    config, *_ = get_ablation("1a").row_configs(profile.base, profile.rates).values()
+    run = put(Store.local("mine"), config)
+    with pytest.raises(ValueError, match=r"focalrepro run \w+ --seeds 1 --profile mine --keep-weights"):
         kept.load(*kept.find(run))
 
 
