@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-UNFINISHED = ".unfinished-"
+UNFINISHED, ASIDE = ".unfinished-", ".set-aside-"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 DISK_FULL = "free some disk, or put the data on another one with FOCALREPRO_DATA"
 
@@ -114,26 +114,24 @@ def new_folder(final: Path, *, replace: bool = True) -> Iterator[Path]:
 
 def move_folder(folder: Path, final: Path, *, replace: bool = True) -> None:
     """Give `folder` the name `final`; a folder cannot be renamed over another, so an old one steps aside."""
-    old = None
-    if final.exists() and replace:
-        old = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=final.parent)) / "old"
-        os.replace(final, old)
+    aside = _locked_folder(final.parent, ASIDE) if replace and final.exists() else None
     try:
+        if aside:
+            os.replace(final, aside[0] / final.name)
         os.rename(folder, final)
     except OSError:
-        if old is not None:
-            os.replace(old, final)
         if replace or not final.exists():
             raise
     finally:
-        if old is not None:
-            shutil.rmtree(old.parent, ignore_errors=True)
+        if aside:
+            _clear(aside[0])
+            os.close(aside[1])
 
 
-def _locked_folder(parent: Path) -> tuple[Path, int]:
+def _locked_folder(parent: Path, prefix: str = UNFINISHED) -> tuple[Path, int]:
     """A new temporary folder and the open file whose lock ends with this process, however that ends."""
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=parent))
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
         try:
             lock = os.open(folder, os.O_RDONLY)
             with suppress(OSError):  # some network file systems lock no folders: then none is taken for dead
@@ -148,14 +146,22 @@ def _locked_folder(parent: Path) -> tuple[Path, int]:
 
 def _remove_abandoned(parent: Path) -> None:
     """Remove the temporary folders that nobody holds any more (a decoded dataset can be many gigabytes)."""
-    for folder in parent.glob(UNFINISHED + "*"):
+    for folder in [*parent.glob(UNFINISHED + "*"), *parent.glob(ASIDE + "*")]:
         with suppress(OSError):  # held by its owner, or gone already
             lock = os.open(folder, os.O_RDONLY)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
+                _clear(folder)
             finally:
                 os.close(lock)
+
+
+def _clear(folder: Path) -> None:
+    """Remove a temporary folder; what was set aside in it goes back where nothing has taken its place."""
+    for old in folder.iterdir() if folder.name.startswith(ASIDE) else ():
+        if not (final := folder.parent / old.name).exists():
+            os.rename(old, final)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def new_array(path: Path, shape: tuple[int, ...], dtype: type) -> np.memmap:

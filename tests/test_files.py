@@ -21,6 +21,14 @@ with new_folder(Path(sys.argv[1])) as folder:
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
+KILLED_REPLACING = """
+import os, signal, sys
+from pathlib import Path
+from focalrepro.files import new_folder
+with new_folder(Path(sys.argv[1])) as folder:
+    os.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+"""
+
 KILLED_WRITING = """
 import os, signal
 from pathlib import Path
@@ -55,6 +63,17 @@ def test_what_a_killed_process_left_is_removed_at_once(tmp_path):
     with new_folder(tmp_path / "b"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+def test_an_old_folder_whose_place_a_killed_process_left_empty_takes_it_again(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x").write_text("old")
+    killed = subprocess.run([sys.executable, "-c", KILLED_REPLACING, tmp_path / "a"], check=False)
+    assert killed.returncode == -signal.SIGKILL and not (tmp_path / "a").exists()
+    with new_folder(tmp_path / "b"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+    assert (tmp_path / "a" / "x").read_text() == "old"
 
 
 def test_a_folder_that_is_being_written_is_left_alone(tmp_path):
