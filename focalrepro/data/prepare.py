@@ -100,8 +100,17 @@ def agree(what: str, parts: list[str], instead: str) -> None:
     mend = f"set YES=1 to fetch them, or {instead}"
     if sys.stdin is None or not sys.stdin.isatty():
         raise DatasetError(f"{question}, and nobody is here to be asked; {mend}")
-    if not input(f"{question}. Fetch them? [y/N] ").strip().lower().startswith("y"):
+    if not answer(f"{question}. Fetch them? [y/N] ").startswith("y"):
         raise DatasetError(f"{question}: not fetched; {mend}")
+
+
+def answer(question: str) -> str:
+    """What somebody says, in small letters; no, where the terminal's input ends (Ctrl-D)."""
+    try:
+        return input(question).strip().lower()
+    except EOFError:
+        print()
+        return "no"
 
 
 def prepare_dataset(

@@ -17,7 +17,7 @@ from focalrepro import hardware
 from focalrepro.config import RunConfig
 from focalrepro.data.annotations import Targets, make_targets, read_annotations
 from focalrepro.data.own import register_own
-from focalrepro.data.prepare import ensure_weights
+from focalrepro.data.prepare import answer, ensure_weights
 from focalrepro.data.registry import SPLITS, describe
 from focalrepro.evaluation.detect import detect
 from focalrepro.evaluation.measures import measures
@@ -78,7 +78,7 @@ def agreed(profile: Profile, ablations: Sequence[str], seeds: int, device: torch
         for line in what_it_takes(profile.base, missing, device):
             print(line, flush=True)
     nobody = sys.stdin is None or not sys.stdin.isatty() or os.environ.get("YES", "0") not in ("", "0")
-    return nobody or not missing or not input("Start? [Y/n] ").strip().lower().startswith("n")
+    return nobody or not missing or not answer("Start? [Y/n] ").startswith("n")
 
 
 def what_is_there(config: RunConfig) -> Iterator[str]:

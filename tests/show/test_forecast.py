@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from focalrepro import cli
+from focalrepro.data import DatasetError, prepare
 from focalrepro.data.registry import describe
 from focalrepro.show import forecast
 from focalrepro.show.forecast import agreed, take, what_is_there, what_it_takes
@@ -106,6 +107,16 @@ def test_somebody_is_asked(given, asked, capsys, answer, goes_on):
     asked.answer = answer
     assert agreed(taken(given), ("1b",), 1, CPU) == goes_on
     assert asked.questions == ["Start? [Y/n] "] and "it takes long" in capsys.readouterr().out
+
+
+def test_the_end_of_the_input_is_no(given, asked, monkeypatch):
+    def ended(_):
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", ended)
+    assert not agreed(taken(given), ("1b",), 1, CPU)
+    with pytest.raises(DatasetError, match="not fetched; set YES=1"):
+        prepare.agree("its", ["weights"], "give it")
 
 
 @pytest.mark.parametrize("why", ["YES", "nobody", "a pipe"])
