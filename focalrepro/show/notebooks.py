@@ -95,6 +95,9 @@ def execute(source: Path, folder: Path, profile: str) -> Path:
     except papermill.PapermillExecutionError as error:
         where = f"{source.name}: cell {error.exec_count}"
         raise RuntimeError(f"{where}: {error.ename}: {error.evalue} (see {draft})") from error
+    except (RuntimeError, TimeoutError) as error:  # a kernel that was killed, a cell that took too long
+        line = str(error).strip().partition("\n")[0]
+        raise RuntimeError(f"{source.name}: {type(error).__name__}: {line} (see {draft})") from error
     notebook = nbformat.read(draft, as_version=4)
     notebook.cells = with_data(notebook.cells)
     write_atomic(target, without_paths(nbformat.writes(notebook).replace(draft.name, target.name)))

@@ -3,7 +3,7 @@
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
-from focalrepro.show import sentences
+from focalrepro.show import notebooks, sentences
 from focalrepro.show.notebooks import with_data
 from focalrepro.show.study import Study
 
@@ -39,3 +39,14 @@ def test_a_section_of_nothing_is_one_line(outputs, empty):
         assert "how it looks. To make them: `focalrepro run 1b 1a --profile quick`." in kept[2].source
     else:
         assert kept[2:-2] == section
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, TimeoutError])  # as nbclient's of dead and of slow kernels
+def test_what_ends_a_kernel_names_the_notebook(tmp_path, monkeypatch, kind):
+    def killed(*_, **more):
+        raise kind("Kernel died\nHere is a preview of the cell")
+
+    monkeypatch.setattr(notebooks.papermill, "execute_notebook", killed)
+    source = notebooks.sources(["09"])[0]
+    with pytest.raises(RuntimeError, match=rf"^{source.name}: {kind.__name__}: Kernel died \(see .*partial"):
+        notebooks.execute(source, tmp_path, "smoke")
