@@ -17,7 +17,7 @@ import torch
 
 from focalrepro import hardware
 from focalrepro.bench.kernels import loss_is_fp64s, norms_are_torchs
-from focalrepro.config import RunConfig
+from focalrepro.config import TRAINING_VERSION, RunConfig
 from focalrepro.data import DetectionData
 from focalrepro.data.prepare import ensure
 from focalrepro.data.registry import prepared
@@ -97,10 +97,10 @@ def machine() -> Iterator[str]:
         yield "no CUDA device: runs are made on the CPU"
     yield f"python {here['python']}, torch {here['torch']}, torchvision {here['torchvision']}"
     for name, profile in PROFILES.items():
-        planned = plan(profile, list(profile.ablations))
-        done = sum(1 for _ in Store.local(name).folder.glob("*.json"))
-        missing = max(0, len(planned) - done)
-        left = time_left(missing, Store.local(name), profile) if missing else "nothing is missing"
+        planned, store = plan(profile, list(profile.ablations)), Store.local(name)
+        done = {r.config for r in store.records() if r.training_version == TRAINING_VERSION}
+        missing = sum(run.config not in done for run in planned)
+        left = time_left(missing, store, profile) if missing else "nothing is missing"
         dataset = profile.base.dataset
         data = "" if dataset in prepared() else f", after the data `{dataset}` is made"
         yield f"  {name:15} {missing:4} of {len(planned)} runs to make: {left}{data}"

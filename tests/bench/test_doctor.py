@@ -6,9 +6,13 @@ import time
 
 import pytest
 import torch
+from made_up import record
 
 from focalrepro.bench import doctor
 from focalrepro.detector.group_norm import GroupNormReLU
+from focalrepro.study.ablations import plan
+from focalrepro.study.profiles import PROFILES
+from focalrepro.study.store import Store
 from focalrepro.training.step import Step
 
 CPU = torch.device("cpu")
@@ -122,3 +126,14 @@ def test_what_the_machine_has_is_said(data_root):
     assert any("cores" in line for line in said)
     quick = next(line for line in said if line.split()[0] == "quick")
     assert "runs to make" in quick and "min" in quick
+
+
+def test_only_runs_of_the_plan_count_as_made(tmp_path, monkeypatch):
+    monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path))
+    profile, store = PROFILES["smoke"], Store.local("smoke")
+    planned = plan(profile, list(profile.ablations))
+    store.put(record(planned[0].config))
+    for lr in (0.011, 0.012):  # of a search, say
+        store.put(record(profile.base.replace(lr=lr)))
+    said = next(line for line in doctor.machine() if line.split()[0] == "smoke")
+    assert said.split()[1:4] == [str(len(planned) - 1), "of", str(len(planned))]
