@@ -86,7 +86,7 @@ def check_on(check: Check, device_name: str) -> str:
 def machine() -> Iterator[str]:
     """Lines: processor, memory, disk, GPU, versions, prepared data, and the time each profile would take."""
     here, root = hardware.describe("cpu"), data_root()
-    free = shutil.disk_usage(root if root.exists() else root.parent).free
+    free = shutil.disk_usage(next(path for path in (root, *root.parents) if path.exists())).free
     yield f"{here['cpu']}, {here['cores']} cores, {hardware.memory() / 1e9:.0f} GB of memory"
     there = ", ".join(prepared()) or "nothing yet"
     yield f"data in {root}: {free / 1e9:.0f} GB of disk free; prepared: {there}"

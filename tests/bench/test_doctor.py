@@ -128,6 +128,11 @@ def test_what_the_machine_has_is_said(data_root):
     assert "runs to make" in quick and "min" in quick
 
 
+def test_the_disk_is_known_before_the_data_root_is_made(tmp_path, monkeypatch):
+    monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path / "not" / "yet"))
+    assert any("GB of disk free; prepared: nothing yet" in line for line in doctor.machine())
+
+
 def test_only_runs_of_the_plan_count_as_made(tmp_path, monkeypatch):
     monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path))
     profile, store = PROFILES["smoke"], Store.local("smoke")
