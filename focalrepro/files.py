@@ -35,7 +35,8 @@ def data_root() -> Path:
 def results_root(profile: str) -> Path:
     """The committed results of a profile: below $FOCALREPRO_RESULTS, else `results/` of the checkout."""
     given = os.environ.get("FOCALREPRO_RESULTS")
-    return (Path(given).resolve() if given else (repo_root() or Path.cwd()) / "results") / profile
+    root = Path(given).expanduser().resolve() if given else (repo_root() or Path.cwd()) / "results"
+    return root / profile
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:

@@ -128,3 +128,10 @@ def test_a_disk_that_fills_up_while_a_file_is_written_names_the_file(tmp_path, m
     with pytest.raises(OSError, match=r"No space left on device: .*a\.json"):
         files.write_atomic(tmp_path / "a.json", "x")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_roots_may_begin_with_the_users_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("DATA", "RESULTS"):
+        monkeypatch.setenv(f"FOCALREPRO_{name}", f"~/{name}")
+    assert [files.data_root(), files.results_root("x")] == [tmp_path / "DATA", tmp_path / "RESULTS" / "x"]
