@@ -66,7 +66,7 @@ def detect_images(
         pictures = pictures_in(sizes, size, how)
         shown = None if pictures is None else torch.from_numpy(pictures[0])
         boxes, scores, labels = boxes_in(model, config, pixels, on, shown)
-        boxes = boxes * scale_of(sizes, size, pictures)[:, [1, 0, 1, 0]]
+        boxes = (boxes * scale_of(sizes, size, pictures)[:, [1, 0, 1, 0]]).clip(0, [width, height] * 2)
         found = [
             {"image": str(path), "class": names[int(label)], "score": round(float(p), 4)}
             | {"box": [round(float(v), 1) for v in box]}

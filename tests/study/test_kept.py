@@ -14,7 +14,7 @@ from focalrepro import cli
 from focalrepro.data.registry import Descriptor, Part
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.evaluation.detect import detect
-from focalrepro.show.detect import boxes_in
+from focalrepro.show.detect import boxes_in, detect_images
 from focalrepro.study import kept
 from focalrepro.study.ablations import Planned, get_ablation
 from focalrepro.study.campaign import run_missing, with_ids
@@ -182,6 +182,16 @@ def test_detect_draws_and_prints(store, scene, tmp_path, monkeypatch, capsys):
     assert corners.min() >= 0 and 128 < corners[:, 2].max() <= 256 and 128 < corners[:, 3].max() <= 192
     picture, plain = (np.asarray(Image.open(p), int) for p in (out / f"scene-{run}.png", scene))
     assert picture.shape == plain.shape and (picture != plain).any()
+
+
+def test_boxes_end_with_the_picture(store, scene, tmp_path):
+    """To the two-stage detector padding is background like any other."""
+    config = SMOKE.replace(detector="faster_rcnn", resize="letterbox")
+    run = put(store, config, made_up_model(config))
+    Image.open(scene).resize((256, 64)).save(scene)
+    detect_images(run, [scene], 0.5, tmp_path / "found.json", tmp_path, "cpu")
+    found = json.loads((tmp_path / "found.json").read_text())["detections"]
+    assert found and max(d["box"][3] for d in found) <= 64
 
 
 @pytest.mark.parametrize(
