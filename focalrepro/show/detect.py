@@ -2,16 +2,17 @@
 
 import io
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor, nn
 
 from focalrepro import hardware
 from focalrepro.config import RunConfig
-from focalrepro.data.pixels import decode, to_rgb
+from focalrepro.data.pixels import decode, is_turned, to_rgb
 from focalrepro.data.split import pictures_in, scale_of
 from focalrepro.evaluation.detect import finder
 from focalrepro.files import write_atomic, write_json
@@ -45,7 +46,8 @@ def detect_images(
 ) -> list[str]:
     """Detects with a run's kept model; returns the lines of a table of what scores `score` or more.
 
-    Writes a picture of these for each image, OUT/<name>-<run>.png, and to the JSON file every detection.
+    Writes a picture of these for each image, OUT/<name>-<run>.png, and to the JSON file every detection; of a
+    photo that EXIF asks to turn, as it is seen then.
     Errors: as `kept.find` and `kept.load`; ValueError that names an option, or an image which cannot be read,
     before anything is written.
     """
@@ -55,7 +57,7 @@ def detect_images(
         raise ValueError(f"--score is {score}; it must lie in 0 … 1")
     store, record = kept.find(run)
     (model, names), config = kept.load(store, record), record.config
-    contents = [path.read_bytes() for path in images]
+    contents = [upright(path.read_bytes()) for path in images]
     size, how = config.image_size, config.resize
     decoded = [decode(data, size, str(p), how) for p, data in zip(images, contents, strict=True)]
     on = hardware.use_device(device)
@@ -85,6 +87,16 @@ def detect_images(
         write_json(json_file, {"run": record.run_id, "classes": names, "detections": every})
         lines.append(f"{json_file}: all {len(every)} detections, boxes as x1 y1 x2 y2 in pixels")
     return lines
+
+
+def upright(data: bytes) -> bytes:
+    """An encoded image, turned where its EXIF asks for it; what cannot be read stays as it is."""
+    with suppress(Exception), Image.open(io.BytesIO(data)) as image:
+        if is_turned(image):
+            buffer = io.BytesIO()
+            to_rgb(ImageOps.exif_transpose(image)).save(buffer, "PPM")
+            return buffer.getvalue()
+    return data
 
 
 def drawn(data: bytes, found: Sequence[dict], names: Sequence[str]) -> bytes:

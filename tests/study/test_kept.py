@@ -11,6 +11,7 @@ from made_up import record
 from PIL import Image
 
 from focalrepro import cli
+from focalrepro.data.pixels import EXIF_ORIENTATION
 from focalrepro.data.registry import Descriptor, Part
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.evaluation.detect import detect
@@ -182,6 +183,20 @@ def test_detect_draws_and_prints(store, scene, tmp_path, monkeypatch, capsys):
     assert corners.min() >= 0 and 128 < corners[:, 2].max() <= 256 and 128 < corners[:, 3].max() <= 192
     picture, plain = (np.asarray(Image.open(p), int) for p in (out / f"scene-{run}.png", scene))
     assert picture.shape == plain.shape and (picture != plain).any()
+
+
+def test_a_phones_photo_is_seen_upright(store, scene, tmp_path):
+    run, exif = put(store, SMOKE, made_up_model(SMOKE)), Image.Exif()
+    exif[EXIF_ORIENTATION] = 6
+    wide = Image.open(scene).resize((128, 64))
+    wide.save(tmp_path / "phone.png", exif=exif)
+    wide.rotate(-90, expand=True).save(tmp_path / "turned.png")
+    images = [tmp_path / "phone.png", tmp_path / "turned.png"]
+    detect_images(run, images, 0.5, tmp_path / "found.json", tmp_path / "out", "cpu")
+    assert Image.open(tmp_path / "out" / f"phone-{run}.png").size == (64, 128)
+    found = json.loads((tmp_path / "found.json").read_text())["detections"]
+    phone, turned = ([d["box"] for d in found if d["image"] == str(path)] for path in images)
+    assert phone == turned
 
 
 def test_boxes_end_with_the_picture(store, scene, tmp_path):
