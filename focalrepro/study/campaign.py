@@ -117,7 +117,7 @@ def run_planned(
     """
     check_count("--workers", workers, "as many as cores on a CPU, one on a GPU")
     check_count("--limit", limit, "all")
-    check_way(on)
+    check_way(on, gpus_per_run)
     if reuse:
         reuse = reuse / "runs" if (reuse / "runs").is_dir() else reuse
         if not reuse.is_dir():

@@ -22,8 +22,10 @@ LOOK_EVERY = 2.0  # seconds between two looks at how far the runs are
 WAYS = "local, ray (a cluster of this machine, or that of RAY_ADDRESS), or ray://HOST:PORT"
 
 
-def check_way(on: str) -> None:
-    """ValueError for what is no way to run, or where Ray is not installed."""
+def check_way(on: str, gpus_per_run: float) -> None:
+    """ValueError for what is no way to run or no share of GPUs, or where Ray is not installed."""
+    if not (0 < gpus_per_run <= 1 or (gpus_per_run > 1 and float(gpus_per_run).is_integer())):
+        raise ValueError(f"--gpus-per-run is {gpus_per_run:g}; it must lie above 0, as .25, 1 or 2")
     if on == "local":
         return
     if on != "ray" and not on.startswith("ray://"):

@@ -71,6 +71,12 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(cluster, tmp_path, capsy
     assert "failed" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("share", [0.0, -1.0, 1.5, float("nan"), float("inf")])
+def test_what_is_no_share_of_gpus_is_said(share):
+    with pytest.raises(ValueError, match=rf"--gpus-per-run is {share:g}; it must lie above 0"):
+        cli.run(("1b",), profile="smoke", gpus_per_run=share)
+
+
 def test_wrong_ways_are_said(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"--on is 'cloud'; there are local, ray"):
         cli.run(("1b",), profile="smoke", on="cloud")
