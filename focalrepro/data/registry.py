@@ -75,8 +75,9 @@ def describe(name: str, root: Path | None = None) -> Descriptor:
     try:
         return Descriptor.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        what = describe_fault(error)
-        raise DatasetError(f"{path}: not a dataset descriptor ({what}); prepare the dataset again") from None
+        what, mend = describe_fault(error), f"move {path.parent} away and register it again"
+        mend = f"remove it and run: {COMMANDS[name]}" if name in COMMANDS else mend
+        raise DatasetError(f"{path}: not a dataset descriptor ({what}); {mend}") from None
 
 
 def load(name: str, split: str, size: int, *, root: Path | None = None, **more: Any) -> DetectionData:

@@ -320,3 +320,14 @@ def test_a_users_own_folder_is_never_replaced(yolo, tmp_path, monkeypatch):
     with pytest.raises(DatasetError, match=r"images/train: lies in .*data/other, which would be replaced"):
         register_own("other", yolo)
     assert (mine / "images/val/b.png").is_file() and (inside / "images/val/b.png").is_file()
+
+
+def test_the_mend_of_a_damaged_descriptor_mends_it(yolo, tmp_path, monkeypatch):
+    monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path / "data"))
+    folder = register_own("y", yolo)
+    (folder / DESCRIPTOR).write_text("{}")
+    with pytest.raises(DatasetError, match=rf"dataset\.json: .*; move {folder} away and register it again"):
+        register_own("y", yolo)
+    folder.rename(tmp_path / "away")
+    register_own("y", yolo)
+    assert describe("y").train.annotations == "train.json"
