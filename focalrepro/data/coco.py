@@ -129,7 +129,7 @@ def download_coco(root: Path) -> Path:
                 for name in progress_bar(content.namelist(), desc=f"unpack {archive.name}", unit="file"):
                     content.extract(name, folder)  # zipfile keeps within the folder whatever a name says
             done.touch()
-            packed.unlink()
+        packed.unlink(missing_ok=True)  # a run killed before may have left it
     return finish(folder, WHOLE)
 
 
@@ -162,15 +162,17 @@ def download_coco256(root: Path) -> Path:
         return final
     check_replaced(final, f"register it with focalrepro data {SUBSET} --from {final}, or move it")
     archive, md5 = work / Path(ANNOTATIONS).name, f"md5:{expected['annotations_md5']}"
-    fetch_checked(f"{ADDRESS}/{ANNOTATIONS}", archive, md5, ARCHIVE_LIMIT)
-    wanted = []
-    for official in OFFICIAL.values():
-        for image in write_subset(archive, official, expected[official], work).images:
-            name, size = f"{official}/{image['file_name']}", (image["width"], image["height"])
-            wanted.append(Wanted(f"{ADDRESS}/{name}", work / name, size))
-    fetch_images(wanted)
-    move_folder(finish(work, SUBSET), final)
-    (final / archive.name).unlink()  # last: a run killed before goes on without fetching its 253 MB again
+    if not (work / DESCRIPTOR).is_file():  # else a run was killed below, and all is there
+        fetch_checked(f"{ADDRESS}/{ANNOTATIONS}", archive, md5, ARCHIVE_LIMIT)
+        wanted = []
+        for official in OFFICIAL.values():
+            for image in write_subset(archive, official, expected[official], work).images:
+                name, size = f"{official}/{image['file_name']}", (image["width"], image["height"])
+                wanted.append(Wanted(f"{ADDRESS}/{name}", work / name, size))
+        fetch_images(wanted)
+        finish(work, SUBSET)
+    archive.unlink(missing_ok=True)  # of 253 MB, so not before
+    move_folder(work, final)
     return final
 
 

@@ -39,8 +39,8 @@ def fetch_weights(folder: Path) -> Path:
     found = read_initializers(onnx.read_bytes())
     short = {name.removeprefix(_PREFIX): found[name] for name in sorted(found)}
     used = {name: tensor for name, tensor in short.items() if _USED.fullmatch(name)}
+    onnx.unlink()  # first: nobody comes back for it once the weights are there
     write_atomic(folder / WEIGHTS, save(used, _ABOUT))
-    onnx.unlink()
     return folder / WEIGHTS
 
 

@@ -67,6 +67,17 @@ def test_archives_become_a_dataset(server, contents, tmp_path):
     assert sum(server.asked.values()) == asked, "what is there is not fetched again"
 
 
+def test_an_archive_that_a_killed_run_left_goes(server, contents, tmp_path, monkeypatch):
+    def killed(*_, **more):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(coco.Path, "unlink", killed)
+        download_coco(tmp_path)
+    assert len(list((tmp_path / "coco").glob("*.zip"))) == 1
+    assert not list(download_coco(tmp_path).glob("*.zip"))
+
+
 @pytest.mark.parametrize("fault", ["truncate", "drop", "no ranges"])
 def test_a_cut_archive_is_fetched_on(server, contents, tmp_path, fault):
     path = "/zips/train2017.zip"

@@ -239,6 +239,17 @@ def test_a_killed_download_goes_on(fetch, server, monkeypatch):
     assert server.asked[image_path(30)] == 1 and len(names(folder / "train2017")) == 5
 
 
+def test_a_kill_at_the_very_end_leaves_no_archive(fetch, server, tmp_path, monkeypatch):
+    def killed(folder, final):
+        folder.rename(final)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(coco256, "move_folder", killed)
+        fetch()
+    assert names(fetch()) == ["annotations", "dataset.json", "train2017", "val2017"]
+
+
 def test_leftovers_of_a_killed_write_are_not_images(fetch, tmp_path):
     folder = tmp_path / "root" / "downloads" / "coco256" / "train2017"
     folder.mkdir(parents=True)

@@ -100,6 +100,19 @@ def test_what_is_fetched_is_kept_as_the_tensors_in_use(fetch, server, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == [WEIGHTS] and server.asked.total() == 3
 
 
+def test_a_kill_at_the_very_end_leaves_no_model(fetch, tmp_path, monkeypatch):
+    kept = weights.write_atomic
+
+    def killed(path, content):
+        kept(path, content)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(weights, "write_atomic", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fetch(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == [WEIGHTS]
+
+
 def test_what_the_zoo_answers_is_told(fetch, server, tmp_path):
     server.faults["/resnet50-v2-7.onnx"] = [404]
     with pytest.raises(
