@@ -14,6 +14,7 @@ import zipfile
 from collections import namedtuple
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from PIL import Image
 from focalrepro.data.annotations import Annotations, read_annotations
 from focalrepro.data.fetch import FetchError, PassingError, fetch_checked, patiently, receive
 from focalrepro.data.pixels import squash
-from focalrepro.data.registry import DESCRIPTOR, Descriptor, Part, check_replaced
+from focalrepro.data.registry import DESCRIPTOR, Descriptor, Part, check_replaced, describe
 from focalrepro.data.sources import list_files, locate
 from focalrepro.data.split import DatasetError
 from focalrepro.data.weights import WEIGHTS, given_weights
@@ -84,8 +85,8 @@ def import_copy(name: str, source: Path, root: Path, weights: Path | None = None
 
     It has `annotations/`, and the images of each split in a folder (`val2017/`) or in tar files
     (`val2017*.tar`). The subset's image ids are compared with the manifest and all its images are looked for;
-    the weights are those that lie beside, or `weights`. Raises DatasetError with all that is missing, before
-    anything is written.
+    the weights are `weights`, or those that lie beside, or as before. Raises DatasetError with all that is
+    missing, before anything is written.
     """
     source, parts, missing = source.resolve(), {}, []
     for split, official in OFFICIAL.items():
@@ -106,6 +107,9 @@ def import_copy(name: str, source: Path, root: Path, weights: Path | None = None
     if weights is None and (source / WEIGHTS).is_file():
         weights = source / WEIGHTS
     files = {} if weights is None else given_weights(weights)
+    with suppress(DatasetError):  # where it was not there before
+        kept = describe(name, root).weights
+        files = files or {of: path for of, path in kept.items() if (root / name / path).is_file()}
     return finish(root / name, name, made_by=f"focalrepro data {name} --from PATH", weights=files, **parts)
 
 

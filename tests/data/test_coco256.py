@@ -126,6 +126,8 @@ def test_absent_weights_can_be_given(source, tmp_path):
     do(source, weights=elsewhere)
     path = weights_path("coco256", "resnet50v2", root)
     assert path.read_bytes() == elsewhere.read_bytes()
+    do(source)
+    assert weights_path("coco256", "resnet50v2", root) == path, "as before"
     path.unlink()
     with pytest.raises(DatasetError, match="the weights are gone"):
         weights_path("coco256", "resnet50v2", root)
