@@ -125,10 +125,15 @@ def prepare_dataset(
     if dataset == "list":
         print("\n".join(prepared()) or f"no dataset is prepared in {data_root()}")
         return 0
-    if dataset == "register" and not (name and splits[0]):
+    own = dataset == "register"
+    if own and not (name and splits[0]):
         raise DatasetError("register also needs --name and --train-annotations")
+    if own and source:
+        raise DatasetError(f"--from {source} is of coco and coco256; leave it out to register your own")
+    if not own and (name or any(splits)):
+        what = "--name, --train-… and --val-… belong to register"
+        raise DatasetError(f"{what}, not to {dataset!r}; leave them out")
     if weights == Path(BACKBONE) and not weights.exists():
         weights = get_weights()
-    own = dataset == "register"
     print(f"ready: {register_own(name, *splits, weights) if own else _get(dataset, source, weights)}")
     return 0

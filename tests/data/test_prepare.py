@@ -129,6 +129,15 @@ def test_what_register_lacks_is_named(root):
         prepare_dataset("register", None, None, "mine", None, (), None, ())
 
 
+def test_no_option_is_passed_over(root, tmp_path):
+    with pytest.raises(DatasetError, match=rf"--from {tmp_path} is of coco and coco256; leave it out"):
+        prepare_dataset("register", tmp_path, None, "mine", tmp_path / "a.json", (), None, ())
+    for name, file in (("mine", None), ("", tmp_path / "a.json")):
+        with pytest.raises(DatasetError, match="belong to register, not to 'synthetic'; leave them out"):
+            prepare_dataset("synthetic", None, None, name, file, (), None, ())
+    assert not (root[0] / "synthetic").exists()
+
+
 @pytest.mark.parametrize(("asked", "hint"), [("mien", "did you mean 'mine'"), ("zzz", "; to register")])
 def test_ones_own_data_is_never_answered_with_cocos_download(root, asked, hint):
     root, fetched = root
