@@ -16,6 +16,7 @@ from focalrepro.show import tables as show
 from focalrepro.show.figures_results import figure_of
 from focalrepro.study import study
 from focalrepro.study.ablations import ABLATIONS
+from focalrepro.study.campaign import check_count
 from focalrepro.study.own import ablation_of
 
 
@@ -103,6 +104,7 @@ def run_own(
     loss: str, ablation: str, profile: str, reuse: Path | None, keep_weights: bool, how: dict[str, Any]
 ) -> str:
     """Trains what a user's file holds, a loss or an ablation (FILE.py:NAME), and says what came out."""
+    check_count("--seeds", how["seeds"], "the profile's own number")
     study = Study(profile, reuse, keep_weights=keep_weights)
     if loss:
         return study.run_loss(loss, **how).data

@@ -129,6 +129,7 @@ def test_an_ablation_of_ones_own(tmp_path, asked, spec):
     ("args", "said"),
     [
         (("--loss", "none.py:f"), "none.py: no such file; --loss must be FILE.py:NAME"),
+        (("--loss", "none.py:f", "--seeds", "100000"), "--seeds is 100000; it must be 1"),
         (("--loss", "none.py"), "--loss is 'none.py'; it must be FILE.py:NAME, as my_loss.py:poly"),
         (("--ablation", "none.py:f"), "none.py: no such file; --ablation must be"),
         (("1a", "--loss", "none.py:f"), "--loss or --ablation stands alone"),
