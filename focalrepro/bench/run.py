@@ -24,7 +24,7 @@ from focalrepro.config import RunConfig, did_you_mean
 from focalrepro.data.prepare import EMBEDDED, ensure
 from focalrepro.data.registry import prepared
 from focalrepro.files import data_root, results_root, write_atomic, write_json
-from focalrepro.show.style import COLOURS, GREY, LINES, panels, styled
+from focalrepro.show.style import COLOURS, GREY, LINES, panels, save_png, styled
 from focalrepro.study.profiles import get_profile
 
 POINTS = (1, 2, 3), (96, 128, 160), (10, 20, 30)
@@ -102,7 +102,7 @@ def run_bench(device_name: str = "auto", trial: bool = False, only: str = "") ->
             left_out = 1
             print(f"left out: {part.func.__name__}: {type(error).__name__}: {error}", flush=True)
     if lists["curves"]:
-        cost_curves(lists["curves"], machine).savefig(path.with_suffix(".png"), dpi=130, bbox_inches="tight")
+        save_png(cost_curves(lists["curves"], machine), path.with_suffix(".png"))
     print(f"kept in {path}; read {write_page(folder)}")
     return left_out
 

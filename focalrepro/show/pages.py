@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from focalrepro.show.style import save_png
 from focalrepro.show.tables import between, escape, signed
 
 Figures = dict[str, Callable[[], Figure]]  # by the name of their file, not drawn yet
@@ -34,6 +35,5 @@ def render(template: str, **values: Any) -> str:
 
 def save(figures: Figures, folder: Path) -> None:
     """Draws figures and writes them as PNG."""
-    folder.mkdir(parents=True, exist_ok=True)
     for name, draw in figures.items():
-        draw().savefig(folder / f"{name}.png", dpi=130, bbox_inches="tight")
+        save_png(draw(), folder / f"{name}.png")

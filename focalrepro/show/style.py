@@ -1,6 +1,7 @@
 """One look for every figure: light grid (`style.mplstyle`), a colour-blind palette, text legible in print."""
 
 import functools
+import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -12,6 +13,8 @@ from matplotlib import rc_params_from_file
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+
+from focalrepro.files import write_atomic
 
 P = ParamSpec("P")
 
@@ -40,6 +43,13 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
         return figure
 
     return wrapper
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    """Writes a figure, whole or not at all."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=130, bbox_inches="tight")
+    write_atomic(path, content.getvalue())
 
 
 def shades(count: int) -> list[tuple[float, ...]]:

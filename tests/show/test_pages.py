@@ -5,6 +5,7 @@ import re
 
 import pytest
 from made_up import changed, commit, quick_runs, record, runs, study
+from matplotlib.figure import Figure
 
 from focalrepro import cli
 from focalrepro.evidence import expected
@@ -298,3 +299,17 @@ def test_elsewhere_the_front_page_is_left_alone(results, monkeypatch, capsys):
     monkeypatch.setattr(front_page, "update_front_page", lambda: 1 / 0)
     assert cli.report("quick", freeze=True) == 0 and "expected.json" in capsys.readouterr().out
     assert cli.verify("quick") == 0
+
+
+def test_a_figure_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    def killed(self, file, **more):
+        if not hasattr(file, "write"):
+            file.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    pages.save({"a": Figure}, tmp_path)
+    whole = (tmp_path / "a.png").read_bytes()
+    monkeypatch.setattr(Figure, "savefig", killed)
+    with pytest.raises(KeyboardInterrupt):
+        pages.save({"a": Figure}, tmp_path)
+    assert (tmp_path / "a.png").read_bytes() == whole and [p.name for p in tmp_path.iterdir()] == ["a.png"]
