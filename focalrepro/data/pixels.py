@@ -83,6 +83,8 @@ def decode(data: bytes, size: int, where: str, resize: Resize) -> tuple[np.ndarr
             image.load()
             pixels = np.asarray(RESIZE[resize](image, size)).transpose(2, 0, 1)
             return pixels, image.height, image.width, is_turned(image)
+    except MemoryError:  # no fault of the file
+        raise
     except Exception as error:  # decoders raise many kinds: OSError, SyntaxError, ValueError, struct.error
         mend = "fetch or export this file again"
         raise DatasetError(f"{where}: not a whole image ({error}); {mend}") from error

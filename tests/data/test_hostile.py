@@ -215,6 +215,15 @@ def test_cached_pixels_that_were_overwritten_are_made_again(made, monkeypatch, c
     assert "changed since" in caplog.text
 
 
+def test_too_little_memory_is_no_fault_of_the_file(made, monkeypatch):
+    def full(*_):
+        raise MemoryError
+
+    monkeypatch.setitem(pixels.RESIZE, "squash", full)
+    with pytest.raises(MemoryError):
+        made.load()
+
+
 def test_a_full_disk_is_named(made, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
