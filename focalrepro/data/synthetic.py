@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from focalrepro.config import RARITIES
 from focalrepro.data.registry import SPLITS, Descriptor, Part, check_replaced, describe
 from focalrepro.data.scenes import Glyphs, SceneConfig, draw_scene
 from focalrepro.data.split import DatasetError
@@ -43,13 +44,14 @@ PARTS = {split: _part(split) for split in SPLITS}
 SIZES = {"train_images": 1500, "val_images": 300, "size": 128}
 RARE_SIZES = {"train_images": 1000, "val_images": 800, "size": 96}
 JUDGE = f"{NAME}-1000"  # whose validation scenes serve all of RARE
-RARE: dict[str, dict[str, Any]] = {  # one anchor in so many is assigned to a digit
-    f"{NAME}-100": {"empty": 0.0, "digits": (4, 8)},
-    f"{NAME}-300": {"empty": 0.2, "digits": (1, 4)},
-    JUDGE: {"empty": 0.6, "digits": (1, 2)},
-    f"{NAME}-3000": {"empty": 0.867, "digits": (1, 2)},
-    f"{NAME}-10000": {"empty": 0.94, "digits": (1, 1)},
-}
+_SCENES = (  # one anchor in so many as the name says is assigned to a digit
+    {"empty": 0.0, "digits": (4, 8)},
+    {"empty": 0.2, "digits": (1, 4)},
+    {"empty": 0.6, "digits": (1, 2)},
+    {"empty": 0.867, "digits": (1, 2)},
+    {"empty": 0.94, "digits": (1, 1)},
+)
+RARE: dict[str, dict[str, Any]] = dict(zip(RARITIES, _SCENES, strict=True))
 
 
 def generate(
