@@ -12,6 +12,7 @@ import tyro
 from typing_extensions import Doc
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from focalrepro.config import RARITIES
 from focalrepro.files import refusal
 
 ProfileName = Annotated[str, Doc("smoke, quick, full-quick, coco-cpu, coco256, or a registered dataset")]
@@ -19,7 +20,6 @@ Device = Annotated[str, Doc("auto, cpu, cuda or cuda:N")]
 Seeds = Annotated[int, Doc("how many seeds, from 0 on; 0: as many as the profile has")]
 Ablations = Positional[tuple[str, ...]]
 RunName = Annotated[Positional[str], Doc("a run's id, its beginning, or the path of its record")]
-RARITIES = (f"synthetic-{n}" for n in (100, 300, 1000, 3000, 10000))
 DATASETS = ("synthetic", "coco", "coco256", "register", "list", *RARITIES)
 
 

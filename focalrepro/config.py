@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 Resize = Literal["squash", "letterbox"]
 Backbone = Literal["small", "small_deep", "resnet18", "resnet34", "resnet50", "resnet101", "resnet50v2"]
+# The datasets of scenes for one class, by how rare assigned anchors are in them.
+RARITIES = tuple(f"synthetic-{n}" for n in (100, 300, 1000, 3000, 10000))
 # Bump when a change makes the same RunConfig give other numbers. It is part of every run's id.
 TRAINING_VERSION = 3
 

@@ -27,7 +27,7 @@ from focalrepro.training.loop import Checkpoint, TrainResult, step_seconds, trai
 from focalrepro.training.ranks import ALONE, Ranks
 from focalrepro.training.two_stage import rpn_anchors
 
-__all__ = ["RunConfig", "from_dict", "run", "run_id"]
+__all__ = ["RunConfig", "from_dict", "run"]
 
 Report = Callable[[str, int, int], None]
 # The fields that say which data a run reads, and how: configs that share them share both splits.
@@ -46,12 +46,6 @@ def _load_splits(root: Path, fields: tuple) -> tuple[DetectionData, DetectionDat
     more = {"classes": classes, "resize": resize, "root": root}
     of = dict(zip(SPLITS, limits, strict=True))
     return tuple(load(dataset, split, size, limit=limit, **more) for split, limit in of.items())
-
-
-def run_id(config: RunConfig) -> str:
-    """The id of the run: config, content of the data, and training version."""
-    train_data, val_data = load_splits(config)
-    return config.run_id(train_data.digest, val_data.digest)
 
 
 def run(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from typing import get_args
 
 import torch
 
@@ -37,7 +38,7 @@ from focalrepro.training.step import Step
 
 Check = Callable[[torch.device], str]
 LONGEST = 120.0  # seconds that a GPU may take for a check: one that hangs must not cost the others theirs
-NORMALIZERS = ("positives", "anchors", "moving", "image", "picked")
+NORMALIZERS = get_args(RunConfig.__annotations__["normalizer"])
 # fp32, so that two ways of computing the same agree to some digits; a short training.
 SMALL = PROFILES["smoke"].base.replace(precision="fp32", steps=5, warmup=2, lr=1e-3)
 R50V2 = SMALL.replace(backbone="resnet50v2", first_level=3, last_level=6, frozen="stage1", batch_size=2)

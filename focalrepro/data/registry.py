@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from focalrepro.config import Resize, did_you_mean
+from focalrepro.config import RARITIES, Resize, did_you_mean
 from focalrepro.data.annotations import Classes, Targets, describe_fault, make_targets, read_annotations
 from focalrepro.data.pixels import RESIZE, load_pixels
 from focalrepro.data.sources import list_files, locate
@@ -23,8 +23,7 @@ from focalrepro.files import data_root, write_json
 
 DESCRIPTOR = "dataset.json"
 SPLITS = ("train", "val")
-_EMBEDDED = ("synthetic", *(f"synthetic-{n}" for n in (100, 300, 1000, 3000, 10000)))
-COMMANDS = {name: f"focalrepro data {name}" for name in _EMBEDDED} | {
+COMMANDS = {name: f"focalrepro data {name}" for name in ("synthetic", *RARITIES)} | {
     "coco": "focalrepro data coco --from PATH (or without --from, to download COCO's archives, 20 GB)",
     "coco256": "focalrepro data coco256 --from PATH (or without --from, to download the images from COCO)",
 }

@@ -35,7 +35,6 @@ def boxes_in(
     frozen = config.frozen == "backbone"  # whose maps are computed and kept in bf16
     with autocast(device, frozen or config.precision == "bf16"):
         maps = model.features(image)
-    maps = [m.bfloat16() for m in maps] if frozen else maps
     pictures = None if picture is None else picture[None].to(device)
     (found, _), *_ = finder(model, config, device)(maps, pictures)
     return tuple(part.float().cpu().numpy() for part in found)

@@ -17,7 +17,7 @@ from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.evaluation.detect import detect
 from focalrepro.show.detect import boxes_in, detect_images
 from focalrepro.study import kept
-from focalrepro.study.ablations import Planned
+from focalrepro.study.ablations import Planned, get_ablation
 from focalrepro.study.campaign import run_missing, with_ids
 from focalrepro.study.export import export
 from focalrepro.study.profiles import PROFILES, get_profile
@@ -148,8 +148,10 @@ def test_without_weights_the_command_is_told(store, changes, command):
 def test_the_command_is_told_of_runs_on_own_data(store):
     part = Part(annotations="a.json", images=["i"])
     Descriptor(train=part, val=part).write(store.folder.parents[1] / "mine")
-    run = put(Store.local("mine"), get_profile("mine").base.replace(gamma=0.0, alpha=0.9))
-    with pytest.raises(ValueError, match="focalrepro run 1a --seeds 1 --profile mine --keep-weights"):
+    profile = get_profile("mine")
+    config, *_ = get_ablation("1a").row_configs(profile.base, profile.rates).values()
+    run = put(Store.local("mine"), config)
+    with pytest.raises(ValueError, match=r"focalrepro run \w+ --seeds 1 --profile mine --keep-weights"):
         kept.load(*kept.find(run))
 
 
