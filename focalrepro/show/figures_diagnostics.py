@@ -10,7 +10,7 @@ from focalrepro.evaluation.record import PAPER_THRESHOLD, Record
 from focalrepro.evidence.difference import Records
 from focalrepro.evidence.statistics import calibration_error, reliability_bins
 from focalrepro.evidence.tables import mean
-from focalrepro.show.figures_results import dots
+from focalrepro.show.figures_rows import dots
 from focalrepro.show.style import DARK, lines, panels, shades, styled
 from focalrepro.show.tables import signed
 

@@ -18,7 +18,15 @@ from focalrepro.evaluation.precision_recall import curves, median_class
 from focalrepro.evidence.anchor_statistics import measure
 from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.tables import table
-from focalrepro.show import figures_loss, figures_results, figures_scenes, one_run, sentences, tables
+from focalrepro.show import (
+    figures_loss,
+    figures_results,
+    figures_rows,
+    figures_scenes,
+    one_run,
+    sentences,
+    tables,
+)
 from focalrepro.study.ablations import GRID_ALPHAS, GRID_GAMMAS
 from focalrepro.study.profiles import PROFILES, get_profile
 
@@ -100,7 +108,7 @@ def draw(figure, tmp_path):
 
 
 def test_ablation_shows_what_is_missing_and_what_diverged(tmp_path):
-    figure = figures_results.ablation(frame_of("1a", MIXED), "Table 1a")
+    figure = figures_rows.ablation(frame_of("1a", MIXED), "Table 1a")
     ours, theirs = figure.axes
     assert texts(ours) == ["diverged", "10.0", "30.0", "32.0", "28.0", "25.0", "not run"]
     assert texts(theirs) == ["0.0", "10.8", "30.2", "31.1", "30.8", "28.7", "25.1"]
@@ -108,8 +116,8 @@ def test_ablation_shows_what_is_missing_and_what_diverged(tmp_path):
 
 
 def test_ablation_without_runs_and_without_the_paper(tmp_path):
-    draw(figures_results.ablation(nothing("smoke", "1b"), "no runs"), tmp_path)
-    figure = figures_results.ablation(frame_of("grid", [20.0] * 49), "grid")
+    draw(figures_rows.ablation(nothing("smoke", "1b"), "no runs"), tmp_path)
+    figure = figures_rows.ablation(frame_of("grid", [20.0] * 49), "grid")
     assert len(figure.axes) == 1
     draw(figure, tmp_path)
 

@@ -15,7 +15,9 @@ from focalrepro.evidence import statistics
 from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.tables import table
 from focalrepro.show import figures_diagnostics, figures_loss
-from focalrepro.show.figures_results import figure_of, forest, sweep
+from focalrepro.show.figures_lines import sweep
+from focalrepro.show.figures_results import figure_of
+from focalrepro.show.figures_rows import forest
 from focalrepro.study.ablations import ABLATIONS, GRID_ALPHAS, GRID_GAMMAS
 
 

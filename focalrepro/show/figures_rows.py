@@ -1,0 +1,74 @@
+"""Rows with their intervals, panel beside panel: an ablation beside the paper's table, and differences.
+
+They draw what `evidence` computed, and compute nothing.
+"""
+
+from collections.abc import Mapping
+from textwrap import fill
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from focalrepro.show.style import COLOURS, DARK, GREY, label_points, panels, styled
+from focalrepro.show.tables import signed
+
+
+@styled
+def dots(columns: Mapping[str, pd.DataFrame], xlabel: str, title: str = "", zero: bool = False) -> Figure:
+    """A number for each row with its interval, a panel for each column, every panel with an axis of its own.
+
+    columns: by the panel's title, frames of the same index, the rows' names, with value, low, high (NaN: no
+    interval), text and filled: whether the mark is a disc or a ring. zero: with a line at 0.
+    """
+    names, number = list(next(iter(columns.values())).index), len(columns)
+    # No wider than the texts need: a page shows it some 850 pixels wide, a phone 370.
+    width = 0.6 + 0.065 * max(map(len, names), default=0) + 2.1 * number
+    settings = ({"title": name, "xlabel": xlabel} for name in columns)
+    figure, row = panels(*settings, size=(width, 1.4 + 0.33 * len(names)), sharey=True)
+    y, colours = np.arange(len(names)), (*[DARK] * (number > 2), *COLOURS)
+    row[0].set(yticks=y, yticklabels=names, ylim=(len(names) - 0.4, -0.6))
+    for axes, frame, colour in zip(row, columns.values(), colours, strict=False):
+        low, high = (frame[side].fillna(frame["value"]) for side in ("low", "high"))
+        bars = [(frame["value"] - low).clip(lower=0), (high - frame["value"]).clip(lower=0)]
+        look = {"color": colour, "capsize": 3 * bool(frame["low"].notna().any()), "elinewidth": 1.4}
+        axes.errorbar(frame["value"], y, xerr=bars, fmt="o", markersize=7, markerfacecolor="white", **look)
+        filled = frame["filled"].to_numpy(bool)
+        axes.plot(frame["value"][filled], y[filled], "o", color=colour, markersize=7, zorder=3)
+        label_points(axes, high, y, list(frame["text"].where(frame["value"].notna(), "")))
+        for at in y[frame["value"].isna() & (axes is row[0]) & (not zero)]:
+            axes.text(0.5, at, "not run", transform=axes.get_yaxis_transform(), va="center", color=GREY)
+        if zero:
+            axes.axvline(0, color=GREY, linewidth=1)
+        axes.grid(axis="y", visible=False)
+        axes.margins(x=0.25)
+    figure.suptitle(fill(title, int(11 * width)), fontsize=12)
+    return figure
+
+
+def ablation(frame: pd.DataFrame, title: str) -> Figure:
+    """AP of each row with its 95 % interval, beside it the paper's; frame: of `tables.table`.
+
+    The best row of each side is filled; one that diverged, or that has no runs, says so.
+    """
+    columns = {}
+    for name, ap in {"This reproduction": "AP", "Paper (COCO minival)": "paper_AP"}.items():
+        ours, value = ap == "AP", frame[ap]
+        side = pd.DataFrame({"value": value, "low": frame["low"], "high": frame["high"]})
+        lost = ours * (frame["diverged"] > 0)
+        side["text"] = value.map("{:.1f}".format).mask(lost, "diverged")
+        side = side.assign(filled=value == value.max()).set_axis(frame["row"])
+        if ours or value.notna().any():
+            columns[name] = side if ours else side.assign(low=np.nan, high=np.nan)
+    return dots(columns, "AP, % (filled: the best)", title)
+
+
+def forest(gaps: Mapping[str, pd.DataFrame], title: str = "") -> Figure:
+    """Differences with their 95 % intervals, by panel; gaps: frames of what is less what, with value, low and
+    high (NaN: no interval), and perhaps `judged` (else all are). Filled where
+    the interval of what is judged leaves out 0."""
+    columns = {name: gap.assign(text=gap["value"].map(signed)) for name, gap in gaps.items()}
+    for gap in columns.values():
+        clear = gap["low"].isna() | (gap["low"] > 0) | (gap["high"] < 0)
+        gap["filled"] = clear & gap.get("judged", True)
+    return dots(columns, "AP, difference", title, zero=True)
