@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
+from focalrepro.evidence.claims import SEEDS
 from focalrepro.evidence.difference import Evidence, Records
-from focalrepro.evidence.tables import table, ties
+from focalrepro.evidence.tables import best_rows, table, ties
 from focalrepro.show.figures_lines import against, sweep
 from focalrepro.show.figures_rarity import by_rarity, rarity
 from focalrepro.show.figures_rows import ablation, dots
@@ -30,7 +31,7 @@ def reach(frame: pd.DataFrame) -> Figure:
         side = frame.set_index("row")[column].to_frame("value").assign(low=np.nan, high=np.nan)
         most = side["value"] == side["value"].max()
         columns[f"at an IoU of {iou}"] = side.assign(text=side["value"].map("{:.1f}".format), filled=most)
-    return dots(columns, "training objects, %", "Objects that an anchor reaches")
+    return dots(columns, ["training objects, %"] * 2, "Objects that an anchor reaches")
 
 
 GREEK = {"alpha": "α", "beta": "β", "gamma": "γ"}
@@ -182,4 +183,6 @@ def figure_of(e: Evidence, name: str, title: str = "") -> Figure:
         return sweep(frame.assign(by=_detectors(frame)), "image_size", "side of the images, px", title, "by")
     if name == "imbalance":
         return rarity(*by_rarity(e, frame), title)
-    return sweep(frame, *SWEEPS[name], title) if name in SWEEPS else ablation(frame, title)
+    if name in SWEEPS:
+        return sweep(frame, *SWEEPS[name], title)
+    return ablation(frame, title, best_rows(e, name) if frame["seeds"].max() >= SEEDS else None)

@@ -3,28 +3,32 @@
 They draw what `evidence` computed, and compute nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from textwrap import fill
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from focalrepro.evidence.claims import SEEDS
 from focalrepro.show.style import COLOURS, DARK, GREY, label_points, panels, styled
 from focalrepro.show.tables import signed
 
 
 @styled
-def dots(columns: Mapping[str, pd.DataFrame], xlabel: str, title: str = "", zero: bool = False) -> Figure:
+def dots(
+    columns: Mapping[str, pd.DataFrame], xlabels: Sequence[str], title: str = "", zero: bool = False
+) -> Figure:
     """A number for each row with its interval, a panel for each column, every panel with an axis of its own.
 
     columns: by the panel's title, frames of the same index, the rows' names, with value, low, high (NaN: no
-    interval), text and filled: whether the mark is a disc or a ring. zero: with a line at 0.
+    interval), text and filled: whether the mark is a disc or a ring. xlabels: of the panels. zero: with a
+    line at 0.
     """
     names, number = list(next(iter(columns.values())).index), len(columns)
     # No wider than the texts need: a page shows it some 850 pixels wide, a phone 370.
     width = 0.6 + 0.065 * max(map(len, names), default=0) + 2.1 * number
-    settings = ({"title": name, "xlabel": xlabel} for name in columns)
+    settings = ({"title": n, "xlabel": fill(text, 36)} for n, text in zip(columns, xlabels, strict=True))
     figure, row = panels(*settings, size=(width, 1.4 + 0.33 * len(names)), sharey=True)
     y, colours = np.arange(len(names)), (*[DARK] * (number > 2), *COLOURS)
     row[0].set(yticks=y, yticklabels=names, ylim=(len(names) - 0.4, -0.6))
@@ -46,21 +50,32 @@ def dots(columns: Mapping[str, pd.DataFrame], xlabel: str, title: str = "", zero
     return figure
 
 
-def ablation(frame: pd.DataFrame, title: str) -> Figure:
+def ablation(frame: pd.DataFrame, title: str, best: Sequence[bool] | None = None) -> Figure:
     """AP of each row with its 95 % interval, beside it the paper's; frame: of `tables.table`.
 
-    The best row of each side is filled; one that diverged, or that has no runs, says so.
+    best: of `tables.best_rows`, which are filled; None where the rows have too few seeds to be judged. Of the
+    paper the best alone is. A row that diverged, or that has no runs, says so.
     """
-    columns = {}
+    columns, labels, judged = {}, [], f"none, under {SEEDS} seeds"
+    if best is not None:
+        several = "dataset" in frame and frame["dataset"].nunique() > 1
+        judged = f"the best{' on its data' * several}, or not clearly worse"
     for name, ap in {"This reproduction": "AP", "Paper (COCO minival)": "paper_AP"}.items():
         ours, value = ap == "AP", frame[ap]
         side = pd.DataFrame({"value": value, "low": frame["low"], "high": frame["high"]})
         lost = ours * (frame["diverged"] > 0)
-        side["text"] = value.map("{:.1f}".format).mask(lost, "diverged")
-        side = side.assign(filled=value == value.max()).set_axis(frame["row"])
+        side["text"] = value.map(_two_digits if ours else "{:.1f}".format).mask(lost, "diverged")
+        side["filled"] = (False if best is None else best) if ours else value == value.max()
+        side = side.set_axis(frame["row"])
         if ours or value.notna().any():
             columns[name] = side if ours else side.assign(low=np.nan, high=np.nan)
-    return dots(columns, "AP, % (filled: the best)", title)
+            labels.append(f"AP, % (filled: {judged if ours else 'the best'})")
+    return dots(columns, labels, title)
+
+
+def _two_digits(ap: float) -> str:
+    """AP with a digit, below 10 with two: a difference of .1 is a large one there."""
+    return f"{ap:.{1 + (ap < 10)}f}"
 
 
 def forest(gaps: Mapping[str, pd.DataFrame], title: str = "") -> Figure:
@@ -71,4 +86,4 @@ def forest(gaps: Mapping[str, pd.DataFrame], title: str = "") -> Figure:
     for gap in columns.values():
         clear = gap["low"].isna() | (gap["low"] > 0) | (gap["high"] < 0)
         gap["filled"] = clear & gap.get("judged", True)
-    return dots(columns, "AP, difference", title, zero=True)
+    return dots(columns, ["AP, difference"] * len(columns), title, zero=True)

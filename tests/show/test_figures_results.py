@@ -76,6 +76,34 @@ def test_plane_of_the_variant_has_its_own_axes(tmp_path):
     draw(figure, tmp_path)
 
 
+def filled(axes):
+    """At which rows discs stand, from above."""
+    *_, discs = [x for x in axes.get_lines() if x.get_marker() == "o"]
+    return sorted(int(y) for y in discs.get_ydata())
+
+
+def test_rows_are_filled_that_are_not_clearly_worse_than_the_best():
+    def ap(c):
+        return {0.25: 9.5, 0.5: 9.5}.get(c.alpha, 5.25)
+
+    ours, theirs = figure_of(evidence("1a", ap, seeds=3), "1a").axes
+    assert filled(ours) == [1, 2] and "or not clearly worse" in ours.get_xlabel().replace("\n", " ")
+    assert {t.get_text() for t in ours.texts} == {"9.50", "5.25"}, "below 10 two digits"
+    assert filled(theirs) == [3] and theirs.get_xlabel().endswith("(filled: the best)")
+    ours, theirs = figure_of(evidence("1a", ap), "1a").axes
+    assert filled(ours) == [] and "under 3 seeds" in ours.get_xlabel() and filled(theirs) == [3]
+
+
+def test_rows_are_the_best_of_their_own_data():
+    def ap(c):
+        return {"synthetic-100": 60.0, "synthetic-10000": 20.0}[c.dataset] + c.gamma
+
+    of = runs(ap, ("imbalance-steady",), 3, 0.0, 0.0, "full-quick", replicates=3)
+    (axes,) = figure_of(Evidence(study(of, "full-quick")), "imbalance-steady").axes
+    rows = [t.get_text() for t in axes.get_yticklabels()]
+    assert [rows[y][:2] for y in filled(axes)] == ["FL", "FL"] and "on its data" in axes.get_xlabel()
+
+
 def test_forest_fills_what_is_clear(tmp_path):
     paper = pd.DataFrame({"value": [3.8, np.nan], "low": np.nan, "high": np.nan}, ["a", "b"])
     ours = pd.DataFrame({"value": [0.5, -0.2], "low": [0.1, -0.6], "high": [0.9, 0.2]}, ["a", "b"])
