@@ -5,31 +5,43 @@ They draw what `evidence` computed, and compute nothing.
 
 from collections.abc import Mapping, Sequence
 from textwrap import fill
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from focalrepro.evidence.claims import SEEDS
 from focalrepro.show.style import COLOURS, DARK, GREY, label_points, panels, styled
 from focalrepro.show.tables import signed
 
+Look = Mapping[str, Any]  # of a Line2D
+ALSO: Look = {"color": GREY, "marker": "o", "markersize": 4.5, "markerfacecolor": "none", "linestyle": "none"}
+
 
 @styled
 def dots(
-    columns: Mapping[str, pd.DataFrame], xlabels: Sequence[str], title: str = "", zero: bool = False
+    columns: Mapping[str, pd.DataFrame],
+    xlabels: Sequence[str],
+    title: str = "",
+    zero: bool = False,
+    marks: Mapping[str, Look] = MappingProxyType({}),
 ) -> Figure:
     """A number for each row with its interval, a panel for each column, every panel with an axis of its own.
 
     columns: by the panel's title, frames of the same index, the rows' names, with value, low, high (NaN: no
-    interval), text and filled: whether the mark is a disc or a ring. xlabels: of the panels. zero: with a
-    line at 0.
+    interval), text and filled: whether the mark is a disc or a ring; perhaps also: a second number. xlabels:
+    of the panels. zero: with a line at 0. marks: what the legend explains, with its look.
     """
     names, number = list(next(iter(columns.values())).index), len(columns)
     # No wider than the texts need: a page shows it some 850 pixels wide, a phone 370.
     width = 0.6 + 0.065 * max(map(len, names), default=0) + 2.1 * number
-    settings = ({"title": n, "xlabel": fill(text, 36)} for n, text in zip(columns, xlabels, strict=True))
-    figure, row = panels(*settings, size=(width, 1.4 + 0.33 * len(names)), sharey=True)
+    wrapped = ("\n".join(fill(line, 32) for line in text.split("\n")) for text in xlabels)
+    settings = ({"title": name, "xlabel": text} for name, text in zip(columns, wrapped, strict=True))
+    height = 1.4 + 0.33 * len(names) + 0.25 * len(marks)
+    figure, row = panels(*settings, size=(width, height), sharey=True)
     y, colours = np.arange(len(names)), (*[DARK] * (number > 2), *COLOURS)
     row[0].set(yticks=y, yticklabels=names, ylim=(len(names) - 0.4, -0.6))
     for axes, frame, colour in zip(row, columns.values(), colours, strict=False):
@@ -39,6 +51,8 @@ def dots(
         axes.errorbar(frame["value"], y, xerr=bars, fmt="o", markersize=7, markerfacecolor="white", **look)
         filled = frame["filled"].to_numpy(bool)
         axes.plot(frame["value"][filled], y[filled], "o", color=colour, markersize=7, zorder=3)
+        if "also" in frame:
+            axes.plot(frame["also"], y + 0.27, zorder=1, **ALSO)
         label_points(axes, high, y, list(frame["text"].where(frame["value"].notna(), "")))
         for at in y[frame["value"].isna() & (axes is row[0]) & (not zero)]:
             axes.text(0.5, at, "not run", transform=axes.get_yaxis_transform(), va="center", color=GREY)
@@ -46,6 +60,9 @@ def dots(
             axes.axvline(0, color=GREY, linewidth=1)
         axes.grid(axis="y", visible=False)
         axes.margins(x=0.25)
+    if marks:
+        handles = [Line2D([], [], label=label, **look) for label, look in marks.items()]
+        figure.legend(handles=handles, loc="outside lower center")
     figure.suptitle(fill(title, int(11 * width)), fontsize=12)
     return figure
 
@@ -54,23 +71,26 @@ def ablation(frame: pd.DataFrame, title: str, best: Sequence[bool] | None = None
     """AP of each row with its 95 % interval, beside it the paper's; frame: of `tables.table`.
 
     best: of `tables.best_rows`, which are filled; None where the rows have too few seeds to be judged. Of the
-    paper the best alone is. A row that diverged, or that has no runs, says so.
+    paper the best alone is, whose AP is at .05: where the threshold cuts anything off, ours at .05 stands
+    below each row's mark. A row that diverged, or that has no runs, says so.
     """
-    columns, labels, judged = {}, [], f"none, under {SEEDS} seeds"
-    if best is not None:
-        several = "dataset" in frame and frame["dataset"].nunique() > 1
-        judged = f"the best{' on its data' * several}, or not clearly worse"
-    for name, ap in {"This reproduction": "AP", "Paper (COCO minival)": "paper_AP"}.items():
-        ours, value = ap == "AP", frame[ap]
-        side = pd.DataFrame({"value": value, "low": frame["low"], "high": frame["high"]})
-        lost = ours * (frame["diverged"] > 0)
-        side["text"] = value.map(_two_digits if ours else "{:.1f}".format).mask(lost, "diverged")
-        side["filled"] = (False if best is None else best) if ours else value == value.max()
-        side = side.set_axis(frame["row"])
-        if ours or value.notna().any():
-            columns[name] = side if ours else side.assign(low=np.nan, high=np.nan)
-            labels.append(f"AP, % (filled: {judged if ours else 'the best'})")
-    return dots(columns, labels, title)
+    judged = f"(under {SEEDS} seeds: none filled)"
+    judged = judged if best is None else "(filled: the best, or not clearly worse)"
+    if "dataset" in frame and frame["dataset"].nunique() > 1:
+        judged = judged.replace("best", "best on its data")
+    ours, lost = frame.set_index("row"), (frame["diverged"] > 0).to_numpy()
+    ours = ours.assign(value=ours["AP"], filled=False if best is None else best)
+    ours["text"] = ours["value"].map(_two_digits).mask(lost, "diverged")
+    columns, labels, marks = {"This reproduction": ours}, [f"AP in %, no threshold\n{judged}"], {}
+    if frame["paper_AP"].notna().any():
+        theirs = ours.assign(value=ours["paper_AP"], low=np.nan, high=np.nan)
+        theirs["text"] = theirs["value"].map("{:.1f}".format)
+        columns["Paper (COCO minival)"] = theirs.assign(filled=theirs["value"] == theirs["value"].max())
+        labels.append("AP in %, at scores ≥ .05\n(filled: the best)")
+        if ((frame["AP_at_05"] - frame["AP"]).abs() > 0.01).any():
+            ours["also"] = ours["AP_at_05"].mask(lost)
+            marks = {"this reproduction at scores ≥ .05, as the paper": ALSO}
+    return dots(columns, labels, title, marks=marks)
 
 
 def _two_digits(ap: float) -> str:

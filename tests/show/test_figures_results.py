@@ -18,6 +18,7 @@ from focalrepro.show import figures_diagnostics, figures_loss
 from focalrepro.show.figures_lines import sweep
 from focalrepro.show.figures_results import figure_of
 from focalrepro.show.figures_rows import forest
+from focalrepro.show.style import GREY
 from focalrepro.study.ablations import ABLATIONS, GRID_ALPHAS, GRID_GAMMAS
 
 
@@ -92,6 +93,19 @@ def test_rows_are_filled_that_are_not_clearly_worse_than_the_best():
     assert filled(theirs) == [3] and theirs.get_xlabel().endswith("(filled: the best)")
     ours, theirs = figure_of(evidence("1a", ap), "1a").axes
     assert filled(ours) == [] and "under 3 seeds" in ours.get_xlabel() and filled(theirs) == [3]
+
+
+def test_ours_at_the_papers_threshold_stands_beside_the_papers():
+    e = evidence("1a", lambda c: 30.0, seeds=3, at_05=lambda c, rng: {"AP": 30 * c.alpha})
+    figure = figure_of(e, "1a")
+    ours, theirs = figure.axes
+    at_05 = [x for x in ours.get_lines() if x.get_color() == GREY]
+    assert [list(x.get_xdata()) for x in at_05] == [
+        [30 * a for a in (0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999)]
+    ]
+    assert "no threshold" in ours.get_xlabel() and "scores ≥ .05" in theirs.get_xlabel()
+    assert "at scores ≥ .05" in figure.legends[0].get_texts()[0].get_text()
+    assert not figure_of(evidence("1a", lambda c: 30.0, seeds=3), "1a").legends, "it cuts nothing off"
 
 
 def test_rows_are_the_best_of_their_own_data():
