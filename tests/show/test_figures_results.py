@@ -118,18 +118,31 @@ def test_rows_are_the_best_of_their_own_data():
     assert [rows[y][:2] for y in filled(axes)] == ["FL", "FL"] and "on its data" in axes.get_xlabel()
 
 
+def said(figure):
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
 def test_forest_fills_what_is_clear(tmp_path):
     paper = pd.DataFrame({"value": [3.8, np.nan], "low": np.nan, "high": np.nan}, ["a", "b"])
     ours = pd.DataFrame({"value": [0.5, -0.2], "low": [0.1, -0.6], "high": [0.9, 0.2]}, ["a", "b"])
     figure = forest({"paper": paper, "ours": ours}, "title")
     assert [t.get_text() for t in figure.axes[0].texts] == ["+3.8"]
-    assert [t.get_text() for t in figure.axes[1].texts] == ["+0.5", "−0.2"]
+    assert [t.get_text() for t in figure.axes[1].texts] == ["+0.50", "−0.20"]
     *_, filled = [x for x in figure.axes[1].get_lines() if x.get_marker() == "o"]
     assert list(filled.get_xdata()) == [0.5]
     draw(figure, tmp_path)
+    assert "no mark: the paper has no such number" in said(figure) and len(said(figure)) == 3
+    near = ours / 4
+    figure = forest({"ours": ours, "near": near.assign(thick=[True, False])})
+    assert [t.get_text() for t in figure.axes[1].texts] == ["+0.12", "−0.05"], (
+        "digits as the intervals are wide"
+    )
+    assert "an interval adjusted for the primary claims (Holm)" in said(figure) and len(said(figure)) == 3
+    (bars,) = figure.axes[1].collections
+    assert list(bars.get_linewidths()) == [3, 1.4]
     figure = forest({"ours": ours.assign(judged=False)})
     *_, filled = [x for x in figure.axes[0].get_lines() if x.get_marker() == "o"]
-    assert not len(filled.get_xdata()) and figure.axes[0].texts[0].get_text() == "+0.5"
+    assert not len(filled.get_xdata()) and figure.axes[0].texts[0].get_text() == "+0.50"
 
 
 def test_sweep_of_the_prior(tmp_path):
