@@ -1,6 +1,6 @@
 """AP against a setting on a log axis, a line for each name."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,23 +12,29 @@ from focalrepro.show.style import COLOURS, LINES, RED, panels, styled
 
 
 def against(
-    axes: Axes, frame: pd.DataFrame, x: str, apart: float = 0.0, ticks: Sequence = (), names: Sequence = ()
-) -> dict[str, str]:
+    axes: Axes,
+    frame: pd.DataFrame,
+    x: str,
+    apart: float = 0.0,
+    ticks: Sequence = (),
+    colours: Mapping[str, str] | None = None,
+) -> Mapping[str, str]:
     """AP with its interval against the column x on a log axis, a line for each name in `by`; their colours.
 
     apart: of a factor of e, so that intervals at the same setting lie beside each other. Ticks stand at every
-    value of x, unless they are given. names: of all lines, also of those that another panel has.
+    value of x, unless they are given. colours: of all lines, also of those that another panel has.
     """
-    names = names if len(names) else frame["by"].unique()
-    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
-    known = frame.dropna(subset=["AP", x])
-    for i, (name, colour) in enumerate(colours.items()):
+    if colours is None:
+        colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(frame["by"].unique())}
+    known, present = frame.dropna(subset=["AP", x]), set(frame["by"])
+    drawn = [name for name in colours if name in present]
+    for i, name in enumerate(colours):
         rows = known[known["by"] == name].sort_values(x)
-        if rows.empty and name not in set(frame["by"]):
+        if name not in present:
             continue
         bars = [(rows["AP"] - rows["low"]).clip(lower=0), (rows["high"] - rows["AP"]).clip(lower=0)]
-        at = rows[x].to_numpy(float) * np.exp(apart * (2 * i - len(colours) + 1))
-        look = {"marker": "os^vDP"[i % 6], "linestyle": LINES[i % len(LINES)], "color": colour}
+        at = rows[x].to_numpy(float) * np.exp(apart * (2 * drawn.index(name) - len(drawn) + 1))
+        look = {"marker": "os^vDP"[i % 6], "linestyle": LINES[i % len(LINES)], "color": colours[name]}
         axes.errorbar(at, rows["AP"], yerr=bars, markersize=6, capsize=3, elinewidth=1.2, label=name, **look)
         lost = (rows["diverged"] > 0).to_numpy()
         axes.plot(at[lost], rows["AP"][lost], "X", color=RED, markersize=11, linestyle="none", zorder=5)
