@@ -31,7 +31,11 @@ def reach(frame: pd.DataFrame) -> Figure:
         side = frame.set_index("row")[column].to_frame("value").assign(low=np.nan, high=np.nan)
         most = side["value"] == side["value"].max()
         columns[f"at an IoU of {iou}"] = side.assign(text=side["value"].map("{:.1f}".format), filled=most)
-    return dots(columns, ["training objects, %"] * 2, "Objects that an anchor reaches")
+    figure = dots(columns, ["training objects, %"] * 2, "Objects that an anchor reaches")
+    ends = [end for axes in figure.axes for end in axes.get_xlim()]
+    for axes in figure.axes:
+        axes.set_xlim(min(ends), max(ends))
+    return figure
 
 
 GREEK = {"alpha": "α", "beta": "β", "gamma": "γ"}
@@ -137,6 +141,19 @@ def _detectors(frame: pd.DataFrame) -> pd.Series:
     return stages + frame["backbone"]
 
 
+def _round(low: float, high: float) -> list[float]:
+    """Round numbers from low to high or so, three at least."""
+    found = (digit * 10.0**power for power in range(-3, 6) for digit in (1, 1.5, 2, 3, 5, 7))
+    near = [v for v in found if 0.9 * low <= v <= 1.1 * high]
+    return near if len(near) > 2 else list(MaxNLocator(4).tick_values(low, high))
+
+
+def _highest(frame: pd.DataFrame, ms: float) -> float:
+    """The highest AP that its lines have after so many milliseconds; -inf where none has any."""
+    lines_of = [line for _, line in frame.sort_values("ms").groupby("by")]
+    return max((np.interp(ms, of["ms"], of["AP"], -np.inf, -np.inf) for of in lines_of), default=-np.inf)
+
+
 @styled
 def speed_accuracy(frame: pd.DataFrame, title: str = "") -> Figure:
     """AP with its 95 % interval against milliseconds an image, a line per detector; beside it Table 1e.
@@ -154,11 +171,12 @@ def speed_accuracy(frame: pd.DataFrame, title: str = "") -> Figure:
     figure, row = panels(*settings, size=(9.6, 4.4))
     for axes, side in zip(row, sides.values(), strict=True):
         known = side.dropna(subset=["AP", "ms"])
-        ticks = np.geomspace(known["ms"].min(), known["ms"].max(), 5).round(1) if len(known) else []
+        ticks = _round(known["ms"].min(), known["ms"].max()) if len(known) else []
         colours = against(axes, known, "ms", ticks=ticks)
         axes.margins(x=0.14, y=0.12)
-        names = list(known["size"].map("{:.0f}".format))
-        label_points(axes, known["ms"], known["AP"], names, [colours[by] for by in known["by"]])
+        for at in known.itertuples():  # lines rise: beside the highest, left above and right below it is free
+            aside = (-7, 9) if _highest(known[known["by"] != at.by], at.ms) < at.AP else (7, -9)
+            label_points(axes, [at.ms], [at.AP], [f"{at.size:.0f}"], colours[at.by], aside)
     figure.suptitle(title, fontsize=12)
     return figure
 
