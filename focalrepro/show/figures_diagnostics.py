@@ -112,4 +112,6 @@ def by_frequency(frame: pd.DataFrame, one: str, other: str) -> Figure:
     side = frame.set_axis(names).rename(columns={"gain": "value", "least": "low", "most": "high"})
     side = side.assign(text=side["value"].map(signed), filled=(side["low"] > 0) | (side["high"] < 0))
     label = "AP, difference (bar: the seeds; filled: all agree in sign)"
-    return dots({"class, and its objects in training": side}, [label], f"{other} less {one}", zero=True)
+    figure = dots({"": side}, [label], f"{other} less {one}", zero=True)
+    figure.axes[0].set_ylabel("class, and its objects in training")
+    return figure
