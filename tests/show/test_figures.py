@@ -151,7 +151,8 @@ def test_loss_figures(tmp_path):
     slope = figures_loss.gradient_curves().axes[1].get_lines()[0]
     np.testing.assert_allclose(slope.get_ydata(), 1 / (1 + np.exp(slope.get_xdata())))
     cells = texts(figures_loss.weight_map((0.0, 2.0), (0.25, 0.5)).axes[0])
-    assert cells == ["0.33", "2.7k", "1", "8.1k"]
+    assert cells == ["0.33", "2,700", "1", "8,100"]
+    assert "6.6·10⁸" in texts(figures_loss.weight_map(GRID_GAMMAS, GRID_ALPHAS).axes[0])
     for figure in (figures_loss.loss_curves(), figures_loss.gradient_curves()):
         draw(figure, tmp_path)
     draw(figures_loss.weight_map(GRID_GAMMAS, GRID_ALPHAS), tmp_path)
