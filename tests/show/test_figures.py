@@ -1,5 +1,7 @@
 """Figures draw what they are given, also where rows are missing or diverged; words follow the numbers."""
 
+from itertools import combinations
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -222,18 +224,21 @@ def test_notebooks_open_without_any_run(profile, monkeypatch, tmp_path):
         tables.gains(Evidence(empty), "1a", "α = 7")
 
 
-def test_no_name_of_a_box_hides_another_or_leaves_the_frame(tiny):
+def test_every_box_has_its_name_which_hides_no_other_and_stays_in_the_frame(tiny):
     data = tiny[0]
     f = data.frame
     at = {"one": (0.1, 0.4), "two": (0.12, 0.41), "below": (0.1, 0.9), "at the edge": (0.97, 0.4)}
     drawn = [((x * f, y * f, (x + 0.02) * f, (y + 0.05) * f), "red", name) for name, (x, y) in at.items()]
+    at |= {f"{i} in the crowd": (0.5, 0.5) for i in range(5)}
     (axes,) = figures_scenes.pictures(data, [(0, "", drawn)], 1).axes
-    assert len(axes.patches) == 4, "each box is drawn"
-    assert [text.get_text() for text in axes.texts] == ["one", "below", "at the edge"]
+    assert len(axes.patches) == len(at), "each box is drawn"
+    assert [text.get_text() for text in axes.texts] == list(at)
     axes.figure.canvas.draw()
-    ends = [axes.transData.inverted().transform(t.get_window_extent())[:, 0] for t in axes.texts]
+    places = [t.get_window_extent() for t in axes.texts]
+    ends = [axes.transData.inverted().transform(place)[:, 0] for place in places]
     assert all(left >= 0 and right <= f for left, right in ends), ends
 
+    assert not [1 for one, other in combinations(places, 2) if one.overlaps(other)]
 
 def test_where_the_loss_of_an_image_lies(tiny, tmp_path):
     config, data = get_profile("smoke").base, tiny[0]
