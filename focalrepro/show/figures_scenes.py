@@ -249,8 +249,11 @@ def imbalance(measured: Imbalance) -> Figure:
 
 
 @styled
-def precision_recall(curves: Sequence[Curve]) -> Figure:
-    """Precision against recall of one class at several IoU thresholds."""
+def precision_recall(curves: Sequence[Curve]) -> Figure | None:
+    """Precision against recall of one class at several IoU thresholds, the lowest first; None where AP at
+    that is so low that the curves would hug the axes."""
+    if curves[0].ap < LEAST_AP50:
+        return None
     labels = {"xlabel": "recall: share of the objects that were found", "xlim": (0, 1.02)}
     labels |= {"ylabel": "precision: share of detections that are right", "ylim": (0, 1.05)}
     figure, (axes,) = panels(labels, size=(5.2, 3.8))

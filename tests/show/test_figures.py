@@ -196,7 +196,8 @@ def test_imbalance_and_precision_recall(data, found, tmp_path):
     with pytest.raises(ValueError, match="cat, dog"):
         curves(data, found, "cow")
     draw(figures_scenes.precision_recall([loose, strict]), tmp_path)
-    draw(figures_scenes.precision_recall(curves(data, Detections.empty(), "cat")), tmp_path)
+    assert loose.ap == pytest.approx(100 * (51 + 50 * 2 / 3) / 101)
+    assert figures_scenes.precision_recall(curves(data, Detections.empty(), "cat")) is None
 
 
 def test_words_follow_the_numbers():
@@ -228,8 +229,8 @@ def test_every_box_has_its_name_which_hides_no_other_and_stays_in_the_frame(tiny
     data = tiny[0]
     f = data.frame
     at = {"one": (0.1, 0.4), "two": (0.12, 0.41), "below": (0.1, 0.9), "at the edge": (0.97, 0.4)}
-    drawn = [((x * f, y * f, (x + 0.02) * f, (y + 0.05) * f), "red", name) for name, (x, y) in at.items()]
     at |= {f"{i} in the crowd": (0.5, 0.5) for i in range(5)}
+    drawn = [((x * f, y * f, (x + 0.02) * f, (y + 0.05) * f), "red", name) for name, (x, y) in at.items()]
     (axes,) = figures_scenes.pictures(data, [(0, "", drawn)], 1).axes
     assert len(axes.patches) == len(at), "each box is drawn"
     assert [text.get_text() for text in axes.texts] == list(at)
@@ -237,8 +238,8 @@ def test_every_box_has_its_name_which_hides_no_other_and_stays_in_the_frame(tiny
     places = [t.get_window_extent() for t in axes.texts]
     ends = [axes.transData.inverted().transform(place)[:, 0] for place in places]
     assert all(left >= 0 and right <= f for left, right in ends), ends
-
     assert not [1 for one, other in combinations(places, 2) if one.overlaps(other)]
+
 
 def test_where_the_loss_of_an_image_lies(tiny, tmp_path):
     config, data = get_profile("smoke").base, tiny[0]
