@@ -22,6 +22,13 @@ class Curve:
     precision: np.ndarray
     objects: int
 
+    @property
+    def ap(self) -> float:
+        """The area under it as COCO has it: the mean of the best precision from each of 101 recalls on, in
+        percent."""
+        best = np.maximum.accumulate(self.precision[::-1])[::-1]
+        return 100 * float(np.append(best, 0)[np.searchsorted(self.recall, np.linspace(0, 1, 101))].mean())
+
 
 def curves(data: DetectionData, found: Detections, category: str) -> list[Curve]:
     """The class's curve at each of IOUS; ValueError lists the classes where there is none of that name."""

@@ -1,17 +1,18 @@
 """From records to tables of numbers: a row per run (`runs_frame`), a row per row of an ablation (`table`)."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from focalrepro.evaluation.record import Record
-from focalrepro.evidence.difference import MEASURES, Evidence
+from focalrepro.evidence.difference import AP, MEASURES, Evidence, Measure, Records
 from focalrepro.evidence.seed_spread import LEAST_AP
 from focalrepro.study.study import Study
 
+Key = TypeVar("Key", bound=Hashable)  # of rows: a label, or a cell's settings
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
@@ -66,23 +67,36 @@ def rank_correlation(frame: pd.DataFrame) -> tuple[float, int]:
     return float(stats.spearmanr(ours, both["paper_AP"]).statistic), len(both)
 
 
-def ties(e: Evidence, name: str, x: str, y: str, measure: str = "AP") -> pd.DataFrame:
-    """Of a plane's cells those that are their column's best, or not clearly worse; bool, index y, columns x.
+def best_of(e: Evidence, rows: Mapping[Key, Records], by: Measure = AP) -> dict[Key, bool]:
+    """Whether a row is the best or, paired by image, not clearly worse.
 
-    measure: of MEASURES. A column with fewer than two cells that have runs has no best, nor one in which
-    nothing is detected.
+    No row is where fewer than two have runs, or where nothing is detected.
     """
-    by = MEASURES[measure]
+    known, marks = {at: records for at, records in rows.items() if records}, dict.fromkeys(rows, False)
+    if len(known) > 1 and max(r.AP for records in known.values() for r in records) > 0:
+        top = max(known.values(), key=lambda records: mean(map(by.of, records)))
+        for at, records in known.items():
+            gap = e.difference(top, records, by)
+            marks[at] = records is top or (gap is not None and not gap.clear)
+    return marks
+
+
+def best_rows(e: Evidence, name: str) -> list[bool]:
+    """`best_of` an ablation's rows, each among those of its own dataset: on others AP is another number."""
+    rows, marks = e.rows(name), {}
+    data = {r.label: r.changes.get("dataset") for r in e.study.ablation(name).rows_for(e.study.base)}
+    for dataset in dict.fromkeys(data.values()):
+        marks |= best_of(e, {label: rows[label] for label, of in data.items() if of == dataset})
+    return [marks[label] for label in data]
+
+
+def ties(e: Evidence, name: str, x: str, y: str, measure: str = "AP") -> pd.DataFrame:
+    """`best_of` the cells of each of a plane's columns; bool, index y, columns x. measure: of MEASURES."""
     rows = e.study.ablation(name).rows_for(e.study.base)
     cells = {(row.changes[y], row.changes[x]): e.rows(name)[row.label] for row in rows}
-    marks = dict.fromkeys(cells, False)
+    marks: dict[tuple, bool] = {}
     for column in {at[1] for at in cells}:
-        mine = {at: records for at, records in cells.items() if at[1] == column and records}
-        if len(mine) > 1 and max(r.AP for records in mine.values() for r in records) > 0:
-            top = max(mine.values(), key=lambda records: mean(map(by.of, records)))
-            for at, records in mine.items():
-                gap = e.difference(top, records, by)
-                marks[at] = records is top or (gap is not None and not gap.clear)
+        marks |= best_of(e, {at: of for at, of in cells.items() if at[1] == column}, MEASURES[measure])
     return pd.Series(marks).unstack()
 
 

@@ -12,7 +12,7 @@ from focalrepro.show.front_tables import BOTH, DIVISOR, FURTHER, gap, told
 from focalrepro.show.pages import Figures, render
 from focalrepro.show.sentences import WORDS
 from focalrepro.show.speakers import EMBEDDED, Speakers
-from focalrepro.show.tables import Md, enough, number
+from focalrepro.show.tables import Md, enough
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.study import Study
 
@@ -73,7 +73,6 @@ def evidence_page(said: Speakers) -> tuple[str, Figures]:
         steady=[told(embedded[c]) for c in STEADY] if {*STEADY} <= embedded.keys() else [],
         by_rate=facts.by_rate(embedded),
         rarest=facts.beside_it(embedded),
-        borrowed=number(embedded[STEADY[1]].estimate.levels[1]) if STEADY[1] in embedded else "",
         tables=[(get_ablation(name), cells.paper_table(name, of)) for name, of in frames.items() if of],
         ours=lambda claim: Md(" | ".join(cells.answer(of.get(claim)) for of in judged.values())),
     )

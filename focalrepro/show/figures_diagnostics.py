@@ -10,7 +10,7 @@ from focalrepro.evaluation.record import PAPER_THRESHOLD, Record
 from focalrepro.evidence.difference import Records
 from focalrepro.evidence.statistics import calibration_error, reliability_bins
 from focalrepro.evidence.tables import mean
-from focalrepro.show.figures_results import dots
+from focalrepro.show.figures_rows import dots
 from focalrepro.show.style import DARK, lines, panels, shades, styled
 from focalrepro.show.tables import signed
 
@@ -112,4 +112,6 @@ def by_frequency(frame: pd.DataFrame, one: str, other: str) -> Figure:
     side = frame.set_axis(names).rename(columns={"gain": "value", "least": "low", "most": "high"})
     side = side.assign(text=side["value"].map(signed), filled=(side["low"] > 0) | (side["high"] < 0))
     label = "AP, difference (bar: the seeds; filled: all agree in sign)"
-    return dots({"class, and its objects in training": side}, label, f"{other} less {one}", zero=True)
+    figure = dots({"": side}, [label], f"{other} less {one}", zero=True)
+    figure.axes[0].set_ylabel("class, and its objects in training")
+    return figure

@@ -28,6 +28,8 @@ VARIANTS: dict[str, dict[str, object]] = {
     "hinge on $p_t$": {"loss": "hinge"},
 }
 
+RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 
 def _as_trained(x_t: torch.Tensor, changes: Mapping[str, object]) -> tuple[np.ndarray, np.ndarray]:
     """A criterion's value and derivative at each x_t [N], by the function that a training calls."""
@@ -109,8 +111,8 @@ def weight_map(gammas: Sequence[float], alphas: Sequence[float]) -> Figure:
 
 
 def _short(value: float) -> str:
-    """At most four characters or so: 0.33, 27, 4k, 1.2M."""
-    for unit, name in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= unit:
-            return f"{value / unit:.2g}{name}" if value / unit < 100 else f"{value / unit:.0f}{name}"
-    return f"{value:.0f}" if value >= 100 else f"{value:.2g}"
+    """Two digits of it: 0.33, 27, 2,700, 6.6·10⁸."""
+    if value < 1e4:
+        return f"{float(f'{value:.2g}'):,g}"
+    digits, power = f"{value:.1e}".split("e+")
+    return f"{digits}·10{power.lstrip('0').translate(RAISED)}"

@@ -1,11 +1,10 @@
-"""Figures of results: rows beside the paper's, planes, sweeps, speed, differences, training curves.
+"""Figures of results: planes, reach, speed, training curves, and which figure an ablation has.
 
 They draw what `evidence` computed, and compute nothing.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -13,73 +12,16 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
+from focalrepro.evidence.claims import SEEDS
 from focalrepro.evidence.difference import Evidence, Records
-from focalrepro.evidence.tables import table, ties
-from focalrepro.show.style import COLOURS, DARK, GREY, LINES, RED, label_points, lines, panels, styled
-from focalrepro.show.tables import signed
+from focalrepro.evidence.tables import best_rows, table, ties
+from focalrepro.show.figures_lines import against, sweep
+from focalrepro.show.figures_rarity import by_rarity, rarity
+from focalrepro.show.figures_rows import ablation, dots
+from focalrepro.show.style import DARK, RED, label_points, lines, panels, styled
 from focalrepro.study.paper import TABLES
-
-
-@styled
-def dots(columns: Mapping[str, pd.DataFrame], xlabel: str, title: str = "", zero: bool = False) -> Figure:
-    """A number for each row with its interval, a panel for each column, every panel with an axis of its own.
-
-    columns: by the panel's title, frames of the same index, the rows' names, with value, low, high (NaN: no
-    interval), text and filled: whether the mark is a disc or a ring. zero: with a line at 0.
-    """
-    names, number = list(next(iter(columns.values())).index), len(columns)
-    # No wider than the texts need: a page shows it some 850 pixels wide, a phone 370.
-    width = 0.6 + 0.065 * max(map(len, names), default=0) + 2.1 * number
-    settings = ({"title": name, "xlabel": xlabel} for name in columns)
-    figure, row = panels(*settings, size=(width, 1.4 + 0.33 * len(names)), sharey=True)
-    y, colours = np.arange(len(names)), (*[DARK] * (number > 2), *COLOURS)
-    row[0].set(yticks=y, yticklabels=names, ylim=(len(names) - 0.4, -0.6))
-    for axes, frame, colour in zip(row, columns.values(), colours, strict=False):
-        low, high = (frame[side].fillna(frame["value"]) for side in ("low", "high"))
-        bars = [(frame["value"] - low).clip(lower=0), (high - frame["value"]).clip(lower=0)]
-        look = {"color": colour, "capsize": 3 * bool(frame["low"].notna().any()), "elinewidth": 1.4}
-        axes.errorbar(frame["value"], y, xerr=bars, fmt="o", markersize=7, markerfacecolor="white", **look)
-        filled = frame["filled"].to_numpy(bool)
-        axes.plot(frame["value"][filled], y[filled], "o", color=colour, markersize=7, zorder=3)
-        label_points(axes, high, y, list(frame["text"].where(frame["value"].notna(), "")))
-        for at in y[frame["value"].isna() & (axes is row[0]) & (not zero)]:
-            axes.text(0.5, at, "not run", transform=axes.get_yaxis_transform(), va="center", color=GREY)
-        if zero:
-            axes.axvline(0, color=GREY, linewidth=1)
-        axes.grid(axis="y", visible=False)
-        axes.margins(x=0.25)
-    figure.suptitle(fill(title, int(11 * width)), fontsize=12)
-    return figure
-
-
-def ablation(frame: pd.DataFrame, title: str) -> Figure:
-    """AP of each row with its 95 % interval, beside it the paper's; frame: of `tables.table`.
-
-    The best row of each side is filled; one that diverged, or that has no runs, says so.
-    """
-    columns = {}
-    for name, ap in {"This reproduction": "AP", "Paper (COCO minival)": "paper_AP"}.items():
-        ours, value = ap == "AP", frame[ap]
-        side = pd.DataFrame({"value": value, "low": frame["low"], "high": frame["high"]})
-        lost = ours * (frame["diverged"] > 0)
-        side["text"] = value.map("{:.1f}".format).mask(lost, "diverged")
-        side = side.assign(filled=value == value.max()).set_axis(frame["row"])
-        if ours or value.notna().any():
-            columns[name] = side if ours else side.assign(low=np.nan, high=np.nan)
-    return dots(columns, "AP, % (filled: the best)", title)
-
-
-def forest(gaps: Mapping[str, pd.DataFrame], title: str = "") -> Figure:
-    """Differences with their 95 % intervals, by panel; gaps: frames of what is less what, with value, low and
-    high (NaN: no interval), and perhaps `judged` (else all are). Filled where
-    the interval of what is judged leaves out 0."""
-    columns = {name: gap.assign(text=gap["value"].map(signed)) for name, gap in gaps.items()}
-    for gap in columns.values():
-        clear = gap["low"].isna() | (gap["low"] > 0) | (gap["high"] < 0)
-        gap["filled"] = clear & gap.get("judged", True)
-    return dots(columns, "AP, difference", title, zero=True)
 
 
 def reach(frame: pd.DataFrame) -> Figure:
@@ -89,7 +31,11 @@ def reach(frame: pd.DataFrame) -> Figure:
         side = frame.set_index("row")[column].to_frame("value").assign(low=np.nan, high=np.nan)
         most = side["value"] == side["value"].max()
         columns[f"at an IoU of {iou}"] = side.assign(text=side["value"].map("{:.1f}".format), filled=most)
-    return dots(columns, "training objects, %", "Objects that an anchor reaches")
+    figure = dots(columns, ["training objects, %"] * 2, "Objects that an anchor reaches")
+    ends = [end for axes in figure.axes for end in axes.get_xlim()]
+    for axes in figure.axes:
+        axes.set_xlim(min(ends), max(ends))
+    return figure
 
 
 GREEK = {"alpha": "α", "beta": "β", "gamma": "γ"}
@@ -190,90 +136,22 @@ def training_curves(runs: Mapping[str, Records], title: str = "") -> Figure:
     return figure
 
 
-def _against(
-    axes: Axes, frame: pd.DataFrame, x: str, apart: float = 0.0, ticks: Sequence = (), names: Sequence = ()
-) -> dict[str, str]:
-    """AP with its interval against the column x on a log axis, a line for each name in `by`; their colours.
-
-    apart: of a factor of e, so that intervals at the same setting lie beside each other. Ticks stand at every
-    value of x, unless they are given. names: of all lines, also of those that another panel has.
-    """
-    names = names if len(names) else frame["by"].unique()
-    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
-    known = frame.dropna(subset=["AP", x])
-    for i, (name, colour) in enumerate(colours.items()):
-        rows = known[known["by"] == name].sort_values(x)
-        if rows.empty and name not in set(frame["by"]):
-            continue
-        bars = [(rows["AP"] - rows["low"]).clip(lower=0), (rows["high"] - rows["AP"]).clip(lower=0)]
-        at = rows[x].to_numpy(float) * np.exp(apart * (2 * i - len(colours) + 1))
-        look = {"marker": "os^vDP"[i % 6], "linestyle": LINES[i % len(LINES)], "color": colour}
-        axes.errorbar(at, rows["AP"], yerr=bars, markersize=6, capsize=3, elinewidth=1.2, label=name, **look)
-        lost = (rows["diverged"] > 0).to_numpy()
-        axes.plot(at[lost], rows["AP"][lost], "X", color=RED, markersize=11, linestyle="none", zorder=5)
-    if (known["diverged"] > 0).any():
-        axes.plot([], [], "X", color=RED, markersize=10, linestyle="none", label="diverged")
-    axes.set_xscale("log")
-    settings = ticks if len(ticks) else np.unique(frame[x].dropna().to_numpy(float))
-    axes.set_xticks(settings, [f"{v:,.0f}" if v >= 10 else f"{v:g}" for v in settings])
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.minorticks_off()
-    if colours:
-        axes.legend(loc="best")
-    return colours
-
-
-@styled
-def sweep(frame: pd.DataFrame, x: str, label: str, title: str = "", by: str = "") -> Figure:
-    """AP with its 95 % interval against the column x, which must be positive, on a log axis.
-
-    frame: of `tables.table`. by: the column with the lines' names; without it row labels begin with the
-    line's name and a comma ("CE, …"). A diverged run is a red cross at its AP of 0. Ticks stand at every
-    setting of the ablation.
-    """
-    figure, (axes,) = panels({"xlabel": label, "ylabel": "AP, %", "title": title}, size=(6.4, 4.0))
-    names = frame[by] if by else frame["row"].str.split(",").str[0]
-    wide = np.log(frame[x].max() / frame[x].min())
-    _against(axes, frame.assign(by=names), x, apart=0.005 * wide)
-    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
-    return figure
-
-
-@styled
-def rarity(frame: pd.DataFrame, leads: pd.DataFrame, title: str = "") -> Figure:
-    """AP against how rare objects are, and beside it each loss's lead over plain cross entropy.
-
-    Both have rarity, by (the line's name), AP with low and high, and diverged.
-    """
-    look = {"xlabel": "anchors for each one that is assigned to an object"}
-    settings = {"ylabel": "AP, %"}, {"ylabel": "AP less plain cross entropy's"}
-    figure, (ours, ahead) = panels(*({**look, **of} for of in settings), size=(10.4, 4.6))
-    names = list(frame["by"].unique())
-    for axes, of in ((ours, frame), (ahead, leads)):
-        _against(axes, of, "rarity", apart=0.02, ticks=frame["rarity"].unique(), names=names)
-        axes.get_legend().remove()
-    ours.set_ylim(bottom=0)
-    ahead.axhline(0, color=GREY, linewidth=1)
-    figure.legend(*ours.get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    figure.suptitle(title, fontsize=12)
-    return figure
-
-
-def _by_rarity(e: Evidence, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`rarity`'s two frames, of the ablation `imbalance`."""
-    parts = frame["row"].str.extract(r"(?P<loss>.*), 1 in (?P<rarity>[\d,]*\d)(?P<less>.*)")
-    by, at = parts["loss"] + parts["less"], parts["rarity"].str.replace(",", "").astype(int)
-    rows, plain = e.study.rows("imbalance"), parts["loss"].iloc[0]
-    pairs = zip(frame["row"], parts["loss"], strict=True)
-    gaps = [e.difference(rows[row], rows[row.replace(loss, plain)]) for row, loss in pairs]
-    found = [(g.effect, g.low, g.high) if g else (np.nan,) * 3 for g in gaps]
-    leads = pd.DataFrame(found, columns=["AP", "low", "high"]).assign(by=by, rarity=at, diverged=0)
-    return frame.assign(by=by, rarity=at), leads[(parts["loss"] != plain).to_numpy()]
-
-
 def _detectors(frame: pd.DataFrame) -> pd.Series:
     stages = frame["detector"].map({"retinanet": "RetinaNet, ", "faster_rcnn": "two stages, "})
     return stages + frame["backbone"]
+
+
+def _round(low: float, high: float) -> list[float]:
+    """Round numbers from low to high or so, three at least."""
+    found = (digit * 10.0**power for power in range(-3, 6) for digit in (1, 1.5, 2, 3, 5, 7))
+    near = [v for v in found if 0.9 * low <= v <= 1.1 * high]
+    return near if len(near) > 2 else list(MaxNLocator(4).tick_values(low, high))
+
+
+def _highest(frame: pd.DataFrame, ms: float) -> float:
+    """The highest AP that its lines have after so many milliseconds; -inf where none has any."""
+    lines_of = [line for _, line in frame.sort_values("ms").groupby("by")]
+    return max((np.interp(ms, of["ms"], of["AP"], -np.inf, -np.inf) for of in lines_of), default=-np.inf)
 
 
 @styled
@@ -293,11 +171,12 @@ def speed_accuracy(frame: pd.DataFrame, title: str = "") -> Figure:
     figure, row = panels(*settings, size=(9.6, 4.4))
     for axes, side in zip(row, sides.values(), strict=True):
         known = side.dropna(subset=["AP", "ms"])
-        ticks = np.geomspace(known["ms"].min(), known["ms"].max(), 5).round(1) if len(known) else []
-        colours = _against(axes, known, "ms", ticks=ticks)
+        ticks = _round(known["ms"].min(), known["ms"].max()) if len(known) else []
+        colours = against(axes, known, "ms", ticks=ticks)
         axes.margins(x=0.14, y=0.12)
-        names = list(known["size"].map("{:.0f}".format))
-        label_points(axes, known["ms"], known["AP"], names, [colours[by] for by in known["by"]])
+        for at in known.itertuples():  # lines rise: beside the highest, left above and right below it is free
+            aside = (-7, 9) if _highest(known[known["by"] != at.by], at.ms) < at.AP else (7, -9)
+            label_points(axes, [at.ms], [at.AP], [f"{at.size:.0f}"], colours[at.by], aside)
     figure.suptitle(title, fontsize=12)
     return figure
 
@@ -321,5 +200,7 @@ def figure_of(e: Evidence, name: str, title: str = "") -> Figure:
     if name == "1e":
         return sweep(frame.assign(by=_detectors(frame)), "image_size", "side of the images, px", title, "by")
     if name == "imbalance":
-        return rarity(*_by_rarity(e, frame), title)
-    return sweep(frame, *SWEEPS[name], title) if name in SWEEPS else ablation(frame, title)
+        return rarity(*by_rarity(e, frame), title)
+    if name in SWEEPS:
+        return sweep(frame, *SWEEPS[name], title)
+    return ablation(frame, title, best_rows(e, name) if frame["seeds"].max() >= SEEDS else None)

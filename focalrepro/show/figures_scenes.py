@@ -1,6 +1,9 @@
 """Figures with images in them, and the measured imbalance: scenes, anchors, matches, detections."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import product
+from textwrap import fill
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -26,13 +29,17 @@ from focalrepro.training.batches import config_anchors
 FREE = "synthetic"  # how the names begin of datasets whose pixels are the project's own
 TRUTH, FOUND = ORANGE, SKY
 UNSHOWN = "Plain ground: the photographs are their authors' and not published here; your own run shows them."
-CROWD = 6  # objects beyond which their names hide each other
+DRAWN = "Drawn: boxes that score at least a third of a detector's best here; of several in one place the best"
+LEAST_AP50 = 20  # from which on a curve of precision against recall shows anything
+CROWD = 6  # objects beyond which their names hide the picture
 Drawn = tuple[Any, str, str]  # a box (x1, y1, x2, y2) in the frame's pixels, its colour, its text
 Cell = tuple[int | np.ndarray, str, list[Drawn]]  # an image's row, or a picture; a title; what is drawn on it
 
 
 @styled
-def pictures(data: DetectionData, cells: Sequence[Cell], columns: int, show_photos: bool = True) -> Figure:
+def pictures(
+    data: DetectionData, cells: Sequence[Cell], columns: int, show_photos: bool = True, title: str = ""
+) -> Figure:
     """Images with boxes on them, line by line.
 
     Where a photo must not be shown, a plain grey ground stands in its place.
@@ -45,13 +52,14 @@ def pictures(data: DetectionData, cells: Sequence[Cell], columns: int, show_phot
     shown = show_photos or data.name.startswith(FREE)
     if not shown:
         figure.text(0.5, 0, UNSHOWN, ha="center", va="top", fontsize=9, color=GREY)
-    for axes, (picture, title, drawn) in zip(grid.flat, cells, strict=False):
+    figure.suptitle(fill(title, int(13 * side * columns)), fontsize=10)
+    for axes, (picture, about, drawn) in zip(grid.flat, cells, strict=False):
         if not isinstance(picture, np.ndarray):
             picture = np.array(data.images[picture]).transpose(1, 2, 0) if shown else np.full((1, 1, 3), 150)
         axes.imshow(picture, extent=(0, data.frame, data.frame, 0), interpolation="nearest")
         axes.set(xlim=(0, data.frame), ylim=(data.frame, 0), xticks=[], yticks=[])
         axes.grid(visible=False)
-        axes.set_title(title, fontsize=10)
+        axes.set_title(about, fontsize=10)
         taken: list[np.ndarray] = []
         for box, colour, text in drawn:
             _box(axes, box, colour, 1.0 if len(drawn) > 15 else 1.6)
@@ -70,22 +78,32 @@ def _box(axes: Axes, box: Sequence[float], colour: str, width: float) -> None:
 def _label(
     axes: Axes, box: Sequence[float], colour: str, text: str, inch: float, taken: list[np.ndarray]
 ) -> None:
-    """Writes a text at a box, within the frame, unless it would hide one that is there already.
+    """Writes a text at a box, within the frame: above it, else below or in it, else further away with a line
+    to it; where it hides no other text, or as little as can be.
 
     inch: so many of the frame's pixels; taken: the places of the texts, [left, top, right, bottom].
     """
-    (x1, y1, _, y2), frame = (float(v) for v in box), axes.get_ylim()[0]  # the y axis points down
+    (x1, y1, x2, y2), frame = (float(v) for v in box), axes.get_ylim()[0]  # the y axis points down
     width, height = 0.1 * inch * len(text), 0.19 * inch  # of 10 points
-    above = y1 > 0.1 * frame  # else below the box, or in it where there is no room either
-    left = max(0.0, min(x1, frame - width))
-    top = y1 - 1 - height if above else y2 + 1 if y2 < 0.9 * frame else y1 + 1
-    place = np.array([left, top, left + width, top + height])
-    if any((np.maximum(place, other)[:2] < np.minimum(place, other)[2:]).all() for other in taken):
-        return
+    near = [y1 - 1 - height, y2 + 1, y1 + 1, y2 - 1 - height]
+    away = [near[i] + sign * k * height for k in range(1, 20) for i, sign in ((0, -1), (1, 1))]
+    tops = [top for top in near + away if 0 <= top <= frame - height] or [0.0]
+    lefts = [max(0.0, min(left, frame - width)) for left in (x1, x2 - width)]
+    places = [np.array([left, top, left + width, top + height]) for top, left in product(tops, lefts)]
+    place = min(places, key=lambda p: sum(map(partial(_common, p), taken)))  # the first of equal ones
     taken.append(place)
-    look = {"va": "bottom" if above else "top", "clip_on": True, "color": colour, "fontsize": 10}
+    middle = (place[:2] + place[2:]) / 2
+    if place[1] not in near:
+        end = np.clip(middle, (x1, y1), (x2, y2))
+        axes.plot(*zip(middle, end, strict=True), color=colour, linewidth=0.8)
+    look = {"ha": "left", "va": "center", "clip_on": True, "color": colour, "fontsize": 10}
     look["bbox"] = {"facecolor": "black", "edgecolor": "none", "alpha": 0.7, "pad": 0.8}
-    axes.text(left, top + height if above else top, text, **look)
+    axes.text(place[0], middle[1], text, **look)
+
+
+def _common(one: np.ndarray, other: np.ndarray) -> float:
+    """The area that two places share."""
+    return float((np.minimum(one, other)[2:] - np.maximum(one, other)[:2]).clip(min=0).prod())
 
 
 def _truth(data: DetectionData, row: int) -> list[Drawn]:
@@ -163,7 +181,7 @@ def detections(
     for name, of in kept.items():
         least = max((score for i in shared for score in of[i]["scores"][:1]), default=0.0) / 3
         cells += [(place[i], name, _found(data, place[i], of[i], least)) for i in shared]
-    return pictures(data, cells, len(shared), show_photos) if shared else None
+    return pictures(data, cells, len(shared), show_photos, DRAWN) if shared else None
 
 
 def _found(data: DetectionData, row: int, kept: Mapping[str, Any], least: float) -> list[Drawn]:
@@ -231,8 +249,11 @@ def imbalance(measured: Imbalance) -> Figure:
 
 
 @styled
-def precision_recall(curves: Sequence[Curve]) -> Figure:
-    """Precision against recall of one class at several IoU thresholds."""
+def precision_recall(curves: Sequence[Curve]) -> Figure | None:
+    """Precision against recall of one class at several IoU thresholds, the lowest first; None where AP at
+    that is so low that the curves would hug the axes."""
+    if curves[0].ap < LEAST_AP50:
+        return None
     labels = {"xlabel": "recall: share of the objects that were found", "xlim": (0, 1.02)}
     labels |= {"ylabel": "precision: share of detections that are right", "ylim": (0, 1.05)}
     figure, (axes,) = panels(labels, size=(5.2, 3.8))

@@ -14,7 +14,8 @@ from focalrepro.show import front_facts as facts
 from focalrepro.show import front_tables as cells
 from focalrepro.show.claims_page import claims_page
 from focalrepro.show.evidence_page import FEW, evidence_page
-from focalrepro.show.figures_results import GRIDS, figure_of, forest
+from focalrepro.show.figures_results import GRIDS, figure_of
+from focalrepro.show.figures_rows import forest
 from focalrepro.show.front_tables import ANSWERS, AS_PAPER, FURTHER, OWN_RATE, told
 from focalrepro.show.pages import Figures, render, save
 from focalrepro.show.sentences import WORDS, seeds_text

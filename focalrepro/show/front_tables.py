@@ -144,7 +144,7 @@ def _best_bold(column: pd.Series) -> list[str]:
 
 def gaps(judged: Judged) -> dict[str, pd.DataFrame]:
     """The paper's differences, then those of each dataset's first speaker, of the claims that have a short
-    name and any verdict."""
+    name and any verdict; thick: whose interval is that of the primary family, adjusted."""
     claims = [c for c in CLAIMS.values() if c.short and any(c.id in of for of in judged.values())]
     index, base = [c.short for c in claims], get_profile(next(iter(judged))).base
     # The paper's AP is at .05: beside the comparison that is, too, its number would be twice there.
@@ -155,5 +155,6 @@ def gaps(judged: Judged) -> dict[str, pd.DataFrame]:
         found = [spoken((c.id,), judged).get(dataset, none) for c in claims]
         columns = {side: [getattr(v, side) for *_, v in found] for side in ("value", "low", "high")}
         columns["judged"] = [v.word in WORDS for *_, v in found]
+        columns["thick"] = [v.primary for *_, v in found]
         frames[f"here, {PLACES[dataset]}"] = pd.DataFrame(columns, index)
     return frames

@@ -74,11 +74,12 @@ def lines(axes: Axes, curves: Mapping[str, tuple[Any, Any]], **look: Any) -> Non
 
 
 def label_points(
-    axes: Axes, x: Any, y: Any, names: Sequence[str], colours: Sequence[str] | None = None
+    axes: Axes, x: Any, y: Any, names: Sequence[str], colour: str = DARK, aside: tuple[int, int] = (7, 0)
 ) -> None:
-    """Writes each name beside its point; "" writes none."""
+    """Writes each name beside its point, so many points away; "" writes none."""
     look = {"textcoords": "offset points", "fontsize": 9, "va": "center", "zorder": 5}
     look["path_effects"] = [withStroke(linewidth=3, foreground="white")]
-    for i, (name, at) in enumerate(zip(names, zip(x, y, strict=True), strict=True)):
+    look |= {"color": colour, "ha": "left" if aside[0] > 0 else "right"}
+    for name, at in zip(names, zip(x, y, strict=True), strict=True):
         if name:
-            axes.annotate(name, at, (7, 0), color=colours[i] if colours else DARK, **look)
+            axes.annotate(name, at, aside, **look)

@@ -80,4 +80,6 @@ def test_reach_is_measured_for_every_row(data_root, tmp_path):
     assert (frame["reach_40"] >= frame["reach_50"]).all() and frame["reach_50"].between(0, 100).all()
     assert frame["reach_50"].iloc[-1] > frame["reach_50"].iloc[0]
     assert frame["AP"].isna().all() and frame["paper_AP"].notna().all()
-    figures_results.reach(frame).savefig(tmp_path / "figure.png")
+    figure = figures_results.reach(frame)
+    figure.savefig(tmp_path / "figure.png")
+    assert len({axes.get_xlim() for axes in figure.axes}) == 1, "what is compared has one scale"

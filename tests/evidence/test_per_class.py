@@ -63,6 +63,7 @@ def test_trend_is_said_plainly(gains, says, tmp_path):
     figure = figures_diagnostics.by_frequency(frame, "CE", "FL")
     at = [t.get_text() for t in figure.axes[0].get_yticklabels()]
     assert at == [f"{name}, {count:,}" for name, count in frame["objects"].items()], "the rarest first"
+    assert figure.axes[0].get_ylabel() == "class, and its objects in training"
     assert [t.get_text() for t in figure.axes[0].texts] == [f"{g:+.1f}" for g in frame["gain"]]
     draw(figure, tmp_path)
 

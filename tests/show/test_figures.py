@@ -1,5 +1,7 @@
 """Figures draw what they are given, also where rows are missing or diverged; words follow the numbers."""
 
+from itertools import combinations
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -18,7 +20,15 @@ from focalrepro.evaluation.precision_recall import curves, median_class
 from focalrepro.evidence.anchor_statistics import measure
 from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.tables import table
-from focalrepro.show import figures_loss, figures_results, figures_scenes, one_run, sentences, tables
+from focalrepro.show import (
+    figures_loss,
+    figures_results,
+    figures_rows,
+    figures_scenes,
+    one_run,
+    sentences,
+    tables,
+)
 from focalrepro.study.ablations import GRID_ALPHAS, GRID_GAMMAS
 from focalrepro.study.profiles import PROFILES, get_profile
 
@@ -100,7 +110,7 @@ def draw(figure, tmp_path):
 
 
 def test_ablation_shows_what_is_missing_and_what_diverged(tmp_path):
-    figure = figures_results.ablation(frame_of("1a", MIXED), "Table 1a")
+    figure = figures_rows.ablation(frame_of("1a", MIXED), "Table 1a")
     ours, theirs = figure.axes
     assert texts(ours) == ["diverged", "10.0", "30.0", "32.0", "28.0", "25.0", "not run"]
     assert texts(theirs) == ["0.0", "10.8", "30.2", "31.1", "30.8", "28.7", "25.1"]
@@ -108,8 +118,8 @@ def test_ablation_shows_what_is_missing_and_what_diverged(tmp_path):
 
 
 def test_ablation_without_runs_and_without_the_paper(tmp_path):
-    draw(figures_results.ablation(nothing("smoke", "1b"), "no runs"), tmp_path)
-    figure = figures_results.ablation(frame_of("grid", [20.0] * 49), "grid")
+    draw(figures_rows.ablation(nothing("smoke", "1b"), "no runs"), tmp_path)
+    figure = figures_rows.ablation(frame_of("grid", [20.0] * 49), "grid")
     assert len(figure.axes) == 1
     draw(figure, tmp_path)
 
@@ -143,7 +153,8 @@ def test_loss_figures(tmp_path):
     slope = figures_loss.gradient_curves().axes[1].get_lines()[0]
     np.testing.assert_allclose(slope.get_ydata(), 1 / (1 + np.exp(slope.get_xdata())))
     cells = texts(figures_loss.weight_map((0.0, 2.0), (0.25, 0.5)).axes[0])
-    assert cells == ["0.33", "2.7k", "1", "8.1k"]
+    assert cells == ["0.33", "2,700", "1", "8,100"]
+    assert "6.6·10⁸" in texts(figures_loss.weight_map(GRID_GAMMAS, GRID_ALPHAS).axes[0])
     for figure in (figures_loss.loss_curves(), figures_loss.gradient_curves()):
         draw(figure, tmp_path)
     draw(figures_loss.weight_map(GRID_GAMMAS, GRID_ALPHAS), tmp_path)
@@ -185,7 +196,8 @@ def test_imbalance_and_precision_recall(data, found, tmp_path):
     with pytest.raises(ValueError, match="cat, dog"):
         curves(data, found, "cow")
     draw(figures_scenes.precision_recall([loose, strict]), tmp_path)
-    draw(figures_scenes.precision_recall(curves(data, Detections.empty(), "cat")), tmp_path)
+    assert loose.ap == pytest.approx(100 * (51 + 50 * 2 / 3) / 101)
+    assert figures_scenes.precision_recall(curves(data, Detections.empty(), "cat")) is None
 
 
 def test_words_follow_the_numbers():
@@ -213,17 +225,20 @@ def test_notebooks_open_without_any_run(profile, monkeypatch, tmp_path):
         tables.gains(Evidence(empty), "1a", "α = 7")
 
 
-def test_no_name_of_a_box_hides_another_or_leaves_the_frame(tiny):
+def test_every_box_has_its_name_which_hides_no_other_and_stays_in_the_frame(tiny):
     data = tiny[0]
     f = data.frame
     at = {"one": (0.1, 0.4), "two": (0.12, 0.41), "below": (0.1, 0.9), "at the edge": (0.97, 0.4)}
+    at |= {f"{i} in the crowd": (0.5, 0.5) for i in range(5)}
     drawn = [((x * f, y * f, (x + 0.02) * f, (y + 0.05) * f), "red", name) for name, (x, y) in at.items()]
     (axes,) = figures_scenes.pictures(data, [(0, "", drawn)], 1).axes
-    assert len(axes.patches) == 4, "each box is drawn"
-    assert [text.get_text() for text in axes.texts] == ["one", "below", "at the edge"]
+    assert len(axes.patches) == len(at), "each box is drawn"
+    assert [text.get_text() for text in axes.texts] == list(at)
     axes.figure.canvas.draw()
-    ends = [axes.transData.inverted().transform(t.get_window_extent())[:, 0] for t in axes.texts]
+    places = [t.get_window_extent() for t in axes.texts]
+    ends = [axes.transData.inverted().transform(place)[:, 0] for place in places]
     assert all(left >= 0 and right <= f for left, right in ends), ends
+    assert not [1 for one, other in combinations(places, 2) if one.overlaps(other)]
 
 
 def test_where_the_loss_of_an_image_lies(tiny, tmp_path):

@@ -15,7 +15,10 @@ from focalrepro.evidence import statistics
 from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.tables import table
 from focalrepro.show import figures_diagnostics, figures_loss
-from focalrepro.show.figures_results import figure_of, forest, sweep
+from focalrepro.show.figures_lines import sweep
+from focalrepro.show.figures_results import figure_of
+from focalrepro.show.figures_rows import forest
+from focalrepro.show.style import GREY
 from focalrepro.study.ablations import ABLATIONS, GRID_ALPHAS, GRID_GAMMAS
 
 
@@ -74,18 +77,72 @@ def test_plane_of_the_variant_has_its_own_axes(tmp_path):
     draw(figure, tmp_path)
 
 
+def filled(axes):
+    """At which rows discs stand, from above."""
+    *_, discs = [x for x in axes.get_lines() if x.get_marker() == "o"]
+    return sorted(int(y) for y in discs.get_ydata())
+
+
+def test_rows_are_filled_that_are_not_clearly_worse_than_the_best():
+    def ap(c):
+        return {0.25: 9.5, 0.5: 9.5}.get(c.alpha, 5.25)
+
+    ours, theirs = figure_of(evidence("1a", ap, seeds=3), "1a").axes
+    assert filled(ours) == [1, 2] and "or not clearly worse" in ours.get_xlabel().replace("\n", " ")
+    assert {t.get_text() for t in ours.texts} == {"9.50", "5.25"}, "below 10 two digits"
+    assert filled(theirs) == [3] and theirs.get_xlabel().endswith("(filled: the best)")
+    ours, theirs = figure_of(evidence("1a", ap), "1a").axes
+    assert filled(ours) == [] and "under 3 seeds" in ours.get_xlabel() and filled(theirs) == [3]
+
+
+def test_ours_at_the_papers_threshold_stands_beside_the_papers():
+    e = evidence("1a", lambda c: 30.0, seeds=3, at_05=lambda c, rng: {"AP": 30 * c.alpha})
+    figure = figure_of(e, "1a")
+    ours, theirs = figure.axes
+    at_05 = [x for x in ours.get_lines() if x.get_color() == GREY]
+    assert [list(x.get_xdata()) for x in at_05] == [
+        [30 * a for a in (0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999)]
+    ]
+    assert "no threshold" in ours.get_xlabel() and "scores ≥ .05" in theirs.get_xlabel()
+    assert "at scores ≥ .05" in figure.legends[0].get_texts()[0].get_text()
+    assert not figure_of(evidence("1a", lambda c: 30.0, seeds=3), "1a").legends, "it cuts nothing off"
+
+
+def test_rows_are_the_best_of_their_own_data():
+    def ap(c):
+        return {"synthetic-100": 60.0, "synthetic-10000": 20.0}[c.dataset] + c.gamma
+
+    of = runs(ap, ("imbalance-steady",), 3, 0.0, 0.0, "full-quick", replicates=3)
+    (axes,) = figure_of(Evidence(study(of, "full-quick")), "imbalance-steady").axes
+    rows = [t.get_text() for t in axes.get_yticklabels()]
+    assert [rows[y][:2] for y in filled(axes)] == ["FL", "FL"] and "on its data" in axes.get_xlabel()
+
+
+def said(figure):
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
 def test_forest_fills_what_is_clear(tmp_path):
     paper = pd.DataFrame({"value": [3.8, np.nan], "low": np.nan, "high": np.nan}, ["a", "b"])
     ours = pd.DataFrame({"value": [0.5, -0.2], "low": [0.1, -0.6], "high": [0.9, 0.2]}, ["a", "b"])
     figure = forest({"paper": paper, "ours": ours}, "title")
     assert [t.get_text() for t in figure.axes[0].texts] == ["+3.8"]
-    assert [t.get_text() for t in figure.axes[1].texts] == ["+0.5", "−0.2"]
+    assert [t.get_text() for t in figure.axes[1].texts] == ["+0.50", "−0.20"]
     *_, filled = [x for x in figure.axes[1].get_lines() if x.get_marker() == "o"]
     assert list(filled.get_xdata()) == [0.5]
     draw(figure, tmp_path)
+    assert "no mark: the paper has no such number" in said(figure) and len(said(figure)) == 3
+    near = ours / 4
+    figure = forest({"ours": ours, "near": near.assign(thick=[True, False])})
+    assert [t.get_text() for t in figure.axes[1].texts] == ["+0.12", "−0.05"], (
+        "digits as the intervals are wide"
+    )
+    assert "an interval adjusted for the primary claims (Holm)" in said(figure) and len(said(figure)) == 3
+    (bars,) = figure.axes[1].collections
+    assert list(bars.get_linewidths()) == [3, 1.4]
     figure = forest({"ours": ours.assign(judged=False)})
     *_, filled = [x for x in figure.axes[0].get_lines() if x.get_marker() == "o"]
-    assert not len(filled.get_xdata()) and figure.axes[0].texts[0].get_text() == "+0.5"
+    assert not len(filled.get_xdata()) and figure.axes[0].texts[0].get_text() == "+0.50"
 
 
 def test_sweep_of_the_prior(tmp_path):
@@ -106,14 +163,31 @@ def test_sweep_of_the_prior(tmp_path):
 def test_rarity_is_drawn_at_its_number():
     of = runs(lambda c: 30 + 2 * c.gamma, ("imbalance",), 1, 0.0, 0.0, "full-quick", replicates=3)
     figure = figure_of(Evidence(study(of, "full-quick")), "imbalance")
-    axes, ahead = figure.axes
+    axes, ahead = figure.axes  # and none below, where this divisor alone has runs
     drawn = {round(float(x)) for line in axes.lines for x in line.get_xdata()}
-    assert 80 <= min(drawn) <= 100 and 10_000 <= max(drawn) <= 13_000, "lines stand a little apart"
+    assert 75 <= min(drawn) <= 100 and 10_000 <= max(drawn) <= 13_000, "lines stand a little apart"
     lead = [list(line.get_ydata()) for line in ahead.lines if len(line.get_xdata()) == 5]
     assert [0.0] * 5 in lead and [4.0] * 5 in lead, "focal loss's over plain cross entropy, which has none"
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert sum(name.startswith("FL") for name in names) == 2, "one line, and that of a tenth of the images"
     assert not [name for name in names if name.endswith(",000")]
+
+
+def test_the_lead_by_divisor_and_rates():
+    def ap(c):
+        steady, rate = c.normalizer == "moving", c.lr
+        return 30 + (c.gamma > 0) * (6 - 4 * steady + 100 * rate)
+
+    three = ("imbalance", "imbalance-steady", "rarity-rate")
+    e = Evidence(study(runs(ap, three, 1, 0.0, 0.0, "full-quick", replicates=3), "full-quick"))
+    below = figure_of(e, "imbalance").axes[2]
+    rates = e.study.rates
+    borrowed, own = rates["FL, γ = 2"], rates["FL, γ = 2, 1 in 10,000"]
+    drawn = {c.get_label(): list(c.lines[0].get_ydata()) for c in below.containers}
+    assert drawn["paper's divisor, borrowed rates"] == pytest.approx([6 + 100 * borrowed] * 5)
+    assert drawn["moving average, borrowed rates"] == pytest.approx([2 + 100 * borrowed] * 2)
+    assert drawn["paper's divisor, rates of its own"] == pytest.approx([6 + 100 * own])
+    assert len(drawn["moving average, rates of its own"]) == 2
 
 
 def test_sweep_of_the_data_counts_images(tmp_path):

@@ -111,6 +111,7 @@ def test_the_figure_has_every_point():
     assert {t.get_text() for t in ours.texts} == {"64", "96", "128"}
     assert set(drawn(theirs)) == {r.ms for r in TABLES["1e"]}
     assert len(theirs.texts) == len(TABLES["1e"])
+    assert [t.get_text() for t in theirs.get_xticklabels()] == ["70", "100", "150", "200"]
     names = [t.get_text() for t in ours.get_legend().get_texts()]
     assert names == ["RetinaNet, small", "RetinaNet, small_deep", "two stages, small"]
     sizes = [t.get_fontsize() for t in figure.findobj(matplotlib.text.Text) if t.get_text()]
