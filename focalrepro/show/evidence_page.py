@@ -72,6 +72,7 @@ def evidence_page(said: Speakers) -> tuple[str, Figures]:
         **{name: told(embedded[c]) if c in embedded else () for name, c in (("grows", GROWS), ("few", FEW))},
         steady=[told(embedded[c]) for c in STEADY] if {*STEADY} <= embedded.keys() else [],
         by_rate=facts.by_rate(embedded),
+        on_tune=facts.searched_level(drawn),
         rarest=facts.beside_it(embedded),
         tables=[(get_ablation(name), cells.paper_table(name, of)) for name, of in frames.items() if of],
         ours=lambda claim: Md(" | ".join(cells.answer(of.get(claim)) for of in judged.values())),

@@ -6,7 +6,7 @@ from itertools import groupby
 from focalrepro.evidence.claims import CLAIMS, FAMILY, SEEDS, in_family
 from focalrepro.evidence.cross_fit import luck_of_the_pick
 from focalrepro.evidence.difference import Evidence, holm
-from focalrepro.evidence.rates import at_the_end, trials
+from focalrepro.evidence.rates import at_the_end, best, trials
 from focalrepro.evidence.tables import mean
 from focalrepro.evidence.verdict import Verdict, verdict_of
 from focalrepro.show.front_tables import (
@@ -63,8 +63,8 @@ def replicated(verdicts: Verdicts) -> tuple[str, str, float, str]:
     if any(c not in verdicts or verdicts[c].word != word for c, word in REPLICATED.items()):
         return ()
     lost = answer(verdicts["threshold"]).partition("; ")[0]
-    best, least = verdicts["collapse-05"].estimate.levels
-    return gap(verdicts[AS_PAPER[0]]), lost, least / best, gap(verdicts["five-05"])
+    most, least = verdicts["collapse-05"].estimate.levels
+    return gap(verdicts[AS_PAPER[0]]), lost, least / most, gap(verdicts["five-05"])
 
 
 def by_seed(judges: list[Evidence], judged: Judged, on: dict[str, str]) -> tuple[int, int, Md]:
@@ -112,6 +112,14 @@ def overtaken(verdicts: Verdicts) -> list[str]:
 def by_rate(verdicts: Verdicts) -> list[tuple[str, ...]]:
     """Of `AT_OWN_RATES`, each loss at a rate of its own, what `told` has; [] where one was not run."""
     return [told(verdicts[c]) for c in AT_OWN_RATES] if {*AT_OWN_RATES} <= verdicts.keys() else []
+
+
+def searched_level(e: Evidence, end: str = ", 1 in 10,000, moving average") -> list[str]:
+    """AP on tune images of focal loss and of plain cross entropy at the rates that their searches by rarity
+    found; [] where they are not whole."""
+    found = best(e, "lr-rarity")
+    names = [loss + end for loss in ("FL, γ = 2", "CE, α = .5")]
+    return [number(found[name][1]) for name in names] if {*names} <= found.keys() else []
 
 
 def drowns(judged: Judged, on: dict[str, str]) -> dict[str, list[str]]:
