@@ -90,7 +90,7 @@ def test_how_rare_objects_must_be(evidence):
     assert f"{steady:+.1f}" == "+2.5" and 0.22 < steady / papers < 0.29
     ours, theirs = map(float, searched_level(e))
     assert abs(ours - theirs) < 0.1
-    assert "hard negatives are clearly ahead at one in 3,000; they, and cross entropy with π" in README
+    assert "hard negatives are clearly ahead of it at one in 3,000; they, and cross entropy with" in README
     assert word(evidence, DRAWN, "rare-3000-hard") == "refuted"
     for claim in ("rare-rarest-hard", "rare-rarest-prior"):
         assert word(evidence, DRAWN, claim) == "undecided"
