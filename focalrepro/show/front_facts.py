@@ -20,7 +20,7 @@ from focalrepro.show.front_tables import (
     gap,
     told,
 )
-from focalrepro.show.sentences import WORDS, effect
+from focalrepro.show.sentences import WORDS, effect, levels
 from focalrepro.show.speakers import Judged, Verdicts
 from focalrepro.show.tables import Md, number
 from focalrepro.study.rates import best_rate, family_of
@@ -43,6 +43,7 @@ REPLICATED |= {"collapse-05": "refuted", "five-05": "refuted"}  # and what does 
 # Whether the background drowns the objects, as the paper says of cross entropy.
 DROWNS = ("drowns", "drowns-gradient")
 RAREST = ("rare-rarest-prior", "rare-3000-hard", "rare-rarest-hard")
+BOX = ("box-share-alone", "fl-box-weight")
 FOUND_OR_FIT = ("finds-more", "fits-better")
 # Baselines that the counted trainings pick.
 PICKED = {
@@ -170,6 +171,14 @@ def divisor(verdicts: Verdicts) -> list[str]:
         return []
     most = max(max(abs(v.low), abs(v.high)) for v in found[1:])
     return [effect(v) for v in found] if found[0].low > most else []
+
+
+def box_weight(verdicts: Verdicts) -> list[str]:
+    """What four times the box loss brings plain cross entropy, and focal loss's lead where both have the best
+    weight; [] where one was not run."""
+    if not {*BOX} <= verdicts.keys():
+        return []
+    return [gap(verdicts[BOX[0]]), ", ".join((gap(verdicts[BOX[1]]), levels(verdicts[BOX[1]])))]
 
 
 def instead(e: Evidence) -> list[str]:

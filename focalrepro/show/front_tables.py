@@ -20,9 +20,10 @@ FURTHER = "fl-alpha-and-prior"  # the baseline of more settings than the protoco
 BOTH = "best-gamma"  # the same baseline, and γ is picked as well
 MORE_SEEDS = ("fl-strongest",)  # the same question over more seeds, and no line of its own before it has them
 OWN_RATE = "fl-strongest-rate"  # the strongest of these settings, at rates of their own
+BOX_WEIGHT = "fl-box-weight"  # plain cross entropy, and the weight of the box loss is picked on both sides
 ANSWERS = (
     ("fl-tuned-ce", FURTHER, "fl-best-alpha"),
-    *((FURTHER,), MORE_SEEDS, (BOTH,), (OWN_RATE,)),
+    *((FURTHER,), MORE_SEEDS, (BOTH,), (OWN_RATE,), (BOX_WEIGHT,)),
     *(("fl-plain-ce",), ("fl-hard-negatives",), ("fl-sampling-free",)),
 )
 # The paper's own comparison, and the same without its threshold of score.
