@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 
 from focalrepro.evidence.claims import SEEDS
 from focalrepro.show.style import BLUE, BROWN, DARK, GREEN, GREY, ORANGE, PURPLE, label_points, panels, styled
-from focalrepro.show.tables import signed
+from focalrepro.show.tables import digits_of_ap, number, signed
 
 Look = Mapping[str, Any]  # of a Line2D
 ALSO: Look = {"color": GREY, "marker": "o", "markersize": 4.5, "markerfacecolor": "none", "linestyle": "none"}
@@ -88,7 +88,8 @@ def ablation(frame: pd.DataFrame, title: str, best: Sequence[bool] | None = None
         judged = judged.replace("best", "best on its data")
     ours, lost = frame.set_index("row"), (frame["diverged"] > 0).to_numpy()
     ours = ours.assign(value=ours["AP"], filled=False if best is None else best)
-    ours["text"] = ours["value"].map(_two_digits).mask(lost, "diverged")
+    text = partial(number, digits=digits_of_ap(*ours["value"]))
+    ours["text"] = ours["value"].map(text).mask(lost, "diverged")
     columns, labels, marks = {"This reproduction": ours}, [f"AP in %, no threshold\n{judged}"], {}
     if frame["paper_AP"].notna().any():
         theirs = ours.assign(value=ours["paper_AP"], low=np.nan, high=np.nan)
@@ -100,11 +101,6 @@ def ablation(frame: pd.DataFrame, title: str, best: Sequence[bool] | None = None
             ours["also"] = ours["AP_at_05"].mask(lost)
             marks = {"this reproduction at scores ≥ .05, as the paper": ALSO, **marks}
     return dots(columns, labels, title, marks=marks)
-
-
-def _two_digits(ap: float) -> str:
-    """AP with a digit, below 10 with two: a difference of .1 is a large one there."""
-    return f"{ap:.{1 + (ap < 10)}f}"
 
 
 def forest(gaps: Mapping[str, pd.DataFrame], title: str = "") -> Figure:
