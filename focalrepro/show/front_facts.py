@@ -20,7 +20,7 @@ from focalrepro.show.front_tables import (
     gap,
     told,
 )
-from focalrepro.show.sentences import WORDS, effect, levels
+from focalrepro.show.sentences import WORDS, effect, levels, seeds_text
 from focalrepro.show.speakers import Judged, Verdicts
 from focalrepro.show.tables import Md, number
 from focalrepro.study.rates import best_rate, family_of
@@ -178,7 +178,8 @@ def box_weight(verdicts: Verdicts) -> list[str]:
     weight; [] where one was not run."""
     if not {*BOX} <= verdicts.keys():
         return []
-    return [gap(verdicts[BOX[0]]), ", ".join((gap(verdicts[BOX[1]]), levels(verdicts[BOX[1]])))]
+    alone, best = (verdicts[claim] for claim in BOX)
+    return [gap(alone), ", ".join(filter(None, (gap(best), levels(best), seeds_text(best.seeds))))]
 
 
 def instead(e: Evidence) -> list[str]:
