@@ -43,7 +43,7 @@ REPLICATED |= {"collapse-05": "refuted", "five-05": "refuted"}  # and what does 
 # Whether the background drowns the objects, as the paper says of cross entropy.
 DROWNS = ("drowns", "drowns-gradient")
 RAREST = ("rare-rarest-prior", "rare-3000-hard", "rare-rarest-hard")
-BOX = ("box-share-alone", "fl-box-weight")
+BOX = ("box-share-alone", "fl-box-weight", "sampling-free-box-weight")
 FOUND_OR_FIT = ("finds-more", "fits-better")
 # Baselines that the counted trainings pick.
 PICKED = {
@@ -174,12 +174,16 @@ def divisor(verdicts: Verdicts) -> list[str]:
 
 
 def box_weight(verdicts: Verdicts) -> list[str]:
-    """What four times the box loss brings plain cross entropy, and focal loss's lead where both have the best
-    weight; [] where one was not run."""
+    """What four times the box loss brings plain cross entropy, focal loss's lead where both have the
+    best weight, and Sampling-Free's over that focal loss; [] where one was not run."""
     if not {*BOX} <= verdicts.keys():
         return []
-    alone, best = (verdicts[claim] for claim in BOX)
-    return [gap(alone), ", ".join(filter(None, (gap(best), levels(best), seeds_text(best.seeds))))]
+    alone, best, scaled = (verdicts[claim] for claim in BOX)
+    return [
+        gap(alone),
+        ", ".join(filter(None, (gap(best), levels(best), seeds_text(best.seeds)))),
+        gap(scaled),
+    ]
 
 
 def instead(e: Evidence) -> list[str]:
