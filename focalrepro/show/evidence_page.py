@@ -61,6 +61,7 @@ def evidence_page(said: Speakers) -> tuple[str, Figures]:
         speed_on_coco=facts.speed(on_coco),
         shrinks=[facts.word(of, facts.SPEED[-1]) for of in (embedded, on_coco)],
         **{"divisor": facts.divisor(embedded), "instead": facts.instead(drawn)},
+        box_edge=facts.box_edge(embedded),
         box_weight={on[n]: found for n, of in judged.items() if (found := facts.box_weight(of))},
         divisor_on_coco=cells.answer(on_coco[DIVISOR[0]]) if DIVISOR[0] in on_coco else "",
         by_divisor=cells.by_divisor(embedded),

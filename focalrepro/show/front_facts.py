@@ -44,6 +44,7 @@ REPLICATED |= {"collapse-05": "refuted", "five-05": "refuted"}  # and what does 
 DROWNS = ("drowns", "drowns-gradient")
 RAREST = ("rare-rarest-prior", "rare-3000-hard", "rare-rarest-hard")
 BOX = ("box-share-alone", "fl-box-weight", "sampling-free-box-weight")
+BOX_EDGE = ("box-share-edge", "fl-box-weight-edge")
 FOUND_OR_FIT = ("finds-more", "fits-better")
 # Baselines that the counted trainings pick.
 PICKED = {
@@ -184,6 +185,12 @@ def box_weight(verdicts: Verdicts) -> list[str]:
         ", ".join(filter(None, (gap(best), levels(best), seeds_text(best.seeds)))),
         gap(scaled),
     ]
+
+
+def box_edge(verdicts: Verdicts) -> list[str]:
+    """What plain cross entropy gains from the highest weight of the box loss to one beyond, and focal loss's
+    lead with the better of these two on either side; [] where one was not run."""
+    return [gap(verdicts[claim]) for claim in BOX_EDGE] if {*BOX_EDGE} <= verdicts.keys() else []
 
 
 def instead(e: Evidence) -> list[str]:
