@@ -123,13 +123,12 @@ def searched_level(e: Evidence, end: str = ", 1 in 10,000, moving average") -> l
     return [number(found[name][1]) for name in names] if {*names} <= found.keys() else []
 
 
-def drowns(judged: Judged, on: dict[str, str]) -> dict[str, list[str]]:
+def drowns(verdicts: Verdicts) -> list[str]:
     """What the background has of plain cross entropy's loss and of its gradient in the course of a training,
-    in percent; without the studies that did not measure both."""
-    found = {on[n]: [of[c].remark for c in DROWNS] for n, of in judged.items() if {*DROWNS} <= of.keys()}
-    return {
-        place: [said.removeprefix("the background has ") for said in both] for place, both in found.items()
-    }
+    in percent; [] where not both were measured."""
+    if not {*DROWNS} <= verdicts.keys():
+        return []
+    return [verdicts[claim].remark.removeprefix("the background has ") for claim in DROWNS]
 
 
 def afloat(judged: Judged) -> bool:

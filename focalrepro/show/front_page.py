@@ -76,10 +76,10 @@ def _answer(said: Speakers, planes: list[tuple[Evidence, str]]) -> str:
         afloat=facts.afloat(judged),
         steadier="".join(facts.divisor(embedded)[:1]),
         speed=facts.speed(said.of_coco()),
-        drowns=facts.drowns(judged, on),
+        drowns=said.by_place(judged, facts.drowns),
         added=[n for n, of in judged.items() if facts.added(of)],
         five_elsewhere=facts.five_elsewhere(embedded),
-        replicated={on[n]: found for n, of in judged.items() if (found := facts.replicated(of))},
+        replicated=said.by_place(judged, facts.replicated),
         baselines=cells.baselines(judged),
         coco=[Md(e.study.name) for e in said.coco],
         planes=[
