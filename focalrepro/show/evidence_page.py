@@ -67,10 +67,10 @@ def evidence_page(said: Speakers) -> tuple[str, Figures]:
         rare_adjusted=any(v.primary for v in leads.values()),
         rarest_gain=facts.rarest_gain(drawn),
         **{name: told(embedded[c]) if c in embedded else () for name, c in (("grows", GROWS), ("few", FEW))},
-        steady=[told(embedded[c]) for c in STEADY] if {*STEADY} <= embedded.keys() else [],
-        by_rate=facts.by_rate(embedded),
+        steady=cells.all_told(embedded, STEADY),
+        by_rate=cells.all_told(embedded, facts.AT_OWN_RATES),
         on_tune=facts.searched_level(drawn),
-        rarest=facts.beside_it(embedded),
+        rarest=cells.all_told(embedded, facts.RAREST),
         tables=[(get_ablation(name), cells.paper_table(name, of)) for name, of in frames.items() if of],
         ours=lambda claim: Md(" | ".join(cells.answer(of.get(claim)) for of in judged.values())),
     )

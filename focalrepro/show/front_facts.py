@@ -29,8 +29,8 @@ from focalrepro.study.rows import LOSSES
 NOT_RUN = Verdict("not run")
 # From where on it matters: the lead over plain cross entropy by rarity.
 RARITIES = ("rare-frequent", "rare-300", "rare-default", "rare-3000", "rare-rarest")
-# Where objects are rarest: the lead with the paper's divisor and with a moving average, how much of it is the
-# divisor's, and whether it grows with the moving average.
+# Where objects are rarest and each loss has a rate of its own: the lead with the paper's divisor and with a
+# moving average, how much of it is the divisor's, and whether it grows with the moving average.
 AT_OWN_RATES = ("rarest-rate", "rarest-rate-steady", "rarest-divisor-rate", "rarer-more-rate")
 # Whether a loss that ends up level was there first, and whether its lead shrinks.
 SPEED = ("sooner", "sooner-tuned", "ahead-after-twice", "lead-shrinks")
@@ -42,6 +42,7 @@ REPLICATED |= {"best-alpha": "undecided", "ridge": "undecided"}
 REPLICATED |= {"collapse-05": "refuted", "five-05": "refuted"}  # and what does not come out again
 # Whether the background drowns the objects, as the paper says of cross entropy.
 DROWNS = ("drowns", "drowns-gradient")
+# Where objects are rarest: focal loss against what else may do as well.
 RAREST = ("rare-rarest-prior", "rare-3000-hard", "rare-rarest-hard")
 BOX = ("box-share-alone", "fl-box-weight")
 FOUND_OR_FIT = ("finds-more", "fits-better")
@@ -110,11 +111,6 @@ def overtaken(verdicts: Verdicts) -> list[str]:
     return [CLAIMS[c].against for c in lines if c and verdicts[c].word == "refuted"]
 
 
-def by_rate(verdicts: Verdicts) -> list[tuple[str, ...]]:
-    """Of `AT_OWN_RATES`, each loss at a rate of its own, what `told` has; [] where one was not run."""
-    return [told(verdicts[c]) for c in AT_OWN_RATES] if {*AT_OWN_RATES} <= verdicts.keys() else []
-
-
 def searched_level(e: Evidence, end: str = ", 1 in 10,000, moving average") -> list[str]:
     """AP on tune images of focal loss and of plain cross entropy at the rates that their searches by rarity
     found; [] where they are not whole."""
@@ -139,11 +135,6 @@ def afloat(judged: Judged) -> bool:
 def added(verdicts: Verdicts) -> int:
     """Of how many seeds of the strongest cross entropies fewer had left the comparison undecided."""
     return max((verdicts[c].seeds - SEEDS for c in MORE_SEEDS if c in verdicts), default=0)
-
-
-def beside_it(verdicts: Verdicts) -> list[tuple[str, ...]]:
-    """Where objects are rarest, focal loss against what else may do as well; [] where one was not run."""
-    return [told(verdicts[c]) for c in RAREST] if {*RAREST} <= verdicts.keys() else []
 
 
 def five_elsewhere(verdicts: Verdicts) -> str:

@@ -1,5 +1,6 @@
 """The front page's tables and cells: what verdicts become there."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 
@@ -11,7 +12,7 @@ from focalrepro.evidence.difference import MEASURES
 from focalrepro.evidence.tables import rank_correlation
 from focalrepro.evidence.verdict import NOT_YET, Verdict
 from focalrepro.show.sentences import WORDS, digits_of, effect, interval, levels, seeds_text
-from focalrepro.show.speakers import PLACES, Judged
+from focalrepro.show.speakers import PLACES, Judged, Verdicts
 from focalrepro.show.tables import NONE, Md, between, bold, digits_of_ap, markdown, number, precision, signed
 from focalrepro.study.profiles import get_profile
 
@@ -49,6 +50,11 @@ def told(v: Verdict) -> tuple[str, str, str, str]:
     seeds = seeds_text(v.seeds)
     seeds = f"{v.seeds} of {seeds_text(v.wanted)}" if v.word == NOT_YET else seeds
     return WORDS.get(v.word, v.word), gap(v), levels(v), seeds
+
+
+def all_told(verdicts: Verdicts, claims: Collection[str]) -> list[tuple[str, ...]]:
+    """`told` of each of these claims; [] where one was not run."""
+    return [told(verdicts[c]) for c in claims] if {*claims} <= verdicts.keys() else []
 
 
 def share(ours: float, theirs: float, sign: str = "") -> str:
@@ -104,17 +110,15 @@ def baselines(judged: Judged) -> Md:
     return markdown(rows)
 
 
-def by_divisor(verdicts: dict[str, Verdict]) -> Md:
+def by_divisor(verdicts: Verdicts) -> Md:
     """Focal loss less each baseline, divided as the paper does, and by the moving average."""
     rows = []
     for (*_, claim), steady in zip(ANSWERS[-3:], DIVISOR[1:], strict=True):
         if claim in verdicts and steady in verdicts:
             pair = verdicts[claim], verdicts[steady]
-            cells = [Md(f"{bold(WORDS.get(v.word, v.word))}: {effect(v)}") for v in pair]
+            paper, moving = (Md(f"{bold(WORDS.get(v.word, v.word))}: {effect(v)}") for v in pair)
             row = {"focal loss against": CLAIMS[claim].against.split(" (")[0]}
-            rows.append(
-                row | dict(zip(("divided as in the paper", "by the moving average"), cells, strict=True))
-            )
+            rows.append(row | {"divided as in the paper": paper, "by the moving average": moving})
     return markdown(rows)
 
 
