@@ -111,11 +111,11 @@ def overtaken(verdicts: Verdicts) -> list[str]:
     return [CLAIMS[c].against for c in lines if c and verdicts[c].word == "refuted"]
 
 
-def searched_level(e: Evidence, end: str = ", 1 in 10,000, moving average") -> list[str]:
-    """AP on tune images of focal loss and of plain cross entropy at the rates that their searches by rarity
-    found; [] where they are not whole."""
+def searched_level(e: Evidence) -> list[str]:
+    """AP on tune images of focal loss and of plain cross entropy where objects are rarest, with a moving
+    average, at the rates that their searches found; [] where these are not whole."""
     found = best(e, "lr-rarity")
-    names = [loss + end for loss in ("FL, γ = 2", "CE, α = .5")]
+    names = [f"{loss}, 1 in 10,000, moving average" for loss in ("FL, γ = 2", "CE, α = .5")]
     return [number(found[name][1]) for name in names] if {*names} <= found.keys() else []
 
 
