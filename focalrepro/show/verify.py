@@ -8,14 +8,12 @@ import re
 from collections.abc import Iterator
 from functools import cache
 
-import nbformat
-
 from focalrepro.config import TRAINING_VERSION, RunConfig
 from focalrepro.evidence.claims import CLAIMS
 from focalrepro.evidence.made_twice import mixed
 from focalrepro.evidence.tables import runs_frame
 from focalrepro.runs import protocol_digest
-from focalrepro.show.profile_page import page
+from focalrepro.show.profile_page import executed, page
 from focalrepro.show.sentences import takeaway
 from focalrepro.study.store import Store
 from focalrepro.study.study import Study
@@ -93,10 +91,7 @@ def behind(study: Study) -> list[str]:
         return set(takeaway(judge, *CLAIMS).splitlines())
 
     off = []
-    for path in sorted((study.folder / "notebooks").glob("[0-9A-Z]*.ipynb")):
-        if ".partial" in path.name:
-            continue
-        cells = nbformat.read(path, as_version=4).cells
+    for path, cells in executed(study):
         outputs = [o for cell in cells if cell.cell_type == "code" for o in cell.outputs]
         lines = [line for o in outputs for line in o.get("data", {}).get("text/markdown", "").splitlines()]
         stale = [line for line in lines if (of := SAID.match(line)) and line not in right(of[1])]
