@@ -78,7 +78,6 @@ def _answer(said: Speakers, planes: list[tuple[Evidence, str]]) -> str:
         speed=facts.speed(said.of_coco()),
         drowns=said.by_place(judged, facts.drowns),
         added=[n for n, of in judged.items() if facts.added(of)],
-        five_elsewhere=facts.five_elsewhere(embedded),
         replicated=said.by_place(judged, facts.replicated),
         baselines=cells.baselines(judged),
         coco=[Md(e.study.name) for e in said.coco],
