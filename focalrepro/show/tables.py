@@ -211,7 +211,7 @@ def provenance(records: Records) -> pd.DataFrame:
     rows = [(h.name, h.threads, h.torch, h.commit, r.seconds.total) for r in records for h in [r.hardware]]
     grouped = pd.DataFrame(rows, columns=[*keys, "seconds"]).groupby(keys, dropna=False)["seconds"]
     found = grouped.agg(["size", "sum", "median"]).reset_index()
-    found["sum"] = (found["sum"] / 3600).round(1)
+    found["sum"] /= 3600
     names = {"size": "runs", "sum": "hours, added up", "median": "median, s"}
     return found.round(1).rename(columns=names)
 
