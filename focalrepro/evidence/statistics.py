@@ -161,22 +161,23 @@ def matched(e: Evidence) -> tuple[Records, Records, float] | None:
 
 def calibrated(e: Evidence, way: str) -> Verdict | None:
     """Calibration error of cross entropy less focal loss's, both after `way`, where their AP is matched."""
-    sides = matched(e)
-    if not sides:
+    found = matched(e)
+    if not found:
         return None
-    focal, plain = ([calibration_error(r, way) for r in side] for side in sides[:2])
+    *sides, apart = found
+    focal, plain = ([calibration_error(r, way) for r in side] for side in sides)
     if np.isnan([*focal, *plain]).any():
         return None
     steps = sides[1][0].config.steps
-    best = [mean(calibration_error(r, way, best=True) for r in side) for side in sides[:2]]
-    ap, other = (f"{mean(r.AP for r in side):.1f}" for side in sides[:2])
+    best = [mean(calibration_error(r, way, best=True) for r in side) for side in sides]
+    ap, other = (f"{mean(r.AP for r in side):.1f}" for side in sides)
     remark = f"{{1:.3f}} against {{0:.3f}} of cross entropy after {steps:,} steps, with AP {ap} and {other}"
     if not np.isnan(best).any():
         remark += "; of the best-scored detections, as many as are right, {:.3f} against {:.3f}".format(*best)
     verdict = _errors(plain, focal, remark)
-    if sides[2] < MATCHED:
+    if apart < MATCHED:
         return verdict
-    how = f"their AP differs by {sides[2]:.1f}, {MATCHED:g} or more"
+    how = f"their AP differs by {apart:.1f}, {MATCHED:g} or more"
     return replace(verdict, word="not comparable", low=np.nan, high=np.nan, how=how)
 
 

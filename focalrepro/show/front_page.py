@@ -48,8 +48,7 @@ def front_page() -> FrontPage:
     planes = _planes(said)
     figures["forest"] = lambda: forest(cells.gaps(said.judged), "Differences in AP")
     for e, name in planes:
-        what = f"AP over γ and α, {said.places[e.study.name]}"
-        what += ", a quarter of the steps" if name != "grid" else ""
+        what = f"AP over γ and α, {said.places[e.study.name]}" + ", a quarter of the steps" * (name != "grid")
         figures[f"heat-{e.study.name}"] = partial(figure_of, e, name, what)
     return FrontPage(_answer(said, planes).strip(), evidence, claims_page(said.judged), figures)
 

@@ -140,7 +140,7 @@ class Study:
     def label(self, ablation: str, **changes: object) -> str:
         """The label of the ablation's first row with these changes; KeyError where there is no such row."""
         for row in self.ablation(ablation).rows_for(self.base):
-            if all(row.changes.get(k) == v for k, v in changes.items()):
+            if changes.items() <= row.changes.items():
                 return row.label
         raise KeyError(f"ablation {ablation} has no row with {changes}")
 
