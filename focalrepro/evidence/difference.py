@@ -18,8 +18,7 @@ LEVEL = 0.05
 MARGIN = 0.25  # AP within which two rows are called equal
 
 # Where no row has a second seed, the seeds' share of an error is unknown. Practice with COCO detectors is
-# that gaps of one seed below half a point mean nothing, so the interval is widened by that much on both
-# sides.
+# that gaps of one seed below half a point mean nothing: the interval is wider by that much on both sides.
 UNKNOWN_SEED_MARGIN = 0.5
 
 
@@ -91,9 +90,8 @@ class Estimate:
     """An effect with its error (a standard deviation), Student's degrees of freedom, and what it rests on.
 
     margin: by which the interval is wider on both sides, for the unknown luck of a single seed. seeds: that
-    both sides share. borrowed: the seeds' spread is that of the committed results. remark: what to know
-    besides. levels: the mean of either side. of: what was compared, so that two claims which turn out to ask
-    the same of the same runs can be told.
+    both sides share. borrowed: the seeds' spread is that of the committed results. levels: the mean of either
+    side. of: what was compared, by which claims that ask the same of the same runs are told.
     """
 
     effect: float

@@ -11,8 +11,8 @@ NOT_YET = "not judged yet"  # since who looks early and often finds something
 
 @dataclass(frozen=True)
 class Verdict:
-    """confirmed, refuted, undecided, measured, not comparable, not judged yet or not run; a
-    value with its interval and unit; n and p.
+    """confirmed, refuted, undecided, measured, not comparable, not judged yet or not run; a value with its
+    interval and unit.
 
     p: of the test, adjusted in the primary family; wanted: the seeds below which there is no verdict.
     direction: above 0 where the value speaks for the claim. remark: which row was picked, and the like; how:
