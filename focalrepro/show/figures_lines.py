@@ -55,8 +55,7 @@ def sweep(frame: pd.DataFrame, x: str, label: str, title: str = "", by: str = ""
     """AP with its 95 % interval against the column x, which must be positive, on a log axis.
 
     frame: of `tables.table`. by: the column with the lines' names; without it row labels begin with the
-    line's name and a comma ("CE, …"). A diverged run is a red cross at its AP of 0. Ticks stand at every
-    setting of the ablation.
+    line's name and a comma ("CE, …"). A diverged run is a red cross at its AP of 0.
     """
     figure, (axes,) = panels({"xlabel": label, "ylabel": "AP, %", "title": title}, size=(6.4, 4.0))
     names = frame[by] if by else frame["row"].str.split(",").str[0]

@@ -57,8 +57,7 @@ def loss_curves() -> Figure:
 
 def slider() -> Figure | None:
     """Loss and gradient against x_t with sliders for γ and α, where a notebook is watched; else the paper's
-    Figure 1. Dotted: cross entropy.
-    """
+    Figure 1."""
     from ipywidgets import FloatSlider, interact  # of use in JupyterLab alone
 
     if HEADLESS in os.environ:

@@ -140,8 +140,7 @@ def _links(seeds: Iterable[int], run_ids: Iterable[str]) -> Md:
 
 
 def search(e: Evidence, name: str, links: bool = True) -> Md:
-    """Mean tune AP of each searched loss at each rate, with links to the records, which lie beside a page but
-    not beside a notebook.
+    """Mean tune AP of each searched loss at each rate; links: to its records, which lie beside a page.
 
     The best is in bold once every rate of the loss has all its seeds: half a search has chosen nothing.
     """
@@ -161,8 +160,7 @@ def gains(e: Evidence, name: str, reference: str) -> pd.DataFrame:
     """`tables.gains` for the eye: each row's AP less the reference row's, beside the paper's difference.
 
     "clear" says whether the 95 % interval leaves out 0, from the seeds on that a claim is judged by; of the
-    runs of a primary claim only that says it. Rows without runs are left out. Errors: ValueError for a
-    reference that is no row.
+    runs of a primary claim only that says it. Rows without runs are left out. Errors: as there.
     """
     frame = tables.gains(e, name, reference)
     frame, rows = frame[frame["effect"].notna()], e.rows(name)
@@ -222,8 +220,8 @@ def _is_bent(config: RunConfig) -> bool:
 
 
 def calibration(rows: Mapping[str, Records]) -> pd.DataFrame:
-    """Expected calibration error of each row, mean over its seeds, with AP beside it:
-    raw, and after what maps scores.
+    """Expected calibration error of each row, mean over its seeds, with AP beside it: raw, and after what
+    maps scores.
 
     A temperature and isotonic regression are fitted on tune images; the closed form needs no data, and is for
     focal loss and for cross entropy with an α other than .5. "best" is the error of the best-scored
