@@ -65,11 +65,8 @@ def ranges(study: Study) -> dict[str, Range]:
 
 
 def compare(study: Study) -> tuple[list[str], int] | None:
-    """Lines for a study's rows outside their expected range, and the number of rows compared.
-
-    None where no results are expected. Errors: ExpectedFileError names the file, the row, the field and the
-    mend.
-    """
+    """Lines for a study's rows outside their expected range, and the number of rows compared; None where no
+    results are expected. Errors: ExpectedFileError names the file, the row, the field and the mend."""
     path, name = study.folder / "expected.json", study.profile.name
     mend = f"take it from git again, or make it anew with focalrepro report --profile {name} --freeze"
     if not path.exists():

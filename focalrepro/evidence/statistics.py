@@ -29,8 +29,7 @@ def _whole(e: Evidence, ablation: str, measure: Measure) -> Rows | None:
 
 
 def _winners(e: Evidence, rows: Rows, rng: np.random.Generator, measure: Measure) -> tuple[np.ndarray, float]:
-    """The best α in each resample of the images, with the seeds' luck where that is known; the best by the
-    means."""
+    """The best α in each resample of the images, with the seeds' luck where known; the best by the means."""
     alphas, spread = np.array([of[0].config.alpha for of in rows.values()]), e.spread(measure)
     ap = np.array([np.nan_to_num(np.mean([*map(measure.replicates, of)], axis=0)) for of in rows.values()])
     values = [[measure.of(r) for r in of] for of in rows.values()]
@@ -123,8 +122,7 @@ def drowns(e: Evidence, by: Literal["loss", "gradient"]) -> Verdict | None:
 
 def calibration_error(r: Record, way: str = "raw", best: bool = False) -> float:
     """Expected calibration error of the test images' detections: raw, or after temperature, isotonic or
-    closed form; best: of the best-scored ones alone, as many as are right. NaN where a record has no scores
-    for it."""
+    closed form; best: of the best-scored, as many as are right. NaN where a record has no scores for it."""
     if r.scores is None:
         return np.nan
     tune = r.scores.tune.model_dump()

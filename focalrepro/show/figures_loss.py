@@ -95,8 +95,7 @@ def gradient_curves(losses: Mapping[str, Mapping[str, object]] = GAMMAS) -> Figu
 def weight_map(gammas: Sequence[float], alphas: Sequence[float]) -> Figure:
     """How many times a hard object weighs as much as an easy background patch, over γ and α.
 
-    Hard: the detector gives it a probability of .1; easy: one of .01. Ringed: the α that the paper found best
-    for its γ (Table 1b).
+    Hard: the detector gives it a probability of .1; easy: one of .01. Ringed: the paper's best α of a γ.
     """
     p_background, p_object = 0.01, 0.1
     gamma, alpha = np.asarray(gammas)[None, :], np.asarray(alphas)[:, None]

@@ -70,8 +70,8 @@ def replicated(verdicts: Verdicts) -> tuple[str, str, float, str]:
 
 
 def by_seed(judges: list[Evidence], judged: Judged, on: dict[str, str]) -> tuple[int, int, Md]:
-    """Of the judged primary differences how many would be called otherwise with the seeds paired, too, which
-    the protocol does not do; of how many; and these."""
+    """How many judged primary differences would be called otherwise with the seeds paired, too, which the
+    protocol does not do; of how many; and these."""
     other, asked = [], 0
     for e in judges:
         name = e.study.name

@@ -37,8 +37,7 @@ IN_SHORT = (
 def write_report(profile: str) -> Path:
     """Writes tables, figures and results.csv; returns the README's path. ValueError where there are no runs.
 
-    The local store's runs are taken, and copied to the results, where nothing is deleted; where it has none,
-    those of the results.
+    The local store's runs are copied to the results, where nothing is deleted; without any those stay.
     """
     local = Store.local(profile).records()
     study = Study(profile, records=local) if local else Study.committed(profile)

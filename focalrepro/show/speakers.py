@@ -22,8 +22,7 @@ Of = TypeVar("Of", Evidence, Verdicts)
 
 @dataclass(frozen=True)
 class Speakers:
-    """The committed studies of real COCO and of the embedded data that have runs, the last of each the most
-    whole."""
+    """The committed studies of either kind of data that have runs, the last of each the most whole."""
 
     coco: list[Evidence]
     embedded: list[Evidence]

@@ -61,8 +61,7 @@ def precision(*values: float, digits: int = 1) -> int:
 
 
 def signed(value: float, digits: int = 1) -> str:
-    """A number with its sign, the minus as long as the plus, and digits as `precision` has them for it; "–"
-    for NaN."""
+    """A number with its sign, the minus as long as the plus, digits as `precision` has them; "–" for NaN."""
     digits = precision(value, digits=digits)
     return NONE if pd.isna(value) else f"{value:+.{digits}f}".replace("-", "−")
 
@@ -226,8 +225,7 @@ def calibration(rows: Mapping[str, Records]) -> pd.DataFrame:
     A temperature and isotonic regression are fitted on tune images; the closed form needs no data, and is for
     focal loss and for cross entropy with an α other than .5. "best" is the error of the best-scored
     detections alone, as many as are right: the others are nearly all near a score of 0. Compare rows of
-    nearly the same AP only. Rows without records are left out, as are ways for which no record keeps what
-    they take.
+    nearly the same AP only. Rows and ways without records are left out.
     """
     shown = {}
     for label, records in rows.items():

@@ -40,8 +40,7 @@ def of_records(records: Iterable[Record], base: RunConfig) -> dict[str, Ablation
 
 
 def rates_of(records: Iterable[Record], base: RunConfig) -> dict[str, float]:
-    """The best rate of every own loss that was searched over a baseline, by the newest training code that
-    searched any."""
+    """The best rate of every own loss, by the newest training code that searched any over a baseline."""
     trials: dict[str, dict[float, list[Record]]] = {}
     searched = _searches(records, base)
     newest = max((r.training_version for r in searched), default=0)

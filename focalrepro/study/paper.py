@@ -17,7 +17,7 @@ from types import MappingProxyType
 @dataclass(frozen=True)
 class PaperRow:
     """A row of a table; label: as a reader of the paper would name it; fields: what sets it apart, by the
-    names that configs use. APs, APm, APl are by object size, all AP in percent. ms: an image, on an M40."""
+    names that configs use. AP in percent, also by object size (s, m, l). ms: an image, on an Nvidia M40."""
 
     label: str
     fields: Mapping[str, str | int | float]

@@ -164,9 +164,8 @@ class Study:
         """Trains what these ablations (none: all of the profile's) lack, with progress; the study itself.
 
         ablations: names, or Ablations of one's own, which the study then knows by theirs. seeds: of every
-        row; 0: as many as the profile has. Where nothing is missing it returns at once.
-        Errors: ValueError for an unknown ablation or option; RuntimeError where a run failed, with its
-        error's place.
+        row; 0: as many as the profile has. Errors: ValueError for an unknown ablation or option; RuntimeError
+        where a run failed, with its error's place.
         """
         given = {a.name: a for a in ablations if isinstance(a, Ablation)}
         if taken := sorted(given.keys() & ABLATIONS.keys()):
