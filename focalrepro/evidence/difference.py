@@ -204,11 +204,9 @@ class Evidence:
         low, high = self._estimate(float(np.mean(values)), resampled, [values], AP).interval()
         return max(low, 0.0), high  # no AP is below 0, as a t interval does not know
 
-    def difference(
-        self, a: Records, b: Records, measure: Measure = AP, scale: float = 1.0
-    ) -> Estimate | None:
-        """scale times the mean of a less that of b (`contrast`)."""
-        return self.contrast((a, b), (scale, -1.0), measure)
+    def difference(self, a: Records, b: Records, measure: Measure = AP) -> Estimate | None:
+        """The mean of a less that of b (`contrast`)."""
+        return self.contrast((a, b), (1.0, -1.0), measure)
 
     def contrast(
         self, sides: Sequence[Records], weights: Sequence[float], measure: Measure = AP, by_seed: bool = False
