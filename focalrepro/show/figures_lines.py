@@ -26,12 +26,11 @@ def against(
     """
     if colours is None:
         colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(frame["by"].unique())}
-    known, present = frame.dropna(subset=["AP", x]), set(frame["by"])
-    drawn = [name for name in colours if name in present]
+    known, drawn = frame.dropna(subset=["AP", x]), [name for name in colours if name in set(frame["by"])]
     for i, name in enumerate(colours):
-        rows = known[known["by"] == name].sort_values(x)
-        if name not in present:
+        if name not in drawn:
             continue
+        rows = known[known["by"] == name].sort_values(x)
         bars = [(rows["AP"] - rows["low"]).clip(lower=0), (rows["high"] - rows["AP"]).clip(lower=0)]
         at = rows[x].to_numpy(float) * np.exp(apart * (2 * drawn.index(name) - len(drawn) + 1))
         look = {"marker": "os^vDP"[i % 6], "linestyle": LINES[i % len(LINES)], "color": colours[name]}

@@ -237,7 +237,7 @@ def other_rates(e: Evidence, search: str, borrowed: str = "") -> Md:
 def plane_rates(e: Evidence, plane: str) -> str:
     """The learning rates of a plane's cells, γ by γ."""
     columns: dict[float, dict[float, None]] = {}
-    for config in e.study.ablation(plane).configs(e.study.base, [0], e.study.rates).values():
+    for config in e.study.ablation(plane).row_configs(e.study.base, e.study.rates).values():
         columns.setdefault(config.gamma, {})[config.lr] = None
     parts = []
     for rates, group in groupby(columns.items(), lambda column: tuple(column[1])):

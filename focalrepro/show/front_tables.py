@@ -156,10 +156,9 @@ def gaps(judged: Judged) -> dict[str, pd.DataFrame]:
     paper = [np.nan if c.id == AS_PAPER[1] else c.a.paper(base) - c.b.paper(base) for c in claims]
     frames = {"paper, COCO": pd.DataFrame({"value": paper, "low": np.nan, "high": np.nan}, index)}
     for dataset in dict.fromkeys(get_profile(name).base.dataset for name in judged):
-        none = ("", "", Verdict("not run"))
-        found = [spoken((c.id,), judged).get(dataset, none) for c in claims]
-        columns = {side: [getattr(v, side) for *_, v in found] for side in ("value", "low", "high")}
-        columns["judged"] = [v.word in WORDS for *_, v in found]
-        columns["thick"] = [v.primary for *_, v in found]
+        none = None, None, Verdict("not run")
+        verdicts = [spoken((c.id,), judged).get(dataset, none)[-1] for c in claims]
+        columns = {side: [getattr(v, side) for v in verdicts] for side in ("value", "low", "high")}
+        columns |= {"judged": [v.word in WORDS for v in verdicts], "thick": [v.primary for v in verdicts]}
         frames[f"here, {PLACES[dataset]}"] = pd.DataFrame(columns, index)
     return frames
