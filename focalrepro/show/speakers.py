@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 from focalrepro.evidence.claims import judge_all
 from focalrepro.evidence.difference import Evidence
@@ -17,7 +17,6 @@ COCO, EMBEDDED = ("coco-cpu",), ("full-quick", "quick")
 PLACES = {"coco256": "real COCO", "synthetic-1000": "the embedded data"}  # by dataset
 Verdicts = dict[str, Verdict]  # by claim, without those that were not run
 Judged = dict[str, Verdicts]  # by study
-Of = TypeVar("Of", Evidence, Verdicts)
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Speakers:
         """The same, as it stands in a sentence: "on real COCO"."""
         return {name: f"on {place}" for name, place in self.places.items()}
 
-    def by_place(self, of: Mapping[str, Of], fact: Callable[[Of], Any]) -> dict[str, Any]:
+    def by_place(self, of: Mapping[str, Any], fact: Callable[[Any], Any]) -> dict[str, Any]:
         """What a fact has of each of `judged` or of `sides`, by `on`; without what is empty."""
         return {self.on[name]: found for name, one in of.items() if (found := fact(one))}
 
