@@ -13,7 +13,7 @@ from focalrepro.files import repo_root, results_root, write_atomic
 from focalrepro.show import front_facts as facts
 from focalrepro.show import front_tables as cells
 from focalrepro.show.claims_page import claims_page
-from focalrepro.show.evidence_page import FEW, evidence_page
+from focalrepro.show.evidence_page import FEW, GROWS, evidence_page
 from focalrepro.show.figures_results import GRIDS, figure_of
 from focalrepro.show.figures_rows import forest
 from focalrepro.show.front_tables import ANSWERS, AS_PAPER, FURTHER, OWN_RATE, told
@@ -23,7 +23,6 @@ from focalrepro.show.speakers import Speakers, speakers
 from focalrepro.show.tables import Md
 
 BEGIN, END = "<!-- results:begin (written by `focalrepro report`) -->", "<!-- results:end -->"
-GROWS = "rarer-more"  # whether the lead grows with rarity
 ALL = "fl-all-classes"  # of COCO
 LEADS = (*AS_PAPER, "fl-tuned-ce", FURTHER)  # of less and less that differs besides the loss
 
