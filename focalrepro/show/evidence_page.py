@@ -66,7 +66,7 @@ def evidence_page(said: Speakers) -> tuple[str, Figures]:
         rare_clear=any(v.word == "confirmed" for v in leads.values()),
         rare_adjusted=any(v.primary for v in leads.values()),
         rarest_gain=facts.rarest_gain(drawn),
-        **{name: told(embedded[c]) if c in embedded else () for name, c in (("grows", GROWS), ("few", FEW))},
+        **{"grows": told(embedded.get(GROWS)), "few": told(embedded.get(FEW))},
         steady=cells.all_told(embedded, STEADY),
         by_rate=cells.all_told(embedded, facts.AT_OWN_RATES),
         on_tune=facts.searched_level(drawn),

@@ -221,8 +221,7 @@ def late_alpha(group: list[Evidence]) -> list[str]:
 def other_rates(e: Evidence, search: str, borrowed: str = "") -> Md:
     """What each loss of a search would gain on tune images by a rate of its own; "" without the search.
 
-    borrowed: the loss whose rate they all have; else each has that of the loss whose name its own begins
-    with."""
+    borrowed: the loss whose rate they all have; else each has that of the loss its own name begins with."""
     gains = []
     for name, by_rate in trials(e, search).items():
         rate = e.study.rates[borrowed or name.removesuffix(", moving average")]

@@ -45,10 +45,11 @@ def spoken(claims: tuple[str, ...], judged: Judged) -> dict[str, tuple[str, str,
     return found
 
 
-def told(v: Verdict) -> tuple[str, str, str, str]:
-    """A verdict's word, its difference, AP of focal loss and of what it is compared with, and the seeds."""
-    seeds = seeds_text(v.seeds)
-    seeds = f"{v.seeds} of {seeds_text(v.wanted)}" if v.word == NOT_YET else seeds
+def told(v: Verdict | None) -> tuple[str, ...]:
+    """Word, difference, AP of focal loss and of what it is compared with, and seeds; () of None."""
+    if v is None:
+        return ()
+    seeds = f"{v.seeds} of {seeds_text(v.wanted)}" if v.word == NOT_YET else seeds_text(v.seeds)
     return WORDS.get(v.word, v.word), gap(v), levels(v), seeds
 
 
