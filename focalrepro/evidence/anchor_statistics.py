@@ -39,7 +39,7 @@ class Imbalance:
 
     @property
     def background_per_positive(self) -> float:
-        """How many background anchors there are for each one that is assigned to an object."""
+        """Background anchors for each one that is assigned to an object."""
         return float(self.levels["background"].sum()) / max(self.levels["positive"].sum(), 1e-9)
 
 
@@ -84,8 +84,7 @@ def reach(best_iou: np.ndarray, thresholds: Sequence[float] = (0.4, 0.5, 0.6, 0.
 
 def reach_of_rows(data: DetectionData, e: Evidence) -> pd.DataFrame:
     """`tables.table` of Table 1c with, per row: anchors an image, and the shares of the objects of the first
-    images that they reach at an IoU of .5 (`reach_50`) and .4 (`reach_40`), in percent.
-    """
+    images that they reach at an IoU of .5 (`reach_50`) and .4 (`reach_40`), in percent."""
     frame = table(e, "1c")
     for i, row in enumerate(get_ablation("1c").rows_for(e.study.base)):
         measured = measure(data, e.study.base.replace(**row.changes))

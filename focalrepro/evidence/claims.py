@@ -168,8 +168,7 @@ CLAIMS: dict[str, Claim] = {
 def judge_all(e: Evidence, *ablations: str) -> list[tuple[Claim, Verdict]]:
     """Claims with their verdicts, "not run" without runs; ablations: only claims that read one of these.
 
-    Where another profile runs the whole paper over the same baseline, the claims that only that one can judge
-    are left to it.
+    Claims that only the profile's `whole` can judge are left to it.
     """
     e, p = e.own, e.study.profile
     claims = [c for c in CLAIMS.values() if not p.whole or set(c.needs) <= set(p.ablations)]

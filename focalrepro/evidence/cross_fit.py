@@ -11,8 +11,7 @@ def luck_of_the_pick(e: Evidence, side: Side) -> float | None:
 
     Both on images that judge, picked on tune images (leave-one-out cross-fitting). Above 0 where the
     trainings that choose are favoured by choosing; the other seeds are one fewer, so it is no less than that.
-    None for a side that no counted training picks, and with fewer than two seeds, or records without a part
-    for tuning.
+    None for a side that no counted training picks, with fewer than two seeds, and without tune images.
     """
     if side.pick not in ("best", "best at .05"):
         return None

@@ -18,8 +18,7 @@ LEVEL = 0.05
 MARGIN = 0.25  # AP within which two rows are called equal
 
 # Where no row has a second seed, the seeds' share of an error is unknown. Practice with COCO detectors is
-# that gaps of one seed below half a point mean nothing, so the interval is widened by that much on both
-# sides.
+# that gaps of one seed below half a point mean nothing: the interval is wider by that much on both sides.
 UNKNOWN_SEED_MARGIN = 0.5
 
 
@@ -91,9 +90,8 @@ class Estimate:
     """An effect with its error (a standard deviation), Student's degrees of freedom, and what it rests on.
 
     margin: by which the interval is wider on both sides, for the unknown luck of a single seed. seeds: that
-    both sides share. borrowed: the seeds' spread is that of the committed results. remark: what to know
-    besides. levels: the mean of either side. of: what was compared, so that two claims which turn out to ask
-    the same of the same runs can be told.
+    both sides share. borrowed: the seeds' spread is that of the committed results. levels: the mean of either
+    side. of: what was compared, by which claims that ask the same of the same runs are told.
     """
 
     effect: float
@@ -206,11 +204,9 @@ class Evidence:
         low, high = self._estimate(float(np.mean(values)), resampled, [values], AP).interval()
         return max(low, 0.0), high  # no AP is below 0, as a t interval does not know
 
-    def difference(
-        self, a: Records, b: Records, measure: Measure = AP, scale: float = 1.0
-    ) -> Estimate | None:
-        """scale times the mean of a less that of b (`contrast`)."""
-        return self.contrast((a, b), (scale, -1.0), measure)
+    def difference(self, a: Records, b: Records, measure: Measure = AP) -> Estimate | None:
+        """The mean of a less that of b (`contrast`)."""
+        return self.contrast((a, b), (1.0, -1.0), measure)
 
     def contrast(
         self, sides: Sequence[Records], weights: Sequence[float], measure: Measure = AP, by_seed: bool = False

@@ -1,9 +1,7 @@
-"""Expected results: for each row of a profile the range in which another training of it should fall.
+"""Expected results: for each row of a profile the range in which AP of another training of it should fall.
 
-What is compared is AP, that of the test images without a threshold.
-
-`results/<profile>/expected.json` is made from committed results by `focalrepro report --freeze`. A
-reproduction never writes it, so it can be compared with it.
+`results/<profile>/expected.json` is made from committed results by `focalrepro report --freeze`; never by a
+reproduction, which is compared with it.
 """
 
 import json
@@ -44,8 +42,7 @@ class ExpectedFileError(ValueError):
 
 
 def ranges(study: Study) -> dict[str, Range]:
-    """Expected AP per "ablation / row": a 99 % prediction interval for one more run,
-    around the mean of the row's n.
+    """AP per "ablation / row": a 99 % prediction interval for one more run, around the mean of the row's n.
 
     Half-width: t · sd · sqrt(1 + 1/n), for the new run's own spread and that of the mean; never below
     LEAST_HALF_WIDTH. The standard deviation over seeds is pooled over all rows with two seeds or more.
@@ -68,11 +65,8 @@ def ranges(study: Study) -> dict[str, Range]:
 
 
 def compare(study: Study) -> tuple[list[str], int] | None:
-    """Lines for a study's rows outside their expected range, and the number of rows compared.
-
-    None where no results are expected. Errors: ExpectedFileError names the file, the row, the field and the
-    mend.
-    """
+    """Lines for a study's rows outside their expected range, and the number of rows compared; None where no
+    results are expected. Errors: ExpectedFileError names the file, the row, the field and the mend."""
     path, name = study.folder / "expected.json", study.profile.name
     mend = f"take it from git again, or make it anew with focalrepro report --profile {name} --freeze"
     if not path.exists():

@@ -17,8 +17,7 @@ EVEN = 1.5  # classes that differ in number by less are called equally frequent
 
 
 def training_objects(config: RunConfig) -> dict[str, int]:
-    """How many objects of each class the config's training split holds, without crowd boxes, which no anchor
-    learns; empty where its dataset is not prepared here."""
+    """Training objects by class, without crowd boxes, which no anchor learns; empty without the dataset."""
     try:
         data = load_splits(config)[0]
     except DatasetError:

@@ -1,10 +1,9 @@
-"""How far AP moves with the seed: a variance for each row from
-its few seeds and from those of all other rows.
+"""How far AP moves with the seed: a variance for each row from its few seeds and those of all other rows.
 
 Three seeds say little about one row's spread, and rows do not spread alike, so neither a row's own variance
-nor the pooled one will do. The remedy is that of Smyth (2004, "Linear models and empirical Bayes methods",
-section 6): the variances of the rows are taken as drawn from a scaled inverse χ² distribution, which is
-fitted to them, and each row's own is drawn towards it as far as its seeds leave open.
+nor the pooled one will do. As in Smyth (2004, "Linear models and empirical Bayes methods", section 6) the
+variances are taken as drawn from a scaled inverse χ² distribution, and each is drawn towards it as far as
+its seeds leave open.
 """
 
 from collections.abc import Iterable, Sequence
@@ -33,8 +32,7 @@ class SeedSpread:
 
     @property
     def between_equals(self) -> float:
-        """What 95 of 100 differences of two runs that differ in the seed alone stay below, by the pooled
-        variance."""
+        """What 95 of 100 differences of runs that differ in the seed alone stay below (pooled variance)."""
         return float(stats.t.ppf(0.975, self.freedom)) * (2 * self.pooled) ** 0.5
 
     def of(self, seeds: Sequence[float]) -> tuple[float, float]:

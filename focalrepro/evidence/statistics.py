@@ -29,8 +29,7 @@ def _whole(e: Evidence, ablation: str, measure: Measure) -> Rows | None:
 
 
 def _winners(e: Evidence, rows: Rows, rng: np.random.Generator, measure: Measure) -> tuple[np.ndarray, float]:
-    """The best α in each resample of the images, with the seeds' luck where that is known; the best by the
-    means."""
+    """The best α in each resample of the images, with the seeds' luck where known; the best by the means."""
     alphas, spread = np.array([of[0].config.alpha for of in rows.values()]), e.spread(measure)
     ap = np.array([np.nan_to_num(np.mean([*map(measure.replicates, of)], axis=0)) for of in rows.values()])
     values = [[measure.of(r) for r in of] for of in rows.values()]
@@ -123,8 +122,7 @@ def drowns(e: Evidence, by: Literal["loss", "gradient"]) -> Verdict | None:
 
 def calibration_error(r: Record, way: str = "raw", best: bool = False) -> float:
     """Expected calibration error of the test images' detections: raw, or after temperature, isotonic or
-    closed form; best: of the best-scored ones alone, as many as are right. NaN where a record has no scores
-    for it."""
+    closed form; best: of the best-scored, as many as are right. NaN where a record has no scores for it."""
     if r.scores is None:
         return np.nan
     tune = r.scores.tune.model_dump()
@@ -161,22 +159,23 @@ def matched(e: Evidence) -> tuple[Records, Records, float] | None:
 
 def calibrated(e: Evidence, way: str) -> Verdict | None:
     """Calibration error of cross entropy less focal loss's, both after `way`, where their AP is matched."""
-    sides = matched(e)
-    if not sides:
+    found = matched(e)
+    if not found:
         return None
-    focal, plain = ([calibration_error(r, way) for r in side] for side in sides[:2])
+    *sides, apart = found
+    focal, plain = ([calibration_error(r, way) for r in side] for side in sides)
     if np.isnan([*focal, *plain]).any():
         return None
     steps = sides[1][0].config.steps
-    best = [mean(calibration_error(r, way, best=True) for r in side) for side in sides[:2]]
-    ap, other = (f"{mean(r.AP for r in side):.1f}" for side in sides[:2])
+    best = [mean(calibration_error(r, way, best=True) for r in side) for side in sides]
+    ap, other = (f"{mean(r.AP for r in side):.1f}" for side in sides)
     remark = f"{{1:.3f}} against {{0:.3f}} of cross entropy after {steps:,} steps, with AP {ap} and {other}"
     if not np.isnan(best).any():
         remark += "; of the best-scored detections, as many as are right, {:.3f} against {:.3f}".format(*best)
     verdict = _errors(plain, focal, remark)
-    if sides[2] < MATCHED:
+    if apart < MATCHED:
         return verdict
-    how = f"their AP differs by {sides[2]:.1f}, {MATCHED:g} or more"
+    how = f"their AP differs by {apart:.1f}, {MATCHED:g} or more"
     return replace(verdict, word="not comparable", low=np.nan, high=np.nan, how=how)
 
 

@@ -56,10 +56,8 @@ def mean(values: Iterable[float | None]) -> float:
 
 
 def rank_correlation(frame: pd.DataFrame) -> tuple[float, int]:
-    """Spearman's correlation of our AP at .05 with the paper's, which is at .05, too, over the rows that have
-    both, and their number.
-
-    NaN where there are too few, or none finds anything to speak of."""
+    """Spearman's correlation of our AP at .05 with the paper's over the rows that have both, and how many
+    these are; NaN where they are too few, or none finds anything to speak of."""
     both = frame.dropna(subset=["AP_at_05", "paper_AP"])
     ours = both["AP_at_05"]
     if len(both) < 3 or ours.nunique() < 2 or ours.max() < LEAST_AP:

@@ -11,12 +11,11 @@ NOT_YET = "not judged yet"  # since who looks early and often finds something
 
 @dataclass(frozen=True)
 class Verdict:
-    """confirmed, refuted, undecided, measured, not comparable, not judged yet or not run; a
-    value with its interval and unit; n and p.
+    """confirmed, refuted, undecided, measured, not comparable, not judged yet or not run; a value with its
+    interval and unit.
 
     p: of the test, adjusted in the primary family; wanted: the seeds below which there is no verdict.
-    direction: above 0 where the value speaks for the claim. remark: which row was picked, and the like; how:
-    what the interval holds.
+    direction: above 0 where it speaks for the claim. remark: as which row was picked; how: the interval's.
     """
 
     word: str
@@ -36,8 +35,7 @@ class Verdict:
 
 def verdict_of(gap: Estimate, kind: str = "more") -> Verdict:
     """The verdict of a difference: "more" claims that it is above 0, by its unadjusted 95 % interval; "equal"
-    that the rows tie, by two one-sided tests at 5 % within ±MARGIN, refuted by the 95 % interval; one that is
-    "measured" is told and not judged."""
+    that the rows tie, by two one-sided tests at 5 % within ±MARGIN, refuted by the 95 % interval."""
     how = f"images, and ±{gap.margin:g} for the one seed" if gap.margin else "images and seeds"
     how += ", the seeds' spread as in the committed results" if gap.borrowed else ""
     how += f", the images' error as that of {gap.images_as}" if gap.images_as else ""

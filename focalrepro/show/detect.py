@@ -45,8 +45,8 @@ def detect_images(
 ) -> list[str]:
     """Detects with a run's kept model; returns the lines of a table of what scores `score` or more.
 
-    Writes a picture of these for each image, OUT/<name>-<run>.png, and to the JSON file every detection; of a
-    photo that EXIF asks to turn, as it is seen then.
+    Writes a picture of these for each image, turned as EXIF asks, OUT/<name>-<run>.png, and to the JSON file
+    every detection.
     Errors: as `kept.find` and `kept.load`; ValueError that names an option, or an image which cannot be read,
     before anything is written.
     """

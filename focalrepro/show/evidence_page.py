@@ -35,24 +35,20 @@ def evidence_page(said: Speakers) -> tuple[str, Figures]:
         "evidence.md.j2",
         **{"places": {Md(name): place for name, place in said.places.items()}, "coco": said.coco},
         by_seed=facts.by_seed([e for e in sides.values() if has_family(e.study)], judged, on),
-        luck={on[n]: found for n, e in sides.items() if (found := facts.luck(e))},
-        ten_over_three={on[n]: found for n, e in sides.items() if (found := facts.ten_over_three(e))},
+        luck=said.by_place(sides, facts.luck),
+        ten_over_three=said.by_place(sides, facts.ten_over_three),
         added=[f"{more} of {more + SEEDS} {on[n]}" for n, of in judged.items() if (more := facts.added(of))],
         picked={on[n]: facts.borrowed_rate(sides[n]) for n, of in judged.items() if BOTH in of},
-        strongest={
-            on[n]: found
-            for n, e in sides.items()
-            if (found := facts.other_rates(e, "lr-strongest", BORROWED))
-        },
-        replicated={on[n]: found for n, of in judged.items() if (found := facts.replicated(of))},
+        strongest=said.by_place(sides, lambda e: facts.other_rates(e, "lr-strongest", BORROWED)),
+        replicated=said.by_place(judged, facts.replicated),
         five_elsewhere=facts.five_elsewhere(embedded),
-        ridge={on[n]: found for n, of in judged.items() if (found := facts.ridge(of))},
+        ridge=said.by_place(judged, facts.ridge),
         terms={
             on[n]: f"{t.anchors.per_image / t.anchors.positive_per_image * len(t.per_class):,.0f}"
             for n, e in sides.items()
             if (t := e.study.typical()) and t.anchors
         },
-        drowns=facts.drowns(judged, on),
+        drowns=said.by_place(judged, facts.drowns),
         afloat=facts.afloat(judged),
         level=[on[n] for n, of in judged.items() if FURTHER in of and of[FURTHER].word == "undecided"],
         **{"closer": facts.closer(embedded), "gain": facts.gain(embedded)},
@@ -62,7 +58,7 @@ def evidence_page(said: Speakers) -> tuple[str, Figures]:
         shrinks=[facts.word(of, facts.SPEED[-1]) for of in (embedded, on_coco)],
         **{"divisor": facts.divisor(embedded), "instead": facts.instead(drawn)},
         box_edge=facts.box_edge(embedded),
-        box_weight={on[n]: found for n, of in judged.items() if (found := facts.box_weight(of))},
+        box_weight=said.by_place(judged, facts.box_weight),
         divisor_on_coco=cells.answer(on_coco[DIVISOR[0]]) if DIVISOR[0] in on_coco else "",
         by_divisor=cells.by_divisor(embedded),
         late=facts.other_rates(drawn, "lr-more"),
@@ -71,11 +67,11 @@ def evidence_page(said: Speakers) -> tuple[str, Figures]:
         rare_clear=any(v.word == "confirmed" for v in leads.values()),
         rare_adjusted=any(v.primary for v in leads.values()),
         rarest_gain=facts.rarest_gain(drawn),
-        **{name: told(embedded[c]) if c in embedded else () for name, c in (("grows", GROWS), ("few", FEW))},
-        steady=[told(embedded[c]) for c in STEADY] if {*STEADY} <= embedded.keys() else [],
-        by_rate=facts.by_rate(embedded),
+        **{"grows": told(embedded.get(GROWS)), "few": told(embedded.get(FEW))},
+        steady=cells.all_told(embedded, STEADY),
+        by_rate=cells.all_told(embedded, facts.AT_OWN_RATES),
         on_tune=facts.searched_level(drawn),
-        rarest=facts.beside_it(embedded),
+        rarest=cells.all_told(embedded, facts.RAREST),
         tables=[(get_ablation(name), cells.paper_table(name, of)) for name, of in frames.items() if of],
         ours=lambda claim: Md(" | ".join(cells.answer(of.get(claim)) for of in judged.values())),
     )

@@ -56,7 +56,7 @@ def reliability(rows: Mapping[str, Records]) -> Figure:
 def thresholds(rows: Mapping[str, Records]) -> Figure | None:
     """AP, mean over the seeds, against the score below which detections are dropped; the paper's is dotted.
 
-    None where no record has AP at several thresholds, as up to version 2.
+    None where no record has AP at several thresholds.
     """
     curves = {}
     for label, records in rows.items():

@@ -26,12 +26,11 @@ def against(
     """
     if colours is None:
         colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(frame["by"].unique())}
-    known, present = frame.dropna(subset=["AP", x]), set(frame["by"])
-    drawn = [name for name in colours if name in present]
+    known, drawn = frame.dropna(subset=["AP", x]), [name for name in colours if name in set(frame["by"])]
     for i, name in enumerate(colours):
-        rows = known[known["by"] == name].sort_values(x)
-        if name not in present:
+        if name not in drawn:
             continue
+        rows = known[known["by"] == name].sort_values(x)
         bars = [(rows["AP"] - rows["low"]).clip(lower=0), (rows["high"] - rows["AP"]).clip(lower=0)]
         at = rows[x].to_numpy(float) * np.exp(apart * (2 * drawn.index(name) - len(drawn) + 1))
         look = {"marker": "os^vDP"[i % 6], "linestyle": LINES[i % len(LINES)], "color": colours[name]}
@@ -55,8 +54,7 @@ def sweep(frame: pd.DataFrame, x: str, label: str, title: str = "", by: str = ""
     """AP with its 95 % interval against the column x, which must be positive, on a log axis.
 
     frame: of `tables.table`. by: the column with the lines' names; without it row labels begin with the
-    line's name and a comma ("CE, …"). A diverged run is a red cross at its AP of 0. Ticks stand at every
-    setting of the ablation.
+    line's name and a comma ("CE, …"). A diverged run is a red cross at its AP of 0.
     """
     figure, (axes,) = panels({"xlabel": label, "ylabel": "AP, %", "title": title}, size=(6.4, 4.0))
     names = frame[by] if by else frame["row"].str.split(",").str[0]

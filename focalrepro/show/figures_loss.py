@@ -57,8 +57,7 @@ def loss_curves() -> Figure:
 
 def slider() -> Figure | None:
     """Loss and gradient against x_t with sliders for γ and α, where a notebook is watched; else the paper's
-    Figure 1. Dotted: cross entropy.
-    """
+    Figure 1."""
     from ipywidgets import FloatSlider, interact  # of use in JupyterLab alone
 
     if HEADLESS in os.environ:
@@ -96,8 +95,7 @@ def gradient_curves(losses: Mapping[str, Mapping[str, object]] = GAMMAS) -> Figu
 def weight_map(gammas: Sequence[float], alphas: Sequence[float]) -> Figure:
     """How many times a hard object weighs as much as an easy background patch, over γ and α.
 
-    Hard: the detector gives it a probability of .1; easy: one of .01. Ringed: the α that the paper found best
-    for its γ (Table 1b).
+    Hard: the detector gives it a probability of .1; easy: one of .01. Ringed: the paper's best α of a γ.
     """
     p_background, p_object = 0.01, 0.1
     gamma, alpha = np.asarray(gammas)[None, :], np.asarray(alphas)[:, None]

@@ -88,8 +88,7 @@ def heatmaps(
 ) -> Figure:
     """AP over the plane of two settings; where AP at .05 is another number, it stands beside AP.
 
-    frame: of `tables.table` for one of PLANES; best: `tables.ties` by measure. A diverged cell says so, one
-    without runs is "–".
+    frame: of `tables.table` for one of PLANES; best: `tables.ties` by measure.
     """
     columns = {"AP": ""}
     if (frame["AP_at_05"] - frame["AP"]).abs().max() > 0:

@@ -1,7 +1,4 @@
-"""Rows with their intervals, panel beside panel: an ablation beside the paper's table, and differences.
-
-They draw what `evidence` computed, and compute nothing.
-"""
+"""Rows with their intervals, panel beside panel: an ablation beside the paper's table, and differences."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial

@@ -40,10 +40,7 @@ Cell = tuple[int | np.ndarray, str, list[Drawn]]  # an image's row, or a picture
 def pictures(
     data: DetectionData, cells: Sequence[Cell], columns: int, show_photos: bool = True, title: str = ""
 ) -> Figure:
-    """Images with boxes on them, line by line.
-
-    Where a photo must not be shown, a plain grey ground stands in its place.
-    """
+    """Images with boxes on them, line by line; a plain ground in place of photos that must not be shown."""
     height, side = -(-len(cells) // columns), 10.2 / max(columns, 3)
     size = (side * columns, 1.08 * side * height)
     figure, grid = plt.subplots(height, columns, figsize=size, squeeze=False)

@@ -29,8 +29,8 @@ from focalrepro.study.rows import LOSSES
 NOT_RUN = Verdict("not run")
 # From where on it matters: the lead over plain cross entropy by rarity.
 RARITIES = ("rare-frequent", "rare-300", "rare-default", "rare-3000", "rare-rarest")
-# Where objects are rarest: the lead with the paper's divisor and with a moving average, how much of it is the
-# divisor's, and whether it grows with the moving average.
+# Where objects are rarest and each loss has a rate of its own: the lead with the paper's divisor and with a
+# moving average, how much of it is the divisor's, and whether it grows with the moving average.
 AT_OWN_RATES = ("rarest-rate", "rarest-rate-steady", "rarest-divisor-rate", "rarer-more-rate")
 # Whether a loss that ends up level was there first, and whether its lead shrinks.
 SPEED = ("sooner", "sooner-tuned", "ahead-after-twice", "lead-shrinks")
@@ -42,6 +42,7 @@ REPLICATED |= {"best-alpha": "undecided", "ridge": "undecided"}
 REPLICATED |= {"collapse-05": "refuted", "five-05": "refuted"}  # and what does not come out again
 # Whether the background drowns the objects, as the paper says of cross entropy.
 DROWNS = ("drowns", "drowns-gradient")
+# Where objects are rarest: focal loss against what else may do as well.
 RAREST = ("rare-rarest-prior", "rare-3000-hard", "rare-rarest-hard")
 BOX = ("box-share-alone", "fl-box-weight", "sampling-free-box-weight")
 BOX_EDGE = ("box-share-edge", "fl-box-weight-edge")
@@ -70,8 +71,8 @@ def replicated(verdicts: Verdicts) -> tuple[str, str, float, str]:
 
 
 def by_seed(judges: list[Evidence], judged: Judged, on: dict[str, str]) -> tuple[int, int, Md]:
-    """Of the judged primary differences how many would be called otherwise with the seeds paired, too, which
-    the protocol does not do; of how many; and these."""
+    """How many judged primary differences would be called otherwise with the seeds paired, too, which the
+    protocol does not do; of how many; and these."""
     other, asked = [], 0
     for e in judges:
         name = e.study.name
@@ -111,26 +112,20 @@ def overtaken(verdicts: Verdicts) -> list[str]:
     return [CLAIMS[c].against for c in lines if c and verdicts[c].word == "refuted"]
 
 
-def by_rate(verdicts: Verdicts) -> list[tuple[str, ...]]:
-    """Of `AT_OWN_RATES`, each loss at a rate of its own, what `told` has; [] where one was not run."""
-    return [told(verdicts[c]) for c in AT_OWN_RATES] if {*AT_OWN_RATES} <= verdicts.keys() else []
-
-
-def searched_level(e: Evidence, end: str = ", 1 in 10,000, moving average") -> list[str]:
-    """AP on tune images of focal loss and of plain cross entropy at the rates that their searches by rarity
-    found; [] where they are not whole."""
+def searched_level(e: Evidence) -> list[str]:
+    """AP on tune images of focal loss and of plain cross entropy where objects are rarest, with a moving
+    average, at the rates that their searches found; [] where these are not whole."""
     found = best(e, "lr-rarity")
-    names = [loss + end for loss in ("FL, γ = 2", "CE, α = .5")]
+    names = [f"{loss}, 1 in 10,000, moving average" for loss in ("FL, γ = 2", "CE, α = .5")]
     return [number(found[name][1]) for name in names] if {*names} <= found.keys() else []
 
 
-def drowns(judged: Judged, on: dict[str, str]) -> dict[str, list[str]]:
+def drowns(verdicts: Verdicts) -> list[str]:
     """What the background has of plain cross entropy's loss and of its gradient in the course of a training,
-    in percent; without the studies that did not measure both."""
-    found = {on[n]: [of[c].remark for c in DROWNS] for n, of in judged.items() if {*DROWNS} <= of.keys()}
-    return {
-        place: [said.removeprefix("the background has ") for said in both] for place, both in found.items()
-    }
+    in percent; [] where not both were measured."""
+    if not {*DROWNS} <= verdicts.keys():
+        return []
+    return [verdicts[claim].remark.removeprefix("the background has ") for claim in DROWNS]
 
 
 def afloat(judged: Judged) -> bool:
@@ -141,11 +136,6 @@ def afloat(judged: Judged) -> bool:
 def added(verdicts: Verdicts) -> int:
     """Of how many seeds of the strongest cross entropies fewer had left the comparison undecided."""
     return max((verdicts[c].seeds - SEEDS for c in MORE_SEEDS if c in verdicts), default=0)
-
-
-def beside_it(verdicts: Verdicts) -> list[tuple[str, ...]]:
-    """Where objects are rarest, focal loss against what else may do as well; [] where one was not run."""
-    return [told(verdicts[c]) for c in RAREST] if {*RAREST} <= verdicts.keys() else []
 
 
 def five_elsewhere(verdicts: Verdicts) -> str:
@@ -242,8 +232,7 @@ def late_alpha(group: list[Evidence]) -> list[str]:
 def other_rates(e: Evidence, search: str, borrowed: str = "") -> Md:
     """What each loss of a search would gain on tune images by a rate of its own; "" without the search.
 
-    borrowed: the loss whose rate they all have; else each has that of the loss whose name its own begins
-    with."""
+    borrowed: the loss whose rate they all have; else each has that of the loss its own name begins with."""
     gains = []
     for name, by_rate in trials(e, search).items():
         rate = e.study.rates[borrowed or name.removesuffix(", moving average")]
@@ -258,7 +247,7 @@ def other_rates(e: Evidence, search: str, borrowed: str = "") -> Md:
 def plane_rates(e: Evidence, plane: str) -> str:
     """The learning rates of a plane's cells, γ by γ."""
     columns: dict[float, dict[float, None]] = {}
-    for config in e.study.ablation(plane).configs(e.study.base, [0], e.study.rates).values():
+    for config in e.study.ablation(plane).row_configs(e.study.base, e.study.rates).values():
         columns.setdefault(config.gamma, {})[config.lr] = None
     parts = []
     for rates, group in groupby(columns.items(), lambda column: tuple(column[1])):

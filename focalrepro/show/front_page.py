@@ -13,7 +13,7 @@ from focalrepro.files import repo_root, results_root, write_atomic
 from focalrepro.show import front_facts as facts
 from focalrepro.show import front_tables as cells
 from focalrepro.show.claims_page import claims_page
-from focalrepro.show.evidence_page import FEW, evidence_page
+from focalrepro.show.evidence_page import FEW, GROWS, evidence_page
 from focalrepro.show.figures_results import GRIDS, figure_of
 from focalrepro.show.figures_rows import forest
 from focalrepro.show.front_tables import ANSWERS, AS_PAPER, FURTHER, OWN_RATE, told
@@ -23,7 +23,6 @@ from focalrepro.show.speakers import Speakers, speakers
 from focalrepro.show.tables import Md
 
 BEGIN, END = "<!-- results:begin (written by `focalrepro report`) -->", "<!-- results:end -->"
-GROWS = "rarer-more"  # whether the lead grows with rarity
 ALL = "fl-all-classes"  # of COCO
 LEADS = (*AS_PAPER, "fl-tuned-ce", FURTHER)  # of less and less that differs besides the loss
 
@@ -48,8 +47,7 @@ def front_page() -> FrontPage:
     planes = _planes(said)
     figures["forest"] = lambda: forest(cells.gaps(said.judged), "Differences in AP")
     for e, name in planes:
-        what = f"AP over γ and α, {said.places[e.study.name]}"
-        what += ", a quarter of the steps" if name != "grid" else ""
+        what = f"AP over γ and α, {said.places[e.study.name]}" + ", a quarter of the steps" * (name != "grid")
         figures[f"heat-{e.study.name}"] = partial(figure_of, e, name, what)
     return FrontPage(_answer(said, planes).strip(), evidence, claims_page(said.judged), figures)
 
@@ -65,21 +63,20 @@ def _answer(said: Speakers, planes: list[tuple[Evidence, str]]) -> str:
         further={n: told(of[FURTHER])[0] for n, of in both.items()},
         own_rate={n: told(of[OWN_RATE]) for n, of in both.items() if OWN_RATE in of},
         overtaken={n: facts.overtaken(of) for n, of in judged.items()},
-        all_classes=told(said.of_coco()[ALL]) if ALL in said.of_coco() else (),
+        all_classes=told(said.of_coco().get(ALL)),
         leads={on[n]: [cells.lead(of[c]) for c in LEADS] for n, of in leads.items()},
         paper=cells.papers_lead(),
         **{"shrinks": shrinks, "grows": facts.word(embedded, GROWS)},
         rarity=[f"{cells.gap(v)} at one anchor {at[2:]}" for at, v in facts.rarities(embedded).items()],
-        by_rate=facts.by_rate(embedded),
-        beside_it=facts.beside_it(embedded),
-        few=told(embedded[FEW]) if FEW in embedded else (),
+        by_rate=cells.all_told(embedded, facts.AT_OWN_RATES),
+        beside_it=cells.all_told(embedded, facts.RAREST),
+        few=told(embedded.get(FEW)),
         afloat=facts.afloat(judged),
         steadier="".join(facts.divisor(embedded)[:1]),
         speed=facts.speed(said.of_coco()),
-        drowns=facts.drowns(judged, on),
+        drowns=said.by_place(judged, facts.drowns),
         added=[n for n, of in judged.items() if facts.added(of)],
-        five_elsewhere=facts.five_elsewhere(embedded),
-        replicated={on[n]: found for n, of in judged.items() if (found := facts.replicated(of))},
+        replicated=said.by_place(judged, facts.replicated),
         baselines=cells.baselines(judged),
         coco=[Md(e.study.name) for e in said.coco],
         planes=[

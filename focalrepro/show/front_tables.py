@@ -1,5 +1,6 @@
 """The front page's tables and cells: what verdicts become there."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 
@@ -11,7 +12,7 @@ from focalrepro.evidence.difference import MEASURES
 from focalrepro.evidence.tables import rank_correlation
 from focalrepro.evidence.verdict import NOT_YET, Verdict
 from focalrepro.show.sentences import WORDS, digits_of, effect, interval, levels, seeds_text
-from focalrepro.show.speakers import PLACES, Judged
+from focalrepro.show.speakers import PLACES, Judged, Verdicts
 from focalrepro.show.tables import NONE, Md, between, bold, digits_of_ap, markdown, number, precision, signed
 from focalrepro.study.profiles import get_profile
 
@@ -44,11 +45,17 @@ def spoken(claims: tuple[str, ...], judged: Judged) -> dict[str, tuple[str, str,
     return found
 
 
-def told(v: Verdict) -> tuple[str, str, str, str]:
-    """A verdict's word, its difference, AP of focal loss and of what it is compared with, and the seeds."""
-    seeds = seeds_text(v.seeds)
-    seeds = f"{v.seeds} of {seeds_text(v.wanted)}" if v.word == NOT_YET else seeds
+def told(v: Verdict | None) -> tuple[str, ...]:
+    """Word, difference, AP of focal loss and of what it is compared with, and seeds; () of None."""
+    if v is None:
+        return ()
+    seeds = f"{v.seeds} of {seeds_text(v.wanted)}" if v.word == NOT_YET else seeds_text(v.seeds)
     return WORDS.get(v.word, v.word), gap(v), levels(v), seeds
+
+
+def all_told(verdicts: Verdicts, claims: Collection[str]) -> list[tuple[str, ...]]:
+    """`told` of each of these claims; [] where one was not run."""
+    return [told(verdicts[c]) for c in claims] if {*claims} <= verdicts.keys() else []
 
 
 def share(ours: float, theirs: float, sign: str = "") -> str:
@@ -104,17 +111,15 @@ def baselines(judged: Judged) -> Md:
     return markdown(rows)
 
 
-def by_divisor(verdicts: dict[str, Verdict]) -> Md:
+def by_divisor(verdicts: Verdicts) -> Md:
     """Focal loss less each baseline, divided as the paper does, and by the moving average."""
     rows = []
     for (*_, claim), steady in zip(ANSWERS[-3:], DIVISOR[1:], strict=True):
         if claim in verdicts and steady in verdicts:
             pair = verdicts[claim], verdicts[steady]
-            cells = [Md(f"{bold(WORDS.get(v.word, v.word))}: {effect(v)}") for v in pair]
+            paper, moving = (Md(f"{bold(WORDS.get(v.word, v.word))}: {effect(v)}") for v in pair)
             row = {"focal loss against": CLAIMS[claim].against.split(" (")[0]}
-            rows.append(
-                row | dict(zip(("divided as in the paper", "by the moving average"), cells, strict=True))
-            )
+            rows.append(row | {"divided as in the paper": paper, "by the moving average": moving})
     return markdown(rows)
 
 
@@ -152,10 +157,9 @@ def gaps(judged: Judged) -> dict[str, pd.DataFrame]:
     paper = [np.nan if c.id == AS_PAPER[1] else c.a.paper(base) - c.b.paper(base) for c in claims]
     frames = {"paper, COCO": pd.DataFrame({"value": paper, "low": np.nan, "high": np.nan}, index)}
     for dataset in dict.fromkeys(get_profile(name).base.dataset for name in judged):
-        none = ("", "", Verdict("not run"))
-        found = [spoken((c.id,), judged).get(dataset, none) for c in claims]
-        columns = {side: [getattr(v, side) for *_, v in found] for side in ("value", "low", "high")}
-        columns["judged"] = [v.word in WORDS for *_, v in found]
-        columns["thick"] = [v.primary for *_, v in found]
+        none = None, None, Verdict("not run")
+        verdicts = [spoken((c.id,), judged).get(dataset, none)[-1] for c in claims]
+        columns = {side: [getattr(v, side) for v in verdicts] for side in ("value", "low", "high")}
+        columns |= {"judged": [v.word in WORDS for v in verdicts], "thick": [v.primary for v in verdicts]}
         frames[f"here, {PLACES[dataset]}"] = pd.DataFrame(columns, index)
     return frames

@@ -28,8 +28,7 @@ AT_ONCE = 4  # kernels at the most; each takes up to a gigabyte
 def sources(only: Sequence[str] = ()) -> list[Path]:
     """The source notebooks in their order, or those whose name begins with one of `only`.
 
-    Errors: FileNotFoundError where there is no checkout around the package; ValueError for a name that no
-    notebook begins with.
+    Errors: FileNotFoundError outside a checkout; ValueError for a name that no notebook begins with.
     """
     folder = (repo_root() or Path.cwd()) / "notebooks"
     notebooks = sorted(folder.glob("[0-9A-Z]*.ipynb"))
@@ -46,8 +45,7 @@ def execute_all(profile: str, only: Sequence[str] = ()) -> list[Path]:
     """Executes all notebooks, or those of `only` (`sources`), one a core at once; returns the executed files.
 
     Errors: ValueError for an unknown profile or name, before anything is made; RuntimeError naming the
-    notebook and its last error line; nothing is left of a failed execution but a file with "partial" in its
-    name to look into.
+    notebook, its last error line and the partial file, which alone is left of a failed execution.
     """
     get_profile(profile)
     chosen = sources(only)

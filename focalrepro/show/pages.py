@@ -25,10 +25,7 @@ TEMPLATES.globals |= {"between": between, "signed": signed}
 
 def render(template: str, **values: Any) -> str:
     """The page that a template of show/templates gives; runs of blank lines become one, and it ends with a
-    line's end.
-
-    Errors: jinja2's UndefinedError for a value that the template needs and that is not given.
-    """
+    line's end. Errors: jinja2's UndefinedError for a value that is not given."""
     lines = TEMPLATES.get_template(template).render(values).splitlines()
     return re.sub("\n{3,}", "\n\n", "\n".join(map(str.rstrip, lines))).strip() + "\n"
 

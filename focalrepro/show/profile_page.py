@@ -2,12 +2,13 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import numpy as np
+from nbformat import NotebookNode
 
 from focalrepro.evidence import rates
 from focalrepro.evidence.claims import has_family, judge_all
@@ -36,8 +37,7 @@ IN_SHORT = (
 def write_report(profile: str) -> Path:
     """Writes tables, figures and results.csv; returns the README's path. ValueError where there are no runs.
 
-    The local store's runs are taken, and copied to the results, where nothing is deleted; where it has none,
-    those of the results.
+    The local store's runs are copied to the results, where nothing is deleted; without any those stay.
     """
     local = Store.local(profile).records()
     study = Study(profile, records=local) if local else Study.committed(profile)
@@ -68,7 +68,7 @@ def page(study: Study) -> tuple[str, Figures]:
         **{"study": study, "e": e, "records": records, "margin": MARGIN, "least": LEAST},
         unknown=UNKNOWN_SEED_MARGIN,
         what=sentences.sentence_case(study.profile.what),
-        notebooks=_notebooks(study.folder / "notebooks"),
+        notebooks=_notebooks(study),
         ledger=markdown(sentences.ledger(e)),
         short=sentences.takeaway(study, *(name for name in IN_SHORT if name in judged)),
         not_run=sentences.not_run(e),
@@ -124,13 +124,16 @@ def _at_the_end(e: Evidence, search_of: str) -> Md:
     return Md(f"Best at the highest rate tried: {late}. A higher one may be better still." if late else "")
 
 
-def _notebooks(folder: Path) -> Md:
-    """The executed notebooks of a folder, each with its title."""
-    titles = {
-        path: nbformat.read(path, as_version=4).cells[0].source.partition("\n")[0].lstrip("# ")
-        for path in sorted(folder.glob("[0-9A-Z]*.ipynb"))
-        if ".partial" not in path.name
-    }
+def executed(study: Study) -> Iterator[tuple[Path, list[NotebookNode]]]:
+    """The executed notebooks of a study's results, each with its cells."""
+    for path in sorted((study.folder / "notebooks").glob("[0-9A-Z]*.ipynb")):
+        if ".partial" not in path.name:
+            yield path, nbformat.read(path, as_version=4).cells
+
+
+def _notebooks(study: Study) -> Md:
+    """Links to the executed notebooks, each with its title."""
+    titles = {path: cells[0].source.partition("\n")[0].lstrip("# ") for path, cells in executed(study)}
     links = (f"[{p.stem.split('_')[0]} {escape(text)}](notebooks/{p.name})" for p, text in titles.items())
     return Md(" · ".join(links))
 

@@ -275,7 +275,7 @@ def summary(frame: pd.DataFrame) -> str:
     """The best row here and in the paper, and how far the orders agree; "" for fewer than two rows."""
     if not enough(frame):
         return ""
-    top, lines = frame.loc[frame["AP"].idxmax()], []
+    top = frame.loc[frame["AP"].idxmax()]
     if top.AP <= 0.05:
         return "No row detects anything, which is what a few steps of training give."
     digits = digits_of_ap(top.AP)

@@ -1,7 +1,9 @@
 """Which profiles speak for each kind of data on the pages about all results, and what they say."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from focalrepro.evidence.claims import judge_all
 from focalrepro.evidence.difference import Evidence
@@ -19,8 +21,7 @@ Judged = dict[str, Verdicts]  # by study
 
 @dataclass(frozen=True)
 class Speakers:
-    """The committed studies of real COCO and of the embedded data that have runs, the last of each the most
-    whole."""
+    """The committed studies of either kind of data that have runs, the last of each the most whole."""
 
     coco: list[Evidence]
     embedded: list[Evidence]
@@ -53,6 +54,10 @@ class Speakers:
     def on(self) -> dict[str, str]:
         """The same, as it stands in a sentence: "on real COCO"."""
         return {name: f"on {place}" for name, place in self.places.items()}
+
+    def by_place(self, of: Mapping[str, Any], fact: Callable[[Any], Any]) -> dict[str, Any]:
+        """What a fact has of each of `judged` or of `sides`, by `on`; without what is empty."""
+        return {self.on[name]: found for name, one in of.items() if (found := fact(one))}
 
     def of_coco(self) -> Verdicts:
         return self.every.get(COCO[0], {})

@@ -29,11 +29,8 @@ STYLE: dict[str, Any] = sns.axes_style("whitegrid") | rc_params_from_file(
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Gives a figure function the common style, and takes its figure out of pyplot's list of open ones.
-
-    Otherwise Jupyter would show it twice, as the cell's value and as an open figure, and a report that draws
-    many would keep all of them in memory.
-    """
+    """Gives a figure function the common style, and takes its figure out of pyplot's list of open ones: else
+    Jupyter would show it twice, and a report would keep all of its figures in memory."""
 
     @functools.wraps(draw)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:

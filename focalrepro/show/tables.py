@@ -61,8 +61,7 @@ def precision(*values: float, digits: int = 1) -> int:
 
 
 def signed(value: float, digits: int = 1) -> str:
-    """A number with its sign, the minus as long as the plus, and digits as `precision` has them for it; "–"
-    for NaN."""
+    """A number with its sign, the minus as long as the plus, digits as `precision` has them; "–" for NaN."""
     digits = precision(value, digits=digits)
     return NONE if pd.isna(value) else f"{value:+.{digits}f}".replace("-", "−")
 
@@ -140,8 +139,7 @@ def _links(seeds: Iterable[int], run_ids: Iterable[str]) -> Md:
 
 
 def search(e: Evidence, name: str, links: bool = True) -> Md:
-    """Mean tune AP of each searched loss at each rate, with links to the records, which lie beside a page but
-    not beside a notebook.
+    """Mean tune AP of each searched loss at each rate; links: to its records, which lie beside a page.
 
     The best is in bold once every rate of the loss has all its seeds: half a search has chosen nothing.
     """
@@ -161,8 +159,7 @@ def gains(e: Evidence, name: str, reference: str) -> pd.DataFrame:
     """`tables.gains` for the eye: each row's AP less the reference row's, beside the paper's difference.
 
     "clear" says whether the 95 % interval leaves out 0, from the seeds on that a claim is judged by; of the
-    runs of a primary claim only that says it. Rows without runs are left out. Errors: ValueError for a
-    reference that is no row.
+    runs of a primary claim only that says it. Rows without runs are left out. Errors: as there.
     """
     frame = tables.gains(e, name, reference)
     frame, rows = frame[frame["effect"].notna()], e.rows(name)
@@ -211,7 +208,7 @@ def provenance(records: Records) -> pd.DataFrame:
     rows = [(h.name, h.threads, h.torch, h.commit, r.seconds.total) for r in records for h in [r.hardware]]
     grouped = pd.DataFrame(rows, columns=[*keys, "seconds"]).groupby(keys, dropna=False)["seconds"]
     found = grouped.agg(["size", "sum", "median"]).reset_index()
-    found["sum"] = (found["sum"] / 3600).round(1)
+    found["sum"] /= 3600
     names = {"size": "runs", "sum": "hours, added up", "median": "median, s"}
     return found.round(1).rename(columns=names)
 
@@ -222,14 +219,13 @@ def _is_bent(config: RunConfig) -> bool:
 
 
 def calibration(rows: Mapping[str, Records]) -> pd.DataFrame:
-    """Expected calibration error of each row, mean over its seeds, with AP beside it:
-    raw, and after what maps scores.
+    """Expected calibration error of each row, mean over its seeds, with AP beside it: raw, and after what
+    maps scores.
 
     A temperature and isotonic regression are fitted on tune images; the closed form needs no data, and is for
     focal loss and for cross entropy with an α other than .5. "best" is the error of the best-scored
     detections alone, as many as are right: the others are nearly all near a score of 0. Compare rows of
-    nearly the same AP only. Rows without records are left out, as are ways for which no record keeps what
-    they take.
+    nearly the same AP only. Rows and ways without records are left out.
     """
     shown = {}
     for label, records in rows.items():

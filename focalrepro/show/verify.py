@@ -8,14 +8,12 @@ import re
 from collections.abc import Iterator
 from functools import cache
 
-import nbformat
-
 from focalrepro.config import TRAINING_VERSION, RunConfig
 from focalrepro.evidence.claims import CLAIMS
 from focalrepro.evidence.made_twice import mixed
 from focalrepro.evidence.tables import runs_frame
 from focalrepro.runs import protocol_digest
-from focalrepro.show.profile_page import page
+from focalrepro.show.profile_page import executed, page
 from focalrepro.show.sentences import takeaway
 from focalrepro.study.store import Store
 from focalrepro.study.study import Study
@@ -25,11 +23,10 @@ NAMES = ("ablation", "row", "seed", "claim")  # the columns that name a row, els
 
 
 def verify(profile: str) -> list[str]:
-    """What the committed page and results.csv say otherwise than the committed records; nothing is written.
+    """What the committed page and results.csv say otherwise than the committed records, and the files and
+    records that do not belong to the results; nothing is written.
 
-    Every table, figure's name and verdict is made again. A cell that differs is named with its table, row and
-    column, and so are files and records that do not belong to the results. Errors: FileNotFoundError where
-    there is no page or no record to check; RunFileError for a damaged record.
+    Errors: FileNotFoundError where there is no page or no record to check; RunFileError for a damaged record.
     """
     study, how = Study.committed(profile), f"make them with focalrepro report --profile {profile}"
     readme, table = study.folder / "README.md", study.folder / "results.csv"
@@ -55,9 +52,7 @@ def verify(profile: str) -> list[str]:
 def strangers(study: Study) -> list[str]:
     """A line for each file of a study's committed runs that no page should count, with its reason.
 
-    Stray files; records of newer training code, of another protocol or of another dataset; and those of a row
-    in whose place the tables take another record, of a newer version. A record of a row
-    that no ablation has (a cell of a plane of one's own) belongs.
+    A record of a row that no ablation has (a cell of a plane of one's own) belongs.
     """
     counted, rows = set[str](), set[RunConfig]()
     for name, ablation in study.ablations.items():
@@ -93,10 +88,7 @@ def behind(study: Study) -> list[str]:
         return set(takeaway(judge, *CLAIMS).splitlines())
 
     off = []
-    for path in sorted((study.folder / "notebooks").glob("[0-9A-Z]*.ipynb")):
-        if ".partial" in path.name:
-            continue
-        cells = nbformat.read(path, as_version=4).cells
+    for path, cells in executed(study):
         outputs = [o for cell in cells if cell.cell_type == "code" for o in cell.outputs]
         lines = [line for o in outputs for line in o.get("data", {}).get("text/markdown", "").splitlines()]
         stale = [line for line in lines if (of := SAID.match(line)) and line not in right(of[1])]

@@ -59,8 +59,7 @@ def with_ids(planned: Iterable[Planned]) -> list[Planned]:
 
 
 def take_over(jobs: Iterable[Planned], source: Store, target: Store) -> int:
-    """Copies finished runs from another store (committed results, say) that the target lacks; returns how
-    many. RunFileError names a record that is another run's."""
+    """Copies finished runs that the target lacks; how many. RunFileError names a record of another run."""
     count = 0
     for job in jobs:
         if target.get(job.run_id) is None and (record := source.get(job.run_id)) is not None:
@@ -176,8 +175,7 @@ def run_missing(jobs: list[Planned], store: Store, device: str = "auto", workers
     On the CPU every run has one thread and there are as many workers as cores: small convolutions do not fill
     two cores, and a run's numbers do not depend on the number of cores. On a GPU, one worker unless told, and
     the cores, which evaluate, are shared out. A run whose worker dies (as where memory runs out) is tried
-    once more; then, as one that ends in an error, it is named, its error lies in the store, and the others
-    go on.
+    once more. One that fails is named, its error lies in the store, and the others go on.
     """
     check_count("--workers", workers, "as many as cores on a CPU, one on a GPU")
     missing = [job for job in jobs if store.lacks(job.run_id)]

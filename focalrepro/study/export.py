@@ -16,11 +16,10 @@ from focalrepro.study import kept
 
 
 def export(run: str, file: Path) -> list[Path]:
-    """Writes a state dict that torchvision's RetinaNet loads, and beside it the module that makes that model
-    and loads it, FILE.safetensors and FILE.py; the paths.
+    """Writes a state dict of torchvision's RetinaNet and the module that makes that model and loads it,
+    FILE.safetensors and FILE.py; the paths.
 
-    Errors: as `kept.find`, `kept.load` and `recipe_of`; ValueError where FILE is no .safetensors, or where
-    there is another FILE.py.
+    Errors: as `kept.find`, `kept.load` and `recipe_of`; ValueError for another suffix, or another FILE.py.
     """
     if file.suffix != ".safetensors":
         raise ValueError(f"{file}: FILE must end in .safetensors")

@@ -70,9 +70,8 @@ def run_one(run_id: str, config: RunConfig, device: str, version: int, board: An
 def run_on_ray(jobs: list[Planned], store: Store, on: str, device: str, gpus_per_run: float) -> int:
     """Trains what the store lacks on a cluster; returns how many runs failed.
 
-    A run whose worker dies is tried once more. What fails is named, its error lies in the store, and the
-    others go on. gpus_per_run: below 1 several share a GPU. Errors: ConnectionError where there is no such
-    cluster.
+    As `campaign.run_missing`. gpus_per_run: below 1 several share a GPU. Errors: ConnectionError where there
+    is no such cluster.
     """
     import ray
 

@@ -22,8 +22,8 @@ SEEDS = 2  # of the search, as results/PROTOCOL.md has it
 def ablations_of(config: RunConfig) -> tuple[Ablation, Ablation]:
     """The search of rates and the comparison of a config's loss, which is one of the user's own."""
     changes = {"loss": config.loss} | {name: getattr(config, name) for name in NUMBERS}
-    label, given = config.loss.partition("@")[0], f"--loss FILE.py:{config.loss.partition('@')[0]}"
-    name, source = f"own-{config.loss}", "a loss of one's own"
+    label, _, _ = config.loss.partition("@")
+    name, source, given = f"own-{config.loss}", "a loss of one's own", f"--loss FILE.py:{label}"
     rates = tuple(Row(f"{label}, rate {rate:g}", {**changes, "lr": rate}) for rate in RATES)
     rows = (*(Row(name, LOSSES[name]) for name in BESIDE), Row(label, changes))
     searched = f"the learning rate of {label}, chosen on tune images"
@@ -40,8 +40,7 @@ def of_records(records: Iterable[Record], base: RunConfig) -> dict[str, Ablation
 
 
 def rates_of(records: Iterable[Record], base: RunConfig) -> dict[str, float]:
-    """The best rate of every own loss that was searched over a baseline, by the newest training code that
-    searched any."""
+    """The best rate of every own loss, by the newest training code that searched any over a baseline."""
     trials: dict[str, dict[float, list[Record]]] = {}
     searched = _searches(records, base)
     newest = max((r.training_version for r in searched), default=0)

@@ -16,12 +16,8 @@ from types import MappingProxyType
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One row of a table.
-
-    label: the row as a reader of the paper would name it. fields: what sets it apart, by the names that
-    configurations use. AP, AP50, AP75 and, by object size, APs, APm, APl: percent. ms: milliseconds per image
-    on an Nvidia M40.
-    """
+    """A row of a table; label: as a reader of the paper would name it; fields: what sets it apart, by the
+    names that configs use. AP in percent, also by object size (s, m, l). ms: an image, on an Nvidia M40."""
 
     label: str
     fields: Mapping[str, str | int | float]

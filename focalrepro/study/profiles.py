@@ -15,9 +15,8 @@ class Profile:
     """A baseline config with what is run over it, and what to tell a reader before it is started.
 
     seeds: how many a reproduction runs unless told; repeats: of the ablations that have another number.
-    whole: the profile that runs every ablation over the same baseline. rates: the learning rate of each loss
-    (`study/rates.py`), as its committed search chose it. own: over a dataset that the user registered.
-    gpus: that a run takes.
+    whole: the profile that runs every ablation over the same baseline. rates: of each loss, as its committed
+    search chose it (`study/rates.py`). own: over a dataset that the user registered. gpus: that a run takes.
     """
 
     name: str

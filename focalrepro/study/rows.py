@@ -65,7 +65,7 @@ def depth_scale_rows(base: RunConfig) -> list[Row]:
     """
     whole = base.image_size
     sides = SIDES.get(base.backbone, (whole // 2, whole * 3 // 4, whole))
-    depths = [base.backbone, *([DEEPER[base.backbone]] if base.backbone in DEEPER else [])]
+    depths = [depth for depth in (base.backbone, DEEPER.get(base.backbone)) if depth]
     rows = [
         Row(f"{depth}, {side}²", {"detector": "retinanet", "backbone": depth, "image_size": side})
         for depth in depths

@@ -140,7 +140,7 @@ class Study:
     def label(self, ablation: str, **changes: object) -> str:
         """The label of the ablation's first row with these changes; KeyError where there is no such row."""
         for row in self.ablation(ablation).rows_for(self.base):
-            if all(row.changes.get(k) == v for k, v in changes.items()):
+            if changes.items() <= row.changes.items():
                 return row.label
         raise KeyError(f"ablation {ablation} has no row with {changes}")
 
@@ -164,9 +164,8 @@ class Study:
         """Trains what these ablations (none: all of the profile's) lack, with progress; the study itself.
 
         ablations: names, or Ablations of one's own, which the study then knows by theirs. seeds: of every
-        row; 0: as many as the profile has. Where nothing is missing it returns at once.
-        Errors: ValueError for an unknown ablation or option; RuntimeError where a run failed, with its
-        error's place.
+        row; 0: as many as the profile has. Errors: ValueError for an unknown ablation or option; RuntimeError
+        where a run failed, with its error's place.
         """
         given = {a.name: a for a in ablations if isinstance(a, Ablation)}
         if taken := sorted(given.keys() & ABLATIONS.keys()):

@@ -107,7 +107,8 @@ def test_a_measure_without_replicates_takes_those_of_another():
 
 
 def test_a_scaled_side():
-    found = gain(runs(lambda c: 30.0 if c.gamma else 20.0, seed_sd=0.01), scale=0.5)
+    e = Evidence(study(runs(lambda c: 30.0 if c.gamma else 20.0, seed_sd=0.01), "smoke"))
+    found = e.contrast((e.row("1b", gamma=2.0), e.row("1a", alpha=0.75)), (0.5, -1.0))
     assert found.effect == pytest.approx(-5, abs=0.1)
 
 

@@ -44,10 +44,8 @@ def test_seeds_that_move_together_hide_a_lead_unless_they_are_paired(lead, other
 def test_a_share_that_was_not_measured_is_not_told():
     shares = {"drowns": "10 % at the end", "drowns-gradient": "51 % at the end"}
     verdicts = {k: Verdict("measured", remark=f"the background has {text}") for k, text in shares.items()}
-    on = {"coco-cpu": "on real COCO"}
-    told = {"on real COCO": ["10 % at the end", "51 % at the end"]}
-    assert front_facts.drowns({"coco-cpu": verdicts}, on) == told
-    assert front_facts.drowns({"coco-cpu": {"drowns": verdicts["drowns"]}}, on) == {}
+    assert front_facts.drowns(verdicts) == ["10 % at the end", "51 % at the end"]
+    assert front_facts.drowns({"drowns": verdicts["drowns"]}) == []
 
 
 @pytest.mark.parametrize(
