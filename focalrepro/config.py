@@ -7,7 +7,6 @@ import sys
 import typing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal
 
 Resize = Literal["squash", "letterbox"]
@@ -90,7 +89,7 @@ class RunConfig:
     max_detections: int = 100
 
     def __post_init__(self) -> None:
-        for field, hint in _types().items():
+        for field, hint in RunConfig.__annotations__.items():
             _check_type(field, value := getattr(self, field), hint)
             if hint is float:  # 2 and 2.0 are the same number and must give the same id
                 _require(abs(value) <= sys.float_info.max, field, value, "a finite number")  # nor NaN
@@ -130,15 +129,11 @@ class RunConfig:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-@cache
-def _types() -> dict[str, Any]:
-    return typing.get_type_hints(RunConfig)
-
-
 def from_dict(values: dict[str, Any]) -> RunConfig:
     """RunConfig from plain values (as in a run's JSON); ValueError for an unknown key or a wrong type."""
-    if unknown := sorted(set(values) - set(_types())):
-        raise ValueError(f"RunConfig has no field {', '.join(unknown)}{did_you_mean(unknown[0], _types())}")
+    known = RunConfig.__annotations__
+    if unknown := sorted(set(values) - set(known)):
+        raise ValueError(f"RunConfig has no field {', '.join(unknown)}{did_you_mean(unknown[0], known)}")
     return RunConfig(**values)
 
 
