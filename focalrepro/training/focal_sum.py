@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from focalrepro.hardware import kernels
-from focalrepro.losses import IGNORED, focal_terms
+from focalrepro.losses import IGNORED, at_least_fp32, focal_terms
 
 
 def detection_focal_loss(
@@ -73,18 +73,18 @@ class _FocalSum(torch.autograd.Function):
 
         ignored = (labels == IGNORED).nonzero().squeeze(1)
         if len(ignored):
-            total -= (1 - alpha) * _background(x[ignored].to(grad_dtype(x)), gamma)[0]
+            total -= (1 - alpha) * _background(at_least_fp32(x[ignored]), gamma)[0]
             grad[ignored] = 0
         anchor = (labels >= 0).nonzero().squeeze(1)
         if len(anchor):
             label = labels[anchor].long()
-            picked = x[anchor, label].to(grad_dtype(x))
+            picked = at_least_fp32(x[anchor, label])
             total -= (1 - alpha) * _background(picked, gamma)[0]
             value, slope = _background(-picked, gamma)  # an object's term is a background's at -x
             total += alpha * value
             grad[anchor, label] = (-alpha * slope).to(grad.dtype)
         ctx.save_for_backward(grad.view(logits.shape))
-        return torch.tensor(total, dtype=grad_dtype(x))
+        return torch.tensor(total, dtype=torch.promote_types(x.dtype, torch.float32))
 
     @staticmethod
     @first_order
@@ -93,11 +93,6 @@ class _FocalSum(torch.autograd.Function):
         if upstream != 1:  # a plain sum is handed on as it is: no second copy of the logits' size
             grad = grad * upstream.to(grad.dtype)
         return grad, None, None, None
-
-
-def grad_dtype(x: Tensor) -> torch.dtype:
-    """The type in which a loss is computed: float64 for float64, else float32."""
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 PIECE = 1 << 15  # elements: five fp32 buffers of it fit a core's second-level cache
@@ -130,13 +125,13 @@ def _looked_up_background(x: Tensor, alpha: float, gamma: float) -> tuple[float,
 
 
 def _background(x: Tensor, gamma: float) -> tuple[float, Tensor]:
-    """Sum and gradient of σ(x)^γ softplus(x), the background's term without 1 - α; the gradient as x is.
+    """Sum and gradient of σ(x)^γ softplus(x), the background's term without 1 - α, for x in fp32 or float64.
 
     With s = softplus(x) and log p = x - s:  value = p^γ s,  slope = p^γ (γ (1 - p) s + p).
     """
     flat, grad = x.reshape(-1), torch.empty_like(x)
-    buffers = [torch.empty(min(PIECE, len(flat)), dtype=grad_dtype(x)) for _ in range(4)]
-    zero, total = torch.zeros((), dtype=grad_dtype(x)), 0.0
+    buffers = [x.new_empty(min(PIECE, len(flat))) for _ in range(4)]
+    zero, total = x.new_zeros(()), 0.0
     for piece, slope in zip(flat.split(PIECE), grad.view(-1).split(PIECE), strict=True):
         v, s, p, w = (b[: len(piece)] for b in buffers)
         v.copy_(piece)
