@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import json
+import re
 import sys
 import typing
 from collections.abc import Callable, Iterable
@@ -142,6 +143,12 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     by_lower = {str(k).lower(): k for k in known}
     near = difflib.get_close_matches(str(name).lower(), by_lower, 1)
     return f"; did you mean {by_lower[near[0]]!r}?" if near else ""
+
+
+def check_device(name: str, option: str = "device") -> None:
+    """ValueError that names the option where it is no device that runs are made for."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise ValueError(f"{option} is {name!r}; it must be auto, cpu, cuda or cuda:N, as cuda:1")
 
 
 # What each field may be by itself. The fields of the first column share a rule; False is an error.

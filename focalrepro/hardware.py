@@ -4,7 +4,6 @@ import ctypes
 import importlib
 import os
 import platform
-import re
 import subprocess
 from contextlib import suppress
 from functools import cache, partial
@@ -15,13 +14,13 @@ from typing import Any
 import torch
 
 from focalrepro import __version__
+from focalrepro.config import check_device
 
 
 def pick_device(name: str = "auto") -> torch.device:
     """ "auto" takes CUDA where there is a device. Errors: RuntimeError where "cuda" is asked for and absent,
     ValueError for another name."""
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
-        raise ValueError(f"device is {name!r}; it must be auto, cpu, cuda or cuda:N, as cuda:1")
+    check_device(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
