@@ -129,15 +129,9 @@ def torchvision_twin(model: RetinaNet, config: RunConfig, classes: int) -> Torch
 
 
 def split(config: RunConfig) -> DetectionData:
-    """What a config trains on."""
-    return load(
-        config.dataset,
-        "train",
-        config.image_size,
-        limit=config.train_images,
-        classes=config.classes,
-        resize=config.resize,
-    )
+    """What a config trains on; `runs.load_splits` would decode the validation images at each size, too."""
+    more = {"limit": config.train_images, "classes": config.classes, "resize": config.resize}
+    return load(config.dataset, "train", config.image_size, **more)
 
 
 def our_step(config: RunConfig, device: torch.device, captured: bool = True) -> Call:
