@@ -71,18 +71,17 @@ def kernels(module: str) -> ModuleType | None:
         return None
 
 
-def keep_memory() -> bool:
-    """Tells glibc's malloc to keep freed memory; False where there is no glibc.
+def keep_memory() -> None:
+    """Tells glibc's malloc, where there is one, to keep freed memory.
 
     By default every large tensor is mapped afresh and given back at once, and a training step on the CPU
     spends much of its time on the page faults of that.
     """
     trim_threshold, top_pad, mmap_max = -1, -2, -4  # M_… of malloc.h
-    try:
+    with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return False
-    return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, 1 << 30) and mallopt(top_pad, 64 << 20))
+        for setting, value in ((mmap_max, 0), (trim_threshold, 1 << 30), (top_pad, 64 << 20)):
+            mallopt(setting, value)
 
 
 @cache
