@@ -44,8 +44,7 @@ def _load_splits(root: Path, fields: tuple) -> tuple[DetectionData, DetectionDat
     dataset, size, resize, classes, *limits = fields
     draw_if_absent(dataset, root)  # so that a notebook runs on a fresh clone
     more = {"classes": classes, "resize": resize, "root": root}
-    of = dict(zip(SPLITS, limits, strict=True))
-    return tuple(load(dataset, split, size, limit=limit, **more) for split, limit in of.items())
+    return tuple(load(dataset, s, size, limit=n, **more) for s, n in zip(SPLITS, limits, strict=True))
 
 
 def run(
