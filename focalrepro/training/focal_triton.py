@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from focalrepro.detector.matching import IGNORED
+from focalrepro.losses import IGNORED
 from focalrepro.training.focal_sum import first_order
 
 BLOCK = 1024  # elements of a program: with 2048 it takes so many registers that few programs run at once
