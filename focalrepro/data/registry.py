@@ -56,13 +56,13 @@ class Descriptor(BaseModel):
 
 def prepared(root: Path | None = None) -> list[str]:
     """Names of the datasets that are ready to load, sorted."""
-    found = (data_root() if root is None else Path(root)).glob(f"*/{DESCRIPTOR}")
+    found = (root or data_root()).glob(f"*/{DESCRIPTOR}")
     return sorted(path.parent.name for path in found if not path.parent.name.startswith("."))
 
 
 def describe(name: str, root: Path | None = None) -> Descriptor:
     """The descriptor of a prepared dataset.  Raises DatasetError that says the command which prepares it."""
-    root = data_root() if root is None else Path(root)
+    root = root or data_root()
     path = root / name / DESCRIPTOR
     if not _is_name(name) or not path.is_file():
         if name in COMMANDS:
@@ -85,7 +85,7 @@ def load(name: str, split: str, size: int, *, root: Path | None = None, **more: 
     more: `limit`, `classes` and `resize` of `load_coco`.  Raises DatasetError with the command to
     run if the dataset is not prepared.
     """
-    root = data_root() if root is None else Path(root)
+    root = root or data_root()
     descriptor = describe(name, root)
     if split not in SPLITS:
         raise DatasetError(f"split is {split!r}: choose one of {', '.join(SPLITS)}")
@@ -143,7 +143,7 @@ def weights_path(name: str, backbone: str, root: Path | None = None) -> Path:
 
     Raises DatasetError if there are none.
     """
-    root = data_root() if root is None else Path(root)
+    root = root or data_root()
     if given := describe(name, root).weights.get(backbone):
         if (path := root / name / given).is_file():
             return path
