@@ -106,9 +106,8 @@ def prepare_dataset(
 ) -> int:
     """Generates, imports, downloads or registers; prints where the dataset lies. Returns the exit status.
 
-    splits: annotations and images of the training and of the validation split, to register, as
-    `register_own` has them.
-    weights: a file for the backbone, or the backbone's name, which fetches it from the model zoo.
+    splits: annotations and images of both splits, to register, as `register_own` has them. weights: a file
+    for the backbone, or the backbone's name, which fetches it from the model zoo.
     """
     if dataset == "list":
         print("\n".join(prepared()) or f"no dataset is prepared in {data_root()}")
