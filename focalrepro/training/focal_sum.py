@@ -1,8 +1,4 @@
-"""The focal loss summed over all anchors, value and gradient in one pass: `focal_terms(…).sum()`, faster.
-
-A detector's labels are integers and nearly all background, so the sum is made as if all were, then mended at
-the few that are not.
-"""
+"""The focal loss summed over all anchors, value and gradient in one pass: `focal_terms(…).sum()`, faster."""
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
@@ -57,9 +53,9 @@ def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _FocalSum(torch.autograd.Function):
-    """Of a thousand terms 999 are (1 - α) σ(x)^γ softplus(x) and need no label, so one pass over the logits
-    without branches does nearly all of the work. A logit in bf16 or fp16 has only 65,536 possible values, so
-    there that pass looks its terms up in a table. Differentiable once."""
+    """Of a thousand terms 999 are (1 - α) σ(x)^γ softplus(x) and need no label, so the sum is made as if all
+    were, in one pass without branches, then mended at the few that are not. A logit in bf16 or fp16 has only
+    65,536 possible values, so there that pass looks its terms up in a table."""
 
     @staticmethod
     def forward(ctx, logits: Tensor, labels: Tensor, alpha: float, gamma: float) -> Tensor:  # noqa: ANN001

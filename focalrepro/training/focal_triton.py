@@ -70,10 +70,7 @@ def _slope(logits, labels, alpha, gamma, upstream, grad, total, classes, IGNORED
 
 
 class FocalSum(torch.autograd.Function):
-    """Sum over all anchors and classes; `detection_focal_loss` calls it for logits on a CUDA device.
-
-    Differentiable once, see `focal_sum.first_order`.
-    """
+    """Sum over all anchors and classes, for logits on a CUDA device."""
 
     @staticmethod
     def forward(ctx, logits: Tensor, labels: Tensor, alpha: Tensor, gamma: Tensor) -> Tensor:  # noqa: ANN001
