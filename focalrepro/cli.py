@@ -1,7 +1,6 @@
 """The command line: `focalrepro COMMAND`; `make help` shows the same work as Makefile targets."""
 
 import os
-import re
 import sys
 import time
 import traceback
@@ -12,7 +11,7 @@ import tyro
 from typing_extensions import Doc
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from focalrepro.config import RARITIES
+from focalrepro.config import RARITIES, check_device
 from focalrepro.files import refusal
 
 ProfileName = Annotated[str, Doc("smoke, quick, full-quick, coco-cpu, coco256, or a registered dataset")]
@@ -21,12 +20,6 @@ Seeds = Annotated[int, Doc("how many seeds, from 0 on; 0: as many as the profile
 Ablations = Positional[tuple[str, ...]]
 RunName = Annotated[Positional[str], Doc("a run's id, its beginning, or the path of its record")]
 DATASETS = ("synthetic", "coco", "coco256", "register", "list", *RARITIES)
-
-
-def check_device(name: str) -> None:
-    """ValueError that names the option where it is no device that runs are made for."""
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
-        raise ValueError(f"--device is {name!r}; it must be auto, cpu, cuda or cuda:N, as cuda:1")
 
 
 def run(
@@ -50,7 +43,7 @@ def run(
     gpus_per_run: Annotated[float, Doc("of a Ray cluster's; .25: four runs share one")] = 1.0,
 ) -> int:
     """Computes the missing runs of ablations (all of the profile's, unless named). Needs no Jupyter."""
-    check_device(device)
+    check_device(device, "--device")
     if loss or own:
         if limit or trial or ablation or (loss and own) or on != "local":
             beside = "no ablation, --limit, --trial or --on beside it"
@@ -124,7 +117,7 @@ def reproduce(
 ) -> int:
     """Everything: data, missing runs, executed notebooks, report, comparison with the committed results.
     Own data is looked at first; what it holds and what it will take is printed."""
-    check_device(device)
+    check_device(device, "--device")
     if data is None and (images or val_data or val_images or weights or recipe):
         raise ValueError("--images, --val-data, --val-images, --weights and --recipe belong to --data")
     from focalrepro import hardware
@@ -178,7 +171,7 @@ def detect(
     device: Device = "auto",
 ) -> int:
     """Finds objects in images with a run's model, which `run --keep-weights` has kept."""
-    check_device(device)
+    check_device(device, "--device")
     from focalrepro.show.detect import detect_images
 
     print(*detect_images(run, images, score, json, out, device), sep="\n")
@@ -228,7 +221,7 @@ def bench(
     only: Annotated[str, Doc("one part alone, such as loss or ray, kept in a record of its own")] = "",
 ) -> int:
     """Speed against torchvision's RetinaNet and losses and pycocotools, in one run, into results/bench/."""
-    check_device(device)
+    check_device(device, "--device")
     from focalrepro.bench.run import run_bench
 
     return run_bench(device, trial, only)
@@ -240,7 +233,7 @@ def doctor(
     ] = "",
 ) -> int:
     """Says what this machine has and which profiles it can run in what time; --device: proves that device."""
-    check_device(device or "auto")
+    check_device(device or "auto", "--device")
     from focalrepro.bench.doctor import doctor as examine
 
     return examine(device)

@@ -3,11 +3,11 @@
 import difflib
 import hashlib
 import json
+import re
 import sys
 import typing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal
 
 Resize = Literal["squash", "letterbox"]
@@ -90,7 +90,7 @@ class RunConfig:
     max_detections: int = 100
 
     def __post_init__(self) -> None:
-        for field, hint in _types().items():
+        for field, hint in RunConfig.__annotations__.items():
             _check_type(field, value := getattr(self, field), hint)
             if hint is float:  # 2 and 2.0 are the same number and must give the same id
                 _require(abs(value) <= sys.float_info.max, field, value, "a finite number")  # nor NaN
@@ -130,15 +130,11 @@ class RunConfig:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-@cache
-def _types() -> dict[str, Any]:
-    return typing.get_type_hints(RunConfig)
-
-
 def from_dict(values: dict[str, Any]) -> RunConfig:
     """RunConfig from plain values (as in a run's JSON); ValueError for an unknown key or a wrong type."""
-    if unknown := sorted(set(values) - set(_types())):
-        raise ValueError(f"RunConfig has no field {', '.join(unknown)}{did_you_mean(unknown[0], _types())}")
+    known = RunConfig.__annotations__
+    if unknown := sorted(set(values) - set(known)):
+        raise ValueError(f"RunConfig has no field {', '.join(unknown)}{did_you_mean(unknown[0], known)}")
     return RunConfig(**values)
 
 
@@ -147,6 +143,12 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     by_lower = {str(k).lower(): k for k in known}
     near = difflib.get_close_matches(str(name).lower(), by_lower, 1)
     return f"; did you mean {by_lower[near[0]]!r}?" if near else ""
+
+
+def check_device(name: str, option: str = "device") -> None:
+    """ValueError that names the option where it is no device that runs are made for."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise ValueError(f"{option} is {name!r}; it must be auto, cpu, cuda or cuda:N, as cuda:1")
 
 
 # What each field may be by itself. The fields of the first column share a rule; False is an error.

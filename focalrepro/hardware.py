@@ -4,7 +4,6 @@ import ctypes
 import importlib
 import os
 import platform
-import re
 import subprocess
 from contextlib import suppress
 from functools import cache, partial
@@ -15,13 +14,13 @@ from typing import Any
 import torch
 
 from focalrepro import __version__
+from focalrepro.config import check_device
 
 
 def pick_device(name: str = "auto") -> torch.device:
     """ "auto" takes CUDA where there is a device. Errors: RuntimeError where "cuda" is asked for and absent,
     ValueError for another name."""
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
-        raise ValueError(f"device is {name!r}; it must be auto, cpu, cuda or cuda:N, as cuda:1")
+    check_device(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
@@ -72,18 +71,17 @@ def kernels(module: str) -> ModuleType | None:
         return None
 
 
-def keep_memory() -> bool:
-    """Tells glibc's malloc to keep freed memory; False where there is no glibc.
+def keep_memory() -> None:
+    """Tells glibc's malloc, where there is one, to keep freed memory.
 
     By default every large tensor is mapped afresh and given back at once, and a training step on the CPU
     spends much of its time on the page faults of that.
     """
     trim_threshold, top_pad, mmap_max = -1, -2, -4  # M_… of malloc.h
-    try:
+    with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return False
-    return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, 1 << 30) and mallopt(top_pad, 64 << 20))
+        for setting, value in ((mmap_max, 0), (trim_threshold, 1 << 30), (top_pad, 64 << 20)):
+            mallopt(setting, value)
 
 
 @cache

@@ -44,8 +44,7 @@ def _load_splits(root: Path, fields: tuple) -> tuple[DetectionData, DetectionDat
     dataset, size, resize, classes, *limits = fields
     draw_if_absent(dataset, root)  # so that a notebook runs on a fresh clone
     more = {"classes": classes, "resize": resize, "root": root}
-    of = dict(zip(SPLITS, limits, strict=True))
-    return tuple(load(dataset, split, size, limit=limit, **more) for split, limit in of.items())
+    return tuple(load(dataset, s, size, limit=n, **more) for s, n in zip(SPLITS, limits, strict=True))
 
 
 def run(
@@ -53,7 +52,7 @@ def run(
 ) -> Record:
     """Trains and evaluates one config; returns its record, whose `as_json()` is what a store keeps.
 
-    report(phase, done, total) is called now and then with phase "train" or "evaluate". Two calls with the
+    report(phase, done, total) is called now and then, in phase "train" or "evaluate". Two calls with the
     same config on the same CPU and number of threads give the same numbers.
     """
     return run_with_model(config, device, report)[0]
@@ -69,8 +68,7 @@ def run_with_model(
 ) -> tuple[Record, TrainResult, Detections]:
     """As `run`, and also returns what a record leaves out: the model and its detections on val.
 
-    engines: one for all runs of a campaign. checkpoint: where the training goes on from, if it was killed.
-    ranks: the processes that train it together; this one, their first, evaluates it.
+    engines, checkpoint, ranks: as `train` has them; of the ranks this process, their first, evaluates.
     """
     device = hardware.use_device(str(device))
     hardware.keep_memory()

@@ -68,12 +68,9 @@ def parts_of(device: torch.device, limits: Limits, sizes: Sizes) -> list[Part]:
 
 
 def run_bench(device_name: str = "auto", trial: bool = False, only: str = "") -> int:
-    """Measures, says and keeps each finding as soon as it is there, writes the page; returns 0.
-
-    Returns 1 where a part was left out, with its error: it was too large for the device, say. trial:
-    little of everything, kept beside the data. only: the part of that name, in a record of its own. Errors:
-    ValueError for a part that there is not.
-    """
+    """Measures, says and keeps each finding as soon as it is there, writes the page; the arguments are those
+    of `focalrepro bench`. Returns 1 where a part was left out, with its error: too large for the device,
+    say."""
     device = hardware.use_device(device_name)
     sizes = TRIAL if trial else ON_GPU if device.type == "cuda" else Sizes()
     info = hardware.describe(str(device))

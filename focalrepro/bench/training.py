@@ -129,15 +129,9 @@ def torchvision_twin(model: RetinaNet, config: RunConfig, classes: int) -> Torch
 
 
 def split(config: RunConfig) -> DetectionData:
-    """What a config trains on."""
-    return load(
-        config.dataset,
-        "train",
-        config.image_size,
-        limit=config.train_images,
-        classes=config.classes,
-        resize=config.resize,
-    )
+    """What a config trains on; `runs.load_splits` would decode the validation images at each size, too."""
+    more = {"limit": config.train_images, "classes": config.classes, "resize": config.resize}
+    return load(config.dataset, "train", config.image_size, **more)
 
 
 def our_step(config: RunConfig, device: torch.device, captured: bool = True) -> Call:
@@ -244,11 +238,9 @@ def bench_two(config: RunConfig, device: torch.device, sizes: Sizes) -> Iterator
 
 
 def bench_cpu_runs(profile: str, config: RunConfig, sizes: Sizes) -> Iterator[Finding]:
-    """A profile as `focalrepro run` trains it on the CPU: one run on each core, its own allocator settings.
-
-    Against one process of torchvision's loop with all cores and the allocator as it comes, and against one of
-    ours with all cores. Each side has its own processes, which keep its allocator and threads.
-    """
+    """A profile as `focalrepro run` trains it on the CPU, one run on each core with our allocator settings,
+    against one process of torchvision's loop with all cores and the allocator as it comes, and against one of
+    ours with all cores."""
     cores, cached, ours_in = hardware.cores(), config.frozen == "backbone", precision(config, CPU)
     new_step(config, split(config), CPU)  # what the runs share is made once, before there are many
     sides = ("ours", cores, 1), ("theirs", 1, 0), ("ours", 1, cores)

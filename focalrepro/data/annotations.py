@@ -99,10 +99,7 @@ Targets = namedtuple("Targets", "boxes labels sizes image_ids categories coco pi
 
 
 def read_annotations(path: Path) -> Annotations:
-    """Read and check a COCO-format detection file.
-
-    Raises DatasetError naming the file, the entry and field, and the mend.
-    """
+    """A COCO-format detection file, read and checked. Raises DatasetError."""
     path = Path(path)
     if not path.is_file():  # also a pipe or a socket, whose reading would never end
         raise DatasetError(f"{path}: no such annotation file, or no regular one; check the path")
@@ -179,12 +176,10 @@ def class_map(found: Annotations, classes: Classes) -> tuple[dict[int, int], lis
 def make_targets(found: Annotations, size: int, classes: Classes, resize: Resize = "squash") -> Targets:
     """Arrays in the size×size frame and a COCO dict in the original frame.
 
-    A letterboxed image lies at the frame's top left: it is what its square, padded below or on the right,
-    becomes when it is squashed, so a box is scaled by one number.
-
-    A box that leaves its image is clipped for training and kept as written for evaluation, as pycocotools
-    does.  A box with no area inside its image is left out of both, and counted in a log line.  A crowd box
-    stands for "any number of objects here": it is no training target, but excuses detections in evaluation.
+    A letterboxed image lies at the frame's top left, and a box of it is scaled by one number. A box that
+    leaves its image is clipped for training and kept as written for evaluation, as pycocotools does.  A box
+    with no area inside its image is left out of both, and counted in a log line.  A crowd box stands for "any
+    number of objects here": it is no training target, but excuses detections in evaluation.
     """
     label_of, categories = class_map(found, classes)
     annotations, count = found.annotations, len(found.images)

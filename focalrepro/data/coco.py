@@ -119,8 +119,7 @@ def import_copy(name: str, source: Path, root: Path, weights: Path | None = None
 def download_coco(root: Path) -> Path:
     """Fetches and unpacks the archives into `root/coco/`, what is not there already; returns that folder.
 
-    An archive that has been unpacked is removed. Raises DatasetError with what failed; the same command goes
-    on where this one stopped.
+    An archive that has been unpacked is removed. After a DatasetError the same call goes on where it stopped.
     """
     folder = root / WHOLE
     if (folder / DESCRIPTOR).is_file():
@@ -158,8 +157,7 @@ def check_ids(found: Annotations, expected: list[int]) -> None:
 def download_coco256(root: Path) -> Path:
     """Fetch the manifest's images and annotations into `root/coco256/`; returns that folder.
 
-    What is there already is not fetched again, neither after an interruption nor after a whole download.
-    Raises DatasetError listing what failed; the same command then goes on where this one stopped.
+    What is there already is not fetched again. After a DatasetError the same call goes on where it stopped.
     """
     expected, final, work = load_manifest(), root / SUBSET, root / "downloads" / SUBSET
     if (final / DESCRIPTOR).is_file():
@@ -208,10 +206,8 @@ def write_subset(archive: Path, official: str, ids: Sequence[int], folder: Path)
 
 
 def fetch_images(wanted: Sequence[Wanted]) -> None:
-    """Fetch and squash each image that is not there yet, WORKERS at a time.
-
-    Raises DatasetError with the failures after trying all, or at once if one after the other fails.
-    """
+    """Fetch and squash each image that is not there yet, WORKERS at a time. Raises DatasetError with the
+    failures after trying all, or at once if one after the other fails."""
     missing = [image for image in wanted if not image.path.is_file()]
     for folder in {image.path.parent for image in missing}:
         folder.mkdir(parents=True, exist_ok=True)
@@ -246,7 +242,7 @@ def fetch_images(wanted: Sequence[Wanted]) -> None:
 def fetch_image(session: requests.Session, wanted: Wanted) -> None:
     """Fetch one image, squash it to 256×256 and give it its name once it is whole.  Raises FetchError.
 
-    COCO gives no checksums of images, so its size in pixels must be that of the annotations.
+    Of images COCO gives no checksums: the size in pixels must be that of the annotations.
     """
 
     def fetch() -> Image.Image:

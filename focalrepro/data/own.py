@@ -17,15 +17,7 @@ from PIL import Image
 
 from focalrepro.data.annotations import of_images, read_annotations
 from focalrepro.data.pixels import is_turned
-from focalrepro.data.registry import (
-    DESCRIPTOR,
-    SPLITS,
-    Descriptor,
-    Part,
-    check_name,
-    check_replaced,
-    describe,
-)
+from focalrepro.data.registry import SPLITS, Descriptor, Part, check_name, check_replaced, describe, prepared
 from focalrepro.data.sources import list_files, locate
 from focalrepro.data.split import DatasetError
 from focalrepro.data.weights import given_weights
@@ -56,7 +48,7 @@ def register_own(
     root = data_root()
     check_name(name)
     sources = [str(Path(path).resolve()) for path in (data, val_data) if path is not None]
-    known = describe(name) if (root / name / DESCRIPTOR).is_file() else None
+    known = describe(name) if name in prepared() else None
     files, has = {} if weights is None else given_weights(weights), known.weights if known else {}
     runs, mend = root / "runs" / name, f"give another name, or remove {root / name}"
     if known and (before := known.parameters.get("sources", sources)) != sources:

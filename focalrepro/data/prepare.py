@@ -29,25 +29,26 @@ def ensure(dataset: str) -> None:
 
 
 def _get(dataset: str, source: Path | None = None, weights: Path | None = None) -> Path:
-    """Draws it, registers a copy of it, or fetches what is missing after asking."""
+    """Draws it, registers a copy of it, or fetches what is missing after asking; weights: a file to take."""
     root = data_root()
     if source and dataset in DRAWN:
         raise DatasetError(f"{dataset!r} is drawn on this machine; leave out --from {source}")
     if source:
         return coco.import_copy(dataset, source, root, weights)
-    if dataset == SUBSET:
-        return get_coco256(root, weights)
-    files = None if weights is None else given_weights(weights)  # looked at before the long part
-    if dataset == WHOLE and WHOLE not in prepared(root):
-        archives = [archive.name for archive in coco.ARCHIVES]
-        agree(f"{WHOLE}: its archives", archives, f"give a copy: focalrepro data {WHOLE} --from PATH")
-    return _with_weights(coco.download_coco(root) if dataset == WHOLE else generate(root, dataset), files)
-
-
-def _with_weights(folder: Path, files: dict[str, str] | None) -> Path:
-    """Writes into a dataset's descriptor where its backbones' weights lie; None leaves it as it is."""
+    files = {} if weights is None else given_weights(weights)  # looked at before the long part
+    fetched = {WHOLE: [archive.name for archive in coco.ARCHIVES], SUBSET: ["images", "annotations"]}
+    parts = [] if dataset in prepared(root) else fetched.get(dataset, [])
+    if lacks_weights := dataset == SUBSET and not files and not _has_weights(SUBSET):
+        parts.append("weights")
+    what = f"{dataset}: its archives" if dataset == WHOLE else f"{dataset}: its"
+    agree(what, parts, f"give a copy: focalrepro data {dataset} --from PATH")
+    if lacks_weights:
+        fetch_weights(root / "weights")  # first, since it fails sooner
+        files = {BACKBONE: f"../weights/{WEIGHTS}"}
+    makes = {WHOLE: coco.download_coco, SUBSET: coco.download_coco256}
+    folder = makes[dataset](root) if dataset in makes else generate(root, dataset)
     if files:
-        describe(folder.name, folder.parent).model_copy(update={"weights": files}).write(folder)
+        describe(dataset, root).model_copy(update={"weights": files}).write(folder)
     return folder
 
 
@@ -55,19 +56,6 @@ def draw_if_absent(dataset: str, root: Path) -> None:
     """Makes an embedded dataset that is not there yet: seconds, and no network. One of other sizes stays."""
     if dataset in DRAWN and dataset not in prepared(root):
         generate(root, dataset)
-
-
-def get_coco256(root: Path, weights: Path | None = None) -> Path:
-    """coco256 with its weights, fetching what is missing after asking; `weights` is a file to take."""
-    files = {} if weights is None else given_weights(weights)  # looked at before the long part
-    parts = [] if SUBSET in prepared(root) else ["images", "annotations"]
-    if lacks_weights := not files and not _has_weights(SUBSET):
-        parts.append("weights")
-    agree(f"{SUBSET}: its", parts, f"give a copy: focalrepro data {SUBSET} --from PATH")
-    if lacks_weights:
-        fetch_weights(root / "weights")  # first, since it fails sooner
-        files = {BACKBONE: f"../weights/{WEIGHTS}"}
-    return _with_weights(coco.download_coco256(root), files)
 
 
 def _has_weights(dataset: str) -> bool:
@@ -118,9 +106,8 @@ def prepare_dataset(
 ) -> int:
     """Generates, imports, downloads or registers; prints where the dataset lies. Returns the exit status.
 
-    splits: annotations and images of the training and of the validation split, to register, as
-    `register_own` has them.
-    weights: a file for the backbone, or the backbone's name, which fetches it from the model zoo.
+    splits: annotations and images of both splits, to register, as `register_own` has them. weights: a file
+    for the backbone, or the backbone's name, which fetches it from the model zoo.
     """
     if dataset == "list":
         print("\n".join(prepared()) or f"no dataset is prepared in {data_root()}")

@@ -56,13 +56,13 @@ class Descriptor(BaseModel):
 
 def prepared(root: Path | None = None) -> list[str]:
     """Names of the datasets that are ready to load, sorted."""
-    found = (data_root() if root is None else Path(root)).glob(f"*/{DESCRIPTOR}")
+    found = (root or data_root()).glob(f"*/{DESCRIPTOR}")
     return sorted(path.parent.name for path in found if not path.parent.name.startswith("."))
 
 
 def describe(name: str, root: Path | None = None) -> Descriptor:
     """The descriptor of a prepared dataset.  Raises DatasetError that says the command which prepares it."""
-    root = data_root() if root is None else Path(root)
+    root = root or data_root()
     path = root / name / DESCRIPTOR
     if not _is_name(name) or not path.is_file():
         if name in COMMANDS:
@@ -82,10 +82,9 @@ def describe(name: str, root: Path | None = None) -> Descriptor:
 def load(name: str, split: str, size: int, *, root: Path | None = None, **more: Any) -> DetectionData:
     """Load `split` ("train" or "val") of a prepared dataset at size×size pixels.
 
-    more: `limit`, `classes` and `resize` of `load_coco`.  Raises DatasetError with the command to
-    run if the dataset is not prepared.
+    more: `limit`, `classes` and `resize` of `load_coco`.  Raises DatasetError as `describe` does.
     """
-    root = data_root() if root is None else Path(root)
+    root = root or data_root()
     descriptor = describe(name, root)
     if split not in SPLITS:
         raise DatasetError(f"split is {split!r}: choose one of {', '.join(SPLITS)}")
@@ -109,10 +108,8 @@ def load_coco(
     """Load one split of any COCO-format detection dataset, squashed or letterboxed to size×size pixels.
 
     `images` are folders and uncompressed tar files, mixed as one likes; an image is found by its path or base
-    name in them.  `limit` keeps the images of lowest id (0: all).  "supercategories" merges classes.  The
-    decoded pixels are kept in `cache`, so only the first load of a selection takes long.
-
-    Raises DatasetError, naming the file, the entry and the mend, if anything is missing or malformed.
+    name in them.  `limit` keeps the images of lowest id (0: all).  The decoded pixels are kept in `cache`, so
+    only the first load of a selection takes long.  Raises DatasetError if anything is missing or malformed.
     """
     if size < 1:
         raise DatasetError(f"size is {size}: give the side of the frame in pixels")
@@ -139,11 +136,9 @@ def _digest(pixels_digest: str, targets: Targets) -> str:
 
 def weights_path(name: str, backbone: str, root: Path | None = None) -> Path:
     """A backbone's pretrained weights: this dataset's, else those fetched by themselves, else those that came
-    with a built-in dataset. What another dataset of one's own was given is its alone.
-
-    Raises DatasetError if there are none.
-    """
-    root = data_root() if root is None else Path(root)
+    with a built-in dataset. What another dataset of one's own was given is its alone. DatasetError if there
+    are none."""
+    root = root or data_root()
     if given := describe(name, root).weights.get(backbone):
         if (path := root / name / given).is_file():
             return path

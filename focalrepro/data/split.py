@@ -34,11 +34,10 @@ def scale_of(sizes: np.ndarray, frame: int, pictures: np.ndarray | None) -> np.n
 
 @dataclass(frozen=True, eq=False)
 class DetectionData:
-    """One split of a detection dataset, squashed or letterboxed to S×S pixels.
+    """One split: N images, squashed or letterboxed to S×S pixels, at most M boxes in one of them, K classes.
 
-    There are N images, at most M boxes in one of them, and K classes.  Training reads `images`, `boxes` and
-    `labels` (the S×S frame); evaluation reads `coco` (the original frame, crowd boxes included), because
-    AP is a statement about the original images.
+    Training reads `images`, `boxes` and `labels` (the S×S frame); evaluation reads `coco` (the original
+    frame, crowd boxes included), because AP is a statement about the original images.
     """
 
     name: str

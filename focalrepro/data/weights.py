@@ -30,10 +30,7 @@ _ABOUT = {
 
 
 def fetch_weights(folder: Path) -> Path:
-    """Fetch the zoo's file (102 MB) and keep what the detector uses of it (34 MB) as `folder/WEIGHTS`.
-
-    Raises DatasetError if the zoo does not give it.
-    """
+    """Fetch the zoo's file (102 MB) and keep what the detector uses of it (34 MB) as `folder/WEIGHTS`."""
     onnx = folder / "resnet50-v2-7.onnx"
     fetch_checked(ADDRESS, onnx, f"sha256:{ONNX_SHA256}", ONNX_BYTES)
     found = read_initializers(onnx.read_bytes())
@@ -45,10 +42,7 @@ def fetch_weights(folder: Path) -> Path:
 
 
 def given_weights(path: Path) -> dict[str, str]:
-    """`Descriptor.weights` for a file that stays where it is, of which the header is read.
-
-    Raises DatasetError if it is absent, cut short or no safetensors file.
-    """
+    """`Descriptor.weights` for a file that stays where it is; DatasetError if its header cannot be read."""
     if not Path(path).is_file():
         raise DatasetError(f"{path}: no such weights file; check the path")
     try:

@@ -18,6 +18,7 @@ from focalrepro.hardware import autocast, cores
 from focalrepro.progress import bar as progress_bar
 
 FEATURES_VERSION = 3
+PCA_IMAGES = 640  # of `principal_components`
 
 
 def cached_features(
@@ -79,10 +80,10 @@ def state_digest(module: nn.Module) -> str:
 def principal_components(model: RetinaNet, data: DetectionData) -> dict[str, Tensor]:
     """Weights for `model.reduce`, by their names in it: the principal components of its backbone's maps.
 
-    They are those of 640 training images, of each 32 of which 4,000 cells count. Deterministic.
+    Those of PCA_IMAGES training images, of each 32 of which 4,000 cells count. Deterministic.
     """
     rng = np.random.default_rng(0)
-    rows = np.sort(rng.permutation(len(data.images))[:640])
+    rows = np.sort(rng.permutation(len(data.images))[:PCA_IMAGES])
     gram: dict[int, Tensor] = {}
     for start in range(0, len(rows), 32):
         batch = torch.from_numpy(np.array(data.images[rows[start : start + 32]]))

@@ -121,9 +121,7 @@ def _class_ap(matches: ClassMatches, threshold: int, weights: np.ndarray, object
 
 
 def weighted_ap(table: MatchTable, weights: np.ndarray) -> np.ndarray:
-    """AP, AP50 and AP75 in percent for each row of image weights, float64 [R, 3].
-
-    weights: [R, N], non-negative; 0 drops an image, 2 counts it twice, and so on
+    """AP, AP50 and AP75 in percent for each row of image weights [R, N], float64 [R, 3].
 
     A category without an object of positive weight is left out of its replicate's mean, as COCO leaves
     out absent categories; a replicate without any object gives nan. Raises ValueError for weights of

@@ -59,10 +59,7 @@ class Detections:
         return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
 
     def to_coco(self, image_ids: np.ndarray) -> list[dict]:
-        """COCO's result format, a list of D dicts; category_id is label + 1.
-
-        image_ids: int [N], the COCO id of each dataset row
-        """
+        """COCO's result format, a list of D dicts; image_ids: int [N], the COCO id of each dataset row."""
         ids = np.asarray(image_ids, dtype=np.int64)[self.image_index].tolist()
         rows = zip(ids, (self.labels + 1).tolist(), self.xywh().tolist(), self.scores.tolist(), strict=True)
         return [{"image_id": i, "category_id": c, "bbox": b, "score": s} for i, c, b, s in rows]

@@ -75,12 +75,10 @@ class MatchTable:
 
 
 def ground_truth_of(coco: dict, image_ids: np.ndarray) -> dict:
-    """The COCO-format dict restricted to `image_ids`, annotations renumbered from 1.
+    """The COCO-format dict restricted to `image_ids`; `area` defaults to width × height, `iscrowd` to 0.
 
-    It is a copy because evaluators write into what they are given, and renumbered because they read
-    annotation id 0 as "unmatched". `area` defaults to width × height, `iscrowd` to 0.
-
-    Raises ValueError for duplicate image ids or ids that `coco` does not hold.
+    A copy, since evaluators write into what they are given, its annotations renumbered from 1, since they
+    read the id 0 as "unmatched". Raises ValueError for duplicate image ids or ids that `coco` does not hold.
     """
     ids = set(np.asarray(image_ids).tolist())
     if len(ids) != len(image_ids):
@@ -97,10 +95,8 @@ def ground_truth_of(coco: dict, image_ids: np.ndarray) -> dict:
 
 
 def check_indices(coco: dict, image_ids: np.ndarray, detections: Detections) -> None:
-    """Raise ValueError for a detection on an unknown image row or of an unknown category.
-
-    The evaluators drop the latter without a word, which would hide an off-by-one in the labels.
-    """
+    """Raise ValueError for a detection on an unknown image row, or of an unknown category, which evaluators
+    drop without a word."""
     rows, labels = detections.image_index, detections.labels
     if len(rows) and (rows.min() < 0 or rows.max() >= len(image_ids)):
         raise ValueError(f"image_index leaves 0..{len(image_ids) - 1}")
@@ -188,11 +184,9 @@ def match_tables(
 ) -> dict[str, MatchTable]:
     """Match `detections` to the objects of `coco` as COCO does, once for each of AREAS' names.
 
-    coco:      COCO-format ground truth, boxes x, y, w, h in pixels, category ids label + 1
-    image_ids: int [N], the COCO id of each dataset row
-
-    At most 100 detections an image and category count, as in COCO. Raises ValueError where
-    `ground_truth_of` or `check_indices` does.
+    coco: COCO-format ground truth, category ids label + 1. image_ids: int [N], of each dataset row. At most
+    100 detections an image and category count, as in COCO. Raises ValueError where `ground_truth_of` or
+    `check_indices` does.
     """
     check_indices(coco, image_ids, detections)
     truth = ground_truth_of(coco, image_ids)

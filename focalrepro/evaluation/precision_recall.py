@@ -7,7 +7,7 @@ import numpy as np
 from focalrepro.data import DetectionData
 from focalrepro.evaluation.coco_ap import evaluate_coco
 from focalrepro.evaluation.detections import Detections
-from focalrepro.evaluation.match_table import match_table
+from focalrepro.evaluation.match_table import RECALL_THRESHOLDS, match_table
 
 IOUS = (0.5, 0.75, 0.9)
 
@@ -27,7 +27,7 @@ class Curve:
         """The area under it as COCO has it: the mean of the best precision from each of 101 recalls on, in
         percent."""
         best = np.maximum.accumulate(self.precision[::-1])[::-1]
-        return 100 * float(np.append(best, 0)[np.searchsorted(self.recall, np.linspace(0, 1, 101))].mean())
+        return 100 * float(np.append(best, 0)[np.searchsorted(self.recall, RECALL_THRESHOLDS)].mean())
 
 
 def curves(data: DetectionData, found: Detections, category: str) -> list[Curve]:

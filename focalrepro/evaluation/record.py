@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from scipy.special import ndtri
 
 from focalrepro.config import RunConfig, from_dict
-from focalrepro.data.annotations import describe_fault
+from focalrepro.data.annotations import Text, describe_fault
 
 PAPER_THRESHOLD = 0.05
 OLDEST = 3  # the version of the training code whose records are still read: those before had other terms
@@ -38,7 +38,6 @@ def _array(values: list[float | None]) -> np.ndarray:
 
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Text = Annotated[str, Field(strict=True, min_length=1)]
 Percent = Annotated[Number, Field(ge=0, le=100)] | None  # null: no such object in any image
 Replicates = Annotated[list[Percent], Field(min_length=1), AfterValidator(_array)]
 Count = Annotated[int, Field(strict=True, ge=0)]

@@ -114,8 +114,8 @@ def training_counts(y: np.ndarray, rate: float) -> tuple[int, int]:
 def split(data: RareData, rate: float, seed: int) -> Split:
     """Splits both classes alike by the seed, thins out the training part to the rate, weights the rest to it.
 
-    Missing values become the training part's median, and its mean and
-    standard deviation standardise all parts. Data with `own_rate` is neither thinned out nor weighted.
+    Missing values become the training part's median, and its mean and standard deviation standardise all
+    parts. Data with `own_rate` is neither thinned out nor weighted.
     """
     rng, classes = np.random.default_rng(seed), []
     for label in (0, 1):

@@ -190,14 +190,6 @@ def plan(profile: str, seeds: int = SEEDS) -> tuple[tuple[int, ...], int, RareSe
     return RATES, seeds, RareSettings()
 
 
-def check(rates: Sequence[float], seeds: int) -> None:
-    """Raises ValueError unless there is a seed and every rate is 1 or more."""
-    if seeds < 1:
-        raise ValueError(f"--seeds is {seeds}; it must be 1 or more (2 for intervals)")
-    if any(not 1 <= rate < float("inf") for rate in rates):
-        raise ValueError("--rates are the negatives to one positive: 1 or more, such as 10 100 1000")
-
-
 def fitted_scores(
     data: RareData, rate: float, seeds: int, settings: RareSettings, methods: Sequence[Method] = METHODS
 ) -> tuple[list[Split], np.ndarray, np.ndarray]:
@@ -239,7 +231,10 @@ def run_rare(
     Trees are grown on tables, not on images. notice: is told what is left out: pairs of data set and rate
     with too few positives, and trees where LightGBM is missing. Errors: ValueError for wrong rates or seeds.
     """
-    check(rates, seeds)
+    if seeds < 1:
+        raise ValueError(f"--seeds is {seeds}; it must be 1 or more (2 for intervals)")
+    if any(not 1 <= rate < float("inf") for rate in rates):
+        raise ValueError("--rates are the negatives to one positive: 1 or more, such as 10 100 1000")
     settings, pairs, rows = settings or RareSettings(), [], []
     if any(m.trees for m in methods) and not INSTALLED:
         methods = [m for m in methods if not m.trees]

@@ -124,10 +124,8 @@ def shown(
     only: str = "",
     methods: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """`differences` for the eye; `only` keeps one verdict, `methods` their rows.
-
-    A method with the reference's very scores, which a moved threshold has, is left out.
-    """
+    """`differences` for the eye; `only` keeps one verdict, `methods` their rows. A method with the
+    reference's very scores is left out."""
     rows = [
         (r.dataset, rate_name(r.rate), r.method, r.reference, METRICS[r.metric][0])
         + (_effect(r.difference, r.low, r.high), r.verdict)

@@ -19,6 +19,7 @@ from focalrepro.data.annotations import Targets, make_targets, read_annotations
 from focalrepro.data.own import register_own
 from focalrepro.data.prepare import answer, ensure_weights
 from focalrepro.data.registry import SPLITS, describe
+from focalrepro.detector.frozen_features import PCA_IMAGES
 from focalrepro.evaluation.detect import detect
 from focalrepro.evaluation.measures import measures
 from focalrepro.evidence.anchor_statistics import measure, reach
@@ -35,7 +36,6 @@ from focalrepro.training.initial import initial_model
 
 FEW = 8  # images of a split that are timed, and half the steps
 FIRST = 300  # images from the first with an object on, whose anchors are counted
-PCA_IMAGES = 640  # of `principal_components`
 
 
 def take(name: str, data: Path, images: Sequence[Path], more: dict[str, Any], recipe: Sequence[str]) -> None:

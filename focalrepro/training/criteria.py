@@ -28,7 +28,7 @@ from torch import Tensor
 
 from focalrepro.config import RunConfig, did_you_mean
 from focalrepro.detector import boxes as box_ops
-from focalrepro.losses import IGNORED, at_least_fp32, is_class, signed_logits
+from focalrepro.losses import IGNORED, at_least_fp32, focal_terms, is_class, signed_logits
 from focalrepro.training import mining, own_loss
 from focalrepro.training.dials import Dials
 from focalrepro.training.focal_sum import detection_focal_loss
@@ -60,9 +60,8 @@ def asymmetric(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
     Ridnik et al. 2021 (arXiv 2009.14119), equation 4, with the α of focal loss and without the shift of their
     equation 5.
     """
-    x_t, weight = signed_logits(logits, labels, dials.alpha)
     gamma = torch.where(is_class(labels, logits), dials.gamma_object, dials.gamma)
-    return (weight * (-gamma * F.softplus(x_t)).exp() * F.softplus(-x_t)).sum()
+    return focal_terms(logits, labels, dials.alpha, gamma).sum()
 
 
 def poly1(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:

@@ -1,8 +1,4 @@
-"""The focal loss summed over all anchors, value and gradient in one pass: `focal_terms(…).sum()`, faster.
-
-A detector's labels are integers and nearly all background, so the sum is made as if all were, then mended at
-the few that are not.
-"""
+"""The focal loss summed over all anchors, value and gradient in one pass: `focal_terms(…).sum()`, faster."""
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
@@ -13,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from focalrepro.hardware import kernels
-from focalrepro.losses import IGNORED, focal_terms
+from focalrepro.losses import IGNORED, at_least_fp32, focal_terms
 
 
 def detection_focal_loss(
@@ -57,9 +53,9 @@ def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _FocalSum(torch.autograd.Function):
-    """Of a thousand terms 999 are (1 - α) σ(x)^γ softplus(x) and need no label, so one pass over the logits
-    without branches does nearly all of the work. A logit in bf16 or fp16 has only 65,536 possible values, so
-    there that pass looks its terms up in a table. Differentiable once."""
+    """Of a thousand terms 999 are (1 - α) σ(x)^γ softplus(x) and need no label, so the sum is made as if all
+    were, in one pass without branches, then mended at the few that are not. A logit in bf16 or fp16 has only
+    65,536 possible values, so there that pass looks its terms up in a table."""
 
     @staticmethod
     def forward(ctx, logits: Tensor, labels: Tensor, alpha: float, gamma: float) -> Tensor:  # noqa: ANN001
@@ -73,18 +69,18 @@ class _FocalSum(torch.autograd.Function):
 
         ignored = (labels == IGNORED).nonzero().squeeze(1)
         if len(ignored):
-            total -= (1 - alpha) * _background(x[ignored].to(grad_dtype(x)), gamma)[0]
+            total -= (1 - alpha) * _background(at_least_fp32(x[ignored]), gamma)[0]
             grad[ignored] = 0
         anchor = (labels >= 0).nonzero().squeeze(1)
         if len(anchor):
             label = labels[anchor].long()
-            picked = x[anchor, label].to(grad_dtype(x))
+            picked = at_least_fp32(x[anchor, label])
             total -= (1 - alpha) * _background(picked, gamma)[0]
             value, slope = _background(-picked, gamma)  # an object's term is a background's at -x
             total += alpha * value
             grad[anchor, label] = (-alpha * slope).to(grad.dtype)
         ctx.save_for_backward(grad.view(logits.shape))
-        return torch.tensor(total, dtype=grad_dtype(x))
+        return torch.tensor(total, dtype=torch.promote_types(x.dtype, torch.float32))
 
     @staticmethod
     @first_order
@@ -93,11 +89,6 @@ class _FocalSum(torch.autograd.Function):
         if upstream != 1:  # a plain sum is handed on as it is: no second copy of the logits' size
             grad = grad * upstream.to(grad.dtype)
         return grad, None, None, None
-
-
-def grad_dtype(x: Tensor) -> torch.dtype:
-    """The type in which a loss is computed: float64 for float64, else float32."""
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 PIECE = 1 << 15  # elements: five fp32 buffers of it fit a core's second-level cache
@@ -130,13 +121,13 @@ def _looked_up_background(x: Tensor, alpha: float, gamma: float) -> tuple[float,
 
 
 def _background(x: Tensor, gamma: float) -> tuple[float, Tensor]:
-    """Sum and gradient of σ(x)^γ softplus(x), the background's term without 1 - α; the gradient as x is.
+    """Sum and gradient of σ(x)^γ softplus(x), the background's term without 1 - α, for x in fp32 or float64.
 
     With s = softplus(x) and log p = x - s:  value = p^γ s,  slope = p^γ (γ (1 - p) s + p).
     """
     flat, grad = x.reshape(-1), torch.empty_like(x)
-    buffers = [torch.empty(min(PIECE, len(flat)), dtype=grad_dtype(x)) for _ in range(4)]
-    zero, total = torch.zeros((), dtype=grad_dtype(x)), 0.0
+    buffers = [x.new_empty(min(PIECE, len(flat))) for _ in range(4)]
+    zero, total = x.new_zeros(()), 0.0
     for piece, slope in zip(flat.split(PIECE), grad.view(-1).split(PIECE), strict=True):
         v, s, p, w = (b[: len(piece)] for b in buffers)
         v.copy_(piece)

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from focalrepro.detector.matching import IGNORED
+from focalrepro.losses import IGNORED
 from focalrepro.training.focal_sum import first_order
 
 BLOCK = 1024  # elements of a program: with 2048 it takes so many registers that few programs run at once
@@ -70,10 +70,7 @@ def _slope(logits, labels, alpha, gamma, upstream, grad, total, classes, IGNORED
 
 
 class FocalSum(torch.autograd.Function):
-    """Sum over all anchors and classes; `detection_focal_loss` calls it for logits on a CUDA device.
-
-    Differentiable once, see `focal_sum.first_order`.
-    """
+    """Sum over all anchors and classes, for logits on a CUDA device."""
 
     @staticmethod
     def forward(ctx, logits: Tensor, labels: Tensor, alpha: Tensor, gamma: Tensor) -> Tensor:  # noqa: ANN001
