@@ -32,8 +32,8 @@ def data_root() -> Path:
     return Path(given).expanduser().resolve() if given else (repo_root() or Path.cwd()) / "data"
 
 
-def results_root(profile: str) -> Path:
-    """The committed results of a profile: below $FOCALREPRO_RESULTS, else `results/` of the checkout."""
+def results_root(profile: str = "") -> Path:
+    """The committed results, or a profile's: below $FOCALREPRO_RESULTS, else `results/` of the checkout."""
     given = os.environ.get("FOCALREPRO_RESULTS")
     root = Path(given).expanduser().resolve() if given else (repo_root() or Path.cwd()) / "results"
     return root / profile

@@ -225,8 +225,10 @@ def ridge(verdicts: Verdicts) -> list[str]:
 
 def late_alpha(group: list[Evidence]) -> list[str]:
     """AP of cross entropy with α = .1 after a quarter of the steps and after all, where both were run."""
-    rows = [(e.row("grid-short", gamma=0.0, alpha=0.1), e.row("1a", alpha=0.1)) for e in group]
-    return [number(mean(r.AP for r in records)) for records in (rows[-1] if rows else ()) if records]
+    if not group:
+        return []
+    rows = (group[-1].row(name, gamma=0.0, alpha=0.1) for name in ("grid-short", "1a"))
+    return [number(mean(r.AP for r in records)) for records in rows if records]
 
 
 def other_rates(e: Evidence, search: str, borrowed: str = "") -> Md:

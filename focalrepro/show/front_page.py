@@ -112,7 +112,7 @@ def renewed() -> FrontPage:
 
 def update_front_page() -> None:
     """Replaces what stands between the markers, and writes results/EVIDENCE.md and results/CLAIMS.md."""
-    page, results = renewed(), results_root("x").parent
+    page, results = renewed(), results_root()
     save(page.figures, results / "figures")
     write_atomic(results / "EVIDENCE.md", page.evidence)
     write_atomic(results / "CLAIMS.md", page.claims)

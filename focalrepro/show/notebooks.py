@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import signal
 from collections.abc import Sequence
 from functools import partial
@@ -120,5 +121,5 @@ def with_data(cells: list[NotebookNode]) -> list[NotebookNode]:
 
 def without_paths(text: str) -> str:
     """Takes the folder of this checkout out of a notebook that others will read."""
-    root = str(repo_root() or Path.cwd())
-    return text.replace(root + "/", "").replace(root, ".")
+    root = re.escape(str(repo_root() or Path.cwd()))
+    return re.sub(rf"{root}(?![\w-])", ".", re.sub(f"{root}/", "", text))

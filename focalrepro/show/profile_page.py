@@ -149,7 +149,7 @@ def agreement(profile: str) -> str:
 
 def write_index() -> None:
     """results/README.md: a line per profile that has results."""
-    root = results_root("x").parent
+    root = results_root()
     shown = [p for n, p in PROFILES.items() if (root / n / "README.md").exists() and n != "smoke"]
     runs = {p.name: len(list((root / p.name / "runs").glob("*.json"))) for p in shown}
     there = {"bench": (root / "bench" / "README.md").exists(), "claims": (root / "CLAIMS.md").exists()}

@@ -26,7 +26,7 @@ def find(run: str) -> tuple[Store, Record]:
         return Store(path.parent), read_record(path)
     if not re.fullmatch("[0-9a-f]{1,12}", run):
         raise ValueError(f"RUN is {run!r}; it must be a run's id, the beginning of one, or its record's path")
-    local, committed = data_root() / "runs", results_root("x").parent
+    local, committed = data_root() / "runs", results_root()
     paths = [*local.glob(f"*/{run}*.json"), *committed.glob(f"*/runs/{run}*.json")]
     ids = sorted({path.stem for path in paths})
     if not ids:
