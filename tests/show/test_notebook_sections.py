@@ -50,3 +50,9 @@ def test_what_ends_a_kernel_names_the_notebook(tmp_path, monkeypatch, kind):
     source = notebooks.sources(["09"])[0]
     with pytest.raises(RuntimeError, match=rf"^{source.name}: {kind.__name__}: Kernel died \(see .*partial"):
         notebooks.execute(source, tmp_path, "smoke")
+
+
+def test_only_the_checkout_itself_is_taken_out_of_a_path(tmp_path, monkeypatch):
+    monkeypatch.setattr(notebooks, "repo_root", lambda: tmp_path / "repo")
+    told = f"{tmp_path}/repo/data/x and {tmp_path}/repo2/data, from {tmp_path}/repo."
+    assert notebooks.without_paths(told) == f"data/x and {tmp_path}/repo2/data, from .."
