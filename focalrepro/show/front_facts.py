@@ -166,7 +166,7 @@ def divisor(verdicts: Verdicts) -> list[str]:
 
 def box_weight(verdicts: Verdicts) -> list[str]:
     """What four times the box loss brings plain cross entropy, focal loss's lead where both have the
-    best weight, and Sampling-Free's over that focal loss; [] where one was not run."""
+    best weight, and that over Sampling-Free; [] where one was not run."""
     if not {*BOX} <= verdicts.keys():
         return []
     alone, best, scaled = (verdicts[claim] for claim in BOX)
