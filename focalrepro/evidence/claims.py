@@ -178,7 +178,8 @@ def judge_all(e: Evidence, *ablations: str) -> list[tuple[Claim, Verdict]]:
         for i, p_value in zip(primary, holm([verdicts[i].p for i in primary], len(FAMILY)), strict=True):
             verdicts[i] = in_family(verdicts[i], p_value, p.seeds_of(CLAIMS[i].needs[-1]))
         for i in verdicts.keys() - set(primary):
-            verdicts[i] = _exploratory(verdicts[i], [verdicts[name] for name in primary])
+            declared = min((p.seeds_of(name) for name in CLAIMS[i].needs if name != "lr"), default=SEEDS)
+            verdicts[i] = _exploratory(verdicts[i], [verdicts[name] for name in primary], declared)
     return [(c, verdicts[c.id]) for c in claims if not ablations or set(ablations) & set(c.needs)]
 
 
@@ -199,12 +200,13 @@ def in_family(v: Verdict, p: float, wanted: int) -> Verdict:
     return replace(v, **changes)
 
 
-def _exploratory(v: Verdict, primary: list[Verdict]) -> Verdict:
-    """A verdict of any other claim, none until it has the seeds that the protocol wants. One that turns out
-    to ask the same of the same runs as a primary one has that one's: a question has one answer."""
+def _exploratory(v: Verdict, primary: list[Verdict], declared: int) -> Verdict:
+    """A verdict of any other claim, none until it has the seeds that the protocol wants and those that were
+    declared for its rows: who looks in between often finds something. One that turns out to ask the same of
+    the same runs as a primary one has that one's: a question has one answer."""
     for other in primary:
         if v.word in JUDGED and v.estimate and other.estimate and v.estimate.of == other.estimate.of:
             how = f"{other.how}; the runs of a primary claim, and its verdict"
             return replace(other, remark=v.remark, how=how)
-    early = v.word in JUDGED and v.seeds < SEEDS
-    return replace(v, word=NOT_YET, wanted=SEEDS) if early else v
+    wanted = max(SEEDS, declared)
+    return replace(v, word=NOT_YET, wanted=wanted) if v.word in JUDGED and v.seeds < wanted else v

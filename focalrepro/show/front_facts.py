@@ -1,5 +1,6 @@
 """What fills the sentences of the front page and of the evidence, from verdicts and records."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from itertools import groupby
 
@@ -20,7 +21,7 @@ from focalrepro.show.front_tables import (
     gap,
     told,
 )
-from focalrepro.show.sentences import WORDS, effect, levels, seeds_text
+from focalrepro.show.sentences import WORDS, effect, levels
 from focalrepro.show.speakers import Judged, Verdicts
 from focalrepro.show.tables import Md, number
 from focalrepro.study.rates import best_rate, family_of
@@ -170,11 +171,12 @@ def box_weight(verdicts: Verdicts) -> list[str]:
     if not {*BOX} <= verdicts.keys():
         return []
     alone, best, scaled = (verdicts[claim] for claim in BOX)
-    return [
-        gap(alone),
-        ", ".join(filter(None, (gap(best), levels(best), seeds_text(best.seeds)))),
-        gap(scaled),
-    ]
+    return [gap(alone), ", ".join(filter(None, (gap(best), levels(best), told(best)[-1]))), gap(scaled)]
+
+
+def judged(verdicts: Verdicts, claims: Collection[str]) -> bool:
+    """Whether each of these claims has a verdict by now."""
+    return all(claim in verdicts and verdicts[claim].word in WORDS for claim in claims)
 
 
 def box_edge(verdicts: Verdicts) -> list[str]:

@@ -62,7 +62,9 @@ def _answer(said: Speakers, planes: list[tuple[Evidence, str]]) -> str:
         **{"answers": cells.spoken(ANSWERS[0], judged).values(), "told": told, "places": said.places},
         further={n: told(of[FURTHER])[0] for n, of in both.items()},
         own_rate={n: told(of[OWN_RATE]) for n, of in both.items() if OWN_RATE in of},
-        weighed={n: found for n, of in both.items() if (found := cells.all_told(of, facts.BOX[1:]))},
+        weighed={
+            n: cells.all_told(of, facts.BOX[1:]) for n, of in both.items() if facts.judged(of, facts.BOX)
+        },
         overtaken={n: facts.overtaken(of) for n, of in judged.items()},
         all_classes=told(said.of_coco().get(ALL)),
         leads={on[n]: [cells.lead(of[c]) for c in LEADS] for n, of in leads.items()},

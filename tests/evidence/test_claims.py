@@ -153,6 +153,14 @@ def test_a_loss_that_is_only_faster_is_told_from_one_that_is_better():
     assert word(faster, "ahead-after-twice") == "undecided"
 
 
+@pytest.mark.parametrize(("seeds", "word"), [(3, "not judged yet"), (7, "not judged yet"), (8, "confirmed")])
+def test_a_claim_waits_for_the_seeds_that_were_declared_for_its_rows(seeds, word):
+    of = runs(lambda c: 5 + 2 * (c.gamma == 2), ("box_weight",), seeds=seeds, profile="coco-cpu")
+    found = judged(of, "fl-box-weight", "coco-cpu")
+    assert found.word == word and found.seeds == seeds
+    assert found.wanted == (8 if seeds < 8 else 0)
+
+
 def test_a_lead_that_grows_with_rarity_by_the_divisor_alone():
     def aps(divisors):
         def ap(c):
@@ -162,7 +170,7 @@ def test_a_lead_that_grows_with_rarity_by_the_divisor_alone():
         return ap
 
     def words(divisors):
-        of = runs(aps(divisors), ("imbalance", "imbalance-steady"), profile="full-quick")
+        of = runs(aps(divisors), ("imbalance", "imbalance-steady"), seeds=8, profile="full-quick")
         claims = ("rarer-more", "rarer-more-steady", "rarest-divisor")
         return [judged(of, claim, "full-quick").word for claim in claims]
 

@@ -59,10 +59,8 @@ def test_on_the_embedded_data(evidence, said, claim, wanted):
 
 def test_where_to_use_it(evidence):
     assert "it is clearly ahead of the best of ten cross entropies, of the strongest two also at" in README
-    said = "with all 80 classes, and over plain cross entropy where each side has its best weight of the"
-    assert said in README
-    for claim in ("fl-box-weight", "fl-all-classes"):
-        assert word(evidence, COCO, claim) == "undecided"
+    assert "with all 80 classes no lead is clear" in README
+    assert word(evidence, COCO, "fl-all-classes") == "undecided"
     for claim in ("fl-alpha-and-prior", "fl-strongest-rate"):
         assert word(evidence, COCO, claim) == "confirmed"
     assert (
@@ -92,13 +90,15 @@ def test_the_weight_of_the_box_loss(evidence):
     for claim in ("fl-box-weight", "fl-box-weight-edge", "sampling-free-box-weight"):
         assert word(evidence, DRAWN, claim) == "undecided"
     assert (
-        "four times the weight brought plain cross entropy a little and focal loss nothing (three" in README
+        "four times the weight brought plain cross entropy a little and focal loss nothing (not judged yet;"
+        in README
     )
     rows, e = evidence[COCO].rows("box_weight"), evidence[COCO]
     plain, focal = (
         e.difference(rows[f"{loss}, box loss × 4"], rows[f"{loss}, box loss × 1"]) for loss in ("CE", "FL")
     )
-    assert 0 < plain.effect < 0.3 and focal.effect < 0 and plain.seeds == 3
+    assert 0 < plain.effect < 0.3 and focal.effect < 0
+    assert {c.id: v.word for c, v in judge_all(e)}["box-share-alone"] == "not judged yet"
 
 
 def test_how_rare_objects_must_be(evidence):
