@@ -175,6 +175,7 @@ ONLY_OVER = {
     "imbalance-steady": "synthetic-",
     "lr-rarity": "synthetic-",
     "rarity-rate": "synthetic-",
+    "box_weight-edge": "synthetic-",
     "classes": "coco256",
 }
 
