@@ -58,6 +58,7 @@ def evidence_page(said: Speakers) -> tuple[str, Figures]:
         shrinks=[facts.word(of, facts.SPEED[-1]) for of in (embedded, on_coco)],
         **{"divisor": facts.divisor(embedded), "instead": facts.instead(drawn)},
         box_edge=facts.box_edge(embedded),
+        box_rates=facts.other_rates(drawn, "lr-box_weight"),
         box_weight=said.by_place(judged, facts.box_weight),
         divisor_on_coco=cells.answer(on_coco[DIVISOR[0]]) if DIVISOR[0] in on_coco else "",
         by_divisor=cells.by_divisor(embedded),

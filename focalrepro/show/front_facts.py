@@ -239,12 +239,13 @@ def other_rates(e: Evidence, search: str, borrowed: str = "") -> Md:
     borrowed: the loss whose rate they all have; else each has that of the loss its own name begins with."""
     gains = []
     for name, by_rate in trials(e, search).items():
-        rate = e.study.rates[borrowed or name.removesuffix(", moving average")]
+        loss = name if borrowed else max(filter(name.startswith, e.study.rates), key=len)
+        rate = e.study.rates[borrowed or loss]
         if all(len(records) == e.study.profile.seeds_of(search) for records in by_rate.values()):
             ahead = best_rate(by_rate)[1] - best_rate({rate: by_rate[rate]})[1]
             least = "at least " if name in at_the_end(e, search) else ""  # the highest rate tried is the best
             text = number(ahead, 2 if ahead < 0.1 else 1)
-            gains.append(f"{name.removesuffix(', moving average')}: {least}{text}")
+            gains.append(f"{loss}: {least}{text}")
     return Md("; ".join(gains))
 
 

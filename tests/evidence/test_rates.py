@@ -8,7 +8,7 @@ from focalrepro.study.ablations import get_ablation
 from focalrepro.study.profiles import PROFILES
 from focalrepro.study.study import Study
 
-SEEN_ONLY = ("lr-edge", "lr-more")  # from which no row takes a rate
+SEEN_ONLY = ("lr-edge", "lr-more", "lr-box_weight")  # from which no row takes a rate
 
 
 def test_the_profiles_rates_are_those_of_its_committed_search():

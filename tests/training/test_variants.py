@@ -176,6 +176,7 @@ ONLY_OVER = {
     "lr-rarity": "synthetic-",
     "rarity-rate": "synthetic-",
     "box_weight-edge": "synthetic-",
+    "lr-box_weight": "synthetic-",
     "classes": "coco256",
 }
 
