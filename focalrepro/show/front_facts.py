@@ -35,6 +35,7 @@ RARITIES = ("rare-frequent", "rare-300", "rare-default", "rare-3000", "rare-rare
 AT_OWN_RATES = ("rarest-rate", "rarest-rate-steady", "rarest-divisor-rate", "rarer-more-rate")
 # Whether a loss that ends up level was there first, and whether its lead shrinks.
 SPEED = ("sooner", "sooner-tuned", "ahead-after-twice", "lead-shrinks")
+LONG = "ahead-after-four"
 # Whether the best α falls as γ rises, in the paper's own measure and without a threshold.
 RIDGE = "ridge-05", "ridge"
 # What the paper says in its own measure, of which without a threshold nothing is left that is clear.

@@ -153,6 +153,16 @@ def test_a_loss_that_is_only_faster_is_told_from_one_that_is_better():
     assert word(faster, "ahead-after-twice") == "undecided"
 
 
+@pytest.mark.parametrize(("late", "said"), [(0.0, "undecided"), (3.0, "confirmed"), (-3.0, "refuted")])
+def test_after_four_times_the_steps_each_loss_has_the_better_of_the_rates(late, said):
+    def aps(c):  # at the other's rate each loss is far behind
+        focal = c.gamma == 2
+        return 40 + late * focal - 10 * ((c.lr == 0.008) != focal)
+
+    of = runs(aps, ("long",), profile="full-quick")
+    assert judged(of, "ahead-after-four", "full-quick").word == said
+
+
 @pytest.mark.parametrize(("seeds", "word"), [(3, "not judged yet"), (7, "not judged yet"), (8, "confirmed")])
 def test_a_claim_waits_for_the_seeds_that_were_declared_for_its_rows(seeds, word):
     of = runs(lambda c: 5 + 2 * (c.gamma == 2), ("box_weight",), seeds=seeds, profile="coco-cpu")
