@@ -34,6 +34,7 @@ def evidence_page(said: Speakers) -> tuple[str, Figures]:
     text = render(
         "evidence.md.j2",
         **{"places": {Md(name): place for name, place in said.places.items()}, "coco": said.coco},
+        baselines=cells.baselines(judged, cells.ALL_LINES),
         by_seed=facts.by_seed([e for e in sides.values() if has_family(e.study)], judged, on),
         luck=said.by_place(sides, facts.luck),
         ten_over_three=said.by_place(sides, facts.ten_over_three),

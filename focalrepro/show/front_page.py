@@ -79,9 +79,8 @@ def _answer(said: Speakers, planes: list[tuple[Evidence, str]]) -> str:
         speed=facts.speed(said.of_coco()),
         long=said.by_place(judged, lambda of: told(of.get(facts.LONG))),
         drowns=said.by_place(judged, facts.drowns),
-        added=[n for n, of in judged.items() if facts.added(of)],
         replicated=said.by_place(judged, facts.replicated),
-        baselines=cells.baselines(judged),
+        baselines=cells.baselines(judged, cells.FEW_LINES),
         coco=[Md(e.study.name) for e in said.coco],
         planes=[
             (Md(e.study.name), seeds_text(min(map(len, e.rows(name).values()))), name != "grid")

@@ -1,6 +1,6 @@
 """The front page's tables and cells: what verdicts become there."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -29,6 +29,11 @@ ANSWERS = (
 )
 # The paper's own comparison, and the same without its threshold of score.
 AS_PAPER = ("fl-best-alpha-05", "fl-best-alpha")
+ALL_LINES = (
+    *((claim,) for claim in AS_PAPER),
+    *(tuple(claim for claim in claims if claim not in AS_PAPER) for claims in ANSWERS),
+)
+FEW_LINES = ((AS_PAPER[0],), ANSWERS[0], (OWN_RATE, FURTHER), (BOX_WEIGHT,), *ANSWERS[-2:])
 # Whether the divisor is worth more than the loss, and who is ahead once it is steady.
 DIVISOR = ("divisor-smooth", "divisor-smooth-ce", "divisor-smooth-hard", "divisor-smooth-free")
 PAPER = CLAIMS["fl-best-alpha"].a, CLAIMS["fl-best-alpha"].b  # its Table 1b
@@ -91,11 +96,9 @@ def papers_lead() -> str:
     return f"{share(ours, theirs)}, {number(ours)} against {number(theirs)}"
 
 
-def baselines(judged: Judged) -> Md:
+def baselines(judged: Judged, lines: Sequence[tuple[str, ...]]) -> Md:
     """Each baseline's line: on each dataset how focal loss does against it."""
     rows, asked = [], {}
-    others = (tuple(claim for claim in claims if claim not in AS_PAPER) for claims in ANSWERS)
-    lines = *((claim,) for claim in AS_PAPER), *others
     for claims, said in ((c, found) for c in lines if (found := spoken(c, judged))):
         against = "; or ".join(dict.fromkeys(text for _, text, _ in said.values()))
         row: dict[str, object] = {"focal loss against": against} | dict.fromkeys(PLACES.values(), NONE)

@@ -45,7 +45,7 @@ def test_the_divisors_keep_their_order(evidence):
 @pytest.mark.parametrize(
     ("said", "claim", "wanted"),
     [
-        ("Sampling-Free was clearly ahead", "fl-sampling-free", "refuted"),
+        ("Sampling-Free, by its scaling alone, was clearly ahead", "fl-sampling-free", "refuted"),
         ("by its scaling alone", "rival-sampling-free-scaling", "confirmed"),
         ("by its scaling alone", "rival-sampling-free-prior", "undecided"),
         ("so were GHM-C, and OHEM divided by what it picks", "rival-ghm", "confirmed"),
@@ -63,14 +63,11 @@ def test_where_to_use_it(evidence):
     assert word(evidence, COCO, "fl-all-classes") == "undecided"
     for claim in ("fl-alpha-and-prior", "fl-strongest-rate"):
         assert word(evidence, COCO, claim) == "confirmed"
-    assert (
-        "On the embedded data over tuned cross entropies no lead is clear without the paper's threshold"
-        in README
-    )
+    assert "On the embedded data no lead over tuned cross entropies is clear without the paper's" in README
     said = {c.id: v.word for c, v in judge_all(evidence[DRAWN])}
     without = ("fl-best-alpha", "fl-plain-ce", "fl-tuned-ce", "fl-alpha-and-prior", "best-gamma")
     assert {said[claim] for claim in without} == {"undecided"}
-    assert "On COCO that OHEM had less AP (one seed, not judged yet), and GHM-C was not tried yet" in README
+    assert "that OHEM had less AP (one seed, not judged yet), and GHM-C was not tried yet" in README
     (ours,) = evidence[COCO].row("1d", gamma=2.0)
     (picked,) = evidence[COCO].row("1d", normalizer="picked")
     assert ours.AP > picked.AP and not evidence[COCO].rows("rivals").get("GHM-C")
@@ -103,10 +100,8 @@ def test_the_weight_of_the_box_loss(evidence):
 
 def test_how_rare_objects_must_be(evidence):
     e = evidence[DRAWN]
-    said = "it is clearly ahead of plain cross entropy at one anchor in 3,000 and rarer (and in 100, so"
-    assert said in README
-    leads = [CLAIMS[c].difference(e) for c in ("rare-frequent", "rare-3000", "rare-rarest")]
-    assert all(lead.low > 0 for lead in leads)
+    assert "The rarer objects are, the more it may help" in README
+    assert {c.id: v.word for c, v in judge_all(e)}["rarer-more"] == "confirmed"
     said = "a moving average leaves a quarter of the lead, +2.5, which is clear on test images and not"
     assert said in README
     for claim in ("rarest-divisor-rate", "rarest-rate-steady"):
@@ -115,8 +110,7 @@ def test_how_rare_objects_must_be(evidence):
     assert f"{steady:+.1f}" == "+2.5" and 0.22 < steady / papers < 0.29
     ours, theirs = map(float, searched_level(e))
     assert abs(ours - theirs) < 0.1
-    assert "hard negatives are clearly ahead of it at one in 3,000; they, and cross entropy with" in README
-    assert word(evidence, DRAWN, "rare-3000-hard") == "refuted"
+    assert "hard negatives, and cross entropy with π = .001, are as good there" in README
     for claim in ("rare-rarest-hard", "rare-rarest-prior"):
         assert word(evidence, DRAWN, claim) == "undecided"
 
@@ -182,21 +176,14 @@ def test_two_stages_have_more_than_any_of_them(evidence):
     assert "for four times the training time (three seeds, notebook" in README and len(two_stages) == 3
 
 
-def test_gamma_of_five_and_where_the_best_alpha_lies(evidence):
-    assert (
-        "here it clearly does so on both data where scores below .05 are dropped, as in the paper; without"
-        in README
-    )
+def test_gamma_of_five(evidence):
     assert "γ = 5 was worse on COCO, and no worse on" in README
     assert word(evidence, COCO, "gamma-five") == "confirmed"
     assert word(evidence, DRAWN, "gamma-five") != "confirmed"
-    for name in (DRAWN, COCO):
-        assert word(evidence, name, "ridge") == "undecided"
-        assert word(evidence, name, "ridge-05") == "confirmed"
 
 
 def test_what_a_threshold_costs(evidence):
-    assert "a cut at .05 costs it nothing and cross entropy something, while one at .5 takes more" in README
+    assert "a cut at .05 costs focal loss nothing and cross entropy something, while one at .5" in README
     for e in evidence.values():
         lost = {}
         for loss in ("CE, α = .5", "FL, γ = 2"):
