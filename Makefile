@@ -9,11 +9,12 @@ DATA =
 IMAGES =
 VAL_DATA =
 VAL_IMAGES =
-NAME = mine
+NAME =
 WEIGHTS =
 RECIPE =
 ABLATIONS =
-OWN = $(if $(DATA),--data '$(DATA)' --name '$(NAME)',--profile $(PROFILE)) $(if $(IMAGES),--images '$(IMAGES)') \
+GIVEN = $(if $(DATA),$(filter command%,$(origin PROFILE)),yes)
+OWN = $(if $(GIVEN),--profile $(PROFILE)) $(if $(DATA),--data '$(DATA)') $(if $(NAME),--name '$(NAME)') $(if $(IMAGES),--images '$(IMAGES)') \
   $(if $(VAL_DATA),--val-data '$(VAL_DATA)') $(if $(VAL_IMAGES),--val-images '$(VAL_IMAGES)') \
   $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(if $(RECIPE),--recipe $(RECIPE))
 BIN := .venv/bin

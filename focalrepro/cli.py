@@ -111,15 +111,18 @@ def reproduce(
     images: Annotated[tuple[Path, ...], Doc("the folders or tar files of a COCO JSON's images")] = (),
     val_data: Annotated[Path | None, Doc("without, a fifth of the images is kept out")] = None,
     val_images: tuple[Path, ...] = (),
-    name: Annotated[str, Doc("of the profile that your data becomes")] = "mine",
+    name: Annotated[str, Doc("of the profile that your data becomes; mine, if you give none")] = "",
     weights: Annotated[Path | None, Doc("the resnet50v2 weights, instead of downloading them")] = None,
     recipe: Annotated[tuple[str, ...], Doc("FIELD=VALUE of RunConfig, as steps=1000 resize=squash")] = (),
 ) -> int:
     """Everything: data, missing runs, executed notebooks, report, comparison with the committed results.
     Own data is looked at first; what it holds and what it will take is printed."""
     check_device(device, "--device")
-    if data is None and (images or val_data or val_images or weights or recipe):
-        raise ValueError("--images, --val-data, --val-images, --weights and --recipe belong to --data")
+    if data is None and (images or val_data or val_images or weights or recipe or name):
+        also = "--images, --val-data, --val-images, --name, --weights and --recipe"
+        raise ValueError(f"{also} belong to --data, which is not given")
+    if data is not None and profile != "quick":
+        raise ValueError(f"--data becomes a profile of its own, so leave out --profile {profile}")
     from focalrepro import hardware
     from focalrepro.files import results_root
     from focalrepro.show.forecast import agreed, take
@@ -130,7 +133,7 @@ def reproduce(
 
     if data is not None:
         more = {"val_data": val_data, "val_images": val_images, "weights": weights}
-        take(profile := name, data, images, more, recipe)
+        take(profile := name or "mine", data, images, more, recipe)
     started, p = time.perf_counter(), get_profile(profile)
     used = hardware.use_device(device)
     here = hardware.describe(str(used))

@@ -43,12 +43,14 @@ def register_own(
     data: a COCO JSON, whose images are given beside it; a data.yaml, or its folder; or a folder of Pascal
     VOC's form. Where no validation split is given or found, a random fifth of the images becomes it, the same
     at each call. Every annotation is checked and every image is looked up, none is decoded. weights: the
-    backbone's safetensors file, or as before. recipe: the fields of RunConfig that its profile has otherwise.
+    backbone's safetensors file, or as before. recipe: the fields of RunConfig that its profile has otherwise;
+    None: as before.
     """
     root = data_root()
     check_name(name)
     sources = [str(Path(path).resolve()) for path in (data, val_data) if path is not None]
     known = describe(name) if name in prepared() else None
+    recipe = (known.parameters.get("recipe", {}) if known else {}) if recipe is None else recipe
     files, has = {} if weights is None else given_weights(weights), known.weights if known else {}
     runs, mend = root / "runs" / name, f"give another name, or remove {root / name}"
     if known and (before := known.parameters.get("sources", sources)) != sources:
@@ -57,8 +59,11 @@ def register_own(
         what = f"{runs} has runs that began with other weights than {weights}"
         raise DatasetError(f"{what}; give another name, or remove that folder")
     parts = _read(Path(data), images)
+    if val_images and val_data is None:
+        raise DatasetError("images for validation are given without their annotations: give these, too")
     if val_data is not None:
-        parts = [parts[0], _read(Path(val_data), val_images or images)[-1]]
+        shared = images if Path(val_data).is_file() else ()
+        parts = [parts[0], _read(Path(val_data), val_images or shared)[-1]]
         if all((Path(path) / "Annotations").is_dir() for path in (data, val_data)):
             parts = _numbered_alike(parts)
     elif len(parts) == 1:
@@ -81,7 +86,7 @@ def register_own(
         if both := sorted(file.name for file in files_of["train"] & files_of["val"]):
             what = f"{len(both)} images are in the training and the validation split, as {both[0]}"
             _fault(" and ".join(sources), what, "take them out of one, or give one split alone")
-        more = {"weights": files or has, "parameters": {"sources": sources, "recipe": recipe or {}}}
+        more = {"weights": files or has, "parameters": {"sources": sources, "recipe": recipe}}
         made_by = f"focalrepro data register --name {name}"
         Descriptor(name=name, made_by=made_by, **described, **more).write(folder)
     return root / name
@@ -90,6 +95,8 @@ def register_own(
 def _read(data: Path, images: Sequence[Path]) -> list[Split]:
     """One split or two."""
     data = data / "data.yaml" if (data / "data.yaml").is_file() else data
+    if images and (data.suffix in (".yaml", ".yml") or data.is_dir()):
+        _fault(data, "says itself where its images are", "leave out the folder or tar file of images")
     if data.suffix in (".yaml", ".yml"):
         return read_yolo(data)
     if (data / "Annotations").is_dir():

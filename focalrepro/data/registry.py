@@ -156,9 +156,11 @@ def weights_path(name: str, backbone: str, root: Path | None = None) -> Path:
 
 def check_name(name: str) -> None:
     """DatasetError where it cannot be the name of a user's dataset."""
-    if not _is_name(name) or name in COMMANDS:
+    if not _is_name(name) or name in COMMANDS or name.startswith("synthetic"):
         taken = ", ".join(sorted({*_RESERVED, *COMMANDS}))
-        rule = f"use letters, digits, '.', '_' and '-', and none of {taken}"
+        rule = (
+            f"use letters, digits, '.', '_' and '-', nothing that begins with synthetic, and none of {taken}"
+        )
         raise DatasetError(f"{name!r} cannot be a dataset's name: {rule}")
 
 

@@ -65,6 +65,8 @@ class Side(BaseModel):
             return None
         at = "AP_at_05" if self.pick == "best at .05" else "AP"
         of = {name: mean(getattr(r.tune, at) for r in records) for name, records in rows.items()}
+        if any(np.isnan(ap) for ap in of.values()):  # no tune image has an object
+            return None
         if self.pick == "farthest":
             pairs = {r.pair for records in rows.values() for r in records}
             level = mean(r.tune_AP for r in other if r.pair in pairs)
@@ -173,13 +175,14 @@ def judge_all(e: Evidence, *ablations: str) -> list[tuple[Claim, Verdict]]:
     e, p = e.own, e.study.profile
     claims = [c for c in CLAIMS.values() if not p.whole or set(c.needs) <= set(p.ablations)]
     verdicts = {c.id: c.judge(e) or Verdict("not run", how=f"needs {', '.join(c.needs)}") for c in claims}
+    primary = []
     if has_family(e.study):
         primary = [i for i in FAMILY if i in verdicts and verdicts[i].p is not None]
         for i, p_value in zip(primary, holm([verdicts[i].p for i in primary], len(FAMILY)), strict=True):
             verdicts[i] = in_family(verdicts[i], p_value, p.seeds_of(CLAIMS[i].needs[-1]))
-        for i in verdicts.keys() - set(primary):
-            declared = min((p.seeds_of(name) for name in CLAIMS[i].needs if name != "lr"), default=SEEDS)
-            verdicts[i] = _exploratory(verdicts[i], [verdicts[name] for name in primary], declared)
+    for i in verdicts.keys() - set(primary):
+        declared = min((p.seeds_of(name) for name in CLAIMS[i].needs if name != "lr"), default=SEEDS)
+        verdicts[i] = _exploratory(verdicts[i], [verdicts[name] for name in primary], declared)
     return [(c, verdicts[c.id]) for c in claims if not ablations or set(ablations) & set(c.needs)]
 
 

@@ -235,7 +235,7 @@ def late_alpha(group: list[Evidence]) -> list[str]:
 
 
 def other_rates(e: Evidence, search: str, borrowed: str = "") -> Md:
-    """What each loss of a search would gain on tune images by a rate of its own; "" without the search.
+    """What each loss of a search gains by its best rate, on the tune images that chose it; "" without one.
 
     borrowed: the loss whose rate they all have; else each has that of the loss its own name begins with."""
     gains = []
@@ -244,9 +244,8 @@ def other_rates(e: Evidence, search: str, borrowed: str = "") -> Md:
         rate = e.study.rates[borrowed or loss]
         if all(len(records) == e.study.profile.seeds_of(search) for records in by_rate.values()):
             ahead = best_rate(by_rate)[1] - best_rate({rate: by_rate[rate]})[1]
-            least = "at least " if name in at_the_end(e, search) else ""  # the highest rate tried is the best
             text = number(ahead, 2 if ahead < 0.1 else 1)
-            gains.append(f"{loss}: {least}{text}")
+            gains.append(f"{loss}: {text}" + " (at the highest rate tried)" * (name in at_the_end(e, search)))
     return Md("; ".join(gains))
 
 

@@ -59,8 +59,9 @@ def told(v: Verdict | None) -> tuple[str, ...]:
 
 
 def all_told(verdicts: Verdicts, claims: Collection[str]) -> list[tuple[str, ...]]:
-    """`told` of each of these claims; [] where one was not run."""
-    return [told(verdicts[c]) for c in claims] if {*claims} <= verdicts.keys() else []
+    """`told` of each of these claims; [] where one has no verdict."""
+    judged = all(c in verdicts and verdicts[c].word in WORDS for c in claims)
+    return [told(verdicts[c]) for c in claims] if judged else []
 
 
 def share(ours: float, theirs: float, sign: str = "") -> str:

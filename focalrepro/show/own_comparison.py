@@ -1,5 +1,6 @@
 """What pages and notebooks say of a loss of one's own, beside those that it is compared with."""
 
+from focalrepro.evidence.claims import SEEDS
 from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.tables import table
 from focalrepro.evidence.verdict import verdict_of
@@ -35,14 +36,17 @@ def verdict(e: Evidence, name: str) -> Md:
     found = {label: verdict_of(gap) for label in others if (gap := e.difference(rows[mine], rows[label]))}
     if not found:
         return Md("**Not compared yet**: no seed of it and of another row from like machines.")
-    each = (f"{sentences.WORDS[v.word]} than {k} ({sentences.effect(v)})" for k, v in found.items())
+    enough = all(v.seeds >= SEEDS for v in found.values())
+    said = {k: f"{sentences.WORDS[v.word]} than {k}" if enough else f"less {k}" for k, v in found.items()}
+    each = (f"{said[k]} ({sentences.effect(v)})" for k, v in found.items())
+    is_ = "is" if enough else f"is not judged yet, with fewer than {SEEDS} seeds:"
     rates = f"{mine} was trained at {rows[mine][0].config.lr:g}, the best of its search"
-    if e.study.profile.own:
-        rates += "; the others at rates that were searched on other data: a search of theirs might move them."
-    elif e.study.profile.rates:
+    if e.study.profile.rates and not e.study.profile.own:
         rates += ", the others each at the best of theirs."
     else:
-        base = f"the profile's one rate, {e.study.base.lr:g}, which was chosen on focal loss"
-        rates += f"; the others at {base}: a search of theirs might move them."
+        theirs = (
+            "rates that were searched on other data" if e.study.profile.rates else "the profile's one rate"
+        )
+        rates += f"; the others at {theirs}: a search of theirs might move them."
     by = sentences.how(next(iter(found.values())))
-    return Md(f"**{mine} is {'; '.join(each)}** (exploratory; {by}). {rates}")
+    return Md(f"**{mine} {is_} {'; '.join(each)}** (exploratory; {by}). {rates}")

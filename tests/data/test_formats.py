@@ -303,6 +303,8 @@ def test_what_is_no_dataset_is_told(coco, tmp_path):
         register_own("mine", path)
     with pytest.raises(DatasetError, match=r"has neither data\.yaml nor Annotations/"):
         register_own("mine", tmp_path)
+    with pytest.raises(DatasetError, match=r"data\.yaml: says itself where its images are"):
+        register_own("mine", tmp_path / "data.yaml", [tmp_path])
     with pytest.raises(DatasetError, match=r"none\.json: no such annotation file"):
         register_own("mine", tmp_path / "none.json", [tmp_path])
     assert not (tmp_path / "root" / "mine").exists()

@@ -239,9 +239,16 @@ def test_a_primary_claim_has_no_verdict_before_all_its_seeds(family):
     assert early.low > 0 and early.p < 0.05 and early.wanted == 8, "though it looks clear"
 
 
-def test_a_profile_without_the_family_judges_each_claim_alone():
-    found = judged(primary(3.0, seeds=2), "fl-tuned-ce")
-    assert not found.primary and not found.wanted and found.p == found.estimate.p
+@pytest.mark.parametrize(("seeds", "word"), [(1, "not judged yet"), (2, "not judged yet"), (3, "confirmed")])
+def test_a_profile_without_the_family_judges_each_claim_alone(seeds, word):
+    found = judged(primary(3.0, seeds=seeds), "fl-tuned-ce")
+    assert not found.primary and found.p == found.estimate.p and found.word == word
+
+
+def test_nothing_is_picked_where_no_tune_image_has_an_object():
+    nowhere = {"tune": lambda c, rng: {"AP": None}}
+    assert judged(runs(lambda c: 30 - 10 * (c.alpha == 0.1)), "fl-best-alpha").word == "undecided"
+    assert judged(runs(lambda c: 30 - 10 * (c.alpha == 0.1), **nowhere), "fl-best-alpha").word == "not run"
 
 
 def test_the_family_is_judged_together_and_nothing_else_is(family):

@@ -11,6 +11,7 @@ from PIL import Image
 
 from focalrepro import cli
 from focalrepro.data import DatasetError, prepare
+from focalrepro.data.own import register_own
 from focalrepro.data.registry import describe
 from focalrepro.show import forecast
 from focalrepro.show.forecast import agreed, take, what_is_there, what_it_takes
@@ -159,7 +160,11 @@ def test_wrong_input_is_told_before_anything_is_written(given, told, tmp_path):
     file, folder = given
     own = ["--data", str(file), "--images", str(folder)]
     for args, said in (
-        (["--images", str(folder)], "--images, --val-data, --val-images, --weights and --recipe belong to"),
+        (["--images", str(folder)], "--name, --weights and --recipe belong to --data, which is not given"),
+        (["--name", "birds"], "--name, --weights and --recipe belong to --data, which is not given"),
+        ([*own, "--profile", "coco-cpu"], "of its own, so leave out --profile coco-cpu"),
+        ([*own, "--val-images", str(folder)], "images for validation are given without their annotations"),
+        ([*own, "--name", "synthetic-a"], "'synthetic-a' cannot be a dataset's name"),
         ([*own, "--name", "quick"], "--name is 'quick', which is a profile already"),
         ([*own, "--name", "a/b"], "'a/b' cannot be a dataset's name"),
         ([*own, "--recipe", "steps"], "--recipe is 'steps'; it must be FIELD=VALUE"),
@@ -176,3 +181,5 @@ def test_the_recipe_stays_with_the_name(given):
     profile = get_profile("mine")
     assert (profile.base.resize, profile.base.lr, profile.rates) == ("squash", 0.001, {})
     assert describe("mine").parameters["recipe"]["resize"] == "squash"
+    register_own("mine", given[0], [given[1]])
+    assert describe("mine").parameters["recipe"]["resize"] == "squash", "registered again without one"

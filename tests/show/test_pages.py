@@ -290,6 +290,12 @@ def test_the_papers_own_comparison_stands_first(results):
     assert "AP 40.0 against 38.0 (+5 %)" in without
 
 
+def test_a_page_is_made_where_no_anchor_fits_any_object(results):
+    anchors = {"per_image": 100, "positive_per_image": 0.0}
+    text, _ = profile_page.page(study(runs(lambda c: 0.1, ("1b",), anchors=anchors)))
+    assert "No run here reaches 1 AP" in text and "are assigned to an object" not in text
+
+
 def test_a_front_page_without_results_is_empty(results):
     assert front_page.front_page() == front_page.FrontPage()
 

@@ -72,14 +72,15 @@ def test_it_is_searched_and_judged_at_its_best_rate(spec, asked, capsys):
     assert "at γ = 0 it is cross entropy × 0.5 for objects" in capsys.readouterr().out
     assert "| mine | 0.002 | 25.0 (" in text and "+5.0 AP" in text
     assert (
-        "mine is clearly better than CE, α = .5 (" in text and "one rate, 0.006, which was chosen on" in text
+        "mine is not judged yet, with fewer than 3 seeds: less CE, α = .5 (" in text and "one rate: a" in text
     )
 
     before = len(asked)
     assert Study("smoke").run_loss(spec, seeds=2).data == text and len(asked) == before, "nothing is missing"
+    assert "**mine is clearly better than CE, α = .5 (" in Study("smoke").run_loss(spec, seeds=3).data
     text, _ = page(Study("smoke"))
     assert f"own-{name}.png" in text and "**mine is clearly better than" in text
-    assert "focalrepro run --loss FILE.py:mine --profile smoke --seeds 2" in text
+    assert "focalrepro run --loss FILE.py:mine --profile smoke --seeds 3" in text
 
 
 def test_a_changed_body_is_trained_anew(spec, asked, tmp_path):
@@ -141,7 +142,9 @@ def test_wrong_input_is_one_line(told, args, said):
 
 
 def test_the_command_prints_the_comparison(spec, asked, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["focalrepro", "run", "--loss", spec, "--profile", "smoke"])
+    monkeypatch.setattr(
+        sys, "argv", ["focalrepro", "run", "--loss", spec, "--profile", "smoke", "--seeds", "3"]
+    )
     with pytest.raises(SystemExit) as caught:
         cli.main()
     assert caught.value.code == 0 and "**mine is clearly better than" in capsys.readouterr().out
