@@ -43,15 +43,33 @@ def use_device(name: str = "auto") -> torch.device:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use, also in a container that is given a part of them."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share, _, period = _of_container("cpu.max").partition(" ")
+    return min(there, max(1, int(share) // int(period))) if share.isdigit() and period.isdigit() else there
 
 
+def _of_container(limit: str) -> str:
+    """A limit that Linux sets on this process's control group; "" or "max" where there is none."""
+    with suppress(OSError):
+        return (Path("/sys/fs/cgroup") / limit).read_text().strip()
+    return ""
+
+
+@cache
 def has_bf16(device: torch.device | str = "cpu") -> bool:
-    """Whether the device computes in bf16: on a CPU without its instructions (an x86 one without AVX-512,
-    say) torch's convolutions only emulate it, several times slower than fp32's.
+    """Whether the device computes in bf16. A CPU without its instructions (an x86 one without AVX-512, say)
+    and a GPU before Ampere only emulate it, several times slower than fp32, or lack a convolution's backward.
     """
-    return torch.device(device).type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if (kind := torch.device(device).type) != "cpu":
+        return kind != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+    if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    with suppress(RuntimeError), torch.inference_mode(False), torch.enable_grad():
+        image = torch.zeros(1, 1, 4, 4, dtype=torch.bfloat16, requires_grad=True)
+        torch.nn.functional.conv2d(image, torch.zeros(1, 1, 3, 3, dtype=torch.bfloat16)).sum().backward()
+        return True
+    return False
 
 
 def autocast(device: torch.device, wanted: bool = True) -> torch.autocast:
@@ -129,8 +147,10 @@ def commit() -> str:
 
 
 def memory() -> int:
-    """Bytes of memory in this machine; 0 where the system does not say."""
+    """Bytes of memory in this machine, or of it in this container; 0 where the system does not say."""
+    limit = _of_container("memory.max")
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
         return 0
+    return min(there, int(limit)) if limit.isdigit() else there

@@ -141,6 +141,11 @@ def reduce(loss: Tensor, reduction: str, dtype: torch.dtype) -> Tensor:
 
 def check_focal_parameters(alpha: float, gamma: float) -> None:
     """Raises ValueError unless γ >= 0 and α <= 1 (negative: no class weighting, as in torchvision)."""
+    if isinstance(alpha, (list, tuple)) or (isinstance(alpha, Tensor) and alpha.numel() > 1) or alpha is None:
+        wanted = (
+            "one number, negative for no class weighting; softmax_focal_loss takes a weight for each class"
+        )
+        raise ValueError(f"alpha is {alpha}; it must be {wanted}")
     if not gamma >= 0:
         raise ValueError(f"gamma is {gamma}; it must be 0 (cross entropy) or more")
     if not alpha <= 1:
@@ -219,9 +224,16 @@ class FocalLoss(nn.Module):
                     "background is -1"
                 )
         kept, one_hot = targets != IGNORED, is_class(targets, logits)
-        if self.reduction == "none":
-            return sigmoid_focal_loss(logits, one_hot, self.alpha, self.gamma) * kept.unsqueeze(-1)
-        return sigmoid_focal_loss(logits[kept], one_hot[kept], self.alpha, self.gamma, self.reduction)
+        if self.reduction != "none" and not _is_traced(logits):
+            return sigmoid_focal_loss(logits[kept], one_hot[kept], self.alpha, self.gamma, self.reduction)
+        check_logits(
+            logits
+        )  # what is left out is 0 before and after, so that no NaN of its logits comes back
+        seen = torch.where(kept.unsqueeze(-1), at_least_fp32(logits), 0.0)
+        terms = sigmoid_focal_loss(seen, one_hot, self.alpha, self.gamma) * kept.unsqueeze(-1)
+        if self.reduction == "mean":
+            return terms.sum() / (kept.sum() * logits.shape[-1]).clamp(min=1)
+        return reduce(terms, self.reduction, logits.dtype)
 
 
 # ------------------------------------------------------------------------------------------------------

@@ -103,6 +103,29 @@ def test_defaults_are_the_papers():
     assert (c.pos_iou, c.neg_iou, c.score_threshold, c.topk, c.nms) == (0.5, 0.4, 0.0, 1000, 0.5)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"loss": "ghm", "normalizer": "image"},
+            r'normalizer is .image.; it must be "positives" for the loss',
+        ),
+        (
+            {"head_norm": "group", "fpn_channels": 3},
+            r"fpn_channels is 3; it must be 4 or more, and a multiple",
+        ),
+        (
+            {"head_norm": "group", "fpn_channels": 130},
+            r"fpn_channels is 130; it must be 4 or more, and a mul",
+        ),
+    ],
+)
+def test_what_fields_ask_of_each_other(changes, said):
+    with pytest.raises(ValueError, match=said):
+        RunConfig(**changes)
+    assert RunConfig(head_norm="group", fpn_channels=96).fpn_channels == 96
+
+
 def other_value(field, value, hint):
     if typing.get_origin(hint) is typing.Literal:
         options = typing.get_args(hint)

@@ -1,5 +1,7 @@
 """What the machine offers decides the precision, and the record says so."""
 
+import os
+
 import pytest
 import torch
 
@@ -56,3 +58,29 @@ def test_kernels_may_be_switched_off(monkeypatch):
     hardware.kernels.cache_clear()
     monkeypatch.delenv("FOCALREPRO_TRITON")
     assert hardware.kernels("focalrepro.losses").__name__ == "focalrepro.losses"
+
+
+@pytest.mark.parametrize(("cpu", "memory"), [("100000 100000", "1000000"), ("max 100000", "max"), ("", "")])
+def test_a_container_has_what_it_is_given(cpu, memory, monkeypatch):
+    monkeypatch.setattr(
+        hardware, "_of_container", lambda limit: {"cpu.max": cpu, "memory.max": memory}[limit]
+    )
+    there = len(os.sched_getaffinity(0)), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert (hardware.cores(), hardware.memory()) == ((1, 1000000) if memory.isdigit() else there)
+
+
+def test_bf16_is_there_where_its_convolutions_have_a_backward(monkeypatch):
+    supported = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    hardware.has_bf16.cache_clear()
+    with torch.inference_mode():
+        assert hardware.has_bf16("cpu") == supported
+
+    def lacking(*args, **kwargs):
+        raise RuntimeError("DNNL does not support bf16/f16 backward")
+
+    for what, lacks in (("nn.functional.conv2d", lacking), ("backends.mkldnn.is_available", lambda: False)):
+        hardware.has_bf16.cache_clear()
+        with monkeypatch.context() as context:
+            context.setattr(f"torch.{what}", lacks)
+            assert hardware.has_bf16("cpu") is False
+    hardware.has_bf16.cache_clear()

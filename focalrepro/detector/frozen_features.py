@@ -14,7 +14,7 @@ from focalrepro.data import DetectionData, data_root
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.detector.views import view_of
 from focalrepro.files import new_array, new_folder
-from focalrepro.hardware import autocast, cores
+from focalrepro.hardware import autocast, cores, has_bf16
 from focalrepro.progress import bar as progress_bar
 
 FEATURES_VERSION = 3
@@ -26,13 +26,16 @@ def cached_features(
 ) -> list[Tensor]:
     """The frozen backbone's maps of one view of every image, memory-mapped bf16 [N, H, W, C], fine to coarse.
 
-    model: with its backbone's weights. The maps are keyed by the pixels, the view, the backbone and its
-    weights, so every run that shares these shares them.
+    model: with its backbone's weights. The maps are keyed by the pixels, the view, the backbone, its
+    weights and how the device rounds, so every run that shares these shares them.
     """
     weights = state_digest(model.backbone) + (state_digest(model.reduce) if model.reduce is not None else "")
     # a crop follows from its image's id
     ids = hashlib.sha256(data.image_ids.tobytes()).hexdigest() if view >= 2 else ""
-    key = hashlib.sha256(repr((FEATURES_VERSION, data.pixels_digest, model.used, weights)).encode())
+    about = (FEATURES_VERSION, data.pixels_digest, model.used, weights)
+    if device.type == "cuda" or not has_bf16(device):  # which round otherwise than a CPU that has bf16
+        about += device.type, has_bf16(device)
+    key = hashlib.sha256(repr(about).encode())
     folder = data_root() / "cache" / f"features-{key.hexdigest()[:16]}" / f"view-{view}{ids[:8]}"
     files = [folder / f"C{level}.npy" for level in model.used]
     # What was computed of a split's first images, the whole of it still lacks.

@@ -12,7 +12,7 @@ from torch import Tensor
 from focalrepro.detector import boxes as box_ops
 from focalrepro.losses import BACKGROUND, IGNORED
 
-PAIRS_AT_ONCE = 2**28  # of an anchor and an object: bounds the memory that matching a batch takes
+PAIRS_AT_ONCE = 2**24  # of an anchor and an object: bounds the memory that matching a batch takes
 
 
 def match(

@@ -239,6 +239,7 @@ def run_rare(
     if any(m.trees for m in methods) and not INSTALLED:
         methods = [m for m in methods if not m.trees]
         notice(HINT)
+    rates = dict.fromkeys(rates)  # each once: a rate given twice would count its seeds twice
     for data in built_in() if datasets is None else datasets:
         tried = [m for m in methods if data.table or not m.trees]
         for rate in map(float, (data.rate,) if data.own_rate else rates):

@@ -100,10 +100,10 @@ class SplitData:
         elif model is not None and keeps_stage1(config, len(data), device):
             self.from_c2, how = True, (device, config.precision)
             self.inputs = [[stage1_maps(model, data.images, v == 1, *how) for v in range(self.views)]]
-        elif _room(data.images.nbytes, device):
+        elif device.type != "cpu" and _room(data.images.nbytes, device):
             self.inputs = [[torch.from_numpy(np.array(data.images)).to(device)]]
         else:
-            self.inputs = [[as_tensor(data.images)]]  # left in their file, to be read
+            self.inputs = [[as_tensor(data.images)]]  # left in their file, which all runs of a machine share
         self.streams = self.inputs[0][0].device.type != device.type
         if self.streams:
             print(f"{data.name}: no room on {device}, so each step reads from files: slow", file=sys.stderr)

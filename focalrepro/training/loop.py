@@ -134,6 +134,9 @@ def run_steps(
     history = torch.zeros(config.steps, 3, device=device)
 
     done, resumed = checkpoint.restore(step, history) if checkpoint else (0, 0.0)
+    if (first := ranks.agree([done])[0]) != done:
+        what = f"rank {ranks.rank} goes on at step {done} and rank 0 at step {first}"
+        raise RuntimeError(f"{what}: set FOCALREPRO_DATA to one folder that all machines share")
     start, status, warm = time.perf_counter() - resumed, "done", None
     while done < config.steps:
         step(index[done], views[done], learning_rate(done, config))

@@ -21,6 +21,7 @@ from focalrepro.training import criteria
 from focalrepro.training.batches import TrainData, batches
 from focalrepro.training.criteria import box_loss, dense_box_loss, get_loss, smooth_l1
 from focalrepro.training.dials import Dials
+from focalrepro.training.engines import new_step
 from focalrepro.training.focal_sum import detection_focal_loss
 from focalrepro.training.loop import CHECK_EVERY, step_seconds, train
 from focalrepro.training.step import Step, learning_rate
@@ -267,7 +268,6 @@ def test_a_slow_start_is_no_part_of_images_per_second(tiny, monkeypatch):
     assert result.seconds == pytest.approx(60 + 0.5 * (2 * CHECK_EVERY - 1))
 
 
-def test_images_that_do_not_fit_are_read_from_their_file(tiny, monkeypatch):
-    resident = train(SMALL, tiny[0], CPU)
-    monkeypatch.setattr("focalrepro.training.batches.RESIDENT", 0.0)
-    assert train(SMALL, tiny[0], CPU).history == resident.history
+def test_on_a_cpu_the_runs_of_a_machine_share_the_images_in_their_file(tiny):
+    (images,), *_ = new_step(SMALL, tiny[0], CPU).source.inputs
+    assert np.shares_memory(images.numpy(), tiny[0].images)
