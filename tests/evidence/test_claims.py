@@ -246,9 +246,8 @@ def test_a_profile_without_the_family_judges_each_claim_alone(seeds, word):
 
 
 def test_nothing_is_picked_where_no_tune_image_has_an_object():
-    nowhere = {"tune": lambda c, rng: {"AP": None}}
-    assert judged(runs(lambda c: 30 - 10 * (c.alpha == 0.1)), "fl-best-alpha").word == "undecided"
-    assert judged(runs(lambda c: 30 - 10 * (c.alpha == 0.1), **nowhere), "fl-best-alpha").word == "not run"
+    for nowhere, said in (({}, "undecided"), ({"tune": lambda c, rng: {"AP": None}}, "not run")):
+        assert word(runs(lambda c: 30 - 10 * (c.alpha == 0.1), **nowhere), "fl-best-alpha") == said
 
 
 def test_the_family_is_judged_together_and_nothing_else_is(family):
