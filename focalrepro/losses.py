@@ -226,9 +226,8 @@ class FocalLoss(nn.Module):
         kept, one_hot = targets != IGNORED, is_class(targets, logits)
         if self.reduction != "none" and not _is_traced(logits):
             return sigmoid_focal_loss(logits[kept], one_hot[kept], self.alpha, self.gamma, self.reduction)
-        check_logits(
-            logits
-        )  # what is left out is 0 before and after, so that no NaN of its logits comes back
+        check_logits(logits)
+        # What is left out is 0 before and after, so that no NaN of its logits comes back.
         seen = torch.where(kept.unsqueeze(-1), at_least_fp32(logits), 0.0)
         terms = sigmoid_focal_loss(seen, one_hot, self.alpha, self.gamma) * kept.unsqueeze(-1)
         if self.reduction == "mean":

@@ -56,7 +56,7 @@ def evidence_page(said: Speakers) -> tuple[str, Figures]:
         gain_on_coco=facts.gain(on_coco),
         speed=facts.speed(embedded) if facts.word(embedded, facts.SPEED[0]) == WORDS["confirmed"] else [],
         speed_on_coco=facts.speed(on_coco),
-        long=said.by_place(judged, lambda of: sum(cells.all_told(of, [facts.LONG]), ())),
+        long=said.by_place(judged, facts.long),
         shrinks=[facts.word(of, facts.SPEED[-1]) for of in (embedded, on_coco)],
         **{"divisor": facts.divisor(embedded), "instead": facts.instead(drawn)},
         box_edge=facts.box_edge(embedded),

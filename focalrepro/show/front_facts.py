@@ -156,6 +156,11 @@ def speed(verdicts: Verdicts) -> list[str]:
     return [effect(replace(verdicts[c], remark="")) for c in SPEED if c in verdicts]
 
 
+def long(verdicts: Verdicts) -> tuple[str, ...]:
+    """What `told` has of focal loss after four times the steps; () before it has a verdict."""
+    return told(verdicts[LONG]) if verdicts.get(LONG, NOT_RUN).word in WORDS else ()
+
+
 def divisor(verdicts: Verdicts) -> list[str]:
     """What a steady divisor adds, and the losses' differences with it, where it is more than they are."""
     found = [verdicts[claim] for claim in DIVISOR if claim in verdicts]

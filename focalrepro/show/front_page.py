@@ -77,7 +77,7 @@ def _answer(said: Speakers, planes: list[tuple[Evidence, str]]) -> str:
         afloat=facts.afloat(judged),
         steadier="".join(facts.divisor(embedded)[:1]),
         speed=facts.speed(said.of_coco()),
-        long=said.by_place(judged, lambda of: sum(cells.all_told(of, [facts.LONG]), ())),
+        long=said.by_place(judged, facts.long),
         drowns=said.by_place(judged, facts.drowns),
         replicated=said.by_place(judged, facts.replicated),
         baselines=cells.baselines(judged, cells.FEW_LINES),
