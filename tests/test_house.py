@@ -49,26 +49,6 @@ def test_every_module_has_a_room():
     assert [name for name in modules() if floor(name, rooms) is None] == ["focalrepro"]
 
 
-def test_no_import_climbs():
-    rooms, wrong = layers(), []
-    for name, imported in modules().items():
-        mine = floor(name, rooms)
-        for other in imported:
-            if mine is not None and floor(other, rooms) < mine:
-                wrong.append(f"{name} imports {other}")
-    assert not wrong
-
-
-def test_no_wing_imports_the_other():
-    rooms, wrong = layers(), []
-    for name, imported in modules().items():
-        if name.startswith(("focalrepro.bench", "focalrepro.rare")):
-            room = ".".join(name.split(".")[:2])
-            mine = floor(name, rooms)
-            wrong += [f"{name}: {i}" for i in imported if floor(i, rooms) == mine and not i.startswith(room)]
-    assert not wrong
-
-
 def test_no_circle():
     graph = {name: {i for i in imported if i != "focalrepro"} for name, imported in modules().items()}
     try:

@@ -180,8 +180,7 @@ def speed_accuracy(frame: pd.DataFrame, title: str = "") -> Figure:
     return figure
 
 
-GRIDS = ("grid", "grid-short")
-PLANES = dict.fromkeys(GRIDS, ("gamma", "alpha")) | {"plane": ("gamma", "beta")}
+PLANES = {"grid": ("gamma", "alpha"), "plane": ("gamma", "beta")}
 SWEEPS = {
     "prior": ("prior", "π, the initial foreground probability (0.5: no prior)"),
     "data": ("images", "training images"),
@@ -194,7 +193,7 @@ def figure_of(e: Evidence, name: str, title: str = "") -> Figure:
     frame = table(e, name)
     title += ", 1 seed" if title and frame["seeds"].max() == 1 and name not in PLANES else ""
     if name in PLANES:
-        theirs = [(r.fields["gamma"], r.fields["alpha"]) for r in TABLES["1b"]] if name in GRIDS else []
+        theirs = [(r.fields["gamma"], r.fields["alpha"]) for r in TABLES["1b"]] if name == "grid" else []
         return heatmaps(frame, *PLANES[name], partial(ties, e, name, *PLANES[name]), theirs, title)
     if name == "1e":
         return sweep(frame.assign(by=_detectors(frame)), "image_size", "side of the images, px", title, "by")

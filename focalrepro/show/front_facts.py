@@ -8,19 +8,8 @@ from focalrepro.evidence.claims import CLAIMS, FAMILY, SEEDS, in_family
 from focalrepro.evidence.cross_fit import luck_of_the_pick
 from focalrepro.evidence.difference import Evidence, holm
 from focalrepro.evidence.rates import at_the_end, best, trials
-from focalrepro.evidence.tables import mean
 from focalrepro.evidence.verdict import Verdict, verdict_of
-from focalrepro.show.front_tables import (
-    ANSWERS,
-    AS_PAPER,
-    BOTH,
-    DIVISOR,
-    FURTHER,
-    MORE_SEEDS,
-    answer,
-    gap,
-    told,
-)
+from focalrepro.show.front_tables import ANSWERS, AS_PAPER, BOTH, DIVISOR, FURTHER, answer, gap, told
 from focalrepro.show.sentences import WORDS, effect, levels
 from focalrepro.show.speakers import Judged, Verdicts
 from focalrepro.show.tables import Md, number
@@ -137,7 +126,7 @@ def afloat(judged: Judged) -> bool:
 
 def added(verdicts: Verdicts) -> int:
     """Of how many seeds of the strongest cross entropies fewer had left the comparison undecided."""
-    return max((verdicts[c].seeds - SEEDS for c in MORE_SEEDS if c in verdicts), default=0)
+    return verdicts[FURTHER].seeds - SEEDS if FURTHER in verdicts else 0
 
 
 def five_elsewhere(verdicts: Verdicts) -> str:
@@ -231,14 +220,6 @@ def ridge(verdicts: Verdicts) -> list[str]:
     return [effect(v) for v in found] if [v.word for v in found] == ["confirmed", "undecided"] else []
 
 
-def late_alpha(group: list[Evidence]) -> list[str]:
-    """AP of cross entropy with α = .1 after a quarter of the steps and after all, where both were run."""
-    if not group:
-        return []
-    rows = (group[-1].row(name, gamma=0.0, alpha=0.1) for name in ("grid-short", "1a"))
-    return [number(mean(r.AP for r in records)) for records in rows if records]
-
-
 def other_rates(e: Evidence, search: str, borrowed: str = "") -> Md:
     """What each loss of a search gains by its best rate, on the tune images that chose it; "" without one.
 
@@ -254,10 +235,10 @@ def other_rates(e: Evidence, search: str, borrowed: str = "") -> Md:
     return Md("; ".join(gains))
 
 
-def plane_rates(e: Evidence, plane: str) -> str:
-    """The learning rates of a plane's cells, γ by γ."""
+def plane_rates(e: Evidence) -> str:
+    """The learning rates of the cells of γ and α, γ by γ."""
     columns: dict[float, dict[float, None]] = {}
-    for config in e.study.ablation(plane).row_configs(e.study.base, e.study.rates).values():
+    for config in e.study.ablation("grid").row_configs(e.study.base, e.study.rates).values():
         columns.setdefault(config.gamma, {})[config.lr] = None
     parts = []
     for rates, group in groupby(columns.items(), lambda column: tuple(column[1])):

@@ -5,7 +5,6 @@ With it what else is said of all results: results/EVIDENCE.md, results/CLAIMS.md
 
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import product
 from pathlib import Path
 
 from focalrepro.evidence.difference import Evidence
@@ -14,7 +13,7 @@ from focalrepro.show import front_facts as facts
 from focalrepro.show import front_tables as cells
 from focalrepro.show.claims_page import claims_page
 from focalrepro.show.evidence_page import FEW, GROWS, evidence_page
-from focalrepro.show.figures_results import GRIDS, figure_of
+from focalrepro.show.figures_results import figure_of
 from focalrepro.show.figures_rows import forest
 from focalrepro.show.front_tables import ANSWERS, AS_PAPER, FURTHER, OWN_RATE, told
 from focalrepro.show.pages import Figures, render, save
@@ -46,13 +45,13 @@ def front_page() -> FrontPage:
     evidence, figures = evidence_page(said)
     planes = _planes(said)
     figures["forest"] = lambda: forest(cells.gaps(said.judged), "Differences in AP")
-    for e, name in planes:
-        what = f"AP over γ and α, {said.places[e.study.name]}" + ", a quarter of the steps" * (name != "grid")
-        figures[f"heat-{e.study.name}"] = partial(figure_of, e, name, what)
+    for e in planes:
+        what = f"AP over γ and α, {said.places[e.study.name]}"
+        figures[f"heat-{e.study.name}"] = partial(figure_of, e, "grid", what)
     return FrontPage(_answer(said, planes).strip(), evidence, claims_page(said.judged), figures)
 
 
-def _answer(said: Speakers, planes: list[tuple[Evidence, str]]) -> str:
+def _answer(said: Speakers, planes: list[Evidence]) -> str:
     judged, on, embedded = said.judged, said.on, said.of_embedded()
     shrinks = [facts.word(of, facts.SPEED[-1]) for of in (embedded, said.of_coco())]
     leads = {n: of for n, of in judged.items() if all(c in of and of[c].word in WORDS for c in LEADS)}
@@ -82,20 +81,16 @@ def _answer(said: Speakers, planes: list[tuple[Evidence, str]]) -> str:
         replicated=said.by_place(judged, facts.replicated),
         baselines=cells.baselines(judged, cells.FEW_LINES),
         coco=[Md(e.study.name) for e in said.coco],
-        planes=[
-            (Md(e.study.name), seeds_text(min(map(len, e.rows(name).values()))), name != "grid")
-            for e, name in planes
-        ],
-        breaks=Md("; ".join(f"{on[e.study.name]} {facts.plane_rates(e, name)}" for e, name in planes) + "."),
-        late_alpha=facts.late_alpha(said.coco),
+        planes=[(Md(e.study.name), seeds_text(min(map(len, e.rows("grid").values())))) for e in planes],
+        breaks=Md("; ".join(f"{on[e.study.name]} {facts.plane_rates(e)}" for e in planes) + "."),
     )
 
 
-def _planes(said: Speakers) -> list[tuple[Evidence, str]]:
-    """Of each kind of data the whole plane of γ and α, or the short one where that is not trained."""
+def _planes(said: Speakers) -> list[Evidence]:
+    """Of each kind of data the first study that has the whole plane of γ and α."""
     groups = ([e for e in group if e.study.name in said.judged] for group in (said.coco, said.embedded))
-    found = ([(e, n) for n, e in product(GRIDS, group) if e.whole(n)] for group in groups)
-    return [planes[0] for planes in found if planes]
+    found = ([e for e in group if e.whole("grid")] for group in groups)
+    return [whole[0] for whole in found if whole]
 
 
 def readme_path() -> Path:
