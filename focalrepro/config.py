@@ -35,7 +35,9 @@ class RunConfig:
     # Model
     detector: Literal["retinanet", "faster_rcnn"] = "retinanet"  # the second: two_stage.py
     backbone: Backbone = "resnet50"
-    weights: str = "imagenet"  # "imagenet", "none", "digits" (pretrain.py), or a file in its naming
+    # "imagenet", "none", "digits" (pretrain.py), or a file in its naming: the run's id knows that by its path
+    # alone, so other weights want another name
+    weights: str = "imagenet"
     frozen: Literal["nothing", "stage1", "backbone"] = "stage1"  # "backbone": its features are computed once
     views: int = 1  # of each training image, where features are computed once (detector/views.py)
     kept_channels: float = 1.0  # share of a frozen map's channels that is kept, as its principal components

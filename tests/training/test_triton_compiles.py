@@ -33,9 +33,14 @@ def lower(kernel, dtype, constants, **more):
 
 
 for dtype in ("bf16", "fp32"):
-    sizes = {"IGNORED": -2, "BLOCK": 1024, "WIDE": False}
+    sizes = {"IGNORED": -2, "BLOCK": 1024}
     for kernel in (focal_triton._value, focal_triton._slope):
-        lower(kernel, dtype, sizes, total="i32")
+        lower(kernel, dtype, sizes | {"WIDE": False}, total="i32")
+        lower(kernel, dtype, sizes | {"WIDE": True}, total="i64")  # more logits than 32 bits count
+        lower(kernel, dtype, sizes | {"WIDE": False, "classes": 1}, total="i32")  # fixed by Triton
+    for slope in (False, True):  # of a frozen norm
+        known = dict.fromkeys(("out", "upstream"), f"*{dtype}") | dict.fromkeys(("scale", "shift"), "*fp32")
+        lower(norm_triton._scaled, dtype, {"BLOCK": 1024, "SLOPE": slope}, total="i32", **known)
     for groups, each, cells in ((4, 4, 256), (8, 8, 64)):  # of coco-cpu's head at batch 8, of coco256's at 64
         norm = {"cells": 1024, "GROUPS": groups, "EACH": each, "CELLS": cells}
         for kernel in (norm_triton._forward, norm_triton._backward):
@@ -51,4 +56,4 @@ def test_kernels_compile_for_a_gpu_and_compute_in_fp32(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     said = [line for line in done.stdout.splitlines() if " in fp" in line]
-    assert len(said) == 12 and all(line.endswith("in fp32") for line in said), said
+    assert len(said) == 24 and all(line.endswith("in fp32") for line in said), said
