@@ -11,6 +11,7 @@ def luck_of_the_pick(e: Evidence, side: Side) -> float | None:
 
     Both on images that judge, picked on tune images (leave-one-out cross-fitting). Above 0 where the
     trainings that choose are favoured by choosing; the other seeds are one fewer, so it is no less than that.
+    Seeds of the picked row beside those that all rows have took no part in the pick, and dilute its luck.
     None for a side that no counted training picks, with fewer than two seeds, and without tune images.
     """
     if side.pick not in ("best", "best at .05"):
@@ -25,4 +26,6 @@ def luck_of_the_pick(e: Evidence, side: Side) -> float | None:
     judged = np.array([[getattr(of[pair], at) for pair in pairs] for of in by_pair])
     others = tune.sum(axis=1, keepdims=True) - tune  # [rows, seeds]: over all seeds but one
     fitted = judged[others.argmax(axis=0), np.arange(len(pairs))]
-    return float(judged[tune.mean(axis=1).argmax()].mean() - fitted.mean())
+    picked = int(tune.mean(axis=1).argmax())
+    judges = e.study.rows(side.ablation)[side.labels(e.study.base)[picked]]
+    return float(judged[picked].mean() - fitted.mean()) * len(pairs) / len(judges)

@@ -17,6 +17,7 @@ from focalrepro.study.study import Rows
 
 MATCHED = 0.5  # AP; calibration is compared only between rows that differ by less
 FL = {"gamma": 2.0, "alpha": 0.25}
+DRAWS = 50  # of the seeds' luck for each resample of the images: fewer, and a p near .05 is a matter of them
 
 # ---- the place of the best α, in resamples
 
@@ -29,13 +30,16 @@ def _whole(e: Evidence, ablation: str, measure: Measure) -> Rows | None:
 
 
 def _winners(e: Evidence, rows: Rows, rng: np.random.Generator, measure: Measure) -> tuple[np.ndarray, float]:
-    """The best α in each resample of the images, with the seeds' luck where known; the best by the means."""
+    """The best α in each of R resamples of the images, [R, DRAWS] with the seeds' luck, [R, 1] where that is
+    unknown; and the best by the means. The luck is Student's, as in every interval: its spread is estimated.
+    """
     alphas, spread = np.array([of[0].config.alpha for of in rows.values()]), e.spread(measure)
     ap = np.array([np.nan_to_num(np.mean([*map(measure.replicates, of)], axis=0)) for of in rows.values()])
-    values = [[measure.of(r) for r in of] for of in rows.values()]
+    ap, values = ap[..., None], [[measure.of(r) for r in of] for of in rows.values()]
     if spread.freedom:
-        variance = [spread.of(seeds)[0] / len(seeds) for seeds in values]
-        ap = ap + np.sqrt(variance)[:, None] * rng.standard_normal(ap.shape)
+        each = [(len(seeds), *spread.of(seeds)) for seeds in values]
+        luck = [(v / n) ** 0.5 * rng.standard_t(freedom, (ap.shape[1], DRAWS)) for n, v, freedom in each]
+        ap = ap + np.array(luck)
     return alphas[ap.argmax(0)], alphas[np.argmax([mean(seeds) for seeds in values])]
 
 
@@ -46,7 +50,7 @@ def best_alpha(e: Evidence, measure: str = "AP") -> Verdict | None:
         return None
     winner, at = _winners(e, rows, np.random.default_rng(0), by)
     share = float(((winner >= 0.5) & (winner <= 0.9)).mean())
-    word = "confirmed" if share >= 1 - LEVEL else "refuted" if share <= LEVEL else "undecided"
+    word = "confirmed" if share >= 1 - LEVEL / 2 else "refuted" if share <= LEVEL / 2 else "undecided"
     return _with_luck(e, rows, Verdict(word, share, remark=f"best at α = {at:g}"), by)
 
 
@@ -63,10 +67,10 @@ def ridge(e: Evidence, gamma: float, over: str, measure: str = "AP") -> Verdict 
         _winners(e, {k: records for k, records in rows.items() if records[0].config.gamma == value}, rng, by)
         for value in (0.0, gamma)
     )
-    # A resample more speaks against it: no finite number of them shows a p of 0.
-    against = {1.0: focal >= plain, -1.0: focal <= plain}
-    p, direction = min((2 * (1 + int(of.sum())) / (1 + len(focal)), sign) for sign, of in against.items())
-    p, lower = min(p, 1.0), float((focal < plain).mean())
+    # A resample of the images more speaks against it: no finite number of them shows a p of 0.
+    against, count = {1.0: focal >= plain, -1.0: focal <= plain}, len(focal)
+    p, direction = min((2 * (1 + count * of.mean()) / (1 + count), sign) for sign, of in against.items())
+    p, lower = min(float(p), 1.0), float((focal < plain).mean())
     word = "undecided" if p > LEVEL else "confirmed" if direction > 0 else "refuted"
     remark = f"best at α = {at_plain:g} for γ = 0 and at α = {at_focal:g} for γ = {gamma:g}"
     return _with_luck(e, rows, Verdict(word, lower, p=p, direction=direction, remark=remark), by)

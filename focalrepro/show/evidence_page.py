@@ -1,5 +1,6 @@
 """results/EVIDENCE.md: what stands behind the front page's answer, with what to be careful about."""
 
+from focalrepro.evidence import rates
 from focalrepro.evidence.claims import SEEDS, has_family
 from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.tables import table
@@ -74,6 +75,7 @@ def evidence_page(said: Speakers) -> tuple[str, Figures]:
         steady=cells.all_told(embedded, STEADY),
         by_rate=cells.all_told(embedded, facts.AT_OWN_RATES),
         on_tune=facts.searched_level(drawn),
+        at_the_end=rates.at_the_end(drawn, "lr-rarity"),
         rarest=cells.all_told(embedded, facts.RAREST),
         tables=[(get_ablation(name), cells.paper_table(name, of)) for name, of in frames.items() if of],
         ours=lambda claim: Md(" | ".join(cells.answer(of.get(claim)) for of in judged.values())),

@@ -215,9 +215,8 @@ def borrowed_rate(e: Evidence) -> bool:
 
 
 def ridge(verdicts: Verdicts) -> list[str]:
-    """Whether the best α falls as γ rises, at .05 and without, where only the first is clear."""
-    found = [verdicts[claim] for claim in RIDGE if claim in verdicts]
-    return [effect(v) for v in found] if [v.word for v in found] == ["confirmed", "undecided"] else []
+    """Whether the best α falls as γ rises, at .05 and without; [] before both have their verdict."""
+    return [effect(verdicts[claim]) for claim in RIDGE] if judged(verdicts, RIDGE) else []
 
 
 def other_rates(e: Evidence, search: str, borrowed: str = "") -> Md:

@@ -28,6 +28,16 @@ def test_rows_that_differ_by_luck_alone_are_picked_for_their_luck():
     assert luck_of_the_pick(e, BEST) == pytest.approx(1.0)  # 3.0 / 3, where the others' picks have 20.0
 
 
+def test_seeds_that_only_the_picked_row_has_dilute_its_luck():
+    """α = .25 is picked for its luck at one of the three seeds that all rows have, and judged over six."""
+    lucky = {(0.25, 0): 3.0, (0.5, 1): 2.9, (0.75, 2): 2.8}
+    e = table_1a(lambda alpha, seed: 20.0 + lucky.get((alpha, seed), 0.0))
+    more = table_1a(lambda alpha, seed: 20.0, seeds=6).study.records
+    further = [r for r in more if r.seed >= 3 and r.config.alpha == 0.25]
+    both = Evidence(study([*e.study.records, *further], "coco-cpu"))
+    assert luck_of_the_pick(both, BEST) == pytest.approx(0.5)
+
+
 def test_a_row_that_is_ahead_at_every_seed_is_no_luck():
     noise = np.random.default_rng(1).normal(0, 0.1, 100)
     e = table_1a(lambda alpha, seed: 20.0 + 2.0 * (alpha == 0.25) + noise[int(10 * alpha) + seed])

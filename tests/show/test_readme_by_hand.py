@@ -35,11 +35,14 @@ def level(records):
 
 
 def test_the_divisors_keep_their_order(evidence):
-    assert "of four divisors that was the worst on the embedded data, and a moving average" in README
+    assert "of four divisors that was the worst on the embedded data. A moving average of" in README
+    assert "had the highest AP, not clearly above the mean over all anchors" in README
     e = evidence[DRAWN]
     levels = {k: level(r) for k, r in e.rows("normalizer").items() if k.startswith("FL, ")}
     worst, *_, best = sorted(levels, key=levels.get)
     assert len(levels) == 4 and "the paper" in worst and "moving average" in best
+    rows = e.rows("normalizer")
+    assert not e.difference(rows[best], rows["FL, all anchors"]).clear
 
 
 @pytest.mark.parametrize(
@@ -86,13 +89,13 @@ def test_the_weight_of_the_box_loss(evidence):
     assert "focal loss is not clearly ahead of plain cross entropy, nor Sampling-Free of focal" in README
     for claim in ("fl-box-weight", "fl-box-weight-edge", "sampling-free-box-weight"):
         assert word(evidence, DRAWN, claim) == "undecided"
-    assert "four times the weight brought plain cross entropy a little and focal loss nothing, and" in README
+    assert "four times the weight brought plain cross entropy a little and cost focal loss as much" in README
     assert "with the best weight on either side focal loss stays clearly ahead" in README
     rows, e = evidence[COCO].rows("box_weight"), evidence[COCO]
     plain, focal = (
         e.difference(rows[f"{loss}, box loss × 4"], rows[f"{loss}, box loss × 1"]) for loss in ("CE", "FL")
     )
-    assert 0 < plain.effect < 0.3 and focal.effect < 0
+    assert 0 < plain.low < plain.high < 0.3 and -0.4 < focal.low < focal.high < 0
     said = {c.id: v.word for c, v in judge_all(e)}
     assert said["box-share-alone"] == "confirmed" == said["fl-box-weight"]
 
@@ -109,7 +112,7 @@ def test_how_rare_objects_must_be(evidence):
     assert f"{steady:+.1f}" == "+2.5" and 0.22 < steady / papers < 0.29
     ours, theirs = map(float, searched_level(e))
     assert abs(ours - theirs) < 0.1
-    assert "hard negatives, and cross entropy with π = .001, are as good there" in README
+    assert "it is not clearly ahead of hard negatives there, nor of cross entropy with π = .001" in README
     for claim in ("rare-rarest-hard", "rare-rarest-prior"):
         assert word(evidence, DRAWN, claim) == "undecided"
 
@@ -141,11 +144,13 @@ def test_on_coco(evidence):
 
 
 def test_what_is_as_good_as_the_papers_choice(evidence):
-    assert "(γ = 1 on COCO had an AP as high, α = .1 on the embedded data a higher one)" in README
+    assert (
+        "(γ = 1 on COCO had an AP as high, α = .1 on the embedded data a higher one, not clearly)" in README
+    )
     for name, ablation, other in ((COCO, "primary", "FL, γ = 1"), (DRAWN, "ridge", "γ = 2, α = 0.1")):
         rows, e = evidence[name].rows(ablation), evidence[name]
         papers = rows["FL, γ = 2" if ablation == "primary" else "γ = 2, α = 0.25"]
-        assert e.difference(rows[other], papers).high > 0 and level(rows[other]) >= level(papers)
+        assert not e.difference(rows[other], papers).clear and level(rows[other]) >= level(papers)
 
 
 def test_which_prior_for_which_loss(evidence):
