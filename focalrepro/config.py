@@ -65,7 +65,7 @@ class RunConfig:
     epsilon: float = 0.0  # Poly-1's weight of the next power of 1 - p_t
     guided: bool = False  # the classification loss is scaled to the size of the box loss (Sampling-Free)
     # What divides the classification loss (training/step.py)
-    normalizer: Literal["positives", "anchors", "moving", "image", "picked"] = "positives"
+    normalizer: Literal["positives", "plus_images", "anchors", "moving", "image", "picked"] = "positives"
     ohem_batch: int = 128  # anchors an image that OHEM keeps
     ohem_nms: float = 0.7
     ohem_ratio: float = 0.0  # negatives for each positive; 0: as they come

@@ -14,6 +14,7 @@ AS_FEW = "\n(its lead: over CE, α = .5, of a tenth as well)"
 # Focal loss's lead by what the loss is divided by and whose rates it has: the ablation, and how its rows end.
 BY_DIVISOR = {
     "paper's divisor, borrowed rates": ("imbalance", ""),
+    "and one for each image, borrowed rates": ("divisor-images", ", one more for each image"),
     "moving average, borrowed rates": ("imbalance-steady", ", moving average"),
     "paper's divisor, rates of its own": ("rarity-rate", ""),
     "moving average, rates of its own": ("rarity-rate", ", moving average"),

@@ -152,23 +152,24 @@ class Step:
         inputs, labels, boxes, positive = self.source.batch(self.index, self.view)
         with autocast(self.device, config.precision == "bf16"):
             logits, offsets = self.network(inputs)
-        count = ranks.total(positive.sum()).clamp(min=1)
+        assigned = ranks.total(positive.sum())
+        count = assigned.clamp(min=1)
         if config.loss in QUALITY:
             self.dials.quality = box_quality(offsets, self.anchors, boxes, positive)
-        class_loss = self._class_loss(logits, labels, positive, count)
+        class_loss = self._class_loss(logits, labels, positive, assigned)
         boxes_loss = box_loss(offsets, self.anchors, boxes, positive, config) / count
         if config.guided:  # Chen et al. 2019 (arXiv 1909.04868), equation 8
             scale = ranks.total(boxes_loss) / ranks.total(class_loss).clamp(min=1e-9)
             class_loss = class_loss * scale.detach()
         return class_loss, boxes_loss
 
-    def _class_loss(self, logits: Tensor, labels: Tensor, positive: Tensor, count: Tensor) -> Tensor:
+    def _class_loss(self, logits: Tensor, labels: Tensor, positive: Tensor, assigned: Tensor) -> Tensor:
         """The classification loss, divided as the config says.
 
         Section 4: by the number of anchors assigned to an object, "not total anchors, since the vast majority
         of anchors are easy negatives and receive negligible loss". The other ways are what people ask about.
         """
-        config = self.config
+        config, count = self.config, assigned.clamp(min=1)
         if config.normalizer == "image":
             images = zip(logits.split(1), labels.split(1), strict=True)
             each = [self.loss_function(x, t, self.dials) for x, t in images]
@@ -178,7 +179,9 @@ class Step:
             return total
         if config.normalizer == "anchors":
             return total / (labels.numel() * self.ranks.count)
-        if config.normalizer == "moving":  # as detectron2 does, whose average starts at 100
+        if config.normalizer == "plus_images":  # as the authors' Detectron, which adds 1 for each image
+            return total / (assigned + len(labels) * self.ranks.count)
+        if config.normalizer == "moving":  # as detectron2, which also divides the box loss by it; from 100 on
             self.average.mul_(0.9).add_(count, alpha=0.1)
             return total / self.average
         return total / count

@@ -12,7 +12,7 @@ SMALL = PROFILES["smoke"].base.replace(precision="fp32")
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("normalizer", ["positives", "anchors", "moving", "image", "picked"])
+@pytest.mark.parametrize("normalizer", ["positives", "plus_images", "anchors", "moving", "image", "picked"])
 @pytest.mark.parametrize("loss", sorted(LOSSES))
 def test_every_loss_takes_tensors(loss, normalizer, tiny):
     try:

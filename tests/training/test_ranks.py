@@ -23,6 +23,7 @@ CONFIGS = {
     "by image": {"normalizer": "image"},
     "by anchors": {"normalizer": "anchors", "lr": 0.04},  # small gradients: a rate that shows them
     "moving": {"normalizer": "moving"},
+    "one more for each image": {"normalizer": "plus_images"},
 }
 TOGETHER = """
 import sys

@@ -156,11 +156,23 @@ def test_what_the_loss_is_divided_by(data_root):
     source = TrainData(SMALL, data, torch.device("cpu"))
     index, flips = batches(len(source), SMALL.replace(steps=1))
     _, labels, _, positive = source.batch(index[0], flips[0])
-    found = {n: class_losses(n, data)[0] for n in ("positives", "anchors", "moving", "image")}
+    found = {n: class_losses(n, data)[0] for n in ("positives", "plus_images", "anchors", "moving", "image")}
     total = found["positives"] * int(positive.sum())
+    assert found["plus_images"] == pytest.approx(total / (int(positive.sum()) + len(labels)), rel=1e-3)
     assert found["anchors"] == pytest.approx(total / labels.numel(), rel=1e-3)
     assert found["moving"] == pytest.approx(total / (90 + 0.1 * int(positive.sum())), rel=1e-3)
     assert found["image"] != pytest.approx(found["positives"], rel=1e-3)
+
+
+def test_a_batch_without_an_object_is_divided_by_its_images(data_root):
+    from dataclasses import replace
+
+    from focalrepro.runs import load_splits
+
+    data, _ = load_splits(SMALL)
+    empty = replace(data, labels=data.labels * 0 - 1, digest="empty")
+    alone, more = (class_losses(n, empty)[0] for n in ("positives", "plus_images"))
+    assert more == pytest.approx(alone / SMALL.batch_size, rel=1e-3)
 
 
 def test_a_part_of_the_images_is_the_same_part_for_every_seed():
@@ -173,6 +185,7 @@ def test_a_part_of_the_images_is_the_same_part_for_every_seed():
 ONLY_OVER = {
     "imbalance": "synthetic-",
     "imbalance-steady": "synthetic-",
+    "divisor-images": "synthetic-",
     "lr-rarity": "synthetic-",
     "rarity-rate": "synthetic-",
     "box_weight-edge": "synthetic-",
