@@ -14,7 +14,7 @@ from focalrepro.detector.matching import BACKGROUND, IGNORED, match_dataset
 from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.tables import table
 from focalrepro.study.ablations import get_ablation
-from focalrepro.training.batches import config_anchors
+from focalrepro.training.batches import batches, config_anchors
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +74,12 @@ def measure(data: DetectionData, config: RunConfig, limit: int = 300) -> Imbalan
         sides=np.sqrt(area),
         anchor_sides=tuple(config.anchor_size * 2**level * k for level in config.levels for k in octave),
     )
+
+
+def batches_without_objects(data: DetectionData, config: RunConfig) -> float:
+    """The share of a training's batches in which no image has an object; data: the training split."""
+    index, _ = batches(len(data.labels), config)
+    return float((data.labels < 0).all(1)[index].all(1).mean())
 
 
 def reach(best_iou: np.ndarray, thresholds: Sequence[float] = (0.4, 0.5, 0.6, 0.7)) -> pd.Series:

@@ -43,7 +43,7 @@ class MadeTwice:
 
     @property
     def kinds(self) -> frozenset[tuple[str, str]]:
-        """The two kinds of machine (`Record.kind`)."""
+        """The kinds of machine (`Record.kind`), two, or one where the machines differ in their CPU alone."""
         return frozenset(r.kind for r in self.pairs[0])
 
     @property
@@ -54,17 +54,18 @@ class MadeTwice:
 
 
 def made_twice(study: Study) -> list[MadeTwice]:
-    """The runs of a study whose other record lies in `again/` of its results, by the two kinds of machine;
+    """The runs of a study whose other record lies in a folder `again*` of its results, by the two machines;
     those of which there are two at least.
 
     Errors: RunFileError for a damaged record.
     """
-    there = {r.run_id: r for r in Store(study.folder / "again").records()}
-    of_kinds = defaultdict[frozenset, list](list)
-    for r in study.records:
-        if (other := there.get(r.run_id)) and r.kind != other.kind:
-            of_kinds[frozenset((r.kind, other.kind))].append((r, other))
-    return [MadeTwice(pairs) for pairs in of_kinds.values() if len(pairs) > 1]
+    of_machines = defaultdict[tuple, list](list)
+    for folder in sorted(study.folder.glob("again*")):
+        there = {r.run_id: r for r in Store(folder).records()}
+        for r in study.records:
+            if (other := there.get(r.run_id)) and r.hardware.name != other.hardware.name:
+                of_machines[r.hardware.name, other.hardware.name].append((r, other))
+    return [MadeTwice(pairs) for pairs in of_machines.values() if len(pairs) > 1]
 
 
 def mixed(study: Study) -> list[str]:

@@ -73,6 +73,8 @@ def evidence_page(said: Speakers) -> tuple[str, Figures]:
         rarest_gain=facts.rarest_gain(drawn),
         **{"grows": told(embedded.get(GROWS)), "few": told(embedded.get(FEW))},
         steady=cells.all_told(embedded, STEADY),
+        images=cells.all_told(embedded, cells.IMAGES),
+        rarest_images=told(embedded.get("divisor-images-rarest")),
         by_rate=cells.all_told(embedded, facts.AT_OWN_RATES),
         on_tune=facts.searched_level(drawn),
         at_the_end=rates.at_the_end(drawn, "lr-rarity"),

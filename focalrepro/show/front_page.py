@@ -75,6 +75,7 @@ def _answer(said: Speakers, planes: list[Evidence]) -> str:
         few=told(embedded.get(FEW)),
         afloat=facts.afloat(judged),
         steadier="".join(facts.divisor(embedded)[:1]),
+        images=cells.all_told(embedded, cells.IMAGES),
         speed=facts.speed(said.of_coco()),
         long=said.by_place(judged, facts.long),
         drowns=said.by_place(judged, facts.drowns),

@@ -35,6 +35,9 @@ ALL_LINES = (
 FEW_LINES = ((AS_PAPER[0],), ANSWERS[0], (OWN_RATE, FURTHER), (BOX_WEIGHT,), *ANSWERS[-2:])
 # Whether the divisor is worth more than the loss, and who is ahead once it is steady.
 DIVISOR = ("divisor-smooth", "divisor-smooth-ce", "divisor-smooth-hard", "divisor-smooth-free")
+# With one more in the divisor for each image: what it brings, and what the moving average has beyond it.
+IMAGES = ("divisor-images", "divisor-images-moving")
+WITH_IMAGES = {"fl-plain-ce": "divisor-images-ce", "fl-sampling-free": "divisor-images-free"}
 PAPER = CLAIMS["fl-best-alpha"].a, CLAIMS["fl-best-alpha"].b  # its Table 1b
 
 
@@ -113,14 +116,17 @@ def baselines(judged: Judged, lines: Sequence[tuple[str, ...]]) -> Md:
 
 
 def by_divisor(verdicts: Verdicts) -> Md:
-    """Focal loss less each baseline, divided as the paper does, and by the moving average."""
+    """Focal loss less each baseline, divided as the paper does, by one more for each image, and by the moving
+    average."""
     rows = []
     for (*_, claim), steady in zip(ANSWERS[-3:], DIVISOR[1:], strict=True):
         if claim in verdicts and steady in verdicts:
-            pair = verdicts[claim], verdicts[steady]
-            paper, moving = (Md(f"{bold(WORDS.get(v.word, v.word))}: {effect(v)}") for v in pair)
             row = {"focal loss against": CLAIMS[claim].against.split(" (")[0]}
-            rows.append(row | {"divided as in the paper": paper, "by the moving average": moving})
+            ways = {"divided as in the paper": claim, "one more for each image": WITH_IMAGES.get(claim)}
+            for way, of in (ways | {"by the moving average": steady}).items():
+                v = verdicts.get(of)
+                row[way] = Md(f"{bold(WORDS.get(v.word, v.word))}: {effect(v)}") if v else NONE
+            rows.append(row)
     return markdown(rows)
 
 

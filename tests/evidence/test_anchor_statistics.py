@@ -7,7 +7,7 @@ import pytest
 from made_up import study
 
 from focalrepro.config import RunConfig
-from focalrepro.evidence.anchor_statistics import measure, reach, reach_of_rows
+from focalrepro.evidence.anchor_statistics import batches_without_objects, measure, reach, reach_of_rows
 from focalrepro.evidence.difference import Evidence
 from focalrepro.runs import anchors_per_image, load_splits
 from focalrepro.show import figures_results
@@ -67,6 +67,15 @@ def test_limit_and_an_empty_split():
     empty = measure(split([[], []]), CONFIG)
     assert len(empty.sides) == empty.levels["positive"].sum() == 0
     assert len(empty.best_iou) == 0 and reach(empty.best_iou).isna().all()
+
+
+def test_batches_without_an_object_are_counted():
+    data = split([[], [], [[8, 8, 24, 24]], *[[]] * 7])
+    for steps, share in ((5, 0.8), (10, 0.8)):  # each epoch of five batches has one with the object
+        assert batches_without_objects(data, CONFIG.replace(steps=steps, batch_size=2)) == pytest.approx(
+            share
+        )
+    assert batches_without_objects(data, CONFIG.replace(steps=3, batch_size=10)) == 0
 
 
 def test_reach():

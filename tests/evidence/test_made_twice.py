@@ -32,6 +32,16 @@ def test_the_mean_difference_is_over_the_runs_that_both_made(runs):
     assert twice.machines == ("a processor", "a processor without bf16")
 
 
+def test_machines_that_differ_in_their_cpu_alone_are_told_apart(runs):
+    s = study(runs, "coco-cpu")
+    for folder, more in (("again", {"precision": "fp32"}), ("again-cpu", {"cpu": "another processor"})):
+        for r in runs:
+            Store(s.folder / folder).put(changed(r, hardware=more))
+    both = made_twice(s)
+    assert [twice.machines[1] for twice in both] == ["a processor without bf16", "another processor"]
+    assert [len(twice.kinds) for twice in both] == [2, 1] and mixed(s) == []
+
+
 def test_a_copy_of_the_same_record_is_no_second_making(runs):
     s = study(runs, "coco-cpu")
     for r in runs:
