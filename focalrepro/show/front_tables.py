@@ -37,7 +37,7 @@ FEW_LINES = ((AS_PAPER[0],), ANSWERS[0], (OWN_RATE, FURTHER), (BOX_WEIGHT,), *AN
 DIVISOR = ("divisor-smooth", "divisor-smooth-ce", "divisor-smooth-hard", "divisor-smooth-free")
 # With one more in the divisor for each image: what it brings, and what the moving average has beyond it.
 IMAGES = ("divisor-images", "divisor-images-moving")
-WITH_IMAGES = {"fl-plain-ce": "divisor-images-ce", "fl-sampling-free": "divisor-images-free"}
+WITH_IMAGES = ("divisor-images-ce", "divisor-images-hard", "divisor-images-free")
 PAPER = CLAIMS["fl-best-alpha"].a, CLAIMS["fl-best-alpha"].b  # its Table 1b
 
 
@@ -119,10 +119,10 @@ def by_divisor(verdicts: Verdicts) -> Md:
     """Focal loss less each baseline, divided as the paper does, by one more for each image, and by the moving
     average."""
     rows = []
-    for (*_, claim), steady in zip(ANSWERS[-3:], DIVISOR[1:], strict=True):
+    for (*_, claim), images, steady in zip(ANSWERS[-3:], WITH_IMAGES, DIVISOR[1:], strict=True):
         if claim in verdicts and steady in verdicts:
             row = {"focal loss against": CLAIMS[claim].against.split(" (")[0]}
-            ways = {"divided as in the paper": claim, "one more for each image": WITH_IMAGES.get(claim)}
+            ways = {"divided as in the paper": claim, "one more for each image": images}
             for way, of in (ways | {"by the moving average": steady}).items():
                 v = verdicts.get(of)
                 row[way] = Md(f"{bold(WORDS.get(v.word, v.word))}: {effect(v)}") if v else NONE
