@@ -76,6 +76,9 @@ def _answer(said: Speakers, planes: list[Evidence]) -> str:
         afloat=facts.afloat(judged),
         steadier="".join(facts.divisor(embedded)[:1]),
         images=cells.all_told(embedded, cells.IMAGES),
+        level_with_free=all(
+            facts.word(embedded, of[-1]) == WORDS["undecided"] for of in (cells.WITH_IMAGES, cells.DIVISOR)
+        ),
         speed=facts.speed(said.of_coco()),
         long=said.by_place(judged, facts.long),
         drowns=said.by_place(judged, facts.drowns),
