@@ -14,7 +14,7 @@ AS_FEW = "\n(its lead: over CE, α = .5, of a tenth as well)"
 # Focal loss's lead by what the loss is divided by and whose rates it has: the ablation, and how its rows end.
 BY_DIVISOR = {
     "paper's divisor, borrowed rates": ("imbalance", ""),
-    "and one for each image, borrowed rates": ("divisor-images", ", one more for each image"),
+    "one more for each image, borrowed rates": ("divisor-images", ", one more for each image"),
     "moving average, borrowed rates": ("imbalance-steady", ", moving average"),
     "paper's divisor, rates of its own": ("rarity-rate", ""),
     "moving average, rates of its own": ("rarity-rate", ", moving average"),
@@ -44,7 +44,8 @@ def rarity(frame: pd.DataFrame, leads: pd.DataFrame, by_divisor: pd.DataFrame, t
     words["labels"] = [name.replace(TENTH, TENTH + AS_FEW * (name != f"{names[0]}{TENTH}")) for name in names]
     if below:
         focal = colours[next(name for name in names if name.startswith("FL"))]
-        theirs = {name: focal if name.startswith("paper") else DARK for name in BY_DIVISOR}
+        by_way = {"paper's": focal, "one": GREY, "moving": DARK}
+        theirs = {name: by_way[name.split()[0]] for name in BY_DIVISOR}
         against(axes[2], by_divisor, "rarity", APART, ticks, theirs)
         axes[2].get_legend().remove()
         about = "On the left (borrowed: the rates that\nwere searched at 1 in 1,000)"
