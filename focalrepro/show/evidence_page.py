@@ -64,6 +64,7 @@ def evidence_page(said: Speakers) -> tuple[str, Figures]:
         box_rates=facts.other_rates(drawn, "lr-box_weight"),
         box_weight=said.by_place(judged, facts.box_weight),
         divisor_on_coco=cells.answer(on_coco[DIVISOR[0]]) if DIVISOR[0] in on_coco else "",
+        each_on_coco=told(on_coco.get("divisor-each-image")),
         by_divisor=cells.by_divisor(embedded),
         late=facts.other_rates(drawn, "lr-more"),
         found="found" in figures,
