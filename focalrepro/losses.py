@@ -1,7 +1,7 @@
 """The classification losses: cross entropy, α-balanced cross entropy and focal loss (section 3).
 
 One convention throughout: α weighs the object class and 1 - α the background, as in the paper. So α = .25
-turns the rare objects *down*; that is right only because γ = 2 has turned the easy background down much
+turns the rare objects *down*: in the paper that pays once γ = 2 has turned the easy background down much
 further.
 
 For your own training loop: `FocalLoss` or `sigmoid_focal_loss`, and `softmax_focal_loss` where classes
@@ -183,8 +183,8 @@ class FocalLoss(nn.Module):
     targets are either 0/1 in the shape of the logits, or integer class indices in the shape of the logits
     without their last dimension (K one-against-all sigmoids; -1 is "none of the classes", -2 is left out).
     The default reduction is "mean", as in torch's own criteria. A detector divides the "sum" by its number of
-    positive anchors instead: a mean over 100,000 easy negatives is a very small number. Where all rows are
-    left out the mean is 0.
+    positive anchors and one for each image instead: a mean over 100,000 easy negatives is very small. Where
+    all rows are left out the mean is 0.
 
     gamma is 1.5 here and 2 in `sigmoid_focal_loss`: a choice of the two interfaces and no finding. The
     function keeps torchvision's default, which is the paper's; the criterion's interface was set to 1.5. Give
