@@ -169,13 +169,19 @@ def takeaway(study: Study, *ids: str) -> Md:
         if v.word != "not run"
     ]
     lacking = [(c, judge) for c, v, judge in asked if v.word == "not run"]
-    never = [claim for claim in lacking if all(Evidence(claim[1]).whole(name) for name in claim[0].needs)]
-    if never:  # all runs are there
+    never = [claim for claim in lacking if _never(*claim)]
+    if never:
         lines.append(f"- Does not apply to this data: {' '.join(said(*claim) for claim in never)}")
     if lacking := [claim for claim in lacking if claim not in never]:
         what, needs = "» «".join(said(*claim) for claim in lacking), [n for c, _ in lacking for n in c.needs]
         lines += ["", f"{UNJUDGED}: «{what}» To make them: `{command(lacking[0][1], *needs)}`."]
     return Md("\n".join(lines).lstrip())
+
+
+def _never(c: Claim, study: Study) -> bool:
+    """Whether no runs of a study can judge a claim: all are there, or one of its tables has no rows here."""
+    rows = [study.rows(name) for name in c.needs]
+    return not all(rows) or all(Evidence(study).whole(name) for name in c.needs)
 
 
 def _explored(c: Claim, v: Verdict) -> str:

@@ -103,3 +103,10 @@ def test_a_plane_is_trained_where_it_is_missing(results, monkeypatch):
     frame = s.grid([0, 2], [0.25, 0.75])
     assert frame.loc[0.75, 2.0] == 20.75 and frame.shape == (2, 2) and len(made) == 4
     assert np.isfinite(s.grid([0, 2], [0.25]).to_numpy()).all() and len(made) == 4, "nothing twice"
+
+
+def test_a_claim_on_rows_that_this_data_does_not_have_does_not_apply():
+    said = focalrepro.Study("coco-cpu", records=[]).takeaway("divisor-images", "ahead-after-four").data
+    cannot, lacking = said.split("No runs judge yet")
+    assert "Does not apply to this data" in cannot and "one more in the divisor" in cannot
+    assert "four times the steps" in lacking and "focalrepro run long --profile coco-cpu" in lacking
