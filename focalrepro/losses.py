@@ -107,7 +107,7 @@ def softmax_focal_loss(
     loss = -(gamma * log_miss).exp() * log_p_t
     if alpha is not None:
         weight = torch.as_tensor(alpha, dtype=x.dtype, device=x.device)
-        if weight.shape != (classes,) or not bool((weight >= 0).all()):
+        if weight.shape != (classes,) or not (_is_traced(weight) or (weight >= 0).all()):
             raise ValueError(f"alpha {alpha} must be one weight per class, {classes} of them, each 0 or more")
         loss = loss * weight.expand_as(x).masked_fill(~labelled, 0).sum(-1)
     return reduce(loss, reduction, loss.dtype)

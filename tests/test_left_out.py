@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from focalrepro.losses import BACKGROUND, IGNORED, FocalLoss, sigmoid_focal_loss
+from focalrepro.losses import BACKGROUND, IGNORED, FocalLoss, sigmoid_focal_loss, softmax_focal_loss
 
 
 @pytest.mark.parametrize("alpha", [[0.25, 0.75], torch.tensor([0.25, 0.75]), None])
@@ -33,3 +33,10 @@ def test_left_out_rows_need_no_look_in_a_compiled_graph(reduction):
     compiled = torch.compile(criterion, backend="eager", fullgraph=True)
     logits, classes = torch.linspace(-3, 3, 12).view(4, 3), torch.tensor([0, IGNORED, BACKGROUND, 2])
     torch.testing.assert_close(compiled(logits, classes), criterion(logits, classes))
+
+
+def test_softmax_weights_need_no_look_either():
+    logits, classes = torch.linspace(-3, 3, 12).view(4, 3), torch.tensor([0, 1, 2, 2])
+    alpha = torch.tensor([0.2, 0.3, 0.5])
+    compiled = torch.compile(softmax_focal_loss, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(logits, classes, alpha), softmax_focal_loss(logits, classes, alpha))

@@ -33,7 +33,9 @@ def share_on(boxes: Tensor, pictures: Tensor | None) -> Tensor:
     """On which share of the pictures [N, 4] the centre of each box [A, 4] lies: [A]; without pictures, 1."""
     if pictures is None:
         return torch.ones(len(boxes))
-    return 1 - sum(outside(boxes, picture[None])[0].float() for picture in pictures) / len(pictures)
+    shapes, counts = pictures.unique(dim=0, return_counts=True)  # letterboxed images share a few
+    off = sum(n * outside(boxes, shape[None])[0].float() for shape, n in zip(shapes, counts, strict=True))
+    return 1 - off / len(pictures)
 
 
 def area(boxes: Tensor) -> Tensor:

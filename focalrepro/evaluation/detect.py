@@ -82,6 +82,13 @@ def without_classes(found: Found, config: RunConfig) -> Found:
     return suppress((boxes, scores, torch.zeros_like(labels)), config.nms, config.max_detections)
 
 
+def maps_of(model: nn.Module, config: RunConfig, images: np.ndarray, device: torch.device) -> list[Tensor]:
+    """A detector's feature maps of uint8 images [B, 3, S, S]; a frozen backbone's are in bf16, as those that
+    are kept for training."""
+    with autocast(device, config.frozen == "backbone" or config.precision == "bf16"):
+        return model.features(torch.from_numpy(np.array(images)).to(device))
+
+
 def finder(
     model: nn.Module, config: RunConfig, device: torch.device, merge: bool = True
 ) -> Callable[..., list[tuple[Found, Found]]]:
@@ -124,11 +131,10 @@ def milliseconds_per_image(
         finders[name] = finder(model, config, device, merge=False)
     for row in range(min(images, *(len(data) for *_, data in models.values()))):
         for name, (model, config, data) in models.items():
-            image = torch.from_numpy(np.array(data.images[row : row + 1])).to(device)
+            image, shown = data.images[row : row + 1], _pictures(data, slice(row, row + 1), device)
             start = time.perf_counter()
-            with autocast(device, config.precision == "bf16"):
-                maps = model.features(image)
-            finders[name](maps)[0][0][1].cpu()  # to the host: waits for the device
+            found = finders[name](maps_of(model, config, image, device), shown)
+            found[0][0][1].cpu()  # to the host: waits for the device
             times[name].append(1000 * (time.perf_counter() - start))
     return {name: float(np.median(taken[len(taken) // 6 :])) for name, taken in times.items()}
 
@@ -147,22 +153,26 @@ def detect(
     find = finder(model, config, device)
     cached = cached_features(model, data, device) if config.frozen == "backbone" else None
     found: tuple[list[Detections], list[Detections]] = ([], [])
-    scales, pictures = np.tile(data.scale[:, ::-1], 2), data.pictures
+    scales = np.tile(data.scale[:, ::-1], 2)
     for start in range(0, len(data), batch):
         rows = slice(start, start + batch)
         if cached:
             maps = [f[rows].to(device).permute(0, 3, 1, 2) for f in cached]
         else:
-            with autocast(device, config.precision == "bf16"):
-                maps = model.features(torch.from_numpy(np.array(data.images[rows])).to(device))
-        shown = None if pictures is None else torch.from_numpy(pictures[rows]).to(device)
-        for parts, images in zip(found, zip(*find(maps, shown), strict=True), strict=True):
+            maps = maps_of(model, config, data.images[rows], device)
+        each = find(maps, _pictures(data, rows, device))
+        for parts, images in zip(found, zip(*each, strict=True), strict=True):
             counts = [len(scores) for _, scores, _ in images]
             # One copy for the batch: each waits for the device.
             boxes, scores, labels = (torch.cat(of).cpu().numpy() for of in zip(*images, strict=True))
             image = np.repeat(np.arange(start, start + len(images)), counts)
-            edges = np.inf if pictures is None else np.tile(data.sizes[image, ::-1], 2)
+            edges = np.inf if data.pictures is None else np.tile(data.sizes[image, ::-1], 2)
             boxes = np.minimum(boxes * scales[image], edges)
             parts.append(Detections(image, boxes, scores, labels.astype(np.int64)))
         on_step(min(start + batch, len(data)), len(data))
     return Detections.concat(found[0]), Detections.concat(found[1])
+
+
+def _pictures(data: DetectionData, rows: slice, device: torch.device) -> Tensor | None:
+    """Where the pictures lie in their frames, [B, 4]; None where they fill them."""
+    return None if data.pictures is None else torch.from_numpy(data.pictures[rows]).to(device)

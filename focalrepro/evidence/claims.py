@@ -2,6 +2,7 @@
 
 import tomllib
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,7 +39,8 @@ class Side(BaseModel):
         wanted = {}
         for key, value in self.model_extra.items():
             if isinstance(value, str) and value in BASELINE:
-                value = type(own := getattr(base, key))(BASELINE[value] * own)
+                value = BASELINE[value] * (own := getattr(base, key))
+                value = round(value) if isinstance(own, int) else value  # as `Ablation.rows_for` has it
             wanted[key] = value if isinstance(value, list) else [value]
         rows = get_ablation(self.ablation).rows_for(base)
         fields = {row.label: base.replace(**row.changes).as_dict() | {"label": row.label} for row in rows}
@@ -172,7 +174,12 @@ def judge_all(e: Evidence, *ablations: str) -> list[tuple[Claim, Verdict]]:
 
     Claims that only the profile's `whole` can judge are left to it.
     """
-    e, p = e.own, e.study.profile
+    return [(c, v) for c, v in _judged(e.own) if not ablations or set(ablations) & set(c.needs)]
+
+
+@lru_cache(maxsize=8)  # since each place of a page or notebook asks for a few of them
+def _judged(e: Evidence) -> list[tuple[Claim, Verdict]]:
+    p = e.study.profile
     claims = [c for c in CLAIMS.values() if not p.whole or set(c.needs) <= set(p.ablations)]
     verdicts = {c.id: c.judge(e) or Verdict("not run", how=f"needs {', '.join(c.needs)}") for c in claims}
     primary = []
@@ -183,7 +190,7 @@ def judge_all(e: Evidence, *ablations: str) -> list[tuple[Claim, Verdict]]:
     for i in verdicts.keys() - set(primary):
         declared = min((p.seeds_of(name) for name in CLAIMS[i].needs if name != "lr"), default=SEEDS)
         verdicts[i] = _exploratory(verdicts[i], [verdicts[name] for name in primary], declared)
-    return [(c, verdicts[c.id]) for c in claims if not ablations or set(ablations) & set(c.needs)]
+    return [(c, verdicts[c.id]) for c in claims]
 
 
 def has_family(study: Study) -> bool:

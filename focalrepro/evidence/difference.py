@@ -178,6 +178,12 @@ class Evidence:
         alone = self.study.alone()
         return self if alone is self.study else Evidence(alone)
 
+    @cached_property
+    def of_whole(self) -> "Evidence":
+        """That of the profile which runs the whole paper, where one's own leaves that to another."""
+        whole = self.study.profile.whole
+        return Evidence(type(self.study)(whole)) if whole else self
+
     def _own(self, measure: Measure) -> seed_spread.SeedSpread:
         study = self.own.study
         rows = [records for name in study.ablations for records in study.rows(name).values()]

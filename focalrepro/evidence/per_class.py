@@ -29,11 +29,11 @@ def training_objects(config: RunConfig) -> dict[str, int]:
 def by_class(one: Records, other: Records, objects: Mapping[str, int]) -> pd.DataFrame:
     """One row per class, rarest first: objects, AP of both in percent (means over seeds), and other - one.
 
-    Over the seeds that both have; least and most are the smallest and the largest gain of one seed. Classes
-    without an object in validation have no AP and are left out.
+    Over the seeds that both have from like machines (`Record.pair`); least and most are the smallest and the
+    largest gain of one seed. Classes without an object in validation have no AP and are left out.
     """
     a, b = (
-        pd.DataFrame({r.seed: r.per_class for r in side}, dtype=float).reindex(list(objects))
+        pd.DataFrame({str(r.pair): r.per_class for r in side}, dtype=float).reindex(list(objects))
         for side in (one, other)
     )
     seeds = a.columns.intersection(b.columns)

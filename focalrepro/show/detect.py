@@ -14,9 +14,8 @@ from focalrepro import hardware
 from focalrepro.config import RunConfig
 from focalrepro.data.pixels import decode, is_turned, to_rgb
 from focalrepro.data.split import pictures_in, scale_of
-from focalrepro.evaluation.detect import finder
+from focalrepro.evaluation.detect import finder, maps_of
 from focalrepro.files import write_atomic, write_json
-from focalrepro.hardware import autocast
 from focalrepro.show.style import COLOURS
 from focalrepro.study import kept
 
@@ -31,12 +30,8 @@ def boxes_in(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Boxes [D, 4] in the frame's pixels, scores [D] and labels [D], best first, of uint8 [3, S, S]; picture
     [4]: what is no padding."""
-    image = torch.from_numpy(pixels[None].copy()).to(device)
-    frozen = config.frozen == "backbone"  # whose maps are computed and kept in bf16
-    with autocast(device, frozen or config.precision == "bf16"):
-        maps = model.features(image)
     pictures = None if picture is None else picture[None].to(device)
-    (found, _), *_ = finder(model, config, device)(maps, pictures)
+    (found, _), *_ = finder(model, config, device)(maps_of(model, config, pixels[None], device), pictures)
     return tuple(part.float().cpu().numpy() for part in found)
 
 

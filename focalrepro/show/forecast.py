@@ -27,7 +27,7 @@ from focalrepro.files import DISK_FULL, data_root
 from focalrepro.runs import load_splits
 from focalrepro.study.ablations import plan
 from focalrepro.study.campaign import with_ids
-from focalrepro.study.profiles import PROFILES, Profile, own_profile
+from focalrepro.study.profiles import PROFILES, Profile, get_profile, own_profile
 from focalrepro.study.status import time_left
 from focalrepro.study.store import Store
 from focalrepro.training.batches import batches
@@ -55,8 +55,9 @@ def take(name: str, data: Path, images: Sequence[Path], more: dict[str, Any], re
             fields[field] = json.loads(value)
         except ValueError:
             fields[field] = value
-    base = own_profile(name, fields).base
-    register_own(name, data, images, recipe=fields, **more)
+    own_profile(name, fields)  # refuses a field before anything is written
+    register_own(name, data, images, recipe=fields or None, **more)
+    base = get_profile(name).base
     if base.weights == "imagenet":
         ensure_weights(name, base.backbone)
 
@@ -72,8 +73,8 @@ def agreed(profile: Profile, ablations: Sequence[str], seeds: int, device: torch
     missing = len(planned)
     if store.records():
         missing = sum(store.lacks(job.run_id) for job in with_ids(planned))
-        left = f"  to do: {missing} of {len(planned)} runs, {time_left(missing, store, profile)}"
-        print(left * bool(missing))
+        if missing:
+            print(f"  to do: {missing} of {len(planned)} runs, {time_left(missing, store, profile)}")
     else:
         for line in what_it_takes(profile.base, missing, device):
             print(line, flush=True)
@@ -149,7 +150,8 @@ def what_it_takes(config: RunConfig, runs: int, device: torch.device) -> Iterato
     match = getattr(step.source, "match", None)  # the two-stage detector makes its own as it goes
     matches = 0 if match is None else match[:, 0].numel()
     if cpu:  # where maps are read from the disk
-        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 * (workers + 1)
+        unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes on Linux
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit * (workers + 1)
         used += workers * own * (not cached)
     else:
         used = torch.cuda.max_memory_allocated(device) + own

@@ -70,7 +70,7 @@ def page(study: Study) -> tuple[str, Figures]:
         what=sentences.sentence_case(study.profile.what),
         notebooks=_notebooks(study),
         ledger=markdown(sentences.ledger(e)),
-        short=sentences.takeaway(study, *(name for name in IN_SHORT if name in judged)),
+        short=sentences.takeaway(e, *(name for name in IN_SHORT if name in judged)),
         not_run=sentences.not_run(e),
         family=has_family(study),
         at_the_end=_at_the_end(e, "lr") if "lr" in study.profile.ablations else "",

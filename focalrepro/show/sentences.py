@@ -140,48 +140,50 @@ def not_run(e: Evidence) -> Md:
     return left_out(e.study, f"{count} more claim{'s'[: count > 1]}", *needs) if needs else Md("")
 
 
-def verdicts(study: Study, *names: str) -> Md:
+def verdicts(e: Evidence, *names: str) -> Md:
     """The claims that read one of these ablations (none: all) and have a verdict, as on the page of the
     profile that judges them: that which runs the whole paper, where one's own does not run them."""
-    p = study.profile
+    p = e.study.profile
     left = p.whole and not set(names or ABLATIONS) <= set(p.ablations)
-    judge = type(study)(p.whole) if left else study
-    text = markdown(ledger(Evidence(judge), *names)) or Md("No claim on these ablations has its runs yet.")
-    return Md(f"As judged for profile `{judge.profile.name}`:\n\n{text}") if left else text
+    judge = e.of_whole if left else e
+    text = markdown(ledger(judge, *names)) or Md("No claim on these ablations has its runs yet.")
+    return Md(f"As judged for profile `{judge.study.name}`:\n\n{text}") if left else text
 
 
-def takeaway(study: Study, *ids: str) -> Md:
+def takeaway(e: Evidence, *ids: str) -> Md:
     """What these claims came to, each in bold and in one line; last those without records, with the command.
 
     Judged for the profile that runs the whole paper, where one's own does not have the claim's runs.
     """
-    judges = [*([type(study)(study.profile.whole)] if study.profile.whole else []), study]
     judged = {}
-    for judge in judges:  # one's own runs say more, where they say anything
-        for c, v in judge_all(Evidence(judge)):
+    for judge in (e.of_whole, e):  # one's own runs say more, where they say anything
+        for c, v in judge_all(judge):
             if v.word != "not run" or c.id not in judged:
                 judged[c.id] = c, v, judge
     asked = [judged[name] for name in ids]
     lines = [
-        f"- **{verdict_word(v).capitalize()}: {said(c, judge)}** {_numbers(v)} "
-        f"(`{judge.name}`; {escape(how(v))}{_explored(c, v)})"
+        f"- **{verdict_word(v).capitalize()}: {said(c, judge.study)}** {_numbers(v)} "
+        f"(`{judge.study.name}`; {escape(how(v))}{_explored(c, v)})"
         for c, v, judge in asked
         if v.word != "not run"
     ]
     lacking = [(c, judge) for c, v, judge in asked if v.word == "not run"]
     never = [claim for claim in lacking if _never(*claim)]
     if never:
-        lines.append(f"- Does not apply to this data: {' '.join(said(*claim) for claim in never)}")
+        lines.append(f"- Does not apply to this data: {' '.join(said(c, of.study) for c, of in never)}")
     if lacking := [claim for claim in lacking if claim not in never]:
-        what, needs = "» «".join(said(*claim) for claim in lacking), [n for c, _ in lacking for n in c.needs]
-        lines += ["", f"{UNJUDGED}: «{what}» To make them: `{command(lacking[0][1], *needs)}`."]
+        what, needs = (
+            "» «".join(said(c, of.study) for c, of in lacking),
+            [n for c, _ in lacking for n in c.needs],
+        )
+        lines += ["", f"{UNJUDGED}: «{what}» To make them: `{command(lacking[0][1].study, *needs)}`."]
     return Md("\n".join(lines).lstrip())
 
 
-def _never(c: Claim, study: Study) -> bool:
+def _never(c: Claim, e: Evidence) -> bool:
     """Whether no runs of a study can judge a claim: all are there, or one of its tables has no rows here."""
-    rows = [study.rows(name) for name in c.needs]
-    return not all(rows) or all(Evidence(study).whole(name) for name in c.needs)
+    rows = [e.study.rows(name) for name in c.needs]
+    return not all(rows) or all(e.whole(name) for name in c.needs)
 
 
 def _explored(c: Claim, v: Verdict) -> str:

@@ -43,7 +43,8 @@ class Study(study.Study):
         there. An interval holds the spread of all of a page's runs, so only then is it the same on both."""
         p = self.profile
         left = bool(p.whole) and ablation not in p.ablations and ablation in ABLATIONS
-        return type(self)(p.whole) if left and not all(self.alone().rows(ablation).values()) else self
+        whole = left and not all(self.alone().rows(ablation).values())
+        return self.evidence.of_whole.study if whole else self
 
     def run_loss(self, spec: str, seeds: int = 0, device: str = "auto", workers: int = 0) -> Markdown:
         """A loss of one's own, FILE.py:FUNCTION, searched and trained beside cross entropy and focal loss:
@@ -82,7 +83,7 @@ class Study(study.Study):
     def claims(self, *ablations: str) -> pd.DataFrame:
         """The claims that read one of these ablations (none: all) and have their runs, with verdicts."""
         rows = sentences.ledger(self.evidence, *ablations)
-        return pd.DataFrame([{k: str(v).replace("**", "") for k, v in row.items()} for row in rows])
+        return pd.DataFrame([{k: show.plain(v) for k, v in row.items()} for row in rows])
 
     def left_out(self, what: str, *needs: str) -> Markdown:
         """One line in place of what no record holds, with the command that makes the ablations it `needs`."""
@@ -90,7 +91,7 @@ class Study(study.Study):
 
     def takeaway(self, *ids: str) -> Markdown:
         """What these claims came to, in bold, from the records; ids as in evidence/claims.toml."""
-        return Markdown(sentences.takeaway(self, *ids))
+        return Markdown(sentences.takeaway(self.evidence, *ids))
 
     def grid(self, gammas: Sequence[float], alphas: Sequence[float], seeds: int = 1) -> pd.DataFrame:
         """Mean AP in percent of the baseline at every γ (columns) and α (index), missing ones trained."""

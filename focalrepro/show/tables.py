@@ -1,5 +1,6 @@
 """Tables for the eye; the one place where Markdown tables are written and texts are escaped for them."""
 
+import html
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -32,6 +33,11 @@ def escape(value: object) -> Md:
         return value
     text = re.sub(r"\s*[\r\n]+\s*", " ", str(value)).replace("&", "&amp;").replace("<", "&lt;")
     return Md(re.sub(r"([\\|*_`\[\]])", r"\\\1", text))
+
+
+def plain(value: object) -> str:
+    """What `escape` and `bold` made Markdown of, as a reader sees it."""
+    return html.unescape(re.sub(r"\\(.)", r"\1", str(value).replace("**", "")))
 
 
 def bold(value: object) -> Md:

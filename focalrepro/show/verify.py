@@ -10,6 +10,7 @@ from functools import cache
 
 from focalrepro.config import TRAINING_VERSION, RunConfig
 from focalrepro.evidence.claims import CLAIMS
+from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.made_twice import mixed
 from focalrepro.evidence.tables import runs_frame
 from focalrepro.runs import protocol_digest
@@ -85,7 +86,7 @@ def behind(study: Study) -> list[str]:
     @cache
     def right(profile: str) -> set[str]:
         judge = study if profile == study.name else Study.committed(profile)
-        return set(takeaway(judge, *CLAIMS).splitlines())
+        return set(takeaway(Evidence(judge), *CLAIMS).splitlines())
 
     off = []
     for path, cells in executed(study):

@@ -1,7 +1,6 @@
 """Verdicts on made-up runs whose truth is known."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from made_up import changed, record, runs, study
 from focalrepro.evidence.claims import CLAIMS, FAMILY, Claim, judge_all
 from focalrepro.evidence.difference import Evidence
 from focalrepro.study.ablations import get_ablation
-from focalrepro.study.profiles import PROFILES, get_profile
+from focalrepro.study.profiles import PROFILES
 
 
 @pytest.fixture(autouse=True)
@@ -317,34 +316,3 @@ def test_a_lead_that_shrinks_is_a_difference_of_differences():
     shrinks = [v for v in found if v.estimate and len(v.estimate.levels) == 4]
     assert [v.word for v in shrinks] == ["confirmed", "undecided"]
     assert shrinks[0].value == pytest.approx(6, abs=1)
-
-
-# ---- which claims, on which records
-
-
-def test_claims_of_other_ablations_are_left_to_the_profile_that_runs_them():
-    quick, whole = (
-        {c.id for c, _ in judge_all(Evidence(study([], name)))} for name in ("quick", "full-quick")
-    )
-    assert quick < whole == set(CLAIMS) and not {"ohem", "fl-hard-negatives"} & quick
-
-
-def test_missing_runs_are_said_to_be_missing():
-    found = judge_all(Evidence(study([])))
-    assert {v.word for _, v in found} == {"not run"}
-    assert "needs grid" in {v.how for _, v in found}
-    assert {c.id for c, _ in judge_all(Evidence(study([])), "1e")} == {"deeper", "larger", "two-stage"}
-
-
-def test_claims_on_own_data_read_its_runs(monkeypatch):
-    profiles = "focalrepro.study.profiles"
-    monkeypatch.setattr(f"{profiles}.prepared", lambda: ["mine"])
-    monkeypatch.setattr(f"{profiles}.describe", lambda name: SimpleNamespace(parameters={}))
-    mine = get_profile("mine")
-    rows = [
-        c for a in ("1a", "1b") for c in get_ablation(a).configs(mine.base, range(3), mine.rates).values()
-    ]
-    of = [record(c, 30 + 3 * (c.gamma == 2) + 0.01 * c.seed) for c in dict.fromkeys(rows)]
-    assert word(of, "fl-best-alpha") == "not run", "of another profile"
-    e = Evidence(study(of, "mine"))
-    assert {c.id: v.word for c, v in judge_all(e)}["fl-best-alpha"] == "confirmed"

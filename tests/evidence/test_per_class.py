@@ -7,7 +7,7 @@ matplotlib.use("Agg")
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import record
+from made_up import changed, record
 from scipy import stats
 
 from focalrepro.evidence import per_class
@@ -42,6 +42,8 @@ def test_gain_by_class_is_paired_by_seed():
     assert frame["gain"].tolist() == [5.0, 1.0] and frame["seeds"].tolist() == [1, 1]
     both = per_class.by_class(one, [of_classes(0, {"a": 14.0}), of_classes(1, {"a": 31.0})], OBJECTS)
     assert both.loc["a", ["gain", "least", "most", "seeds"]].tolist() == [2.5, 1.0, 4.0, 2]
+    elsewhere = [changed(r, hardware={"device": "cuda:0"}) for r in one]
+    assert per_class.by_class(one, elsewhere, OBJECTS).empty, "the machine would differ, too"
     assert per_class.by_class(one, [], OBJECTS).empty
     assert per_class.by_class(one, other, {}).empty
 

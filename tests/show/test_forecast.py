@@ -183,3 +183,5 @@ def test_the_recipe_stays_with_the_name(given):
     assert describe("mine").parameters["recipe"]["resize"] == "squash"
     register_own("mine", given[0], [given[1]])
     assert describe("mine").parameters["recipe"]["resize"] == "squash", "registered again without one"
+    take("mine", given[0], [given[1]], {}, [])
+    assert get_profile("mine").base == profile.base, "reproduced again without one"

@@ -13,7 +13,6 @@ from focalrepro.evidence.difference import Estimate
 from focalrepro.evidence.verdict import Verdict, over_seeds, verdict_of
 from focalrepro.show import sentences
 from focalrepro.study.profiles import PROFILES
-from focalrepro.study.study import Study
 
 
 def test_a_study_says_what_its_records_say(results):
@@ -23,7 +22,8 @@ def test_a_study_says_what_its_records_say(results):
     claims = s.claims("1a")
     assert list(claims.columns) == ["verdict", "claim", "effect (95 %)", "by"]
     assert "confirmed" in set(claims["verdict"]) and len(s.claims()) > len(claims)
-    assert "**confirmed**" in sentences.verdicts(s, "1a") and "not run" not in sentences.verdicts(s, "1a")
+    assert any("[.5, .9]" in text for text in claims["claim"]), "as it is read, without Markdown's escapes"
+    assert "**confirmed**" in (said := sentences.verdicts(s.evidence, "1a")) and "not run" not in said
     with pytest.raises(AttributeError, match="no attribute 'Stduy'"):
         focalrepro.Stduy  # noqa: B018
 
@@ -63,7 +63,7 @@ def test_what_another_page_has_is_shown_as_there(results):
 
 def test_claims_are_judged_where_their_runs_are(results):
     commit(runs(lambda c: 30, ("1d", "3"), profile="full-quick"), "full-quick")
-    said = sentences.verdicts(Study("quick"), "1d", "3")
+    said = sentences.verdicts(focalrepro.Study("quick").evidence, "1d", "3")
     assert "best of the paper's nine rows of OHEM" in said and "FL\\* ties" in said
     assert "π" not in said and said.startswith("As judged for profile `full-quick`:\n\n|")
 

@@ -5,6 +5,7 @@ import pytest
 from made_up import commit, quick_runs
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
+from focalrepro.evidence.difference import Evidence
 from focalrepro.show.sentences import takeaway
 from focalrepro.show.verify import behind, differences
 from focalrepro.study.study import Study
@@ -61,7 +62,7 @@ def test_a_csv():
 def test_a_notebook_from_before_the_last_records_is_named(results):
     commit(quick_runs())
     study = Study.committed("quick")
-    said = takeaway(study, "fl-plain-ce", "half-gamma")
+    said = takeaway(Evidence(study), "fl-plain-ce", "half-gamma")
     folder = study.folder / "notebooks"
     folder.mkdir()
 
