@@ -9,17 +9,14 @@ from focalrepro.show import front_facts as facts
 from focalrepro.show import front_tables as cells
 from focalrepro.show.figures_results import figure_of
 from focalrepro.show.figures_scenes import detections
-from focalrepro.show.front_tables import BOTH, DIVISOR, FURTHER, gap, told
+from focalrepro.show.front_tables import BOTH, FURTHER
 from focalrepro.show.pages import Figures, render
-from focalrepro.show.sentences import WORDS
+from focalrepro.show.sentences import gap
 from focalrepro.show.speakers import EMBEDDED, Speakers
 from focalrepro.show.tables import Md, enough
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.study import Study
 
-GROWS, FEW = "rarer-more", "few-not-rare"  # the lead with rarity, and where objects are few and not rare
-# By a moving average, whether the lead grows, and what it is; and what the paper's divisor makes of it.
-STEADY = "rarer-more-steady", "rare-rarest-steady", "rarest-divisor"
 BORROWED = "CE, α = .5, π = .001"  # whose rate the strongest of the ten have
 DRAWN = "CE, α = .5", "FL, γ = 2"  # rows of the ablation `primary`
 
@@ -35,16 +32,19 @@ def evidence_page(said: Speakers) -> tuple[str, Figures]:
     text = render(
         "evidence.md.j2",
         **{"places": {Md(name): place for name, place in said.places.items()}, "coco": said.coco},
+        **{"embedded": embedded, "on_coco": on_coco, "that_judged": said.that_judged},
         baselines=cells.baselines(judged, cells.ALL_LINES),
         by_seed=facts.by_seed([e for e in sides.values() if has_family(e.study)], judged, on),
         luck=said.by_place(sides, facts.luck),
         ten_over_three=said.by_place(sides, facts.ten_over_three),
-        added=[f"{more} of {more + SEEDS} {on[n]}" for n, of in judged.items() if (more := facts.added(of))],
+        added=[
+            f"{more} of {more + SEEDS} {on[n]}"  # seeds, of those that fewer had left undecided
+            for n, of in judged.items()
+            if FURTHER in of and (more := of[FURTHER].seeds - SEEDS)
+        ],
         picked={on[n]: facts.borrowed_rate(sides[n]) for n, of in judged.items() if BOTH in of},
         strongest=said.by_place(sides, lambda e: facts.other_rates(e, "lr-strongest", BORROWED)),
         replicated=said.by_place(judged, facts.replicated),
-        five_elsewhere=facts.five_elsewhere(embedded),
-        ridge=said.by_place(judged, facts.ridge),
         terms={
             on[n]: f"{t.anchors.per_image / t.anchors.positive_per_image * len(t.per_class):,.0f}"
             for n, e in sides.items()
@@ -53,18 +53,9 @@ def evidence_page(said: Speakers) -> tuple[str, Figures]:
         drowns=said.by_place(judged, facts.drowns),
         afloat=facts.afloat(judged),
         level=[on[n] for n, of in judged.items() if FURTHER in of and of[FURTHER].word == "undecided"],
-        **{"closer": facts.closer(embedded), "gain": facts.gain(embedded)},
-        gain_on_coco=facts.gain(on_coco),
-        speed=facts.speed(embedded) if facts.word(embedded, facts.SPEED[0]) == WORDS["confirmed"] else [],
-        speed_on_coco=facts.speed(on_coco),
-        long=said.by_place(judged, facts.long),
-        shrinks=[facts.word(of, facts.SPEED[-1]) for of in (embedded, on_coco)],
-        **{"divisor": facts.divisor(embedded), "instead": facts.instead(drawn)},
-        box_edge=facts.box_edge(embedded),
+        divisor=facts.divisor_matters(embedded),
+        instead=facts.instead(drawn),
         box_rates=facts.other_rates(drawn, "lr-box_weight"),
-        box_weight=said.by_place(judged, facts.box_weight),
-        divisor_on_coco=cells.answer(on_coco[DIVISOR[0]]) if DIVISOR[0] in on_coco else "",
-        each_on_coco=told(on_coco.get("divisor-each-image")),
         by_divisor=cells.by_divisor(embedded),
         late=facts.other_rates(drawn, "lr-more"),
         found="found" in figures,
@@ -72,14 +63,8 @@ def evidence_page(said: Speakers) -> tuple[str, Figures]:
         rare_clear=any(v.word == "confirmed" for v in leads.values()),
         rare_adjusted=any(v.primary for v in leads.values()),
         rarest_gain=facts.rarest_gain(drawn),
-        **{"grows": told(embedded.get(GROWS)), "few": told(embedded.get(FEW))},
-        steady=cells.all_told(embedded, STEADY),
-        images=cells.all_told(embedded, cells.IMAGES),
-        rarest_images=told(embedded.get("divisor-images-rarest")),
-        by_rate=cells.all_told(embedded, facts.AT_OWN_RATES),
         on_tune=facts.searched_level(drawn),
         at_the_end=rates.at_the_end(drawn, "lr-rarity"),
-        rarest=cells.all_told(embedded, facts.RAREST),
         tables=[(get_ablation(name), cells.paper_table(name, of)) for name, of in frames.items() if of],
         ours=lambda claim: Md(" | ".join(cells.answer(of.get(claim)) for of in judged.values())),
     )

@@ -1,7 +1,5 @@
 """What fills the sentences of the front page and of the evidence, from verdicts and records."""
 
-from collections.abc import Collection
-from dataclasses import replace
 from itertools import groupby
 
 from focalrepro.evidence.claims import CLAIMS, FAMILY, SEEDS, in_family
@@ -9,35 +7,21 @@ from focalrepro.evidence.cross_fit import luck_of_the_pick
 from focalrepro.evidence.difference import Evidence, holm
 from focalrepro.evidence.rates import at_the_end, best, trials
 from focalrepro.evidence.verdict import Verdict, verdict_of
-from focalrepro.show.front_tables import ANSWERS, AS_PAPER, BOTH, DIVISOR, FURTHER, answer, gap, told
-from focalrepro.show.sentences import WORDS, effect, levels
+from focalrepro.show.front_tables import ANSWERS, AS_PAPER, BOTH, DIVISOR, FURTHER, answer
+from focalrepro.show.sentences import effect, gap
 from focalrepro.show.speakers import Judged, Verdicts
 from focalrepro.show.tables import Md, number
 from focalrepro.study.rates import best_rate, family_of
 from focalrepro.study.rows import LOSSES
 
-NOT_RUN = Verdict("not run")
 # From where on it matters: the lead over plain cross entropy by rarity.
 RARITIES = ("rare-frequent", "rare-300", "rare-default", "rare-3000", "rare-rarest")
-# Where objects are rarest and each loss has a rate of its own: the lead with the paper's divisor and with a
-# moving average, how much of it is the divisor's, and whether it grows with the moving average.
-AT_OWN_RATES = ("rarest-rate", "rarest-rate-steady", "rarest-divisor-rate", "rarer-more-rate")
-# Whether a loss that ends up level was there first, and whether its lead shrinks.
-SPEED = ("sooner", "sooner-tuned", "ahead-after-twice", "lead-shrinks")
-LONG = "ahead-after-four"
-# Whether the best α falls as γ rises, in the paper's own measure and without a threshold.
-RIDGE = "ridge-05", "ridge"
 # What the paper says in its own measure, of which without a threshold nothing is left that is clear.
 REPLICATED = dict.fromkeys((AS_PAPER[0], "best-alpha-05", "ridge-05", "threshold"), "confirmed")
 REPLICATED |= {"best-alpha": "undecided", "ridge": "undecided"}
 REPLICATED |= {"collapse-05": "refuted", "five-05": "refuted"}  # and what does not come out again
 # Whether the background drowns the objects, as the paper says of cross entropy.
 DROWNS = ("drowns", "drowns-gradient")
-# Where objects are rarest: focal loss against what else may do as well.
-RAREST = ("rare-rarest-prior", "rare-3000-hard", "rare-rarest-hard")
-BOX = ("box-share-alone", "fl-box-weight", "sampling-free-box-weight")
-BOX_EDGE = ("box-share-edge", "fl-box-weight-edge")
-FOUND_OR_FIT = ("finds-more", "fits-better")
 # Baselines that the counted trainings pick.
 PICKED = {
     "fl-best-alpha-05": "the best α without scores below .05",
@@ -67,13 +51,13 @@ def by_seed(judges: list[Evidence], judged: Judged, on: dict[str, str]) -> tuple
     other, asked = [], 0
     for e in judges:
         name = e.study.name
-        claims = [CLAIMS[c] for c in FAMILY if CLAIMS[c].a and judged[name].get(c, NOT_RUN).word in WORDS]
+        claims = [CLAIMS[c] for c in FAMILY if CLAIMS[c].a and judged[name].judged(c)]
         found = [(c, verdict_of(d)) for c in claims if (d := c.difference(e, by_seed=True))]
         adjusted = holm([v.p for _, v in found], len(FAMILY))
         asked += len(found)
         for (c, v), p in zip(found, adjusted, strict=True):
             if (v := in_family(v, p, SEEDS)).word != judged[name][c.id].word:
-                other.append(f"{c.short} {on[name]} {told(v)[1]}")
+                other.append(f"{c.short} {on[name]} {gap(v)}")
     return len(other), asked, Md("; ".join(other))
 
 
@@ -82,19 +66,6 @@ def rarities(verdicts: Verdicts) -> dict[str, Verdict]:
     return {
         CLAIMS[c].a.model_extra["label"].rpartition(", ")[2]: verdicts[c] for c in RARITIES if c in verdicts
     }
-
-
-def gain(verdicts: Verdicts) -> list[str]:
-    """What focal loss finds more, how much closer its boxes fit, and the second's word; nothing where either
-    was not judged."""
-    found, fit = map(verdicts.get, FOUND_OR_FIT)
-    return [effect(found), gap(fit), fit.word] if found and fit else []
-
-
-def closer(verdicts: Verdicts) -> bool:
-    """Whether boxes that fit are its gain, and that it finds more is not clear."""
-    found, fit = (verdicts.get(c, NOT_RUN).word for c in FOUND_OR_FIT)
-    return found not in ("confirmed", NOT_RUN.word) and fit == "confirmed"
 
 
 def overtaken(verdicts: Verdicts) -> list[str]:
@@ -124,60 +95,13 @@ def afloat(judged: Judged) -> bool:
     return all(of[DROWNS[0]].high < 0 for of in judged.values() if DROWNS[0] in of)
 
 
-def added(verdicts: Verdicts) -> int:
-    """Of how many seeds of the strongest cross entropies fewer had left the comparison undecided."""
-    return verdicts[FURTHER].seeds - SEEDS if FURTHER in verdicts else 0
-
-
-def five_elsewhere(verdicts: Verdicts) -> str:
-    """Whether γ = 5 is better on the other data, in the paper's measure, as it is in the paper."""
-    better = verdicts.get("five-05", NOT_RUN).word == "confirmed"
-    return ", and on the embedded data, too" * better
-
-
-def word(verdicts: Verdicts, claim: str) -> str:
-    """ "clearly better" and the like; "" where a claim was not judged."""
-    return WORDS.get(verdicts.get(claim, NOT_RUN).word, "")
-
-
-def speed(verdicts: Verdicts) -> list[str]:
-    """The differences of `SPEED`, as far as they were run."""
-    return [effect(replace(verdicts[c], remark="")) for c in SPEED if c in verdicts]
-
-
-def long(verdicts: Verdicts) -> tuple[str, ...]:
-    """What `told` has of focal loss after four times the steps; () before it has a verdict."""
-    return told(verdicts[LONG]) if verdicts.get(LONG, NOT_RUN).word in WORDS else ()
-
-
-def divisor(verdicts: Verdicts) -> list[str]:
-    """What a steady divisor adds, and the losses' differences with it, where it is more than they are."""
-    found = [verdicts[claim] for claim in DIVISOR if claim in verdicts]
-    clear = found and found[0].word == "confirmed" and all(v.word != "refuted" for v in found[1:])
-    if len(found) < len(DIVISOR) or not clear:
-        return []
-    most = max(max(abs(v.low), abs(v.high)) for v in found[1:])
-    return [effect(v) for v in found] if found[0].low > most else []
-
-
-def box_weight(verdicts: Verdicts) -> list[str]:
-    """What four times the box loss brings plain cross entropy, focal loss's lead where both have the
-    best weight, and that over Sampling-Free; [] where one was not run."""
-    if not {*BOX} <= verdicts.keys():
-        return []
-    alone, best, scaled = (verdicts[claim] for claim in BOX)
-    return [gap(alone), ", ".join(filter(None, (gap(best), levels(best), told(best)[-1]))), gap(scaled)]
-
-
-def judged(verdicts: Verdicts, claims: Collection[str]) -> bool:
-    """Whether each of these claims has a verdict by now."""
-    return all(claim in verdicts and verdicts[claim].word in WORDS for claim in claims)
-
-
-def box_edge(verdicts: Verdicts) -> list[str]:
-    """What plain cross entropy gains from the highest weight of the box loss to one beyond, and focal loss's
-    lead with the better of these two on either side; [] where one was not run."""
-    return [gap(verdicts[claim]) for claim in BOX_EDGE] if {*BOX_EDGE} <= verdicts.keys() else []
+def divisor_matters(verdicts: Verdicts) -> bool:
+    """Whether a steady divisor clearly adds more than the losses differ by with it."""
+    if not verdicts.has(*DIVISOR):
+        return False
+    gain, *leads = (verdicts[claim] for claim in DIVISOR)
+    most = max(max(abs(v.low), abs(v.high)) for v in leads)
+    return gain.word == "confirmed" and all(v.word != "refuted" for v in leads) and gain.low > most
 
 
 def instead(e: Evidence) -> list[str]:
@@ -212,11 +136,6 @@ def borrowed_rate(e: Evidence) -> bool:
     config = CLAIMS[BOTH].a.records(e)[0][0].config
     own = e.study.base.replace(**LOSSES.get(family_of(config), {}))
     return any(getattr(config, field) != getattr(own, field) for field in ("loss", "alpha", "gamma", "prior"))
-
-
-def ridge(verdicts: Verdicts) -> list[str]:
-    """Whether the best α falls as γ rises, at .05 and without; [] before both have their verdict."""
-    return [effect(verdicts[claim]) for claim in RIDGE] if judged(verdicts, RIDGE) else []
 
 
 def other_rates(e: Evidence, search: str, borrowed: str = "") -> Md:

@@ -12,17 +12,16 @@ from focalrepro.files import repo_root, results_root, write_atomic
 from focalrepro.show import front_facts as facts
 from focalrepro.show import front_tables as cells
 from focalrepro.show.claims_page import claims_page
-from focalrepro.show.evidence_page import FEW, GROWS, evidence_page
+from focalrepro.show.evidence_page import evidence_page
 from focalrepro.show.figures_results import figure_of
 from focalrepro.show.figures_rows import forest
-from focalrepro.show.front_tables import ANSWERS, AS_PAPER, FURTHER, OWN_RATE, told
+from focalrepro.show.front_tables import ANSWERS, AS_PAPER, FURTHER, told
 from focalrepro.show.pages import Figures, render, save
-from focalrepro.show.sentences import WORDS, seeds_text
+from focalrepro.show.sentences import gap, seeds_text
 from focalrepro.show.speakers import Speakers, speakers
 from focalrepro.show.tables import Md
 
 BEGIN, END = "<!-- results:begin (written by `focalrepro report`) -->", "<!-- results:end -->"
-ALL = "fl-all-classes"  # of COCO
 LEADS = (*AS_PAPER, "fl-tuned-ce", FURTHER)  # of less and less that differs besides the loss
 
 
@@ -53,34 +52,17 @@ def front_page() -> FrontPage:
 
 def _answer(said: Speakers, planes: list[Evidence]) -> str:
     judged, on, embedded = said.judged, said.on, said.of_embedded()
-    shrinks = [facts.word(of, facts.SPEED[-1]) for of in (embedded, said.of_coco())]
-    leads = {n: of for n, of in judged.items() if all(c in of and of[c].word in WORDS for c in LEADS)}
-    both = {n: of for n, of in leads.items() if ANSWERS[0][0] in of}
     return render(
         "front.md.j2",
-        **{"answers": cells.spoken(ANSWERS[0], judged).values(), "told": told, "places": said.places},
-        further={n: told(of[FURTHER])[0] for n, of in both.items()},
-        own_rate={n: told(of[OWN_RATE]) for n, of in both.items() if OWN_RATE in of},
-        weighed={
-            n: cells.all_told(of, facts.BOX[1:]) for n, of in both.items() if facts.judged(of, facts.BOX)
-        },
+        **{"places": said.places, "on": on, "judged": judged, "that_judged": said.that_judged},
+        **{"embedded": embedded, "on_coco": said.of_coco()},
+        **{"answers": cells.spoken(ANSWERS[0], judged).values(), "told": told},
         overtaken={n: facts.overtaken(of) for n, of in judged.items()},
-        all_classes=told(said.of_coco().get(ALL)),
-        leads={on[n]: [cells.lead(of[c]) for c in LEADS] for n, of in leads.items()},
+        leads={on[n]: [cells.lead(of[c]) for c in LEADS] for n, of in judged.items() if of.judged(*LEADS)},
         paper=cells.papers_lead(),
-        **{"shrinks": shrinks, "grows": facts.word(embedded, GROWS)},
-        rarity=[f"{cells.gap(v)} at one anchor {at[2:]}" for at, v in facts.rarities(embedded).items()],
-        by_rate=cells.all_told(embedded, facts.AT_OWN_RATES),
-        beside_it=cells.all_told(embedded, facts.RAREST),
-        few=told(embedded.get(FEW)),
+        rarity=[f"{gap(v)} at one anchor {at[2:]}" for at, v in facts.rarities(embedded).items()],
         afloat=facts.afloat(judged),
-        steadier="".join(facts.divisor(embedded)[:1]),
-        images=cells.all_told(embedded, cells.IMAGES),
-        level_with_free=all(
-            facts.word(embedded, of[-1]) == WORDS["undecided"] for of in (cells.WITH_IMAGES, cells.DIVISOR)
-        ),
-        speed=facts.speed(said.of_coco()),
-        long=said.by_place(judged, facts.long),
+        steadier=facts.divisor_matters(embedded),
         drowns=said.by_place(judged, facts.drowns),
         replicated=said.by_place(judged, facts.replicated),
         baselines=cells.baselines(judged, cells.FEW_LINES),

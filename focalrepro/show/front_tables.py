@@ -1,6 +1,6 @@
 """The front page's tables and cells: what verdicts become there."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -11,9 +11,9 @@ from focalrepro.evidence.claims import CLAIMS
 from focalrepro.evidence.difference import MEASURES
 from focalrepro.evidence.tables import rank_correlation
 from focalrepro.evidence.verdict import NOT_YET, Verdict
-from focalrepro.show.sentences import WORDS, digits_of, effect, interval, levels, seeds_text
+from focalrepro.show.sentences import WORDS, effect, seeds_text
 from focalrepro.show.speakers import PLACES, Judged, Verdicts
-from focalrepro.show.tables import NONE, Md, between, bold, digits_of_ap, markdown, number, precision, signed
+from focalrepro.show.tables import NONE, Md, between, bold, digits_of_ap, markdown, number
 from focalrepro.study.profiles import get_profile
 
 # What a reader wants to know first: of each line the first claim that was judged.
@@ -35,8 +35,7 @@ ALL_LINES = (
 FEW_LINES = ((AS_PAPER[0],), ANSWERS[0], (OWN_RATE, FURTHER), (BOX_WEIGHT,), *ANSWERS[-2:])
 # Whether the divisor is worth more than the loss, and who is ahead once it is steady.
 DIVISOR = ("divisor-smooth", "divisor-smooth-ce", "divisor-smooth-hard", "divisor-smooth-free")
-# With one more in the divisor for each image: what it brings, and what the moving average has beyond it.
-IMAGES = ("divisor-images", "divisor-images-moving")
+# The same with one more in the divisor for each image.
 WITH_IMAGES = ("divisor-images-ce", "divisor-images-hard", "divisor-images-free")
 PAPER = CLAIMS["fl-best-alpha"].a, CLAIMS["fl-best-alpha"].b  # its Table 1b
 
@@ -52,18 +51,10 @@ def spoken(claims: tuple[str, ...], judged: Judged) -> dict[str, tuple[str, str,
     return found
 
 
-def told(v: Verdict | None) -> tuple[str, ...]:
-    """Word, difference, AP of focal loss and of what it is compared with, and seeds; () of None."""
-    if v is None:
-        return ()
-    seeds = f"{v.seeds} of {seeds_text(v.wanted)}" if v.word == NOT_YET else seeds_text(v.seeds)
-    return WORDS.get(v.word, v.word), gap(v), levels(v), seeds
-
-
-def all_told(verdicts: Verdicts, claims: Collection[str]) -> list[tuple[str, ...]]:
-    """`told` of each of these claims; [] where one has no verdict."""
-    judged = all(c in verdicts and verdicts[c].word in WORDS for c in claims)
-    return [told(verdicts[c]) for c in claims] if judged else []
+def told(v: Verdict) -> tuple[str, ...]:
+    """Word, difference, AP of focal loss and of what it is compared with, and seeds."""
+    of = Verdicts(it=v)
+    return of.word("it"), of.gap("it"), of.levels("it"), of.seeds("it")
 
 
 def share(ours: float, theirs: float, sign: str = "") -> str:
@@ -76,11 +67,6 @@ def share(ours: float, theirs: float, sign: str = "") -> str:
 def lead(v: Verdict) -> str:
     """How much more focal loss has, where that is clear."""
     return share(*v.estimate.levels) if v.word in ("confirmed", "refuted") else "not clear"
-
-
-def gap(v: Verdict) -> str:
-    digits = precision(v.value, v.low, v.high, digits=digits_of(v))
-    return f"{signed(v.value, digits)} ({interval(v, digits)})"
 
 
 def answer(v: Verdict | None) -> str:

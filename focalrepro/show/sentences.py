@@ -73,6 +73,12 @@ def interval(v: Verdict, digits: int = 1) -> str:
     return between(v.low, v.high, digits, signed) + ", adjusted" * v.primary
 
 
+def gap(v: Verdict) -> str:
+    """A verdict's difference with its interval, without its unit."""
+    digits = precision(v.value, v.low, v.high, digits=digits_of(v))
+    return f"{signed(v.value, digits)} ({interval(v, digits)})"
+
+
 def levels(v: Verdict) -> str:
     """The AP of both sides, where a verdict is a plain difference of these; else ""."""
     plain = [(MEASURES[name], 1.0, -1.0) for name in ("AP", "at .05")]

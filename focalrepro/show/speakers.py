@@ -1,21 +1,59 @@
 """Which profiles speak for each kind of data on the pages about all results, and what they say."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from focalrepro.evidence.claims import judge_all
 from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.verdict import NOT_YET, Verdict
-from focalrepro.show.sentences import WORDS
+from focalrepro.show.sentences import WORDS, effect, gap, levels, seeds_text
 from focalrepro.study.profiles import get_profile
 from focalrepro.study.study import Study
 
 # The profiles that may speak for each kind of data, down to the first whose Tables 1a and 1b are whole.
 COCO, EMBEDDED = ("coco-cpu",), ("full-quick", "quick")
 PLACES = {"coco256": "real COCO", "synthetic-1000": "the embedded data"}  # by dataset
-Verdicts = dict[str, Verdict]  # by claim, without those that were not run
+
+
+class Verdicts(dict[str, Verdict]):
+    """What a study says of each claim that was run. Templates ask by the claim's id, so that a sentence shows
+    where its number is from."""
+
+    def has(self, *claims: str) -> bool:
+        """Whether all of these were run."""
+        return all(c in self for c in claims)
+
+    def judged(self, *claims: str) -> bool:
+        """Whether each of these has its verdict by now."""
+        return all(c in self and self[c].word in WORDS for c in claims)
+
+    def confirmed(self, claim: str) -> bool:
+        return claim in self and self[claim].word == "confirmed"
+
+    def word(self, claim: str) -> str:
+        """ "clearly better" and the like; else the verdict's own word; "" where it was not run."""
+        return WORDS.get(self[claim].word, self[claim].word) if claim in self else ""
+
+    def gap(self, claim: str) -> str:
+        """The difference with its interval."""
+        return gap(self[claim])
+
+    def effect(self, claim: str, remark: bool = False) -> str:
+        """The same with its unit; remark: also what was picked."""
+        return effect(self[claim] if remark else replace(self[claim], remark=""))
+
+    def levels(self, claim: str) -> str:
+        """The AP of both sides."""
+        return levels(self[claim])
+
+    def seeds(self, claim: str) -> str:
+        """How many, and of how many as long as these are too few."""
+        v = self[claim]
+        return f"{v.seeds} of {seeds_text(v.wanted)}" if v.word == NOT_YET else seeds_text(v.seeds)
+
+
 Judged = dict[str, Verdicts]  # by study
 
 
@@ -30,7 +68,7 @@ class Speakers:
     def every(self) -> Judged:
         """What each says of each claim, be it judged or not."""
         return {
-            e.study.name: {c.id: v for c, v in judge_all(e) if v.word != "not run"}
+            e.study.name: Verdicts({c.id: v for c, v in judge_all(e) if v.word != "not run"})
             for e in (*self.coco, *self.embedded)
         }
 
@@ -59,12 +97,16 @@ class Speakers:
         """What a fact has of each of `judged` or of `sides`, by `on`; without what is empty."""
         return {self.on[name]: found for name, one in of.items() if (found := fact(one))}
 
+    def that_judged(self, *claims: str) -> dict[str, Verdicts]:
+        """Those of `judged` that have a verdict on each of these claims, by `on`."""
+        return self.by_place(self.judged, lambda of: of if of.judged(*claims) else None)
+
     def of_coco(self) -> Verdicts:
-        return self.every.get(COCO[0], {})
+        return self.every.get(COCO[0], Verdicts())
 
     def of_embedded(self) -> Verdicts:
-        """Those of the larger embedded study; {} where it has no runs."""
-        return self.every.get(EMBEDDED[0], {})
+        """Those of the larger embedded study; empty where it has no runs."""
+        return self.every.get(EMBEDDED[0], Verdicts())
 
 
 def speakers() -> Speakers:

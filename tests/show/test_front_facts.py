@@ -1,13 +1,17 @@
 """What fills the front page's sentences, on made-up records whose truth is known."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from made_up import record, study
 
-from focalrepro.evidence.claims import judge_all
+from focalrepro.evidence.claims import CLAIMS, judge_all
 from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.verdict import Verdict
-from focalrepro.show import front_facts
+from focalrepro.show import front_facts, pages
+from focalrepro.show.speakers import Verdicts
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.profiles import PROFILES
 
@@ -33,7 +37,7 @@ def primary(lead: float, own: float) -> Evidence:
 @pytest.mark.parametrize(("lead", "otherwise"), [(1.0, 3), (0.0, 0)])
 def test_seeds_that_move_together_hide_a_lead_unless_they_are_paired(lead, otherwise):
     e = primary(lead, own=0.1)
-    judged = {"coco-cpu": {c.id: v for c, v in judge_all(e) if v.word != "not run"}}
+    judged = {"coco-cpu": Verdicts({c.id: v for c, v in judge_all(e) if v.word != "not run"})}
     differences = ("fl-tuned-ce", "fl-hard-negatives", "fl-sampling-free")
     assert [judged["coco-cpu"][claim].word for claim in differences] == ["undecided"] * 3
     count, asked, told = front_facts.by_seed([e], judged, {"coco-cpu": "on real COCO"})
@@ -48,11 +52,19 @@ def test_a_share_that_was_not_measured_is_not_told():
     assert front_facts.drowns({"drowns": verdicts["drowns"]}) == []
 
 
-@pytest.mark.parametrize(
-    ("found", "fit", "closer"),
-    [("undecided", "confirmed", True), ("confirmed", "confirmed", False), ("undecided", "undecided", False)],
-)
-def test_boxes_that_fit_are_the_gain_only_where_no_more_is_found(found, fit, closer):
-    verdicts = {"finds-more": Verdict(found), "fits-better": Verdict(fit)}
-    assert front_facts.closer(verdicts) is closer
-    assert front_facts.closer({"fits-better": Verdict("confirmed")}) is False
+def test_templates_ask_what_was_judged():
+    of = Verdicts({"sooner": Verdict("confirmed"), "ridge": Verdict("not judged yet", seeds=2, wanted=3)})
+    assert of.has("sooner", "ridge") and not of.has("sooner", "drowns")
+    assert of.judged("sooner") and not of.judged("sooner", "ridge") and not of.judged("drowns")
+    assert of.confirmed("sooner") and not of.confirmed("ridge") and not of.confirmed("drowns")
+    assert [*map(of.word, ("sooner", "ridge", "drowns"))] == ["clearly better", "not judged yet", ""]
+    assert of.seeds("ridge") == "2 of 3 seeds"
+
+
+@pytest.mark.parametrize("page", ["front", "evidence"])
+def test_templates_ask_for_claims_that_there_are(page):
+    text = (Path(pages.__file__).parent / "templates" / f"{page}.md.j2").read_text()
+    ways = "has|judged|confirmed|word|gap|effect|levels|seeds|clear|ours|that_judged"
+    asked = re.findall(rf"\b(?:{ways})\(([^()]*)\)", text)
+    claims = {claim for given in asked for claim in re.findall(r'"([^"]+)"', given)}
+    assert len(claims) > 10 and not claims - CLAIMS.keys()
