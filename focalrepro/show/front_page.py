@@ -22,7 +22,7 @@ from focalrepro.show.speakers import Speakers, speakers
 from focalrepro.show.tables import Md
 
 BEGIN, END = "<!-- results:begin (written by `focalrepro report`) -->", "<!-- results:end -->"
-LEADS = (*AS_PAPER, "fl-tuned-ce", FURTHER)  # of less and less that differs besides the loss
+LEADS = (*AS_PAPER, "fl-tuned-ce", FURTHER)  # what a whole answer needs
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ def _answer(said: Speakers, planes: list[Evidence]) -> str:
         "front.md.j2",
         **{"places": said.places, "on": on, "judged": judged, "that_judged": said.that_judged},
         **{"embedded": embedded, "on_coco": said.of_coco()},
-        **{"answers": cells.spoken(ANSWERS[0], judged).values(), "told": told},
+        **{"answers": cells.spoken(ANSWERS[0], judged).values(), "told": told, "lead": cells.lead},
         overtaken={n: facts.overtaken(of) for n, of in judged.items()},
-        leads={on[n]: [cells.lead(of[c]) for c in LEADS] for n, of in judged.items() if of.judged(*LEADS)},
+        leads={on[n]: [cells.lead(of[c]) for c in AS_PAPER] for n, of in judged.items() if of.judged(*LEADS)},
         paper=cells.papers_lead(),
         rarity=[f"{gap(v)} at one anchor {at[2:]}" for at, v in facts.rarities(embedded).items()],
         afloat=facts.afloat(judged),
