@@ -36,10 +36,15 @@ def values_of(
         "finished": "2026-01-01T00:00:00Z",
         "seconds": {"total": 12.5, "train": 10.0},
         "protocol": protocol_digest(),
+        "inference_ms": 1.0,
         "at_05": {"AP": ap},
         "tune": {"AP": ap, "AP_at_05": ap},
+        "whole": {"AP": ap, "AP_at_05": ap},
         "agnostic": {"AP": ap},
+        "thresholds": {"0.05": ap, "0.5": ap / 2},
         "tide": {"Bkg": 1.0},
+        "scores": {key: {"right": [0] * 240, "wrong": [0] * 240} for key in ("tune", "test")},
+        "detections": {"tune": 100, "test": 200, "test_at_05": 20},
     }
     values["bootstrap"]["AP_at_05"] = values["bootstrap"]["AP"]
     return sealed(values, more)

@@ -174,15 +174,6 @@ def bf16_follows_fp32(device: torch.device) -> str:
     return f"worst relative difference of a loss {worst:.0e}"
 
 
-def two_stages_train_and_find(device: torch.device) -> str:
-    """The two-stage detector, which draws its regions by chance: finite losses, and detections."""
-    data, val = load_splits(TWO_STAGES)
-    result = train(TWO_STAGES, data, device)
-    if result.status != "done":
-        raise AssertionError(f"the training {result.status}")
-    return f"{len(detect(result.model, TWO_STAGES, val, device)[0].scores)} detections"
-
-
 def no_step_waits(device: torch.device) -> str:
     """Steps of every loss that may be captured, eager and then captured, where waiting is an error."""
     if device.type != "cuda":
@@ -276,5 +267,4 @@ CHECKS: dict[str, Check] = {
     "selection is the CPU's": selection_is_the_cpus,
     "whole runs leave records": whole_runs_leave_records,
     "memory stays flat": memory_is_flat,
-    "two stages": two_stages_train_and_find,
 }

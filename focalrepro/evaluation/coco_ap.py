@@ -94,7 +94,7 @@ def category_names(coco: dict) -> list[str]:
 
 
 def evaluate_coco(coco: dict, image_ids: np.ndarray, detections: Detections) -> CocoResult:
-    """Evaluate detections on the images `image_ids` of `coco`; arguments and errors as in `match_tables`."""
+    """Evaluate detections on the images `image_ids` of `coco`; arguments as in `match_tables`."""
     return summarise(match_tables(coco, image_ids, detections), category_names(coco))
 
 

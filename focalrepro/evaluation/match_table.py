@@ -12,6 +12,7 @@ from typing import Self
 
 import numpy as np
 
+from focalrepro.data.annotations import of_images
 from focalrepro.evaluation.detections import Detections
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)  # as COCO computes them, to the last bit
@@ -72,36 +73,6 @@ class MatchTable:
             objects = new[c.gt_image]
             classes.append(replace(part, image=new[part.image], gt_image=objects[objects >= 0]))
         return MatchTable(len(rows), tuple(classes))
-
-
-def ground_truth_of(coco: dict, image_ids: np.ndarray) -> dict:
-    """The COCO-format dict restricted to `image_ids`; `area` defaults to width × height, `iscrowd` to 0.
-
-    A copy, since evaluators write into what they are given, its annotations renumbered from 1, since they
-    read the id 0 as "unmatched". Raises ValueError for duplicate image ids or ids that `coco` does not hold.
-    """
-    ids = set(np.asarray(image_ids).tolist())
-    if len(ids) != len(image_ids):
-        raise ValueError("image_ids holds an id twice")
-    images = [dict(image) for image in coco["images"] if image["id"] in ids]
-    if len(images) != len(ids):
-        raise ValueError(f"{len(ids) - len(images)} of the image_ids are not images of the ground truth")
-    kept = (annotation for annotation in coco["annotations"] if annotation["image_id"] in ids)
-    annotations = [
-        {"area": a["bbox"][2] * a["bbox"][3], "iscrowd": 0} | a | {"id": number}
-        for number, a in enumerate(kept, start=1)
-    ]
-    return {"images": images, "annotations": annotations, "categories": [dict(c) for c in coco["categories"]]}
-
-
-def check_indices(coco: dict, image_ids: np.ndarray, detections: Detections) -> None:
-    """Raise ValueError for a detection on an unknown image row, or of an unknown category, which evaluators
-    drop without a word."""
-    rows, labels = detections.image_index, detections.labels
-    if len(rows) and (rows.min() < 0 or rows.max() >= len(image_ids)):
-        raise ValueError(f"image_index leaves 0..{len(image_ids) - 1}")
-    if not np.isin(labels + 1, [category["id"] for category in coco["categories"]]).all():
-        raise ValueError("a label + 1 is no category id of the ground truth")
 
 
 def _pairs(det_group: np.ndarray, det_box: np.ndarray, gt_group: np.ndarray, gt: dict) -> tuple:
@@ -184,17 +155,14 @@ def match_tables(
 ) -> dict[str, MatchTable]:
     """Match `detections` to the objects of `coco` as COCO does, once for each of AREAS' names.
 
-    coco: COCO-format ground truth, category ids label + 1. image_ids: int [N], of each dataset row. At most
-    100 detections an image and category count, as in COCO. Raises ValueError where `ground_truth_of` or
-    `check_indices` does.
+    coco: ground truth as `annotations.make_targets` has it, category ids label + 1. image_ids: int [N], of
+    each dataset row. At most 100 detections an image and category count, as in COCO.
     """
-    check_indices(coco, image_ids, detections)
-    truth = ground_truth_of(coco, image_ids)
-    categories = np.array(sorted(category["id"] for category in truth["categories"]), np.int64)
+    categories = np.array(sorted(category["id"] for category in coco["categories"]), np.int64)
     ids = np.asarray(image_ids, np.int64)
     by_id = np.argsort(ids)  # COCO walks the images in order of id, which decides ties of the score
     n = max(len(ids), 1)
-    annotations = truth["annotations"]
+    annotations = of_images(coco, set(ids.tolist()))["annotations"]
     gt_rank = np.searchsorted(ids[by_id], np.array([a["image_id"] for a in annotations], np.int64))
     gt_class = np.searchsorted(categories, np.array([a["category_id"] for a in annotations], np.int64))
     gt_order = np.argsort(gt_class * n + gt_rank, kind="stable")

@@ -13,9 +13,10 @@ import numpy as np
 from hotcoco import COCO, COCOeval
 
 from focalrepro.data import DetectionData
+from focalrepro.data.annotations import of_images
 from focalrepro.evaluation.coco_ap import ap_of, category_names, replicates_of, summarise
 from focalrepro.evaluation.detections import Detections
-from focalrepro.evaluation.match_table import MatchTable, ground_truth_of, match_table, match_tables
+from focalrepro.evaluation.match_table import MatchTable, match_table, match_tables
 from focalrepro.evaluation.record import PAPER_THRESHOLD
 
 TUNE_SHARE = 939 / 2939  # of the validation images: 939 of COCO's subset, the other 2,000 are test images
@@ -93,7 +94,8 @@ def tide(data: DetectionData, rows: np.ndarray, detections: Detections) -> dict[
     chosen = np.isin(detections.image_index, rows)
     if not chosen.any():
         return None
-    truth = COCO(ground_truth_of(data.coco, data.image_ids[rows]))
+    judged = of_images(data.coco, set(data.image_ids[rows].tolist()))
+    truth = COCO({key: judged[key] for key in ("images", "annotations", "categories")})
     mine = detections.taken(chosen).to_coco(data.image_ids)
     evaluator = COCOeval(truth, truth.load_res(mine), "bbox")
     evaluator.evaluate()

@@ -68,8 +68,8 @@ class Bootstrap(_Part):
     """AP, AP50 and AP at .05 of the same resamples of the images for every run, float64 [R] in percent."""
 
     AP: Replicates
-    AP50: Replicates | None = None
-    AP_at_05: Replicates | None = None
+    AP50: Replicates
+    AP_at_05: Replicates
 
 
 class Histogram(_Part):
@@ -178,23 +178,23 @@ class Record(_Part):
     protocol: str = ""
     metrics: Metrics
     per_class: dict[str, Percent] = {}
-    at_05: Metrics | None = None
-    tune: Metrics | None = None
-    whole: Metrics | None = None
-    agnostic: Metrics | None = None
-    thresholds: dict[str, Percent] = {}
+    at_05: Metrics
+    tune: Metrics
+    whole: Metrics
+    agnostic: Metrics
+    thresholds: dict[str, Percent]
     tide: dict[str, Number | None] | None = None
-    scores: Scores | None = None
-    detections: Counted | None = None
+    scores: Scores
+    detections: Counted
     bootstrap: Bootstrap
     examples: list[dict[str, Any]] = []
     history: dict[str, list[Number | None]] = {}
     loss_distribution: dict[str, Any] | None = None
     on_objects: OnObjects | None = None
-    anchors: Anchors | None = None
-    images_per_second: Number | None = None
+    anchors: Anchors
+    images_per_second: Number
     step_seconds: StepSeconds | None = None
-    inference_ms: Number | None = None
+    inference_ms: Number
     data: Splits
     hardware: Hardware
     training_version: Annotated[int, Field(strict=True, ge=OLDEST)]
@@ -250,18 +250,18 @@ class Record(_Part):
 
     @property
     def AP_at_05(self) -> float:
-        """AP in percent of the detections of a score of .05 or more; NaN where it was not measured."""
-        return _float(self.at_05.AP) if self.at_05 else float("nan")
+        """AP in percent of the detections of a score of .05 or more; NaN where no image has an object."""
+        return _float(self.at_05.AP)
 
     @property
     def tune_AP(self) -> float:
-        """AP in percent of the tune images; NaN where it was not measured."""
-        return _float(self.tune.AP) if self.tune else float("nan")
+        """AP in percent of the tune images; NaN where none has an object."""
+        return _float(self.tune.AP)
 
     @property
     def agnostic_AP(self) -> float | None:
-        """AP in percent with all classes merged; None where it was not measured, and of a single class."""
-        return self.agnostic.AP if self.agnostic and len(self.per_class) != 1 else None
+        """AP in percent with all classes merged; None of a single class."""
+        return self.agnostic.AP if len(self.per_class) != 1 else None
 
     @property
     def pair(self) -> tuple[int, str, str]:

@@ -49,8 +49,8 @@ class Side(BaseModel):
     def records(self, e: Evidence, other: Records = ()) -> tuple[Records, str] | None:
         """The side's records, of every seed, and which row was picked, if any; None where a run is missing.
 
-        A row is picked on the tune images, over the seeds that all rows share; None where records are too old
-        to have such. other: the other side, from which `farthest` is counted.
+        A row is picked on the tune images, over the seeds that all rows share. other: the other side, from
+        which `farthest` is counted.
         """
         labels = self.labels(e.study.base)
         if self.pick == "tuned":  # at its own rate; none before the searches of rates are done
@@ -61,9 +61,6 @@ class Side(BaseModel):
             labels = labels[-1:] if self.pick else labels[:1]
         rows = {label: e.rows(self.ablation)[label] for label in labels}
         if not rows or not all(rows.values()):  # the best of some rows is not the best of all
-            return None
-        every = [r for records in (*rows.values(), other) for r in records]
-        if any(r.tune is None for r in every):
             return None
         at = "AP_at_05" if self.pick == "best at .05" else "AP"
         of = {name: mean(getattr(r.tune, at) for r in records) for name, records in rows.items()}

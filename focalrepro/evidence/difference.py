@@ -45,7 +45,7 @@ def mean_interval(
 
 @dataclass(frozen=True)
 class Measure:
-    """A number of a record, and replicates of it over the images, float64 [R]; None where a record lacks it.
+    """A number of a record, None where it has none, and replicates of it over the images, float64 [R].
 
     borrowed: whose replicates stand in where the measure has none of its own; "" where it has.
     least: rows of a lower mean say nothing of how far seeds spread.
@@ -53,7 +53,7 @@ class Measure:
 
     name: str
     of: Callable[[Record], float | None]
-    replicates: Callable[[Record], np.ndarray | None]
+    replicates: Callable[[Record], np.ndarray]
     borrowed: str = ""
     least: float = seed_spread.LEAST_AP
 
@@ -61,13 +61,13 @@ class Measure:
 AP = Measure("AP", lambda r: r.AP, lambda r: r.bootstrap.AP)
 MEASURES = {
     "AP": AP,
-    "at .05": Measure("AP at .05", lambda r: r.AP_at_05 if r.at_05 else None, lambda r: r.bootstrap.AP_at_05),
+    "at .05": Measure("AP at .05", lambda r: r.AP_at_05, lambda r: r.bootstrap.AP_at_05),
     # The worse row less the better one: the gap at .05 less twice the gap without a threshold, above 0 where
     # most of the gap is the threshold's.
     "threshold": Measure(
         "AP",
-        lambda r: 2 * r.AP - r.AP_at_05 if r.at_05 else None,
-        lambda r: None if (at_05 := r.bootstrap.AP_at_05) is None else 2 * r.bootstrap.AP - at_05,
+        lambda r: 2 * r.AP - r.AP_at_05,
+        lambda r: 2 * r.bootstrap.AP - r.bootstrap.AP_at_05,
         least=-np.inf,
     ),
     "found": Measure("AP50", lambda r: r.metrics.AP50, lambda r: r.bootstrap.AP50),
@@ -75,7 +75,7 @@ MEASURES = {
     "fit": Measure(
         "AP at IoU .55 … .95, beyond AP50's",
         lambda r: (10 * r.AP - r.metrics.AP50) / 9 - r.metrics.AP50,
-        lambda r: None if (at_50 := r.bootstrap.AP50) is None else (10 * r.bootstrap.AP - at_50) / 9 - at_50,
+        lambda r: (10 * r.bootstrap.AP - r.bootstrap.AP50) / 9 - r.bootstrap.AP50,
         least=-np.inf,
     ),
     "agnostic": Measure("class-agnostic AP", lambda r: r.agnostic_AP, lambda r: r.bootstrap.AP, "AP"),
@@ -229,9 +229,9 @@ class Evidence:
         if len(runs) < (3 if by_seed else 1):
             return None
         values = [[measure.of(r) for r in row] for row in zip(*runs, strict=True)]
-        drawn = [[measure.replicates(r) for r in row] for row in zip(*runs, strict=True)]
-        if any(v is None for row in (*values, *drawn) for v in row):
+        if any(v is None for row in values for v in row):
             return None
+        drawn = [[measure.replicates(r) for r in row] for row in zip(*runs, strict=True)]
         levels = tuple(float(np.mean(row)) for row in values)
         resampled = np.dot(weights, [np.mean(row, axis=0) for row in drawn])
         ids = sorted(tuple(r.run_id for r in seed) for seed in runs)

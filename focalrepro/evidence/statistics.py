@@ -22,13 +22,6 @@ DRAWS = 50  # of the seeds' luck for each resample of the images: fewer, and a p
 # ---- the place of the best α, in resamples
 
 
-def _whole(e: Evidence, ablation: str, measure: Measure) -> Rows | None:
-    """The rows of an ablation; None unless each has a run, and each run the measure."""
-    rows = e.whole(ablation)
-    known = rows and all(measure.replicates(r) is not None for records in rows.values() for r in records)
-    return rows if known else None
-
-
 def _winners(e: Evidence, rows: Rows, rng: np.random.Generator, measure: Measure) -> tuple[np.ndarray, float]:
     """The best α in each of R resamples of the images, [R, DRAWS] with the seeds' luck, [R, 1] where that is
     unknown; and the best by the means. The luck is Student's, as in every interval: its spread is estimated.
@@ -45,7 +38,7 @@ def _winners(e: Evidence, rows: Rows, rng: np.random.Generator, measure: Measure
 
 def best_alpha(e: Evidence, measure: str = "AP") -> Verdict | None:
     """In what share of resamples the best α of cross entropy lies in [.5, .9], by a measure of MEASURES."""
-    rows = _whole(e, "1a", by := MEASURES[measure])
+    rows, by = e.whole("1a"), MEASURES[measure]
     if not rows:
         return None
     winner, at = _winners(e, rows, np.random.default_rng(0), by)
@@ -59,7 +52,7 @@ def ridge(e: Evidence, gamma: float, over: str, measure: str = "AP") -> Verdict 
 
     over: the ablation that has both γ with every α. measure: of MEASURES.
     """
-    rows = _whole(e, over, by := MEASURES[measure])
+    rows, by = e.whole(over), MEASURES[measure]
     if not rows:
         return None
     rng = np.random.default_rng(0)
@@ -126,9 +119,7 @@ def drowns(e: Evidence, by: Literal["loss", "gradient"]) -> Verdict | None:
 
 def calibration_error(r: Record, way: str = "raw", best: bool = False) -> float:
     """Expected calibration error of the test images' detections: raw, or after temperature, isotonic or
-    closed form; best: of the best-scored, as many as are right. NaN where a record has no scores for it."""
-    if r.scores is None:
-        return np.nan
+    closed form; best: of the best-scored, as many as are right. NaN where nothing on tune is right."""
     tune = r.scores.tune.model_dump()
     if way == "closed form":
         probabilities = calibration.closed_form(r.config.alpha, r.config.gamma)
@@ -144,8 +135,6 @@ def calibration_error(r: Record, way: str = "raw", best: bool = False) -> float:
 
 def reliability_bins(r: Record) -> pd.DataFrame:
     """count, score and right (the share that is) of ten equal bins of raw score that have detections."""
-    if r.scores is None:
-        return pd.DataFrame()
     histogram = r.scores.test.model_dump()
     return pd.DataFrame(calibration.reliability(histogram, calibration.raw(histogram)))
 
@@ -185,12 +174,11 @@ def calibrated(e: Evidence, way: str) -> Verdict | None:
 
 def closed_form(e: Evidence) -> Verdict | None:
     """Calibration error of focal loss's scores as they are less that after the closed form."""
-    records = [r for r in e.row("1b", **FL) if r.scores]
-    if not records:
-        return None
-    ways = ("raw", "closed form")
+    records, ways = e.row("1b", **FL), ("raw", "closed form")
     before, after = ([calibration_error(r, way) for r in records] for way in ways)
     best = [mean(calibration_error(r, way, best=True) for r in records) for way in ways]
+    if not records or np.isnan([*before, *after, *best]).any():  # nothing is right
+        return None
     remark = "{0:.3f} before, {1:.3f} after; of the best-scored {2:.3f} and {3:.3f}"
     worse = best[1] > best[0]  # of what users meet: then the number speaks neither for it nor against it
     verdict = _errors(before, after, remark + ", so worse" * worse, *best)
@@ -227,7 +215,7 @@ def lead_grows(
 def rarity(e: Evidence) -> Verdict | None:
     """How many anchors there are for each that is assigned to an object."""
     r = e.study.typical()
-    if r is None or r.anchors is None:
+    if r is None:
         return None
     ratio = r.anchors.per_image / max(r.anchors.positive_per_image, 1e-9)
     how = "counted on the training images"

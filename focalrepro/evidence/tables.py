@@ -34,7 +34,7 @@ def table(e: Evidence, name: str) -> pd.DataFrame:
         entry["agnostic_AP"] = mean(r.agnostic_AP for r in records)
         entry["low"], entry["high"] = e.interval(records)
         entry["diverged"] = sum(r.diverged for r in records)
-        entry["inference_ms"] = mean(r.inference_ms or None for r in records if not r.diverged)
+        entry["inference_ms"] = mean(r.inference_ms for r in records if not r.diverged)
         entry["rate"] = records[0].config.lr if records else np.nan
         entry["images"] = mean(round(r.config.train_fraction * r.data.train.images) or 1 for r in records)
         entry |= {f"paper_{m}": getattr(paper, m) if paper else np.nan for m in ("AP", "AP50", "AP75")}

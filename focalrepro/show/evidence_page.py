@@ -48,7 +48,7 @@ def evidence_page(said: Speakers) -> tuple[str, Figures]:
         terms={
             on[n]: f"{t.anchors.per_image / t.anchors.positive_per_image * len(t.per_class):,.0f}"
             for n, e in sides.items()
-            if (t := e.study.typical()) and t.anchors
+            if (t := e.study.typical())
         },
         drowns=said.by_place(judged, facts.drowns),
         afloat=facts.afloat(judged),

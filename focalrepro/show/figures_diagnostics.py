@@ -56,15 +56,14 @@ def reliability(rows: Mapping[str, Records]) -> Figure:
 def thresholds(rows: Mapping[str, Records]) -> Figure | None:
     """AP, mean over the seeds, against the score below which detections are dropped; the paper's is dotted.
 
-    None where no record has AP at several thresholds.
+    None without records.
     """
     curves = {}
     for label, records in rows.items():
-        if of := [r.thresholds for r in records if r.thresholds]:
-            at = sorted(map(float, of[0]))
-            values = [mean(t.get(f"{x:g}", np.nan) for t in of) for x in at]
-            whole = mean(r.AP for r in records if r.thresholds)
-            curves[label] = ([at[0] / 2, *at], [whole, *values])
+        if records:
+            at = sorted(map(float, records[0].thresholds))
+            values = [mean(r.thresholds.get(f"{x:g}", np.nan) for r in records) for x in at]
+            curves[label] = ([at[0] / 2, *at], [mean(r.AP for r in records), *values])
     if not curves:
         return None
     names = {"xlabel": "detections below this score are dropped (leftmost: none)", "ylabel": "AP, %"}

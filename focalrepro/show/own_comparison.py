@@ -2,29 +2,9 @@
 
 from focalrepro.evidence.claims import SEEDS
 from focalrepro.evidence.difference import Evidence
-from focalrepro.evidence.tables import table
 from focalrepro.evidence.verdict import verdict_of
 from focalrepro.show import sentences
-from focalrepro.show.tables import NONE, Md, between, markdown
-
-
-def table_of(e: Evidence, name: str) -> Md:
-    """The rows of the comparison, each with its rate and with what the own loss has more AP; the verdict."""
-    rows, lines = e.rows(name), []
-    *_, mine = rows
-    for r in table(e, name).itertuples():
-        gap = r.row != mine and e.difference(rows[mine], rows[r.row])
-        lines.append(
-            {
-                "loss": r.row,
-                "rate": f"{rows[r.row][0].config.lr:g}",
-                "AP (95 %)": f"{r.AP:.1f} ({between(r.low, r.high)})",
-                "AP at .05": f"{r.AP_at_05:.1f}",
-                f"{mine} less this (95 %)": sentences.effect(verdict_of(gap)) if gap else NONE,
-                "seeds": str(r.seeds) + f", {r.diverged} diverged" * bool(r.diverged),
-            }
-        )
-    return Md(f"{markdown(lines)}\n\n{verdict(e, name)}")
+from focalrepro.show.tables import Md
 
 
 def verdict(e: Evidence, name: str) -> Md:

@@ -53,7 +53,9 @@ class Study(study.Study):
         Errors: as `focalrepro.study.study.Study.train_loss`.
         """
         name = self.train_loss(spec, seeds, device, workers)
-        return Markdown(own_comparison.table_of(self.evidence, name))
+        rows = show.comparison(self.table(name)).to_dict("index").items()
+        text = show.markdown({"loss": label} | row for label, row in rows)
+        return Markdown(f"{text}\n\n{own_comparison.verdict(self.evidence, name)}")
 
     def table(self, ablation: str) -> pd.DataFrame:
         """One row per row of the ablation; columns as `focalrepro.evidence.tables.table`, AP in percent."""

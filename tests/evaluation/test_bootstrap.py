@@ -97,11 +97,12 @@ def test_zero_weight_drops_the_image():
 
 def tiny():
     """Two images: class 0 found perfectly on the first, class 1 missed on the second."""
-    boxes = [[10.0, 10.0, 50.0, 40.0], [5.0, 5.0, 30.0, 30.0]]
+    boxes, more = [[10.0, 10.0, 50.0, 40.0], [5.0, 5.0, 30.0, 30.0]], {"area": 900.0, "iscrowd": 0}
     coco = {
         "images": [{"id": 4}, {"id": 9}],
         "annotations": [
-            {"id": k + 1, "image_id": (4, 9)[k], "category_id": k + 1, "bbox": boxes[k]} for k in range(2)
+            {"id": k + 1, "image_id": (4, 9)[k], "category_id": k + 1, "bbox": boxes[k]} | more
+            for k in range(2)
         ],
         "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}],
     }

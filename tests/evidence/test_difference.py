@@ -103,7 +103,7 @@ def test_a_measure_without_replicates_takes_those_of_another():
         runs(lambda c: 30, agnostic=lambda c, rng: {"AP": 50.0 + c.gamma}), measure=MEASURES["agnostic"]
     )
     assert found.effect == pytest.approx(2) and found.images_as == "AP" and found.error > 0
-    assert gain(runs(lambda c: 30, agnostic=None), measure=MEASURES["agnostic"]) is None
+    assert gain(runs(lambda c: 30, tide=None), measure=MEASURES["background"]) is None, "found nothing"
 
 
 def test_a_scaled_side():

@@ -70,7 +70,7 @@ def test_it_is_searched_and_judged_at_its_best_rate(spec, asked, capsys):
     assert [(c.loss, c.gamma, c.alpha, c.lr) for c in judged[:4]] == [*others, (name, 1.5, 0.25, 0.002)]
     assert [c.seed for c in judged] == [0] * 4 + [1] * 4
     assert "at γ = 0 it is cross entropy × 0.5 for objects" in capsys.readouterr().out
-    assert "| mine | 0.002 | 25.0 (" in text and "+5.0 AP" in text
+    assert "| mine | 25.0 | " in text and "| 0.002 |" in text and "+5.0 AP" in text
     assert (
         "mine is not judged yet, with fewer than 3 seeds: less CE, α = .5 (" in text and "one rate: a" in text
     )

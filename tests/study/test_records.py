@@ -147,7 +147,9 @@ def test_committed_records_are_whole_and_keep_their_ids(folder):
 def test_what_may_be_null_or_absent(tmp_path):
     """An AP without any object is null; fields that came later are not in older records."""
     store = Store(tmp_path)
-    values = sealed(values_of() | {"bootstrap": {"AP": [None, None]}, "metrics": {"AP": None}}, {"later": 1})
+    nothing = {key: [None, None] for key in ("AP", "AP50", "AP_at_05")}
+    without = {"bootstrap": nothing, "metrics": {"AP": None}}
+    values = sealed(values_of() | without, {"later": 1})
     store.put(Record.model_validate(values))
     (kept,) = store.records()
     assert kept.as_json() == values and math.isnan(kept.AP) and math.isnan(kept.bootstrap.AP[0])
