@@ -31,8 +31,13 @@ def splits(image_ids: np.ndarray) -> dict[str, np.ndarray]:
     With one image it is a test image.
     """
     order = sorted(range(len(image_ids)), key=lambda i: _hash(int(image_ids[i])))
-    tune = round(TUNE_SHARE * len(order))
+    tune = len(order) - images_that_judge(len(order))
     return {"tune": np.sort(order[:tune]).astype(np.int64), "test": np.sort(order[tune:]).astype(np.int64)}
+
+
+def images_that_judge(count: int) -> int:
+    """How many of so many validation images are test images."""
+    return count - round(TUNE_SHARE * count)
 
 
 def _hash(image_id: int) -> str:

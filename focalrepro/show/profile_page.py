@@ -10,6 +10,7 @@ import nbformat
 import numpy as np
 from nbformat import NotebookNode
 
+from focalrepro.evaluation.measures import images_that_judge
 from focalrepro.evidence import rates
 from focalrepro.evidence.claims import has_family, judge_all
 from focalrepro.evidence.difference import MARGIN, UNKNOWN_SEED_MARGIN, Evidence
@@ -27,6 +28,7 @@ from focalrepro.study.profiles import PROFILES
 from focalrepro.study.store import Store
 from focalrepro.study.study import Study
 
+FEW_IMAGES = 30  # test images, of fewer of which resamples say little
 # What a page says first, as far as its runs judge it.
 IN_SHORT = (
     *("fl-best-alpha-05", "fl-best-alpha", "fl-tuned-ce", "fl-alpha-and-prior", "fl-plain-ce"),
@@ -59,6 +61,7 @@ def page(study: Study) -> tuple[str, Figures]:
     Of an ablation fewer than two rows of which have runs there is one line that says how to make them.
     """
     e, figures, records = Evidence(study), {}, study.records
+    judging = min((images_that_judge(r.data.val.images) for r in records), default=FEW_IMAGES)
     names = [name for name in study.shown() if not sentences.missing(study, name)]
     changes = recipe_changes(study).to_dict("index").items()
     sections = [_section(e, name, figures) for name in names]
@@ -75,6 +78,7 @@ def page(study: Study) -> tuple[str, Figures]:
         family=has_family(study),
         at_the_end=_at_the_end(e, "lr") if "lr" in study.profile.ablations else "",
         nothing_found=not any(r.AP >= LEAST_AP for r in records),
+        few_images=judging * (judging < FEW_IMAGES),
         search_seed=SEARCH_SEED,
         twice=made_twice(study),
         protocols=", ".join(sorted({r.protocol for r in records} - {""})),

@@ -3,6 +3,7 @@
 import json
 import re
 
+import made_up
 import pytest
 from made_up import changed, commit, quick_runs, record, runs, study
 from matplotlib.figure import Figure
@@ -96,6 +97,15 @@ def test_a_page_of_detectors_that_find_nothing_says_so_first(results):
     commit([changed(r, metrics={"AP": r.AP / 100}, at_05={"AP": 0.0}, per_class={}) for r in quick_runs()])
     text = profile_page.write_report("quick").read_text()
     assert "No run here reaches 1 AP" in text.partition("## The claims")[0] and "Rank correlation" not in text
+
+
+def test_a_page_that_rests_on_few_images_says_so_first(results):
+    commit(quick_runs())  # of nine validation images
+    top = profile_page.page(Study.committed("quick"))[0].partition("## The claims")[0]
+    assert "**Judged on 6 test images: intervals over so few are too narrow" in top
+    many = {"val": {"images": 100, "digest": made_up.VAL}}
+    text, _ = profile_page.page(study([changed(r, data=many) for r in quick_runs()], "quick"))
+    assert "Judged on" not in text
 
 
 def test_a_search_of_rates_shows_tune_ap():
