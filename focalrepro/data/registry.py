@@ -82,7 +82,7 @@ def describe(name: str, root: Path | None = None) -> Descriptor:
 def load(name: str, split: str, size: int, *, root: Path | None = None, **more: Any) -> DetectionData:
     """Load `split` ("train" or "val") of a prepared dataset at size×size pixels.
 
-    more: `limit`, `classes` and `resize` of `load_coco`.  Raises DatasetError as `describe` does.
+    more: `limit`, `classes`, `resize` and `cache` of `load_coco`.  Raises DatasetError as `describe` does.
     """
     root = root or data_root()
     descriptor = describe(name, root)
@@ -90,7 +90,7 @@ def load(name: str, split: str, size: int, *, root: Path | None = None, **more: 
         raise DatasetError(f"split is {split!r}: choose one of {', '.join(SPLITS)}")
     part: Part = getattr(descriptor, split)
     paths = [root / name / path for path in (part.annotations, *part.images)]  # an absolute path stays itself
-    return load_coco(paths[0], paths[1:], size, name=name, split=split, cache=root / "cache", **more)
+    return load_coco(paths[0], paths[1:], size, name=name, split=split, **{"cache": root / "cache"} | more)
 
 
 def load_coco(

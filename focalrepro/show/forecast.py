@@ -7,7 +7,9 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from focalrepro.config import RunConfig
 from focalrepro.data.annotations import Targets, make_targets, read_annotations
 from focalrepro.data.own import register_own
 from focalrepro.data.prepare import answer, ensure_weights
-from focalrepro.data.registry import SPLITS, describe
+from focalrepro.data.registry import SPLITS, describe, load
 from focalrepro.detector.frozen_features import PCA_IMAGES
 from focalrepro.evaluation.detect import detect
 from focalrepro.evaluation.measures import measures
@@ -122,7 +124,11 @@ def what_it_takes(config: RunConfig, runs: int, device: torch.device) -> Iterato
     yield f"measuring on {FEW} images what {runs} runs will take"
     few = config.replace(train_images=FEW, val_images=FEW, views=1, steps=2 * FEW, warmup=0)
     images, val_images = (len(_targets(config, split).sizes) for split in SPLITS)
-    (train_data, val_data), decoding = _timed(lambda: load_splits(few))
+    more = {"limit": FEW, "classes": config.classes, "resize": config.resize}
+    with TemporaryDirectory(dir=data_root()) as fresh:  # from the cache they would take no time
+        again = partial(load, config.dataset, size=config.image_size, cache=Path(fresh), **more)
+        _, decoding = _timed(lambda: [again(split) for split in SPLITS])
+    train_data, val_data = load_splits(few)
     model, pixels = initial_model(few, train_data).to(device).eval(), np.array(train_data.images)
     with torch.inference_mode(), hardware.autocast(device):  # as `cached_features` has it
         _, encoding = _timed(lambda: [m.cpu() for m in model.features(torch.from_numpy(pixels).to(device))])

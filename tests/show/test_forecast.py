@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from focalrepro import cli
-from focalrepro.data import DatasetError, prepare
+from focalrepro.data import DatasetError, pixels, prepare
 from focalrepro.data.own import register_own
 from focalrepro.data.registry import describe
 from focalrepro.show import forecast
@@ -83,6 +83,17 @@ def test_what_it_takes_is_measured(given, detector):
     said = list(what_it_takes(profile.base, 7, CPU))
     assert said[0] == "measuring on 8 images what 7 runs will take"
     assert "7 runs of" in said[1] and said[3].startswith("  memory: about") and "are free" in said[4]
+
+
+def test_asked_again_it_times_decoding_again(given, monkeypatch):
+    profile, decoded, decode = taken(given), [], pixels.decode
+    monkeypatch.setattr(pixels, "decode", lambda *more: decoded.append(more[2]) or decode(*more))
+    for _ in range(2):  # the second finds all in the cache
+        list(what_it_takes(profile.base, 7, CPU))
+    before = len(decoded)
+    list(what_it_takes(profile.base, 7, CPU))
+    assert len(decoded) - before == 8 + 2, "of training and of validation"
+    assert not list((given[0].parent / "data").glob("tmp*"))
 
 
 def test_a_disk_without_room_is_told_before_anything_starts(given, monkeypatch):
