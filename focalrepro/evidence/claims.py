@@ -2,9 +2,9 @@
 
 import tomllib
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -171,10 +171,15 @@ def judge_all(e: Evidence, *ablations: str) -> list[tuple[Claim, Verdict]]:
 
     Claims that only the profile's `whole` can judge are left to it.
     """
-    return [(c, v) for c, v in _judged(e.own) if not ablations or set(ablations) & set(c.needs)]
+    if e.own not in KEPT:
+        KEPT[e.own] = _judged(e.own)
+    return [(c, v) for c, v in KEPT[e.own] if not ablations or set(ablations) & set(c.needs)]
 
 
-@lru_cache(maxsize=8)  # since each place of a page or notebook asks for a few of them
+# Kept as long as what was judged, since each place of a page or notebook asks for a few of them.
+KEPT: WeakKeyDictionary[Evidence, list[tuple[Claim, Verdict]]] = WeakKeyDictionary()
+
+
 def _judged(e: Evidence) -> list[tuple[Claim, Verdict]]:
     p = e.study.profile
     claims = [c for c in CLAIMS.values() if not p.whole or set(c.needs) <= set(p.ablations)]
