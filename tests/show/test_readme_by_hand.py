@@ -142,6 +142,7 @@ def test_on_coco(evidence):
     assert "divided by what it picks, but not clearly of Sampling-Free;" in README
     smaller, largest = (evidence[COCO].rows("1d")[f"OHEM, batch {n}, NMS 0.7"] for n in (256, 512))
     assert evidence[COCO].difference(largest, smaller).low > 0, "and it rises up to there"
+    assert not evidence[COCO].rows("ohem-batch")["OHEM, batch 1024, NMS 0.7"]
     assert "GHM-C was not tried there yet" in README
     said = {c.id: v.word for c, v in judge_all(evidence[COCO])}
     assert said["fl-hard-negatives"] == said["ohem"] == "confirmed" and said["ohem-picked"] == "refuted"

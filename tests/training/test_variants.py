@@ -191,6 +191,7 @@ ONLY_OVER = {
     "box_weight-edge": "synthetic-",
     "lr-box_weight": "synthetic-",
     "classes": "coco256",
+    "ohem-batch": "coco256",
 }
 
 
