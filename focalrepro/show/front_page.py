@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from focalrepro.evidence.claims import CLAIMS
 from focalrepro.evidence.difference import Evidence
 from focalrepro.files import repo_root, results_root, write_atomic
 from focalrepro.show import front_facts as facts
@@ -15,7 +16,7 @@ from focalrepro.show.claims_page import claims_page
 from focalrepro.show.evidence_page import evidence_page
 from focalrepro.show.figures_results import figure_of
 from focalrepro.show.figures_rows import forest
-from focalrepro.show.front_tables import ANSWERS, AS_PAPER, FURTHER, told
+from focalrepro.show.front_tables import ANSWERS, AS_PAPER, FURTHER
 from focalrepro.show.pages import Figures, render, save
 from focalrepro.show.sentences import gap, seeds_text
 from focalrepro.show.speakers import Speakers, speakers
@@ -56,7 +57,7 @@ def _answer(said: Speakers, planes: list[Evidence]) -> str:
         "front.md.j2",
         **{"places": said.places, "on": on, "judged": judged, "that_judged": said.that_judged},
         **{"embedded": embedded, "on_coco": said.of_coco()},
-        **{"answers": cells.spoken(ANSWERS[0], judged).values(), "told": told, "lead": cells.lead},
+        **{"answers": cells.spoken(ANSWERS[0], judged).values(), "claims": CLAIMS, "lead": cells.lead},
         overtaken={n: facts.overtaken(of) for n, of in judged.items()},
         leads={on[n]: [cells.lead(of[c]) for c in AS_PAPER] for n, of in judged.items() if of.judged(*LEADS)},
         paper=cells.papers_lead(),

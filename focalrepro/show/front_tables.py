@@ -40,21 +40,13 @@ WITH_IMAGES = ("divisor-images-ce", "divisor-images-hard", "divisor-images-free"
 PAPER = CLAIMS["fl-best-alpha"].a, CLAIMS["fl-best-alpha"].b  # its Table 1b
 
 
-def spoken(claims: tuple[str, ...], judged: Judged) -> dict[str, tuple[str, str, Verdict]]:
-    """Of each dataset its first speaker's name, the baseline of the first of these claims that it judged, and
-    the verdict."""
-    found: dict[str, tuple[str, str, Verdict]] = {}
+def spoken(claims: tuple[str, ...], judged: Judged) -> dict[str, tuple[str, str]]:
+    """Of each dataset its first speaker's name, and the first of these claims that it judged."""
+    found: dict[str, tuple[str, str]] = {}
     for name, verdicts in judged.items():
         if claim := next((c for c in claims if c in verdicts), None):
-            about = name, CLAIMS[claim].against, verdicts[claim]
-            found.setdefault(get_profile(name).base.dataset, about)
+            found.setdefault(get_profile(name).base.dataset, (name, claim))
     return found
-
-
-def told(v: Verdict) -> tuple[str, ...]:
-    """Word, difference, AP of focal loss and of what it is compared with, and seeds."""
-    of = Verdicts(it=v)
-    return of.word("it"), of.gap("it"), of.levels("it"), of.seeds("it")
 
 
 def share(ours: float, theirs: float, sign: str = "") -> str:
@@ -89,14 +81,15 @@ def baselines(judged: Judged, lines: Sequence[tuple[str, ...]]) -> Md:
     """Each baseline's line: on each dataset how focal loss does against it."""
     rows, asked = [], {}
     for said in filter(None, (spoken(claims, judged) for claims in lines)):
-        against = "; or ".join(dict.fromkeys(text for _, text, _ in said.values()))
+        against = "; or ".join(dict.fromkeys(CLAIMS[claim].against for _, claim in said.values()))
         row: dict[str, object] = {"focal loss against": against} | dict.fromkeys(PLACES.values(), NONE)
-        for dataset, (_, text, v) in said.items():
-            word, by, both, seeds = told(v)
+        for dataset, (name, claim) in said.items():
+            of, v, text = judged[name], judged[name][claim], CLAIMS[claim].against
             same = asked.setdefault((dataset, v.estimate.of), text.split(",")[0])
-            parts = [by, f"{both} ({share(*v.estimate.levels, sign='+')})", seeds]
+            levels = f"{of.levels(claim)} ({share(*v.estimate.levels, sign='+')})"
+            parts = [of.gap(claim), levels, of.seeds(claim)]
             parts += [f"the same runs as {same}"] * (same != text.split(",")[0])
-            row[PLACES[dataset]] = Md(f"**{word}**: {'; '.join(parts)}")
+            row[PLACES[dataset]] = Md(f"**{of.word(claim)}**: {'; '.join(parts)}")
         rows.append(row)
     return markdown(rows)
 
@@ -150,8 +143,8 @@ def gaps(judged: Judged) -> dict[str, pd.DataFrame]:
     paper = [np.nan if c.id == AS_PAPER[1] else c.a.paper(base) - c.b.paper(base) for c in claims]
     frames = {"paper, COCO": pd.DataFrame({"value": paper, "low": np.nan, "high": np.nan}, index)}
     for dataset in dict.fromkeys(get_profile(name).base.dataset for name in judged):
-        none = None, None, Verdict("not run")
-        verdicts = [spoken((c.id,), judged).get(dataset, none)[-1] for c in claims]
+        said = [(c.id, spoken((c.id,), judged).get(dataset)) for c in claims]
+        verdicts = [judged[by[0]][claim] if by else Verdict("not run") for claim, by in said]
         columns = {side: [getattr(v, side) for v in verdicts] for side in ("value", "low", "high")}
         columns |= {"judged": [v.word in WORDS for v in verdicts], "thick": [v.primary for v in verdicts]}
         frames[f"here, {PLACES[dataset]}"] = pd.DataFrame(columns, index)
