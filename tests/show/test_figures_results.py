@@ -20,6 +20,7 @@ from focalrepro.show.figures_results import figure_of
 from focalrepro.show.figures_rows import forest
 from focalrepro.show.style import GREY
 from focalrepro.study.ablations import ABLATIONS, GRID_ALPHAS, GRID_GAMMAS
+from focalrepro.study.profiles import get_profile
 
 
 @pytest.fixture(autouse=True)
@@ -203,7 +204,7 @@ def test_sweep_of_the_data_counts_images(tmp_path):
 
 @pytest.mark.parametrize("name", sorted(ABLATIONS))
 def test_an_ablation_without_two_rows_is_a_line_that_says_how_to_make_it(name):
-    profile = {"imbalance": "full-quick", "classes": "coco-cpu"}.get(name, "quick")
+    profile = next(p for p in ("quick", "coco-cpu") if ABLATIONS[name].rows_for(get_profile(p).base))
     empty = focalrepro.Study(profile, records=[])
     assert f"`focalrepro run {name} --profile {profile}`" in empty.figure(name, "title").data
     assert empty.comparison(name) is None and empty.gains(name, "any") is None
