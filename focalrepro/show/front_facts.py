@@ -118,6 +118,12 @@ def rarest_gain(e: Evidence) -> list[str]:
     return [gap(verdict_of(e.difference(one[0], other[0]))) for one, other in sides if one and other]
 
 
+def spread(e: Evidence) -> str:
+    """The standard deviation of AP over seeds, pooled over all rows; "" where no row has two."""
+    deviation = e.spread().pooled ** 0.5
+    return number(deviation, 1 if deviation > 1 else 2) if deviation > 0 else ""
+
+
 def luck(e: Evidence) -> list[str]:
     """How much of each picked cross entropy's AP is the luck of the seeds that picked it, as far as known."""
     found = [(luck_of_the_pick(e, CLAIMS[claim].b), said) for claim, said in PICKED.items()]

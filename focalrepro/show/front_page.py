@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from focalrepro.evidence.claims import CLAIMS
-from focalrepro.evidence.difference import Evidence
+from focalrepro.evidence.difference import MARGIN, Evidence
 from focalrepro.files import repo_root, results_root, write_atomic
 from focalrepro.show import front_facts as facts
 from focalrepro.show import front_tables as cells
@@ -61,6 +61,8 @@ def _answer(said: Speakers, planes: list[Evidence]) -> str:
         overtaken={n: facts.overtaken(of) for n, of in judged.items()},
         leads={on[n]: [cells.lead(of[c]) for c in AS_PAPER] for n, of in judged.items() if of.judged(*LEADS)},
         paper=cells.papers_lead(),
+        margin=MARGIN,
+        spread=said.by_place(said.sides, facts.spread) if said.embedded else {},
         rarity=[f"{gap(v)} at one anchor {at[2:]}" for at, v in facts.rarities(embedded).items()],
         afloat=facts.afloat(judged),
         steadier=facts.divisor_matters(embedded),

@@ -114,9 +114,11 @@ def test_how_rare_objects_must_be(evidence):
     assert f"{steady:+.1f}" == "+2.5" and 0.22 < steady / papers < 0.29
     ours, theirs = map(float, searched_level(e))
     assert abs(ours - theirs) < 0.1
-    assert "it is not clearly ahead of hard negatives there, nor of cross entropy with π = .001" in README
+    assert "at one in 10,000 it is not clearly ahead of them, nor of cross entropy with π = .001" in README
     for claim in ("rare-rarest-hard", "rare-rarest-prior"):
         assert word(evidence, DRAWN, claim) == "undecided"
+    assert "it is clearly behind hard negatives at one in 3,000" in README
+    assert word(evidence, DRAWN, "rare-3000-hard") == "refuted"
 
 
 def test_a_small_alpha(evidence):
@@ -151,7 +153,7 @@ def test_on_coco(evidence):
     assert "On COCO, where every batch holds many, no gain of a moving average is clear" in README
     gap = CLAIMS["divisor-smooth"].difference(evidence[COCO])
     assert gap.low < 0 < gap.high
-    for claim, said in (("normalizer", "cost 2.3 AP there"), ("divisor-each-image", "detector does, .6")):
+    for claim, said in (("normalizer", "anchors cost 2.3 AP"), ("divisor-each-image", "detector does, .6")):
         gap = CLAIMS[claim].difference(evidence[COCO])
         assert gap.low > 0 and said in README and f"{gap.effect:.1f}".lstrip("0") in said
 
@@ -164,6 +166,16 @@ def test_what_is_as_good_as_the_papers_choice(evidence):
         rows, e = evidence[name].rows(ablation), evidence[name]
         papers = rows["FL, γ = 2" if ablation == "primary" else "γ = 2, α = 0.25"]
         assert not e.difference(rows[other], papers).clear and level(rows[other]) >= level(papers)
+
+
+def test_what_two_other_divisors_brought_on_the_embedded_data(evidence):
+    found = [-CLAIMS[c].difference(evidence[DRAWN]).effect for c in ("normalizer", "divisor-each-image")]
+    assert "On the embedded data these two brought {:.1f} and {:.1f}.".format(*found) in README
+
+
+def test_what_the_prior_is_worth(evidence):
+    found = [CLAIMS["prior-needed"].difference(evidence[name]).effect for name in (DRAWN, COCO)]
+    assert "lost {:.1f} AP on the embedded data and {:.1f} on COCO".format(*found) in README
 
 
 def test_which_prior_for_which_loss(evidence):

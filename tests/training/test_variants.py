@@ -188,6 +188,8 @@ ONLY_OVER = {
     "divisor-images": "synthetic-",
     "lr-rarity": "synthetic-",
     "rarity-rate": "synthetic-",
+    "lr-sgd": "synthetic-",
+    "sgd-rate": "synthetic-",
     "box_weight-edge": "synthetic-",
     "lr-box_weight": "synthetic-",
     "classes": "coco256",
