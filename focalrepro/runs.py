@@ -16,7 +16,7 @@ from focalrepro.data.prepare import draw_if_absent
 from focalrepro.data.registry import SPLITS
 from focalrepro.detector.boxes import share_on
 from focalrepro.evaluation.detect import detect, milliseconds_per_image
-from focalrepro.evaluation.detections import Detections
+from focalrepro.evaluation.detections import Detections, NotFiniteError
 from focalrepro.evaluation.diagnostics import loss_distribution, on_objects
 from focalrepro.evaluation.measures import measures
 from focalrepro.evaluation.record import Record, content_digest
@@ -78,15 +78,21 @@ def run_with_model(
     result = train(config, train_data, device, on_step, engines, checkpoint, ranks)
     trained = time.perf_counter()
     detections, merged = Detections.empty(), Detections.empty()
-    done = result.status == "done"
-    if done:
-        detections, merged = detect(result.model, config, val_data, device, partial(report, "evaluate"))
+    status = result.status
+    if status == "done":
+        try:
+            detections, merged = detect(result.model, config, val_data, device, partial(report, "evaluate"))
+        except (
+            NotFiniteError
+        ):  # the last steps left weights that are finite, and so large that nothing else is
+            status = "diverged"
+    done = status == "done"
     found = measures(val_data, detections, merged)
     evaluated = time.perf_counter()
     one_stage = done and config.detector == "retinanet"
     values = {
         "run_id": config.run_id(train_data.digest, val_data.digest),
-        "status": result.status,
+        "status": status,
         "config": config.as_dict(),
         "protocol": protocol_digest(),
         **found,

@@ -124,7 +124,8 @@ def read_yolo(file: Path) -> list[Split]:
     """The training and, where there is one, the validation split that a data.yaml names.
 
     The labels of images/a.jpg are labels/a.txt, else a.txt beside it; an image without is background. A line
-    is `class x y width height`, as shares of the image, or a class and the outline of an object.
+    is `class x y width height`, as shares of the image, or a class and the outline of an object; where the
+    file has `kpt_shape`, what follows the box are keypoints, which are not read.
     """
     try:
         given = yaml.safe_load(file.read_text("utf-8"))
@@ -147,11 +148,11 @@ def read_yolo(file: Path) -> list[Split]:
         folder = next((place for place in places if place.is_dir()), None)
         what = f"`{split}`: there is no folder {places[0]}"
         folder = folder or _fault(file, what, "give that of its images, from here on")
-        splits.append((_yolo_split(folder, names), [folder]))
+        splits.append((_yolo_split(folder, names, pose="kpt_shape" in given), [folder]))
     return splits
 
 
-def _yolo_split(folder: Path, names: dict[int, Any]) -> dict[str, Any]:
+def _yolo_split(folder: Path, names: dict[int, Any], pose: bool) -> dict[str, Any]:
     images, boxes, label = [], [], folder
     for number, path in enumerate(_images(folder), start=1):
         try:
@@ -169,6 +170,7 @@ def _yolo_split(folder: Path, names: dict[int, Any]) -> dict[str, Any]:
         lines = label.read_text("utf-8-sig", "replace").splitlines() if label.is_file() else []
         for at, words in enumerate(map(str.split, lines), start=1):
             if words:
+                words = words[:5] if pose else words
                 kind, shares = _yolo_line(f"{label}: line {at}", words, names)
                 box = [v * side for v, side in zip(shares, (width, height) * 2, strict=True)]
                 boxes.append({"image_id": number, "category_id": kind + 1, "bbox": box})

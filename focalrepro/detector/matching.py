@@ -53,8 +53,9 @@ def match_dataset(
     device: torch.device,
     pictures: np.ndarray | None = None,
     *thresholds: float,
+    out: Tensor | None = None,
 ) -> Tensor:
-    """Matches of a dataset's images: int16 [N, A].
+    """Matches of a dataset's images: int16 [N, A], or `out`, of another whole type, filled with them.
 
     boxes [N, M, 4] in the frame's pixels, labels [N, M] with -1 for padding; pictures as in DetectionData;
     thresholds: pos_iou, neg_iou and best_iou of `match`. Images with equally many boxes go together, so that
@@ -63,7 +64,8 @@ def match_dataset(
     count = (labels >= 0).sum(1)
     order = np.argsort(count, kind="stable")
     anchors = anchors.to(device)
-    result = torch.empty((len(boxes), len(anchors)), dtype=torch.int16, device=device)
+    shape = len(boxes), len(anchors)
+    result = torch.empty(shape, dtype=torch.int16, device=device) if out is None else out
     chunk, start = 256 if device.type == "cuda" else 8, 0
     while start < len(order):
         rows = order[start : start + chunk]
@@ -74,5 +76,5 @@ def match_dataset(
         valid = torch.from_numpy(labels[rows, :most] >= 0).to(device)
         shown = None if pictures is None else torch.from_numpy(pictures[rows]).to(device)
         found = match(anchors, batch, valid, *thresholds, pictures=shown)
-        result[torch.from_numpy(rows).to(device)] = found
+        result[torch.from_numpy(rows).to(device)] = found.to(result.dtype)
     return result

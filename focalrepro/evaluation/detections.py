@@ -10,6 +10,10 @@ _FIELDS = {"image_index": (np.int64, ()), "boxes": (np.float32, (4,)), "scores":
 _FIELDS |= {"labels": (np.int64, ())}  # of each its type, and the shape of one detection's
 
 
+class NotFiniteError(ValueError):
+    """A detector's weights are finite, and what it computes with them is not."""
+
+
 @dataclass(frozen=True, eq=False)
 class Detections:
     """D detections on the images of one dataset, in any order.
@@ -33,7 +37,7 @@ class Detections:
             if array.shape != shape:
                 raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
         if not (np.isfinite(self.boxes).all() and np.isfinite(self.scores).all()):
-            raise ValueError("boxes and scores must be finite")
+            raise NotFiniteError("boxes and scores must be finite")
 
     def __len__(self) -> int:
         return len(self.scores)

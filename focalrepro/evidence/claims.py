@@ -59,7 +59,8 @@ class Side(BaseModel):
             labels = [max(labels, key=lambda label: searched[label][1])] if done else []
         elif self.pick in ("", "last"):
             labels = labels[-1:] if self.pick else labels[:1]
-        rows = {label: e.rows(self.ablation)[label] for label in labels}
+        found = e.comparable(self.ablation) if len(labels) > 1 else e.rows(self.ablation)
+        rows = {label: found[label] for label in labels}
         if not rows or not all(rows.values()):  # the best of some rows is not the best of all
             return None
         at = "AP_at_05" if self.pick == "best at .05" else "AP"

@@ -45,7 +45,8 @@ def mean_interval(
 
 @dataclass(frozen=True)
 class Measure:
-    """A number of a record, None where it has none, and replicates of it over the images, float64 [R].
+    """A number of a record, None or NaN where it has none (`value`), and replicates of it over the images,
+    float64 [R].
 
     borrowed: whose replicates stand in where the measure has none of its own; "" where it has.
     least: rows of a lower mean say nothing of how far seeds spread.
@@ -56,6 +57,11 @@ class Measure:
     replicates: Callable[[Record], np.ndarray]
     borrowed: str = ""
     least: float = seed_spread.LEAST_AP
+
+    def value(self, record: Record) -> float | None:
+        """The record's number; None where it has none, as where no image that judges has an object."""
+        found = self.of(record)
+        return None if found is None or np.isnan(found) else found
 
 
 AP = Measure("AP", lambda r: r.AP, lambda r: r.bootstrap.AP)
@@ -74,7 +80,7 @@ MEASURES = {
     # AP at IoU .55 to .95 less that at .5: how closely the boxes fit, apart from what is found at all.
     "fit": Measure(
         "AP at IoU .55 … .95, beyond AP50's",
-        lambda r: (10 * r.AP - r.metrics.AP50) / 9 - r.metrics.AP50,
+        lambda r: None if r.metrics.AP50 is None else (10 * r.AP - r.metrics.AP50) / 9 - r.metrics.AP50,
         lambda r: (10 * r.bootstrap.AP - r.bootstrap.AP50) / 9 - r.bootstrap.AP50,
         least=-np.inf,
     ),
@@ -134,13 +140,11 @@ class Estimate:
 
 
 def shared(rows: Mapping[Key, Records]) -> dict[Key, Records]:
-    """Of rows the records that make pairs (`Record.pair`) in all rows with runs, so that rows compare.
-
-    All of them where none does.
-    """
+    """Of rows the records that make pairs (`Record.pair`) in all rows with runs, so that rows compare; none
+    where no pair is common."""
     sets = [{r.pair for r in records} for records in rows.values() if records]
     common = set.intersection(*sets) if sets else set()
-    return {k: [r for r in records if not common or r.pair in common] for k, records in rows.items()}
+    return {k: [r for r in records if r.pair in common] for k, records in rows.items()}
 
 
 class Evidence:
@@ -152,18 +156,27 @@ class Evidence:
         self._rows: dict[str, Rows] = {}
 
     def rows(self, ablation: str) -> Rows:
-        """The records of an ablation's rows over the seeds that all rows with runs share (`shared`)."""
+        """The records of an ablation's rows over the seeds that all rows with runs share (`shared`).
+
+        All of them where there is no such seed, to be looked at: nothing is picked among such rows.
+        """
         if ablation not in self._rows:
-            self._rows[ablation] = shared(self.study.rows(ablation))
+            found = self.comparable(ablation)
+            self._rows[ablation] = found if any(found.values()) else self.study.rows(ablation)
         return self._rows[ablation]
+
+    def comparable(self, ablation: str) -> Rows:
+        """The same, empty where no seed of like machines is common to all rows with runs."""
+        return shared(self.study.rows(ablation))
 
     def row(self, ablation: str, **changes: object) -> Records:
         """Those of the first row with these changes; KeyError where there is no such row."""
         return self.rows(ablation)[self.study.label(ablation, **changes)]
 
     def whole(self, ablation: str) -> Rows | None:
-        """The rows of an ablation; None unless each has a run: the best of some is not the best of all."""
-        rows = self.rows(ablation)
+        """The rows of an ablation, which compare; None unless each has a run: the best of some is not the
+        best of all."""
+        rows = self.comparable(ablation)
         return rows if rows and all(rows.values()) else None
 
     def spread(self, measure: Measure = AP) -> seed_spread.SeedSpread:
@@ -188,7 +201,7 @@ class Evidence:
         study = self.own.study
         rows = [records for name in study.ablations for records in study.rows(name).values()]
         each = {tuple(r.run_id for r in records): records for records in rows}.values()  # rows are shared
-        values = [[v for r in records if (v := measure.of(r)) is not None] for records in each]
+        values = [[v for r in records if (v := measure.value(r)) is not None] for records in each]
         return seed_spread.fit(values, measure.least)
 
     @cached_property
@@ -202,10 +215,10 @@ class Evidence:
         return Evidence(Study.committed(self.study.profile.whole or self.study.name))
 
     def interval(self, records: Records) -> tuple[float, float]:
-        """The 95 % interval of a row's mean AP, over images and seeds; NaN without records."""
-        if not records:
+        """The 95 % interval of a row's mean AP, over images and seeds; NaN without records, or an object."""
+        values = [AP.value(r) for r in records]
+        if not values or None in values:
             return float("nan"), float("nan")
-        values = [r.AP for r in records]
         resampled = np.mean([r.bootstrap.AP for r in records], axis=0)
         low, high = self._estimate(float(np.mean(values)), resampled, [values], AP).interval()
         return max(low, 0.0), high  # no AP is below 0, as a t interval does not know
@@ -228,12 +241,14 @@ class Evidence:
         runs = [[side[pair] for side in of] for pair in of[-1] if all(pair in side for side in of)]
         if len(runs) < (3 if by_seed else 1):
             return None
-        values = [[measure.of(r) for r in row] for row in zip(*runs, strict=True)]
+        values = [[measure.value(r) for r in row] for row in zip(*runs, strict=True)]
         if any(v is None for row in values for v in row):
             return None
         drawn = [[measure.replicates(r) for r in row] for row in zip(*runs, strict=True)]
         levels = tuple(float(np.mean(row)) for row in values)
         resampled = np.dot(weights, [np.mean(row, axis=0) for row in drawn])
+        if np.isfinite(resampled).sum() < 2:  # hardly a resample has an object
+            return None
         ids = sorted(tuple(r.run_id for r in seed) for seed in runs)
         about = {"levels": levels, "of": (measure, *weights, *ids)}
         effect = float(np.dot(weights, levels))

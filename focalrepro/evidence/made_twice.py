@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from focalrepro.evaluation.record import Record
-from focalrepro.evidence.difference import LEVEL, MARGIN, mean_interval
+from focalrepro.evidence.difference import LEVEL, MARGIN, mean_interval, shared
 from focalrepro.study.store import Store
 from focalrepro.study.study import Study
 
@@ -81,4 +81,7 @@ def mixed(study: Study) -> list[str]:
             if len(kinds) > 1 and kinds not in known:
                 said = " and ".join(sorted(" ".join(filter(None, kind)) for kind in kinds))
                 off.append(f"{name}, row {row!r}: runs of {said} in one mean, which are not known to agree")
+        rows = study.rows(name)
+        if not study.ablation(name).search and any(rows.values()) and not any(shared(rows).values()):
+            off.append(f"{name}: no seed has runs of like machines in every row, so its rows do not compare")
     return off

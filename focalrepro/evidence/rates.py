@@ -8,7 +8,7 @@ Trials = dict[float, Records]  # of one loss, by its rate
 
 
 def trials(e: Evidence, ablation: str) -> dict[str, Trials]:
-    """The searched losses' records, over the seeds that all rates of a loss share."""
+    """The searched losses' records, over the seeds that all rates of a loss share, if any."""
     losses: dict[str, Trials] = {}
     for label, records in e.study.rows(ablation).items():
         loss, rate = label.rsplit(", rate ", 1)

@@ -22,13 +22,20 @@ DRAWS = 50  # of the seeds' luck for each resample of the images: fewer, and a p
 # ---- the place of the best α, in resamples
 
 
-def _winners(e: Evidence, rows: Rows, rng: np.random.Generator, measure: Measure) -> tuple[np.ndarray, float]:
+def _winners(
+    e: Evidence, rows: Rows, rng: np.random.Generator, measure: Measure
+) -> tuple[np.ndarray, float] | None:
     """The best α in each of R resamples of the images, [R, DRAWS] with the seeds' luck, [R, 1] where that is
     unknown; and the best by the means. The luck is Student's, as in every interval: its spread is estimated.
+
+    Resamples without an object say nothing, and are left out; None where no image that judges has one.
     """
     alphas, spread = np.array([of[0].config.alpha for of in rows.values()]), e.spread(measure)
-    ap = np.array([np.nan_to_num(np.mean([*map(measure.replicates, of)], axis=0)) for of in rows.values()])
-    ap, values = ap[..., None], [[measure.of(r) for r in of] for of in rows.values()]
+    ap = np.array([np.mean([*map(measure.replicates, of)], axis=0) for of in rows.values()])
+    ap = ap[:, ~np.isnan(ap).any(axis=0), None]
+    values = [[measure.value(r) for r in of] for of in rows.values()]
+    if not ap.size or any(v is None for of in values for v in of):
+        return None
     if spread.freedom:
         each = [(len(seeds), *spread.of(seeds)) for seeds in values]
         luck = [(v / n) ** 0.5 * rng.standard_t(freedom, (ap.shape[1], DRAWS)) for n, v, freedom in each]
@@ -41,7 +48,10 @@ def best_alpha(e: Evidence, measure: str = "AP") -> Verdict | None:
     rows, by = e.whole("1a"), MEASURES[measure]
     if not rows:
         return None
-    winner, at = _winners(e, rows, np.random.default_rng(0), by)
+    found = _winners(e, rows, np.random.default_rng(0), by)
+    if not found:
+        return None
+    winner, at = found
     share = float(((winner >= 0.5) & (winner <= 0.9)).mean())
     word = "confirmed" if share >= 1 - LEVEL / 2 else "refuted" if share <= LEVEL / 2 else "undecided"
     return _with_luck(e, rows, Verdict(word, share, remark=f"best at α = {at:g}"), by)
@@ -56,10 +66,13 @@ def ridge(e: Evidence, gamma: float, over: str, measure: str = "AP") -> Verdict 
     if not rows:
         return None
     rng = np.random.default_rng(0)
-    (plain, at_plain), (focal, at_focal) = (
+    found = [
         _winners(e, {k: records for k, records in rows.items() if records[0].config.gamma == value}, rng, by)
         for value in (0.0, gamma)
-    )
+    ]
+    if None in found:
+        return None
+    (plain, at_plain), (focal, at_focal) = found
     # A resample of the images more speaks against it: no finite number of them shows a p of 0.
     against, count = {1.0: focal >= plain, -1.0: focal <= plain}, len(focal)
     p, direction = min((2 * (1 + count * of.mean()) / (1 + count), sign) for sign, of in against.items())

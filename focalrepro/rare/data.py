@@ -162,15 +162,21 @@ def read_csv(path: Path, target: str) -> RareData:
     return RareData(path.name, x, y, " ".join(about.split()), own_rate=True)
 
 
+SEMICOLONS = "its columns are parted by semicolons; save it with commas"
+
+
 def _table(path: Path, target: str) -> pd.DataFrame:
     if not path.is_file():
         raise FileNotFoundError("no such file; give --csv the path of a CSV file with a header line")
     try:
         names = pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0].fillna("").str.strip().tolist()
+        parted = len(names) == 1 and ";" in names[0]  # decimal commas, then, are cells beyond the header
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # of cells beyond the header
             frame = pd.read_csv(path, low_memory=False, index_col=False)
     except pd.errors.ParserWarning:
+        if parted:
+            raise ValueError(f"no column {target!r}: {SEMICOLONS} and decimal points") from None
         what = f"rows have more cells than the header has names, {count_of(len(names), 'name')}"
         raise ValueError(f"{what}; name every column, or remove the cells beyond them") from None
     except Exception as error:  # pandas has no common class for what a file can have wrong
@@ -180,10 +186,13 @@ def _table(path: Path, target: str) -> pd.DataFrame:
         raise ValueError(f"the header has {target!r} {times} times; rename or remove all but one of them")
     if target not in frame:
         what, hint = f"no column {target!r}", did_you_mean(target, frame.columns) or "."
-        if frame.shape[1] == 1 and ";" in frame.columns[0]:
-            raise ValueError(f"{what}: its columns are parted by semicolons; save it with commas")
+        if parted:
+            raise ValueError(f"{what}: {SEMICOLONS}")
         listed = ", ".join(frame.columns[:12]) + (", …" if frame.shape[1] > 12 else "")
         raise ValueError(f"{what}{hint} Give --target one of: {listed}")
+    if frame[target].isna().any():  # unless "NA" or "None" is a class's name, and no cell is empty
+        texts = pd.read_csv(path, usecols=[target], dtype=str, keep_default_na=False)[target]
+        frame[target] = texts.mask(texts.str.strip() == "")
     return frame
 
 

@@ -77,6 +77,7 @@ def page(study: Study) -> tuple[str, Figures]:
         not_run=sentences.not_run(e),
         family=has_family(study),
         at_the_end=_at_the_end(e, "lr") if "lr" in study.profile.ablations else "",
+        no_objects=bool(records) and all(np.isnan(r.AP) for r in records),
         nothing_found=not any(r.AP >= LEAST_AP for r in records),
         few_images=judging * (judging < FEW_IMAGES),
         search_seed=SEARCH_SEED,

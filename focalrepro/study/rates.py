@@ -1,7 +1,8 @@
 """A learning rate for each loss: whose rate a config takes, of those that are searched (`ablations.toml`).
 
 One rate for all would favour the loss that it was chosen on. A config takes the rate of the searched loss
-that it is nearest to; results/PROTOCOL.md says the same in words.
+that it is nearest to, as results/PROTOCOL.md has it; but where that goes by α alone, a π of .001 or less
+comes first (results/README.md, "Departures from the protocol").
 """
 
 from collections.abc import Mapping, Sequence

@@ -63,15 +63,15 @@ def matches(
     if not (kept and path.exists()):
         grid = make_anchors(*geometry).boxes
         boxes, labels = (t.cpu().numpy() for t in _targets(data, views, device))
-        parts = []
+        # All of COCO has 12 GB of them in one byte each, so none is there twice.
+        dtype = torch.int8 if data.labels.shape[1] <= 127 else torch.int16
+        match = torch.empty((views, len(data), len(grid)), dtype=dtype, device=device)
         for view in range(views):
             shown = None
             if data.pictures is not None:
                 each = zip(data.image_ids, data.pictures, strict=True)
                 shown = np.stack([picture_in(view, int(number), p, data.frame) for number, p in each])
-            parts.append(match_dataset(grid, boxes[view], labels[view], device, shown, *thresholds))
-        match = torch.stack(parts)
-        match = match.to(torch.int8) if data.labels.shape[1] <= 127 else match
+            match_dataset(grid, boxes[view], labels[view], device, shown, *thresholds, out=match[view])
         if not kept:
             return match
         buffer = io.BytesIO()

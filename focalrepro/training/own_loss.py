@@ -114,7 +114,7 @@ class OwnLoss:
         kept, known = labels.flatten() != IGNORED, Dials.of(dials.config)
         numbers = {name: getattr(known, name) for name in self.parameters}
         terms = self.terms(x, labels.flatten().clamp(min=BACKGROUND), **numbers)
-        return torch.where(kept.unsqueeze(-1), terms, 0.0).sum()
+        return torch.where(kept.unsqueeze(-1), at_least_fp32(terms), 0.0).sum()  # a sum of halves overflows
 
 
 def adopt(spec: str) -> OwnLoss:

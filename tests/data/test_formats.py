@@ -85,6 +85,14 @@ def test_an_outline_becomes_its_box(yolo):
     assert boxes_of(read_yolo(yolo / "data.yaml")[0][0])["a"] == [("dog", (6, 4, 30, 20))]
 
 
+def test_keypoints_after_a_box_are_no_outline(yolo):
+    file = yolo / "labels" / "train" / "a.txt"
+    file.write_text("".join(f"{line} .45 .45 .55 .55\n" for line in file.read_text().splitlines()))
+    given = yolo / "data.yaml"
+    given.write_text(given.read_text() + "kpt_shape: [2, 2]\n")
+    assert boxes_of(read_yolo(given)[0][0])["a"] == BOXES["a"]
+
+
 def test_labels_may_begin_with_a_byte_order_mark(yolo):
     file = yolo / "labels" / "train" / "a.txt"
     file.write_text(file.read_text(), "utf-8-sig")

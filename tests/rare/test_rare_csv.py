@@ -64,6 +64,25 @@ def test_semicolons_are_recognised(tmp_path):
         data.read_csv(tmp_path / "f.csv", "y")
 
 
+def test_decimal_commas_beside_semicolons_are_recognised_too(tmp_path):
+    (tmp_path / "f.csv").write_text("a;y\n1,5;0\n2,5;1\n")
+    with pytest.raises(
+        ValueError, match=r"f\.csv: no column 'y': .* semicolons; save it with commas and dec"
+    ):
+        data.read_csv(tmp_path / "f.csv", "y")
+
+
+@pytest.mark.parametrize("name", ["None", "NA", "null"])
+def test_a_class_may_be_called_none(tmp_path, name):
+    pd.DataFrame({"a": range(60), "y": [name, name, "crack"] * 20}).to_csv(tmp_path / "f.csv", index=False)
+    found = data.read_csv(tmp_path / "f.csv", "y")
+    assert "y = crack" in found.about and found.y.sum() == 20
+    text = (tmp_path / "f.csv").read_text()
+    (tmp_path / "f.csv").write_text(text.replace(f"7,{name}", "7,"))
+    with pytest.raises(ValueError, match="column 'y' is empty in"):
+        data.read_csv(tmp_path / "f.csv", "y")
+
+
 def test_zero_and_one_keep_their_meaning(tmp_path):
     pd.DataFrame({"a": range(40), "y": [0, 1] * 20}).to_csv(tmp_path / "f.csv", index=False)
     assert "y = 1" in data.read_csv(tmp_path / "f.csv", "y").about

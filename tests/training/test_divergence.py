@@ -79,6 +79,24 @@ def test_its_record_is_whole(data_root, spoil, config, value):
     json.dumps(record.as_json(), allow_nan=False)
 
 
+@pytest.mark.parametrize("config", [ONE, TWO], ids=["one stage", "two stages"])
+def test_weights_that_are_finite_and_too_large_to_detect_with_are_a_divergence(
+    data_root, monkeypatch, config
+):
+    """As a last step may leave them, after which no loss is computed any more."""
+
+    def exploded(*args):
+        result = train(*args)
+        for weight in result.model.parameters():
+            weight.data *= 1e30
+        assert result.status == "done"
+        return result
+
+    monkeypatch.setattr("focalrepro.runs.train", exploded)
+    record = run(ONE, "cpu")
+    assert record.diverged and record.AP == 0 and record.detections.test == 0
+
+
 def test_the_run_after_a_divergence_is_as_if_it_had_been_the_first(tiny, monkeypatch):
     alone, engines = train(ONE, tiny[0], CPU), Engines(everywhere=True)
     with monkeypatch.context() as patch:

@@ -69,6 +69,13 @@ def test_it_gets_the_numbers_of_a_run_and_no_ignored_anchor(made):
     assert half.dtype == torch.float32, "200,000 anchors add up to more than bf16 can tell apart"
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_terms_of_two_bytes_are_summed_in_four(made, dtype):
+    loss = made(lossy(f"torch.ones_like(x, dtype=torch.{dtype})"), "mine")
+    x, labels = torch.zeros(2, 100_000, 3), torch.zeros(2, 100_000, dtype=torch.int64)
+    assert get_loss(loss.name)(x, labels, Dials.of(SMALL)) == 600_000
+
+
 def test_a_changed_file_is_another_loss(made, tmp_path):
     first, again, other = made(FOCAL, "focal"), made(FOCAL, "focal"), made(FOCAL + "\n", "focal")
     assert first.name == again.name != other.name and own_loss.OWN.fullmatch(first.name)
