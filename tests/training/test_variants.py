@@ -189,6 +189,7 @@ ONLY_OVER = {
     "lr-rarity": "synthetic-",
     "rarity-rate": "synthetic-",
     "lr-sgd": "synthetic-",
+    "steady": "synthetic-",
     "sgd-rate": "synthetic-",
     "box_weight-edge": "synthetic-",
     "lr-box_weight": "synthetic-",
