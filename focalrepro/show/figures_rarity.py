@@ -13,9 +13,9 @@ TENTH = ", a tenth of the images"
 AS_FEW = "\n(its lead: over CE, α = .5, of a tenth as well)"
 # Focal loss's lead by what the loss is divided by and whose rates it has: the ablation, and how its rows end.
 BY_DIVISOR = {
-    "paper's divisor, borrowed rates": ("imbalance", ""),
-    "one more for each image, borrowed rates": ("divisor-images", ", one more for each image"),
-    "moving average, borrowed rates": ("imbalance-steady", ", moving average"),
+    "paper's divisor, rates of 1 in 1,000": ("imbalance", ""),
+    "one more for each image, rates of 1 in 1,000": ("divisor-images", ", one more for each image"),
+    "moving average, rates of 1 in 1,000": ("imbalance-steady", ", moving average"),
     "paper's divisor, rates of its own": ("rarity-rate", ""),
     "moving average, rates of its own": ("rarity-rate", ", moving average"),
 }
@@ -48,11 +48,12 @@ def rarity(frame: pd.DataFrame, leads: pd.DataFrame, by_divisor: pd.DataFrame, t
         theirs = {name: by_way[name.split()[0]] for name in BY_DIVISOR}
         against(axes[2], by_divisor, "rarity", APART, ticks, theirs)
         axes[2].get_legend().remove()
-        about = "On the left (borrowed: the rates that\nwere searched at 1 in 1,000)"
         handles, labels = axes[2].get_legend_handles_labels()
         axes[3].set_axis_off()
         axes[3].add_artist(axes[3].legend(**words, loc="upper left", title="Above"))
-        axes[3].legend(handles, labels, loc="lower left", title=about)
+        axes[3].legend(
+            handles, labels, loc="lower left", title="On the left (rates: where they were searched)"
+        )
     else:
         figure.legend(**words, loc="outside lower center", ncols=3)
     for drawn in axes[1:3]:

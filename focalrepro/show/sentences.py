@@ -1,5 +1,7 @@
 """What pages and notebooks say about results in sentences, computed from the records."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -318,6 +320,15 @@ def hardest(record: Record, share: float = 0.1) -> str:
         plain, focal = (1 - kept[kind][gamma][at] for gamma in ("0", "2"))
         parts.append(f"of the {kind}'s loss {plain:.0%} at γ = 0 and {focal:.0%} at γ = 2")
     return f"**Here the hardest {share:.0%} of the windows carry {'; '.join(parts)}.**"
+
+
+def cut_costs(rows: Mapping[str, Sequence[Record]]) -> str:
+    """What dropping the lower scores costs each row in AP, at the paper's threshold and at a half."""
+    parts = []
+    for cut in ("0.05", "0.5"):
+        lost = {k: np.mean([r.AP - r.thresholds[cut] for r in of]) for k, of in rows.items() if of}
+        parts.append(f"below {cut}: " + "; ".join(f"{k} {number(v, 1)}" for k, v in lost.items()))
+    return f"AP lost by dropping scores {'. '.join(parts)}."
 
 
 def class_trend(frame: pd.DataFrame) -> str:

@@ -185,8 +185,8 @@ def test_the_lead_by_divisor_and_rates():
     rates = e.study.rates
     borrowed, own = rates["FL, γ = 2"], rates["FL, γ = 2, 1 in 10,000"]
     drawn = {c.get_label(): list(c.lines[0].get_ydata()) for c in below.containers}
-    assert drawn["paper's divisor, borrowed rates"] == pytest.approx([6 + 100 * borrowed] * 5)
-    assert drawn["moving average, borrowed rates"] == pytest.approx([2 + 100 * borrowed] * 2)
+    assert drawn["paper's divisor, rates of 1 in 1,000"] == pytest.approx([6 + 100 * borrowed] * 5)
+    assert drawn["moving average, rates of 1 in 1,000"] == pytest.approx([2 + 100 * borrowed] * 2)
     assert drawn["paper's divisor, rates of its own"] == pytest.approx([6 + 100 * own])
     assert len(drawn["moving average, rates of its own"]) == 2
 
