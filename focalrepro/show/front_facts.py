@@ -6,6 +6,7 @@ from focalrepro.evidence.claims import CLAIMS, FAMILY, SEEDS, in_family
 from focalrepro.evidence.cross_fit import luck_of_the_pick
 from focalrepro.evidence.difference import Evidence, holm
 from focalrepro.evidence.rates import at_the_end, best, trials
+from focalrepro.evidence.seed_spread import pooled, repeated
 from focalrepro.evidence.verdict import Verdict, verdict_of
 from focalrepro.show.front_tables import ANSWERS, AS_PAPER, BOTH, DIVISOR, FURTHER, answer
 from focalrepro.show.sentences import effect, gap
@@ -22,6 +23,13 @@ REPLICATED |= {"best-alpha": "undecided", "ridge": "undecided"}
 REPLICATED |= {"collapse-05": "refuted", "five-05": "refuted"}  # and what does not come out again
 # Whether the background drowns the objects, as the paper says of cross entropy.
 DROWNS = ("drowns", "drowns-gradient")
+# What is not divided by each batch's own number of positives, by the claim about it and focal loss with a
+# moving average, and the verdict that would put it ahead.
+AHEAD_OF_STEADY = {
+    "divisor-smooth-free": ("Sampling-Free", "refuted"),
+    "ghm-steady": ("GHM-C", "confirmed"),
+    "ohem-picked-steady": ("OHEM divided by what it picks", "confirmed"),
+}
 # Baselines that the counted trainings pick.
 PICKED = {
     "fl-best-alpha-05": "the best α without scores below .05",
@@ -104,6 +112,14 @@ def divisor_matters(verdicts: Verdicts) -> bool:
     return gain.word == "confirmed" and all(v.word != "refuted" for v in leads) and gain.low > most
 
 
+def ahead_of_steady(verdicts: Verdicts) -> list[str] | None:
+    """Which of the losses without a jumping divisor are clearly ahead of focal loss with a moving average;
+    None where not all have been judged."""
+    if not verdicts.judged(*AHEAD_OF_STEADY):
+        return None
+    return [name for claim, (name, word) in AHEAD_OF_STEADY.items() if verdicts[claim].word == word]
+
+
 def instead(e: Evidence) -> list[str]:
     """What else than a steady divisor brings focal loss: each image's own one, and a greater box loss."""
     if not all(e.whole(name) for name, _ in INSTEAD):
@@ -119,8 +135,8 @@ def rarest_gain(e: Evidence) -> list[str]:
 
 
 def spread(e: Evidence) -> str:
-    """The standard deviation of AP over seeds, pooled over all rows; "" where no row has two."""
-    deviation = e.spread().pooled ** 0.5
+    """The standard deviation of AP over seeds, pooled over the primary rows; "" where none has two."""
+    deviation = pooled(repeated([r.AP for r in of] for of in e.rows("primary").values()))[0] ** 0.5
     return number(deviation, 1 if deviation > 1 else 2) if deviation > 0 else ""
 
 

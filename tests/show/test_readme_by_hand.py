@@ -5,6 +5,7 @@ A sentence stands beside what it rests on: where either changes the test fails, 
 
 import re
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -59,7 +60,9 @@ def test_the_divisors_keep_their_order(evidence):
         ("by its scaling alone", "rival-sampling-free-prior", "undecided"),
         ("so were GHM-C, and OHEM divided by what it picks", "rival-ghm", "confirmed"),
         ("so were GHM-C, and OHEM divided by what it picks", "ohem-picked", "confirmed"),
-        ("is no longer clearly behind Sampling-Free", "divisor-smooth-free", "undecided"),
+        ("is no longer clearly behind any of the three", "divisor-smooth-free", "undecided"),
+        ("is no longer clearly behind any of the three", "ghm-steady", "undecided"),
+        ("is no longer clearly behind any of the three", "ohem-picked-steady", "undecided"),
     ],
 )
 def test_on_the_embedded_data(evidence, said, claim, wanted):
@@ -203,9 +206,9 @@ def test_two_stages_have_more_than_any_of_them(evidence):
     two_stages = e.row("1e", detector="faster_rcnn")
     assert level(two_stages) > max(rivals)
     assert "than any of them (three seeds); it takes" in README and len(two_stages) == 3
-    one_stage = {r.pair: r for r in e.row("1e", detector="retinanet", backbone="small", image_size=96)}
-    for r in two_stages:
-        assert r.seconds.train > 2 * one_stage[r.pair].seconds.train, "and longer to train"
+    one_stage = e.row("1e", detector="retinanet", backbone="small", image_size=96)
+    took = [median(r.seconds.train for r in side) for side in (two_stages, one_stage)]
+    assert took[0] > 2 * took[1], "and longer to train"
 
 
 def test_gamma_of_five(evidence):
