@@ -13,10 +13,11 @@ NAME =
 WEIGHTS =
 RECIPE =
 ABLATIONS =
+quoted = '$(subst ','\'',$(1))'
 GIVEN = $(if $(DATA),$(filter command%,$(origin PROFILE)),yes)
-OWN = $(if $(GIVEN),--profile $(PROFILE)) $(if $(DATA),--data '$(DATA)') $(if $(NAME),--name '$(NAME)') $(if $(IMAGES),--images '$(IMAGES)') \
-  $(if $(VAL_DATA),--val-data '$(VAL_DATA)') $(if $(VAL_IMAGES),--val-images '$(VAL_IMAGES)') \
-  $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(if $(RECIPE),--recipe $(RECIPE))
+OWN = $(if $(GIVEN),--profile $(PROFILE)) $(if $(DATA),--data $(call quoted,$(DATA))) $(if $(NAME),--name $(call quoted,$(NAME))) $(if $(IMAGES),--images $(call quoted,$(IMAGES))) \
+  $(if $(VAL_DATA),--val-data $(call quoted,$(VAL_DATA))) $(if $(VAL_IMAGES),--val-images $(call quoted,$(VAL_IMAGES))) \
+  $(if $(WEIGHTS),--weights $(call quoted,$(WEIGHTS))) $(if $(RECIPE),--recipe $(RECIPE))
 BIN := .venv/bin
 READY := .venv/.ready
 

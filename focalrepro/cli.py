@@ -12,7 +12,7 @@ from typing_extensions import Doc
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from focalrepro.config import RARITIES, check_device
-from focalrepro.files import refusal
+from focalrepro.files import refusal, repo_root
 
 ProfileName = Annotated[str, Doc("smoke, quick, full-quick, coco-cpu, coco256, or a registered dataset")]
 Device = Annotated[str, Doc("auto, cpu, cuda or cuda:N")]
@@ -83,7 +83,7 @@ def report(
     print(f"wrote {_shown(write_report(profile))}")
     if freeze:
         print(f"wrote {_shown(freeze_expected(Study.committed(profile)))}")
-    if not (p.own or profile == "smoke" or os.environ.get("FOCALREPRO_RESULTS")):
+    if not (p.own or profile == "smoke" or os.environ.get("FOCALREPRO_RESULTS")) and repo_root():
         update_front_page()
     return 0
 
@@ -232,7 +232,7 @@ def bench(
 
 def doctor(
     device: Annotated[
-        str, Doc("prove that it computes right: cpu, cuda or cuda:N; none: say what is here")
+        str, Doc("prove that it computes right: cpu, cuda or cuda:N; without it: say what is here")
     ] = "",
 ) -> int:
     """Says what this machine has and which profiles it can run in what time; --device: proves that device."""

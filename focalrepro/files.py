@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -40,12 +41,17 @@ def results_root(profile: str = "") -> Path:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Writes to a file beside it, flushes it to the disk and renames it into place.
+    """Writes to a file beside it, flushes it to the disk and renames it into place; what a link leads to is
+    written, and a device or a pipe itself.
 
     What processes of this machine left that were killed while they wrote this file is removed first.
     Errors: OSError that names the file.
     """
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return
     mine = f".{path.name}.{platform.node()}-"
     for left in path.parent.glob(glob.escape(mine) + "*.partial"):
         if not _is_running(left.name.removeprefix(mine).removesuffix(".partial")):
@@ -93,6 +99,28 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
     """A JSON object with one line per key, atomically; NaN is refused, since JSON has none."""
     entries = ((json.dumps(k), json.dumps(v, allow_nan=False, ensure_ascii=False)) for k, v in value.items())
     write_atomic(path, "{\n" + ",\n".join(f"{k}: {v}" for k, v in entries) + "\n}\n")
+
+
+@contextmanager
+def locked(file: Path, waiting: str = "") -> Iterator[None]:
+    """Holds a lock file while the block runs; it is free when this process ends, however that ends.
+
+    waiting: what is said before it waits for another process that holds it. Errors: BlockingIOError where
+    one does and nothing is to be said.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with open(file, "w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not waiting:
+                raise
+            print(waiting, file=sys.stderr)
+            fcntl.flock(held, fcntl.LOCK_EX)
+        except OSError as error:  # as some network file systems answer
+            what = f"{file.parent}: no file can be locked here ({error.strerror})"
+            print(f"{what}, so see to it that no two processes write into it", file=sys.stderr)
+        yield
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import torch
 
 from focalrepro import __version__
 from focalrepro.config import check_device
+from focalrepro.files import repo_root
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -136,14 +137,17 @@ def _cpu_name() -> str:
 def commit() -> str:
     """The repository's commit, with "+" where the package differs from it.
 
-    Outside a checkout it is what FOCALREPRO_COMMIT says, or "".
+    Outside a checkout, also where another project's has it inside, it is what FOCALREPRO_COMMIT says, or "".
     """
+    root, elsewhere = repo_root(), os.environ.get("FOCALREPRO_COMMIT", "")
     git = partial(subprocess.check_output, cwd=Path(__file__).parent, text=True, stderr=subprocess.DEVNULL)
     try:
+        if root is None or Path(git(["git", "rev-parse", "--show-toplevel"]).strip()).resolve() != root:
+            return elsewhere
         changed = "+" if git(["git", "status", "--porcelain", "--", "."]) else ""
         return git(["git", "rev-parse", "--short=12", "HEAD"]).strip() + changed
     except (OSError, subprocess.CalledProcessError):
-        return os.environ.get("FOCALREPRO_COMMIT", "")
+        return elsewhere
 
 
 def memory() -> int:

@@ -82,7 +82,8 @@ def softmax_focal_loss(
         gamma: how much easy examples are turned down.
         reduction: "none" [...], "mean" over all targets (not divided by their weights) or "sum".
     Returns fp32, or float64 for float64: a gap between two fp16 logits can be more than fp16 holds.
-    Errors: ValueError for other shapes or reductions, γ < 0, targets that are no class index, a wrong alpha.
+    Errors: ValueError for other shapes or reductions, γ < 0, targets that are no class index (compiled, where
+    values cannot be looked at, their loss is NaN), a wrong alpha.
     """
     check_focal_parameters(-1, gamma)
     check_logits(inputs)
@@ -105,6 +106,8 @@ def softmax_focal_loss(
     others = log_p.masked_fill(labelled, -torch.inf).logsumexp(-1)
     log_miss = torch.where(log_p_t < -1, (-log_p_t.clamp(max=-0.5).exp()).log1p(), others)
     loss = -(gamma * log_miss).exp() * log_p_t
+    if _is_traced(inputs):
+        loss = loss.masked_fill(~labelled.any(-1), torch.nan)
     if alpha is not None:
         weight = torch.as_tensor(alpha, dtype=x.dtype, device=x.device)
         if weight.shape != (classes,) or not (_is_traced(weight) or (weight >= 0).all()):
@@ -230,6 +233,9 @@ class FocalLoss(nn.Module):
         # What is left out is 0 before and after, so that no NaN of its logits comes back.
         seen = torch.where(kept.unsqueeze(-1), at_least_fp32(logits), 0.0)
         terms = sigmoid_focal_loss(seen, one_hot, self.alpha, self.gamma) * kept.unsqueeze(-1)
+        if _is_traced(logits):  # whose values cannot be looked at
+            known = (targets >= IGNORED) & (targets < logits.shape[-1])
+            terms = terms.masked_fill(~known.unsqueeze(-1), torch.nan)
         if self.reduction == "mean":
             return terms.sum() / (kept.sum() * logits.shape[-1]).clamp(min=1)
         return reduce(terms, self.reduction, logits.dtype)

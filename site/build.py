@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 HERE = Path(__file__).parent
+MADE = ".made-by-this"  # in the folders that a build may empty
 CODE = re.compile(r"(^```.*?^```|`[^`\n]+`)", re.M | re.S)
 LINK = re.compile(r"(!\[[^\]]*)?\]\(([^)\s#]+)(#[^)\s]*)?\)")
 LISTINGS = {".py": "python", ".toml": "toml", ".cff": "yaml", "": "text"}  # shown as pages
@@ -148,7 +149,12 @@ def main() -> None:
     if (stage := Stage(root)).broken:
         sys.exit("\n".join(["site: links that lead nowhere:", *dict.fromkeys(stage.broken)]))
     for folder in (pages, out):
+        if folder.exists() and not (folder / MADE).is_file() and any(folder.iterdir()):
+            sys.exit(f"site: {folder} is there, was not made by this, and would be lost; give another --out")
+    for folder in (pages, out):
         shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (folder / MADE).touch()
     stage.copy(pages, text=True)
     sphinx = [sys.executable, "-m", "sphinx", "-qWE", "--keep-going", "-c", HERE, "-d", f"{pages}-cache"]
     if subprocess.run([*sphinx, pages, out], check=False).returncode:

@@ -5,12 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+from threading import Thread
 
 import numpy as np
 import pytest
 
 from focalrepro import files
-from focalrepro.files import UNFINISHED, move_folder, new_array, new_folder
+from focalrepro.files import UNFINISHED, locked, move_folder, new_array, new_folder, write_atomic
 
 KILLED = """
 import os, signal, sys
@@ -128,6 +129,45 @@ def test_a_disk_that_fills_up_while_a_file_is_written_names_the_file(tmp_path, m
     with pytest.raises(OSError, match=r"No space left on device: .*a\.json"):
         files.write_atomic(tmp_path / "a.json", "x")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_link_leads_to_is_written_and_a_pipe_stays_one(tmp_path):
+    (tmp_path / "shared.csv").write_text("old")
+    (link := tmp_path / "link.csv").symlink_to("shared.csv")
+    write_atomic(link, "new")
+    assert link.is_symlink() and (tmp_path / "shared.csv").read_text() == "new"
+    os.mkfifo(pipe := tmp_path / "pipe")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_atomic(pipe, "through it")
+    assert os.read(reader, 99) == b"through it" and pipe.is_fifo()
+    os.close(reader)
+
+
+def test_a_lock_is_waited_for_or_refused(tmp_path, capsys):
+    order = []
+
+    def second():
+        with locked(tmp_path / "new" / "lock", "another holds it"):
+            order.append("second")
+
+    with locked(tmp_path / "new" / "lock"):
+        waiting = Thread(target=second)
+        waiting.start()
+        with pytest.raises(BlockingIOError), locked(tmp_path / "new" / "lock"):
+            pass
+        waiting.join(0.5)
+        order.append("first")
+    waiting.join()
+    assert order == ["first", "second"] and "another holds it" in capsys.readouterr().err
+
+
+def test_where_nothing_can_be_locked_that_is_said(tmp_path, monkeypatch, capsys):
+    def refuses(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(files.fcntl, "flock", refuses)
+    with locked(tmp_path / "lock"):
+        assert "no file can be locked here (Function not implemented)" in capsys.readouterr().err
 
 
 def test_roots_may_begin_with_the_users_home(monkeypatch, tmp_path):

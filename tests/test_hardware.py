@@ -1,6 +1,7 @@
 """What the machine offers decides the precision, and the record says so."""
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -84,3 +85,12 @@ def test_bf16_is_there_where_its_convolutions_have_a_backward(monkeypatch):
             context.setattr(f"torch.{what}", lacks)
             assert hardware.has_bf16("cpu") is False
     hardware.has_bf16.cache_clear()
+
+
+@pytest.mark.parametrize("root", [None, Path("/elsewhere")])
+def test_another_projects_commit_is_not_ours(monkeypatch, root):
+    """As in an installation inside the user's own repository, to whose commit git would climb."""
+    assert hardware.commit.__wrapped__()
+    monkeypatch.setattr(hardware, "repo_root", lambda: root)
+    monkeypatch.setenv("FOCALREPRO_COMMIT", "given")
+    assert hardware.commit.__wrapped__() == "given"

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 
-from focalrepro.losses import BACKGROUND, IGNORED, FocalLoss, sigmoid_focal_loss
+from focalrepro.losses import BACKGROUND, IGNORED, FocalLoss, sigmoid_focal_loss, softmax_focal_loss
 from focalrepro.training.focal_sum import detection_focal_loss
 
 GAMMAS = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -329,3 +329,16 @@ def test_one_logit_and_flat_targets_are_no_class_indices():
     with pytest.raises(ValueError, match=r"targets.unsqueeze\(-1\)"):
         FocalLoss()(logits, torch.tensor([0, 0, 0]))
     assert FocalLoss()(logits, torch.tensor([0, -1, -1])) > 0
+
+
+def test_what_no_class_is_becomes_nan_where_it_cannot_be_looked_at():
+    """Compiled, a wrong index must not teach nothing in silence, nor become background."""
+    logits, wrong = torch.zeros(4, 3), torch.tensor([0, 2, 3, -100])
+    with pytest.raises(ValueError, match="class indices reach from -100 to 3"):
+        softmax_focal_loss(logits, wrong)
+    compiled = torch.compile(softmax_focal_loss, backend="eager")
+    assert compiled(logits, wrong).isnan().tolist() == [False, False, True, True]
+    compiled = torch.compile(FocalLoss(reduction="none"), backend="eager")
+    assert compiled(logits, wrong).isnan().any(-1).tolist() == [False, False, True, True]
+    allowed = torch.tensor([0, 2, -1, -2])
+    assert torch.equal(compiled(logits, allowed), FocalLoss(reduction="none")(logits, allowed))

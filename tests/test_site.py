@@ -125,3 +125,12 @@ def test_an_image_that_is_not_there_fails_the_build(checkout):
     (checkout / "results" / "README.md").write_text('# Results\n\n<img alt="" src="gone.png">\n')
     done = built(checkout)
     assert done.returncode and "results/index.html: no file behind gone.png" in done.stderr
+
+
+def test_a_folder_of_others_is_not_emptied(tmp_path, monkeypatch):
+    (mine := tmp_path / "docs").mkdir()
+    (mine / "thesis.txt").write_text("mine")
+    monkeypatch.setattr(sys, "argv", ["build.py", "--root", str(ROOT), "--out", str(mine)])
+    with pytest.raises(SystemExit, match="docs is there, was not made by this, and would be lost"):
+        build.main()
+    assert (mine / "thesis.txt").read_text() == "mine"

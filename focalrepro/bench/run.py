@@ -83,6 +83,7 @@ def run_bench(device_name: str = "auto", trial: bool = False, only: str = "") ->
     kind = f"{machine} {info.get('precision', '')} {only}".lower()  # of one name, CPUs with bf16 and without
     folder = data_root() / "bench-trial" if trial else results_root("bench")
     path = folder / f"{re.sub('[^a-z0-9]+', '-', kind).strip('-')}.json"
+    draft = path.with_suffix(".unfinished")  # so that half a run takes no whole one's place
     limits |= measure_limits(device, sizes)
     fast = f"{limits['teraflops']:.2f} TFLOP/s in {info.get('precision', 'bf16')}"
     print(f"limits of {machine}: {fast}, copies at {limits['gigabytes']:.0f} GB/s")
@@ -93,11 +94,15 @@ def run_bench(device_name: str = "auto", trial: bool = False, only: str = "") ->
             for kind, found in part():
                 lists[kind].append(found)
                 finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-                write_json(path, {"finished": finished, "hardware": info, "limits": limits} | lists)
+                write_json(draft, {"finished": finished, "hardware": info, "limits": limits} | lists)
                 print(line(found) if kind == "rows" else f"{kind} of {found['what']}", flush=True)
         except Exception as error:  # one part's trouble costs no other its minutes
             left_out = 1
             print(f"left out: {part.func.__name__}: {type(error).__name__}: {error}", flush=True)
+    if left_out and path.exists():
+        print(f"kept in {draft}, beside an earlier run's {path}, which has all parts")
+        return left_out
+    draft.replace(path)
     if lists["curves"]:
         save_png(cost_curves(lists["curves"], machine), path.with_suffix(".png"))
     print(f"kept in {path}; read {write_page(folder)}")

@@ -14,7 +14,7 @@ from focalrepro.data.split import DatasetError
 from focalrepro.data.synthetic import NAME as EMBEDDED
 from focalrepro.data.synthetic import RARE, generate
 from focalrepro.data.weights import BACKBONE, ONNX_BYTES, WEIGHTS, fetch_weights, given_weights
-from focalrepro.files import data_root
+from focalrepro.files import data_root, locked
 
 DRAWN = (EMBEDDED, *RARE)
 MEGABYTES = {"images": 1400, "annotations": 253, "weights": ONNX_BYTES // 10**6}
@@ -43,10 +43,14 @@ def _get(dataset: str, source: Path | None = None, weights: Path | None = None) 
     what = f"{dataset}: its archives" if dataset == WHOLE else f"{dataset}: its"
     agree(what, parts, f"give a copy: focalrepro data {dataset} --from PATH")
     if lacks_weights:
-        fetch_weights(root / "weights")  # first, since it fails sooner
+        _weights(root)  # first, since it fails sooner
         files = {BACKBONE: f"../weights/{WEIGHTS}"}
     makes = {WHOLE: coco.download_coco, SUBSET: coco.download_coco256}
-    folder = makes[dataset](root) if dataset in makes else generate(root, dataset)
+    if dataset in makes and dataset not in prepared(root):
+        with locked(root / f".{dataset}.lock", f"another process fetches {dataset}: waiting for it"):
+            folder = makes[dataset](root)
+    else:
+        folder = makes[dataset](root) if dataset in makes else generate(root, dataset)
     if files:
         describe(dataset, root).model_copy(update={"weights": files}).write(folder)
     return folder
@@ -75,8 +79,15 @@ def get_weights() -> Path:
     path = data_root() / "weights" / WEIGHTS
     if not path.is_file():
         agree(f"{BACKBONE}: its", ["weights"], "give their file with --weights FILE")
-        fetch_weights(path.parent)
+        _weights(data_root())
     return path
+
+
+def _weights(root: Path) -> None:
+    """Fetches the backbone's weights, unless another process does so just now: then it waits for them."""
+    with locked(root / ".weights.lock", "another process fetches the backbone's weights: waiting for it"):
+        if not (root / "weights" / WEIGHTS).is_file():
+            fetch_weights(root / "weights")
 
 
 def agree(what: str, parts: list[str], instead: str) -> None:

@@ -31,7 +31,8 @@ def command(
     for wrong, message in (
         ((csv is None) != (not target), "--csv FILE and --target COLUMN belong together: give both or none"),
         (csv and rates, "--rates is for the built-in data: a CSV is run at its own rate; leave it out"),
-        (steps < 0, f"--steps is {steps}; it must be 1 or more, or 0 for the default"),
+        (not 1 <= seeds <= 1000, f"--seeds is {seeds}; it must be 1 … 1000 (2 or more for intervals)"),
+        (not 0 <= steps <= 100_000, f"--steps is {steps}; it must be 1 … 100000, or 0 for the default"),
         (out and out.is_dir(), f"--out {out} is a folder; give the path of a CSV file"),
         (same, f"--out {out} is the table of --csv, which it would overwrite; give another path"),
         (unwritable, f"--out {out}: nothing can be written into {folder}; give a path in a folder of yours"),

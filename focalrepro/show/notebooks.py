@@ -5,7 +5,8 @@ import os
 import re
 import signal
 from collections.abc import Sequence
-from functools import partial
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from itertools import pairwise
 from pathlib import Path
 
@@ -54,14 +55,21 @@ def execute_all(profile: str, only: Sequence[str] = ()) -> list[Path]:
     target.mkdir(parents=True, exist_ok=True)
     workers = min(AT_ONCE, hardware.cores(), len(chosen))
     context, ignored = multiprocessing.get_context("spawn"), (signal.SIGINT, signal.SIG_IGN)
-    with (
-        context.Pool(workers, signal.signal, ignored) as pool,  # Ctrl-C is the parent's; its end ends kernels
-        progress_bar(total=len(chosen), desc="notebooks", unit="notebook") as bar,
-    ):
+    pool = ProcessPoolExecutor(workers, context, signal.signal, ignored)  # Ctrl-C is the parent's
+    try:
         # From the last on: the longest is among them, and would be waited for.
-        for path in pool.imap_unordered(partial(execute, profile=profile, folder=target), chosen[::-1]):
-            bar.set_postfix_str(path.stem, refresh=False)
-            bar.update()
+        jobs = [pool.submit(execute, source, target, profile) for source in chosen[::-1]]
+        with progress_bar(total=len(chosen), desc="notebooks", unit="notebook") as bar:
+            for job in as_completed(jobs):
+                bar.set_postfix_str(job.result().stem, refresh=False)
+                bar.update()
+    except BrokenProcessPool as error:
+        what = "a process that executes notebooks was killed, for lack of memory, it may be"
+        raise RuntimeError(f"{what}; the same command begins with them again") from error
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():  # whose end ends their kernels
+            process.terminate()
     return [target / source.name for source in chosen]
 
 

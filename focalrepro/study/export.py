@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -19,13 +20,16 @@ def export(run: str, file: Path) -> list[Path]:
     """Writes a state dict of torchvision's RetinaNet and the module that makes that model and loads it,
     FILE.safetensors and FILE.py; the paths.
 
-    Errors: as `kept.find`, `kept.load` and `recipe_of`; ValueError for another suffix, or another FILE.py.
+    Errors: as `kept.find`, `kept.load` and `recipe_of`; ValueError for another suffix, or where either is
+    there and nothing that this made.
     """
     if file.suffix != ".safetensors":
         raise ValueError(f"{file}: FILE must end in .safetensors")
     code, source = file.with_suffix(".py"), Path(theirs.__file__).read_text(encoding="utf-8")
     if code.exists() and code.read_text(encoding="utf-8") != source:
         raise ValueError(f"{code}: is there and would be lost; give another name than {file.name}")
+    if file.exists() and "recipe" not in _metadata(file):
+        raise ValueError(f"{file}: is there, was not made by this, and would be lost; give another name")
     store, record = kept.find(run)
     model, names = kept.load(store, record)
     recipe = recipe_of(model, record.config, names)
@@ -33,6 +37,14 @@ def export(run: str, file: Path) -> list[Path]:
     write_atomic(file, save(state_of(model, recipe), metadata))
     write_atomic(code, source)
     return [file, code]
+
+
+def _metadata(file: Path) -> dict[str, str]:
+    try:
+        with safe_open(file, "pt") as content:
+            return content.metadata() or {}
+    except (SafetensorError, OSError):
+        return {}
 
 
 def recipe_of(model: nn.Module, config: RunConfig, names: list[str]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ def find(run: str) -> tuple[Store, Record]:
         raise ValueError(f"RUN is {run!r}; it must be a run's id, the beginning of one, or its record's path")
     local, committed = data_root() / "runs", results_root()
     paths = [*local.glob(f"*/{run}*.json"), *committed.glob(f"*/runs/{run}*.json")]
+    paths = [path for path in paths if re.fullmatch("[0-9a-f]{12}", path.stem)]  # no file manager's copies
     ids = sorted({path.stem for path in paths})
     if not ids:
         raise ValueError(f"no run's id begins with {run!r}, in {local} or {committed}")

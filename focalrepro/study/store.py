@@ -1,15 +1,14 @@
 """Where records lie: the local store that runs fill, and the committed results beside it."""
 
-import fcntl
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from focalrepro.evaluation.record import Record, read_record
-from focalrepro.files import data_root, results_root, write_atomic, write_json
+from focalrepro.files import data_root, locked, results_root, write_atomic, write_json
 
 
 class Store:
@@ -87,10 +86,9 @@ class Store:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """One process at a time trains into a store; a second one is told so."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / ".lock", "w") as file:
+        with ExitStack() as stack:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stack.enter_context(locked(self.folder / ".lock"))
             except BlockingIOError:
                 raise RuntimeError(
                     f"another process is training into {self.folder}; wait for it, or stop it and start again"

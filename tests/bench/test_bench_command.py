@@ -23,8 +23,8 @@ def own(data_root, tmp_path):
     return os.environ | {"FOCALREPRO_DATA": str(tmp_path), "OMP_NUM_THREADS": "1"}
 
 
-def record_in(folder):
-    (file,) = (folder / "bench-trial").glob("*.json")
+def record_in(folder, ending="json"):
+    (file,) = (folder / "bench-trial").glob(f"*.{ending}")
     return json.loads(file.read_text())
 
 
@@ -59,6 +59,7 @@ def test_ctrl_c_keeps_the_rows_that_were_measured(own, tmp_path):
             break
     rest = process.stdout.read().splitlines()
     assert process.wait() == 130
-    rows = record_in(tmp_path)["rows"]
+    rows = record_in(tmp_path, "unfinished")["rows"]
+    assert not list((tmp_path / "bench-trial").glob("*.json")), "which would take a whole record's place"
     assert [line.split(": ")[0] for line in [*said[1:], *rest]] == [row["what"] for row in rows]
     assert 2 <= len(rows) < CPU_ROWS

@@ -151,6 +151,11 @@ def test_a_part_that_is_too_large_is_left_out(data_root, tmp_path, monkeypatch, 
     assert run.run_bench("cpu", trial=True) == 1
     assert "| small |" in (tmp_path / "bench-trial" / "README.md").read_text()
     assert "left out: too_large: OutOfMemoryError: 37 GiB" in capsys.readouterr().out
+    (record,) = (tmp_path / "bench-trial").glob("*.json")
+    record.write_text("an earlier one, of all parts")
+    assert run.run_bench("cpu", trial=True) == 1 and record.read_text() == "an earlier one, of all parts"
+    assert '"small"' in record.with_suffix(".unfinished").read_text()
+    record.unlink()
     assert run.run_bench("cpu", trial=True, only="small") == 0, "that part alone"
     assert len(list((tmp_path / "bench-trial").glob("*-small.json"))) == 1
     with pytest.raises(ValueError, match="there are too_large, small; did you mean 'small'"):

@@ -3,7 +3,9 @@
 import json
 import re
 import shutil
+import time
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -207,3 +209,25 @@ def test_weights_can_be_given_to_any_built_in_dataset_and_a_copy_to_none_that_is
     assert weights_path("coco", "resnet50v2") == given
     with pytest.raises(DatasetError, match=rf"'synthetic' is drawn .*; leave out --from {tmp_path}"):
         prepare_dataset("synthetic", tmp_path)
+
+
+def test_of_two_downloads_at_once_one_waits(tmp_path, monkeypatch, capsys):
+    """Else both would write one file, and each remove what the other has."""
+    monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path))
+    monkeypatch.setenv("YES", "1")
+    inside, most = [], []
+
+    def slowly(root):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.2)
+        inside.pop()
+        return root
+
+    monkeypatch.setattr(prepare.coco, "download_coco", slowly)
+    both = [Thread(target=prepare._get, args=("coco",)) for _ in range(2)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    assert most == [1, 1] and "another process fetches coco: waiting for it" in capsys.readouterr().err

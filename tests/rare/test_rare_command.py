@@ -91,7 +91,9 @@ def test_no_text_is_executed_by_a_spreadsheet(table, tmp_path):
         ({"csv": "f.csv", "target": "y", "rates": (10,)}, "its own rate"),
         ({"out": Path(".")}, "is a folder"),
         ({"steps": -1}, "--steps is -1"),
+        ({"steps": 10**9}, "--steps is 1000000000; it must be 1 … 100000"),
         ({"seeds": 0}, "seeds is 0"),
+        ({"seeds": 10**7}, "--seeds is 10000000; it must be 1 … 1000"),
         ({"rates": (100000,), "steps": 1}, "smaller numbers"),
     ],
 )

@@ -1,5 +1,6 @@
 """An executed notebook has no empty section: one line stands for what no record holds."""
 
+import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
@@ -50,6 +51,17 @@ def test_what_ends_a_kernel_names_the_notebook(tmp_path, monkeypatch, kind):
     source = notebooks.sources(["09"])[0]
     with pytest.raises(RuntimeError, match=rf"^{source.name}: {kind.__name__}: Kernel died \(see .*partial"):
         notebooks.execute(source, tmp_path, "smoke")
+
+
+def test_a_process_that_is_killed_ends_the_execution(tmp_path, monkeypatch):
+    """A pool would wait for it for ever. The cell kills its kernel's parent, which executes the notebook."""
+    notebook = nbformat.read(notebooks.sources(["09"])[0], as_version=4)
+    notebook.cells = [*notebook.cells[:2], new_code_cell("import os; os.kill(os.getppid(), 9)")]
+    nbformat.write(notebook, tmp_path / "09_killed.ipynb")
+    monkeypatch.setattr(notebooks, "sources", lambda only: [tmp_path / "09_killed.ipynb"])
+    monkeypatch.setattr(notebooks, "results_root", lambda profile: tmp_path / "results")
+    with pytest.raises(RuntimeError, match="a process that executes notebooks was killed"):
+        notebooks.execute_all("smoke")
 
 
 def test_only_the_checkout_itself_is_taken_out_of_a_path(tmp_path, monkeypatch):

@@ -333,3 +333,10 @@ def test_features_without_their_end_are_made_again(tiny, tmp_path):
     (folder / "C3.npy").write_bytes(b"half")
     compute(Whole(), tiny, folder)
     assert (folder / "done").exists() and np.load(folder / "C3.npy").shape == (24, 2, 2, 4)
+
+
+def test_a_script_without_the_guard_is_told_so(tmp_path, monkeypatch):
+    """Its worker processes run it anew, so what it calls finds itself in one."""
+    monkeypatch.setattr(campaign.multiprocessing, "parent_process", lambda: object())
+    with pytest.raises(RuntimeError, match='put what calls this under `if __name__ == "__main__":`'):
+        campaign.run_planned([], Store(tmp_path))

@@ -9,6 +9,7 @@ import pytest
 import torch
 from made_up import record
 from PIL import Image
+from safetensors.torch import save_file
 
 from focalrepro import cli
 from focalrepro.data.pixels import EXIF_ORIENTATION
@@ -109,6 +110,12 @@ def test_an_image_is_seen_as_in_the_evaluation(tiny, config):
     if config is SMOKE:
         np.testing.assert_allclose(boxes, wanted.boxes[mine], atol=1e-2)
         assert (labels == wanted.labels[mine]).all()
+
+
+def test_a_file_managers_copy_is_no_other_run(store):
+    path = store.path(run := put(store, SMOKE))
+    path.with_name(f"{run} (1).json").write_bytes(path.read_bytes())
+    assert kept.find(run[:4])[1].run_id == run
 
 
 def test_a_run_is_found_by_the_beginning_of_its_id(store):
@@ -276,9 +283,11 @@ def test_what_torchvision_cannot_express_is_named(store, tmp_path, config, said)
 
 def test_export_overwrites_no_code_of_others(store, tmp_path):
     (tmp_path / "train.py").write_text("mine")
+    save_file({"weight": torch.zeros(1)}, tmp_path / "theirs.safetensors")
     for name, said in (
         ("train.safetensors", "train.py: is there and would be lost"),
         ("a.pth", "must end in"),
+        ("theirs.safetensors", "theirs.safetensors: is there, was not made by this, and would be lost"),
     ):
         with pytest.raises(ValueError, match=said):
             export("0", tmp_path / name)
