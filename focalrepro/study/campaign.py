@@ -26,7 +26,7 @@ from focalrepro.detector.frozen_features import cached_features
 from focalrepro.evaluation.record import Record, RunFileError
 from focalrepro.runs import DATA, load_splits, run_with_model
 from focalrepro.study.ablations import Planned, plan
-from focalrepro.study.jobs import RETRIES, Progress
+from focalrepro.study.jobs import RETRIES, Progress, of_other_machines
 from focalrepro.study.on_ray import check_way, run_on_ray
 from focalrepro.study.profiles import get_profile
 from focalrepro.study.store import Store
@@ -138,6 +138,8 @@ def run_planned(
             print(f"{take_over(jobs, Store(reuse), store)} finished runs taken from {reuse}")
         missing = [job for job in jobs if store.lacks(job.run_id)]
         print(f"{store.folder.name}: {len(jobs)} runs, {len(jobs) - len(missing)} done already")
+        if missing and on == "local" and (line := of_other_machines(store, jobs, own_device)):
+            print(line)
         missing = missing[:limit] if limit else missing
         if on != "local":
             return run_on_ray(missing, store, on, device, gpus_per_run)

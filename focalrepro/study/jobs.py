@@ -2,9 +2,14 @@
 
 import sys
 import time
+from collections.abc import Iterable
 
+import torch
+
+from focalrepro.hardware import has_bf16
 from focalrepro.progress import bar as progress_bar
 from focalrepro.study.ablations import Planned
+from focalrepro.study.store import Store
 
 RETRIES = 1  # of a run whose worker died
 EVALUATION_SHARE = 0.15  # of a run's time; only for the estimate
@@ -41,3 +46,16 @@ class Progress:
             self.say(line if self.terminal else f"{line}   [{clock(gone)} gone, {clock(left)} left]")
             self.bar.set_description_str(f"{self.ended}/{total} runs", refresh=False)
         self.bar.update(max(0.0, now - before))
+
+
+def of_other_machines(store: Store, ended: Iterable[Planned], device: torch.device) -> str:
+    """One line where runs that have ended were made on another kind of machine than a device (`Record.kind`):
+    a difference pairs runs of one kind alone. "" where all are of its kind."""
+    mine = device.type, "" if has_bf16(device) else "fp32"
+    kinds = [record.kind for job in ended if (record := store.get(job.run_id))]
+    others = {" in ".join(filter(None, kind)) for kind in kinds if kind != mine}
+    if not others:
+        return ""
+    count, own = sum(kind != mine for kind in kinds), " in ".join(filter(None, mine))
+    what = f"{count} of these were made on another kind of machine ({', '.join(sorted(others))}; here: {own})"
+    return f"{what}: new runs are compared with runs of their own kind alone"

@@ -1,0 +1,26 @@
+"""What the terminal says of a campaign."""
+
+import torch
+from made_up import changed, record
+
+from focalrepro.hardware import has_bf16
+from focalrepro.study.ablations import Planned
+from focalrepro.study.jobs import of_other_machines
+from focalrepro.study.profiles import get_profile
+from focalrepro.study.store import Store
+
+
+def test_finished_runs_of_another_kind_of_machine_are_said(tmp_path):
+    store, jobs = (
+        Store(tmp_path),
+        [Planned(get_profile("smoke").base.replace(seed=seed), ()) for seed in range(3)],
+    )
+    records = [record(job.config) for job in jobs]
+    jobs = [dataclasses.replace(job, run_id=r.run_id) for job, r in zip(jobs, records, strict=True)]
+    cpu = torch.device("cpu")
+    own = {"hardware": {"precision": None if has_bf16(cpu) else "fp32"}}
+    store.put(changed(records[0], **own))
+    assert of_other_machines(store, jobs, cpu) == ""
+    store.put(changed(records[1], hardware={"device": "cuda", "gpu": "a GPU"}))
+    said = of_other_machines(store, jobs, cpu)
+    assert said.startswith("1 of these were made on another kind of machine (cuda; here: cpu")
