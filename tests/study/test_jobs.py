@@ -11,13 +11,9 @@ from focalrepro.study.store import Store
 
 
 def test_finished_runs_of_another_kind_of_machine_are_said(tmp_path):
-    store, jobs = (
-        Store(tmp_path),
-        [Planned(get_profile("smoke").base.replace(seed=seed), ()) for seed in range(3)],
-    )
-    records = [record(job.config) for job in jobs]
-    jobs = [dataclasses.replace(job, run_id=r.run_id) for job, r in zip(jobs, records, strict=True)]
-    cpu = torch.device("cpu")
+    store, base, cpu = Store(tmp_path), get_profile("smoke").base, torch.device("cpu")
+    records = [record(base.replace(seed=seed)) for seed in range(3)]
+    jobs = [Planned(r.config, (), r.run_id) for r in records]
     own = {"hardware": {"precision": None if has_bf16(cpu) else "fp32"}}
     store.put(changed(records[0], **own))
     assert of_other_machines(store, jobs, cpu) == ""
