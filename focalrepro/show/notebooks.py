@@ -54,8 +54,7 @@ def execute_all(profile: str, only: Sequence[str] = ()) -> list[Path]:
     target = results_root(profile) / "notebooks"
     target.mkdir(parents=True, exist_ok=True)
     workers = min(AT_ONCE, hardware.cores(), len(chosen))
-    context, ignored = multiprocessing.get_context("spawn"), (signal.SIGINT, signal.SIG_IGN)
-    pool = ProcessPoolExecutor(workers, context, signal.signal, ignored)  # Ctrl-C is the parent's
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, (os.getpid(),))
     try:
         # From the last on: the longest is among them, and would be waited for.
         jobs = [pool.submit(execute, source, target, profile) for source in chosen[::-1]]
@@ -71,6 +70,12 @@ def execute_all(profile: str, only: Sequence[str] = ()) -> list[Path]:
         for process in multiprocessing.active_children():  # whose end ends their kernels
             process.terminate()
     return [target / source.name for source in chosen]
+
+
+def _begin(parent: int) -> None:
+    """A process of the pool: it ends with its parent, and Ctrl-C is that one's."""
+    hardware.die_with(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def execute(source: Path, folder: Path, profile: str) -> Path:

@@ -1,6 +1,5 @@
 """A campaign: the missing runs of some ablations, several at once, each kept the moment it is done."""
 
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -305,7 +304,7 @@ def _prepare_one(config: RunConfig, device: str) -> None:
 
 def _work(pipe: Connection, store: Store, device: str, threads: int, parent: int) -> None:
     """A worker process: takes runs until it is ended, or one of them fails."""
-    _die_with(parent)
+    hardware.die_with(parent)
     hardware.use_device(device)
     torch.set_num_threads(threads)
     engines = Engines()
@@ -335,14 +334,3 @@ def _keep(record: Record, model: nn.Module, store: Store, checkpoint: Checkpoint
         save_model(store.weights_path(record.run_id), model, load_splits(record.config)[0].categories)
     store.put(record)
     checkpoint.path.unlink(missing_ok=True)
-
-
-def _die_with(parent: int) -> None:
-    """Asks Linux to end this process with its parent, so that kill -9 of the campaign leaves no worker."""
-    pr_set_pdeathsig = 1
-    try:
-        ctypes.CDLL("libc.so.6").prctl(pr_set_pdeathsig, signal.SIGKILL)
-    except (OSError, AttributeError):
-        return
-    if os.getppid() != parent:
-        os._exit(1)
