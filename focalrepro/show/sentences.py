@@ -327,8 +327,8 @@ def cut_costs(rows: Mapping[str, Sequence[Record]]) -> str:
     parts = []
     for cut in ("0.05", "0.5"):
         lost = {k: np.mean([r.AP - r.thresholds[cut] for r in of]) for k, of in rows.items() if of}
-        parts.append(f"below {cut}: " + "; ".join(f"{k} {number(v, 1)}" for k, v in lost.items()))
-    return f"AP lost by dropping scores {'. '.join(parts)}."
+        parts.append(f"of less than {cut}: " + ", ".join(f"{k}: {number(v, 1)}" for k, v in lost.items()))
+    return f"Dropping scores costs AP; those {'; those '.join(parts)}."
 
 
 def class_trend(frame: pd.DataFrame) -> str:
