@@ -135,6 +135,8 @@ def test_data_that_is_shared_depends_on_no_other_field(tiny, change, monkeypatch
 def test_cached_maps_stay_in_their_files_where_a_device_has_no_room(tiny, monkeypatch):
     """And then no step may be captured, which could not fetch them. On a device that computes nothing."""
     config, device = BASE.replace(**CACHED), torch.device("meta")
+    # Maps are kept by whether the device has bf16, and this one "has": so it finds those of any CPU.
+    monkeypatch.setattr("focalrepro.detector.frozen_features.has_bf16", lambda device: True)
     model = initial_model(config, tiny[0])
     SplitData(config, tiny[0], CPU, model)  # which makes them
     resident = SplitData(config, tiny[0], device, model)
