@@ -2,7 +2,7 @@
 
 import os
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,9 @@ def _get(dataset: str, source: Path | None = None, weights: Path | None = None) 
         _weights(root)  # first, since it fails sooner
         files = {BACKBONE: f"../weights/{WEIGHTS}"}
     makes = {WHOLE: coco.download_coco, SUBSET: coco.download_coco256}
-    if dataset in makes and dataset not in prepared(root):
-        with locked(root / f".{dataset}.lock", f"another process fetches {dataset}: waiting for it"):
-            folder = makes[dataset](root)
-    else:
+    fetches = dataset in makes and dataset not in prepared(root)
+    waiting = f"another process fetches {dataset}: waiting for it"
+    with locked(root / f".{dataset}.lock", waiting) if fetches else nullcontext():
         folder = makes[dataset](root) if dataset in makes else generate(root, dataset)
     if files:
         describe(dataset, root).model_copy(update={"weights": files}).write(folder)
