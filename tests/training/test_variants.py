@@ -195,6 +195,7 @@ ONLY_OVER = {
     "lr-box_weight": "synthetic-",
     "classes": "coco256",
     "ohem-batch": "coco256",
+    "fp32": "coco256",
 }
 
 
