@@ -6,8 +6,9 @@ import os
 import platform
 import signal
 import subprocess
+from collections.abc import Callable
 from contextlib import suppress
-from functools import cache, partial
+from functools import cache, partial, wraps
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -89,6 +90,29 @@ def kernels(module: str) -> ModuleType | None:
         return importlib.import_module(module)
     except ImportError:
         return None
+
+
+def first_order(instead: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """For a backward written by hand: RuntimeError under create_graph=True, the only way to it with gradients on.
+
+    instead: what has a second derivative. torch's `once_differentiable` would not do. It warns of a second
+    derivative only where the upstream gradient has a graph of its own; under a plain or a divided sum it has
+    none, and a gradient penalty on the weights below would be wrong without a word.
+    """
+
+    def decorate(backward: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(backward)
+        def checked(ctx: Any, *upstream: torch.Tensor) -> Any:
+            if torch.is_grad_enabled():
+                what = (
+                    f"{backward.__module__} can be differentiated once only, and create_graph=True asks for"
+                )
+                raise RuntimeError(f"{what} twice: take {instead} instead")
+            return backward(ctx, *upstream)
+
+        return checked
+
+    return decorate
 
 
 def keep_memory() -> None:

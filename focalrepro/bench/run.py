@@ -99,6 +99,9 @@ def run_bench(device_name: str = "auto", trial: bool = False, only: str = "") ->
         except Exception as error:  # one part's trouble costs no other its minutes
             left_out = 1
             print(f"left out: {part.func.__name__}: {type(error).__name__}: {error}", flush=True)
+    if not any(lists.values()):
+        print("nothing was measured")
+        return 1
     if left_out and path.exists():
         print(f"kept in {draft}, beside an earlier run's {path}, which has all parts")
         return left_out

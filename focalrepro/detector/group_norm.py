@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from focalrepro.hardware import kernels
+from focalrepro.hardware import first_order, kernels
 
 TRITON = "focalrepro.detector.norm_triton"
+INSTEAD = "relu(torch.nn.functional.group_norm(…))"
 
 
 class GroupNormReLU(nn.GroupNorm):
@@ -45,6 +46,7 @@ class _ChannelsLast(torch.autograd.Function):
         return _image(y, x)
 
     @staticmethod
+    @first_order(INSTEAD)
     def backward(ctx, upstream: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # noqa: ANN001
         rows, mean, rstd, weight = ctx.saved_tensors
         count = rows.shape[1] * rows.shape[2] // ctx.groups

@@ -10,6 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from focalrepro.hardware import first_order
+
 ELEMENTS = 4096  # of a map that a program reads at once
 WIDTHS = 16, 64  # channels of a program at least (a sector of memory, in bf16) and at most
 PROGRAMS = 128  # so many keep a large GPU busy
@@ -105,7 +107,7 @@ def fits(channels: int, groups: int) -> bool:
 
 
 class GroupNormReLU(torch.autograd.Function):
-    """relu((x - mean) / std · weight + bias) of x [B, C, H, W], channels last in memory; first order only."""
+    """relu((x - mean) / std · weight + bias) of x [B, C, H, W], channels last in memory."""
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:  # noqa: ANN001
@@ -122,6 +124,7 @@ class GroupNormReLU(torch.autograd.Function):
         return y
 
     @staticmethod
+    @first_order("torch's own norm and ReLU")
     def backward(ctx, upstream: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # noqa: ANN001
         x, weight, bias, mean, rstd = ctx.saved_tensors
         images, channels, height, across = x.shape
@@ -165,6 +168,7 @@ class ScaleShiftReLU(torch.autograd.Function):
         return y
 
     @staticmethod
+    @first_order("torch's own norm and ReLU")
     def backward(ctx, upstream: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN001
         x, scale, shift = ctx.saved_tensors
         upstream = upstream.contiguous(memory_format=torch.channels_last)

@@ -88,14 +88,10 @@ def summarise(tables: Mapping[str, MatchTable], names: list[str]) -> CocoResult:
     return CocoResult(metrics, {name: 100.0 * float(row.mean()) for name, row in per_class})
 
 
-def category_names(coco: dict) -> list[str]:
-    """In order of their id, as match tables have their categories."""
-    return [c["name"] for c in sorted(coco["categories"], key=lambda c: c["id"])]
-
-
 def evaluate_coco(coco: dict, image_ids: np.ndarray, detections: Detections) -> CocoResult:
     """Evaluate detections on the images `image_ids` of `coco`; arguments as in `match_tables`."""
-    return summarise(match_tables(coco, image_ids, detections), category_names(coco))
+    names = [c["name"] for c in sorted(coco["categories"], key=lambda c: c["id"])]
+    return summarise(match_tables(coco, image_ids, detections), names)
 
 
 def _class_ap(matches: ClassMatches, threshold: int, weights: np.ndarray, objects: np.ndarray) -> np.ndarray:

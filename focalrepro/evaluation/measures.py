@@ -14,7 +14,7 @@ from hotcoco import COCO, COCOeval
 
 from focalrepro.data import DetectionData
 from focalrepro.data.annotations import of_images
-from focalrepro.evaluation.coco_ap import ap_of, category_names, replicates_of, summarise
+from focalrepro.evaluation.coco_ap import ap_of, replicates_of, summarise
 from focalrepro.evaluation.detections import Detections
 from focalrepro.evaluation.match_table import MatchTable, match_table, match_tables
 from focalrepro.evaluation.record import PAPER_THRESHOLD
@@ -49,7 +49,7 @@ def measures(data: DetectionData, detections: Detections, merged: Detections) ->
 
     AP and its kin in percent, null where no such object is.
     """
-    rows, names = splits(data.image_ids), category_names(data.coco)
+    rows, names = splits(data.image_ids), list(data.categories)
     tables = match_tables(data.coco, data.image_ids, detections)
     parts = {key: {area: table.images(r) for area, table in tables.items()} for key, r in rows.items()}
     whole, tune, test = tables["all"], parts["tune"]["all"], parts["test"]["all"]

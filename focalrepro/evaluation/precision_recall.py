@@ -5,29 +5,26 @@ from dataclasses import dataclass
 import numpy as np
 
 from focalrepro.data import DetectionData
-from focalrepro.evaluation.coco_ap import evaluate_coco
+from focalrepro.evaluation.coco_ap import average_precision, evaluate_coco
 from focalrepro.evaluation.detections import Detections
-from focalrepro.evaluation.match_table import RECALL_THRESHOLDS, match_table
+from focalrepro.evaluation.match_table import match_table
 
 IOUS = (0.5, 0.75, 0.9)
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """One class at one IoU: going down the detections by score, [D] values each; objects is their number."""
+    """One class at one IoU: going down the detections by score, [D] values each; objects is their number.
+
+    ap: the area under it as COCO has it, in percent.
+    """
 
     category: str
     iou: float
     recall: np.ndarray
     precision: np.ndarray
     objects: int
-
-    @property
-    def ap(self) -> float:
-        """The area under it as COCO has it: the mean of the best precision from each of 101 recalls on, in
-        percent."""
-        best = np.maximum.accumulate(self.precision[::-1])[::-1]
-        return 100 * float(np.append(best, 0)[np.searchsorted(self.recall, RECALL_THRESHOLDS)].mean())
+    ap: float
 
 
 def curves(data: DetectionData, found: Detections, category: str) -> list[Curve]:
@@ -35,14 +32,14 @@ def curves(data: DetectionData, found: Detections, category: str) -> list[Curve]
     if category not in data.categories:
         raise ValueError(f"there is no class {category!r}; there are {', '.join(data.categories)}")
     matches = match_table(data.coco, data.image_ids, found).classes[data.categories.index(category)]
-    result = []
+    ap, result = 100 * np.nan_to_num(average_precision(matches)), []  # 0 without an object
     for iou in IOUS:
         row = round((iou - 0.5) / 0.05)  # COCO's ten thresholds: .50, .55, …, .95
         hit = matches.matched[row][~matches.ignored[row]]
         true = np.cumsum(hit)
         objects = len(matches.gt_image)
         precision = true / np.arange(1, len(hit) + 1)
-        result.append(Curve(category, iou, true / max(objects, 1), precision, objects))
+        result.append(Curve(category, iou, true / max(objects, 1), precision, objects, float(ap[row])))
     return result
 
 

@@ -314,7 +314,7 @@ def _work(pipe: Connection, store: Store, device: str, threads: int, parent: int
             report = lambda phase, done, total: pipe.send((phase, done / total, ""))  # noqa: E731
             checkpoint = Checkpoint(store.checkpoint_path(job.run_id))
             if checkpoint.path.exists():
-                engines.drop()
+                engines.kept = None  # a captured step cannot be put where another training stood
             record, result, _ = run_with_model(job.config, device, report, engines, checkpoint)
             _keep(record, result.model, store, checkpoint)
             pipe.send((record.status, 1.0, record.outcome))

@@ -36,10 +36,6 @@ class Engines:
         self.kept: tuple[tuple, Step] | None = None
         self.source: tuple[tuple, SplitData] | None = None
 
-    def drop(self) -> None:
-        """Forgets the kept step: a captured one cannot be put where another training stood."""
-        self.kept = None
-
     def step(self, config: RunConfig, data: DetectionData, device: torch.device) -> Step:
         """A step with the initial weights of the config's seed."""
         neutral = RunConfig()

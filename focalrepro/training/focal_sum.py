@@ -1,15 +1,15 @@
 """The focal loss summed over all anchors, value and gradient in one pass: `focal_terms(…).sum()`, faster."""
 
-from collections.abc import Callable
-from functools import lru_cache, wraps
-from typing import Any
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from focalrepro.hardware import kernels
+from focalrepro.hardware import first_order, kernels
 from focalrepro.losses import IGNORED, at_least_fp32, focal_terms
+
+INSTEAD = "focalrepro.losses.focal_terms(logits, labels, alpha, gamma).sum()"
 
 
 def detection_focal_loss(
@@ -30,26 +30,6 @@ def detection_focal_loss(
     if on_gpu and (fast := kernels("focalrepro.training.focal_triton")):
         return fast.focal_sum(logits, labels, alpha, gamma)
     return focal_terms(logits, labels, alpha, gamma).sum()
-
-
-def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """A backward written by hand, with a RuntimeError under create_graph=True: only then are gradients on.
-
-    torch's `once_differentiable` would not do. It warns of a second derivative only where the upstream
-    gradient has a graph of its own; under a plain or a divided sum it has none, and a gradient penalty on the
-    weights below would be wrong without a word.
-    """
-
-    @wraps(backward)
-    def checked(ctx, *upstream: Tensor) -> Any:  # noqa: ANN001
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "detection_focal_loss can be differentiated once only, and create_graph=True asks for twice: "
-                "take focalrepro.losses.focal_terms(logits, labels, alpha, gamma).sum() instead"
-            )
-        return backward(ctx, *upstream)
-
-    return checked
 
 
 class _FocalSum(torch.autograd.Function):
@@ -83,7 +63,7 @@ class _FocalSum(torch.autograd.Function):
         return torch.tensor(total, dtype=torch.promote_types(x.dtype, torch.float32))
 
     @staticmethod
-    @first_order
+    @first_order(INSTEAD)
     def backward(ctx, upstream: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN001
         (grad,) = ctx.saved_tensors
         if upstream != 1:  # a plain sum is handed on as it is: no second copy of the logits' size

@@ -11,8 +11,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from focalrepro.hardware import first_order
 from focalrepro.losses import IGNORED
-from focalrepro.training.focal_sum import first_order
+from focalrepro.training.focal_sum import INSTEAD
 
 BLOCK = 1024  # elements of a program: with 2048 it takes so many registers that few programs run at once
 BY_32_BITS = 2**31 - BLOCK  # elements; beyond, indices take 64 bits, and with them as many registers again
@@ -84,7 +85,7 @@ class FocalSum(torch.autograd.Function):
         return sums.sum()
 
     @staticmethod
-    @first_order
+    @first_order(INSTEAD)
     def backward(ctx, upstream: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN001
         x, labels, alpha, gamma = ctx.saved_tensors
         grad = torch.empty_like(x)

@@ -158,6 +158,8 @@ def test_a_part_that_is_too_large_is_left_out(data_root, tmp_path, monkeypatch, 
     record.unlink()
     assert run.run_bench("cpu", trial=True, only="small") == 0, "that part alone"
     assert len(list((tmp_path / "bench-trial").glob("*-small.json"))) == 1
+    assert run.run_bench("cpu", trial=True, only="too_large") == 1
+    assert "nothing was measured" in capsys.readouterr().out
     with pytest.raises(ValueError, match="there are too_large, small; did you mean 'small'"):
         run.run_bench("cpu", trial=True, only="smal")
 

@@ -72,6 +72,14 @@ def test_shapes_that_the_kernels_leave_to_torch() -> None:
     ] * 2 + [True]
 
 
+def test_a_second_derivative_is_refused() -> None:
+    """A gradient penalty would be wrong without a word: the sums kept for the way back have no graph."""
+    x = torch.randn(2, 8, 4, 4, requires_grad=True)
+    y = GroupNormReLU(2, 8)(x.contiguous(memory_format=torch.channels_last)).square().sum()
+    with pytest.raises(RuntimeError, match=r"group_norm .*create_graph=True .*functional.group_norm"):
+        torch.autograd.grad(y, x, create_graph=True)
+
+
 def test_its_output_is_channels_last() -> None:
     x = torch.randn(2, 8, 4, 4, requires_grad=True)
     y = GroupNormReLU(2, 8)(x.contiguous(memory_format=torch.channels_last))
