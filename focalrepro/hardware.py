@@ -93,7 +93,7 @@ def kernels(module: str) -> ModuleType | None:
 
 
 def first_order(instead: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """For a backward written by hand: RuntimeError under create_graph=True, the only way to it with gradients on.
+    """For a backward written by hand: RuntimeError under create_graph=True, where alone it has gradients on.
 
     instead: what has a second derivative. torch's `once_differentiable` would not do. It warns of a second
     derivative only where the upstream gradient has a graph of its own; under a plain or a divided sum it has
@@ -104,10 +104,8 @@ def first_order(instead: str) -> Callable[[Callable[..., Any]], Callable[..., An
         @wraps(backward)
         def checked(ctx: Any, *upstream: torch.Tensor) -> Any:
             if torch.is_grad_enabled():
-                what = (
-                    f"{backward.__module__} can be differentiated once only, and create_graph=True asks for"
-                )
-                raise RuntimeError(f"{what} twice: take {instead} instead")
+                once = f"{backward.__module__} can be differentiated once only"
+                raise RuntimeError(f"{once}, and create_graph=True asks for twice: take {instead} instead")
             return backward(ctx, *upstream)
 
         return checked
