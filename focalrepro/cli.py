@@ -45,8 +45,8 @@ def run(
     """Computes the missing runs of ablations (all of the profile's, unless named). Needs no Jupyter."""
     check_device(device, "--device")
     if loss or own:
-        if limit or trial or ablation or (loss and own) or on != "local":
-            beside = "no ablation, --limit, --trial or --on beside it"
+        if limit or trial or ablation or (loss and own) or on != "local" or gpus_per_run != 1:
+            beside = "no ablation, --limit, --trial, --on or --gpus-per-run beside it"
             raise ValueError(f"--loss or --ablation stands alone: {beside}")
         from focalrepro.show.study import run_own
 

@@ -105,8 +105,8 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 def locked(file: Path, waiting: str = "") -> Iterator[None]:
     """Holds a lock file while the block runs; it is free when this process ends, however that ends.
 
-    waiting: what is said before it waits for another process that holds it. Errors: BlockingIOError where
-    one does and nothing is to be said.
+    waiting: what is said before it waits for another process that holds it. Errors: RuntimeError where one
+    does and nothing is to be said.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     with open(file, "w") as held:
@@ -114,7 +114,8 @@ def locked(file: Path, waiting: str = "") -> Iterator[None]:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if not waiting:
-                raise
+                busy = f"another process writes into {file.parent}; wait for it, or stop it"
+                raise RuntimeError(busy) from None
             print(waiting, file=sys.stderr)
             fcntl.flock(held, fcntl.LOCK_EX)
         except OSError as error:  # as some network file systems answer

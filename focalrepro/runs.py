@@ -82,9 +82,7 @@ def run_with_model(
     if status == "done":
         try:
             detections, merged = detect(result.model, config, val_data, device, partial(report, "evaluate"))
-        except (
-            NotFiniteError
-        ):  # the last steps left weights that are finite, and so large that nothing else is
+        except NotFiniteError:  # of weights that are finite, and so large that nothing else is
             status = "diverged"
     done = status == "done"
     found = measures(val_data, detections, merged)

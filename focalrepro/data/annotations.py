@@ -151,7 +151,7 @@ def describe_fault(error: ValidationError) -> str:
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
     there = "is missing" if first["type"] == "missing" else f"is {reprlib.repr(first['input'])}"
     mend = first["msg"].removeprefix("Value error, ").replace("Field required", "add the field")
-    return f"{place} {there}; {mend.replace('Input', 'it').replace(' after validation', '')}"
+    return f"{place} {there}".lstrip() + f"; {mend.replace('Input', 'it').replace(' after validation', '')}"
 
 
 def class_map(found: Annotations, classes: Classes) -> tuple[dict[int, int], list[dict]]:

@@ -2,9 +2,9 @@
 
 import tomllib
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -84,6 +84,33 @@ class Side(BaseModel):
         if not aps or self.pick in ("farthest", "tuned"):
             return float("nan")
         return {"": aps[0], "last": aps[-1], "worst": min(aps)}.get(self.pick, max(aps))
+
+    def luck(self, e: Evidence) -> float | None:
+        """AP of the row that is picked, less what each seed has where the other seeds pick its row.
+
+        Both on images that judge, picked on tune images (leave-one-out cross-fitting). Above 0 where the
+        trainings that choose are favoured by choosing; the other seeds are one fewer, so it is no less than
+        that. Seeds of the picked row beside those that all rows have took no part in the pick, and dilute its
+        luck. None where no counted training picks, with fewer than two seeds, and without tune images.
+        """
+        if self.pick not in ("best", "best at .05"):
+            return None
+        at = "AP_at_05" if self.pick == "best at .05" else "AP"
+        labels = self.labels(e.study.base)
+        rows = [e.rows(self.ablation)[label] for label in labels]
+        pairs = sorted({r.pair for records in rows for r in records})
+        of = [{r.pair: r for r in records} for records in rows]
+        if len(pairs) < 2 or any(
+            len(row) < len(pairs) or None in {r.tune for r in row.values()} for row in of
+        ):
+            return None
+        tune = np.array([[getattr(row[pair].tune, at) for pair in pairs] for row in of])
+        judged = np.array([[getattr(row[pair], at) for pair in pairs] for row in of])
+        others = tune.sum(axis=1, keepdims=True) - tune  # [rows, seeds]: over all seeds but one
+        fitted = judged[others.argmax(axis=0), np.arange(len(pairs))]
+        picked = int(tune.mean(axis=1).argmax())
+        judges = e.study.rows(self.ablation)[labels[picked]]
+        return float(judged[picked].mean() - fitted.mean()) * len(pairs) / len(judges)
 
 
 class Claim(BaseModel):
@@ -172,15 +199,10 @@ def judge_all(e: Evidence, *ablations: str) -> list[tuple[Claim, Verdict]]:
 
     Claims that only the profile's `whole` can judge are left to it.
     """
-    if e.own not in KEPT:
-        KEPT[e.own] = _judged(e.own)
-    return [(c, v) for c, v in KEPT[e.own] if not ablations or set(ablations) & set(c.needs)]
+    return [(c, v) for c, v in _judged(e.own) if not ablations or set(ablations) & set(c.needs)]
 
 
-# Kept as long as what was judged, since each place of a page or notebook asks for a few of them.
-KEPT: WeakKeyDictionary[Evidence, list[tuple[Claim, Verdict]]] = WeakKeyDictionary()
-
-
+@lru_cache(maxsize=4)  # each place of a page or notebook asks for a few of them
 def _judged(e: Evidence) -> list[tuple[Claim, Verdict]]:
     p = e.study.profile
     claims = [c for c in CLAIMS.values() if not p.whole or set(c.needs) <= set(p.ablations)]

@@ -1,7 +1,7 @@
 """Intervals and differences that hold the errors of the images and of the seeds (results/PROTOCOL.md)."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -216,12 +216,9 @@ class Evidence:
 
     def interval(self, records: Records) -> tuple[float, float]:
         """The 95 % interval of a row's mean AP, over images and seeds; NaN without records, or an object."""
-        values = [AP.value(r) for r in records]
-        if not values or None in values:
-            return float("nan"), float("nan")
-        resampled = np.mean([r.bootstrap.AP for r in records], axis=0)
-        low, high = self._estimate(float(np.mean(values)), resampled, [values], AP).interval()
-        return max(low, 0.0), high  # no AP is below 0, as a t interval does not know
+        found = self.contrast([records], [1.0])
+        # No AP is below 0, as a t interval does not know.
+        return (max(found.low, 0.0), found.high) if found else (float("nan"), float("nan"))
 
     def difference(self, a: Records, b: Records, measure: Measure = AP) -> Estimate | None:
         """The mean of a less that of b (`contrast`)."""
@@ -234,49 +231,35 @@ class Evidence:
 
         The images' share of its error comes from replicates paired by image. The seeds' share is each row's
         own from `seed_spread`, added up, as the protocol has it; by_seed: that of the sums seed by seed, less
-        where rows of one seed, with their common start and order of images, move together.
+        where rows of one seed, with their common start and order of images, move together. Freedom is as
+        Satterthwaite has it.
         None where they share no seed (by_seed: fewer than three), and where a record lacks the measure.
         """
         of = [{r.pair: r for r in records} for records in sides]
         runs = [[side[pair] for side in of] for pair in of[-1] if all(pair in side for side in of)]
-        if len(runs) < (3 if by_seed else 1):
+        if (n := len(runs)) < (3 if by_seed else 1):
             return None
         values = [[measure.value(r) for r in row] for row in zip(*runs, strict=True)]
         if any(v is None for row in values for v in row):
             return None
-        drawn = [[measure.replicates(r) for r in row] for row in zip(*runs, strict=True)]
-        levels = tuple(float(np.mean(row)) for row in values)
-        resampled = np.dot(weights, [np.mean(row, axis=0) for row in drawn])
+        drawn = [np.mean([measure.replicates(r) for r in row], axis=0) for row in zip(*runs, strict=True)]
+        resampled = np.dot(weights, drawn)
         if np.isfinite(resampled).sum() < 2:  # hardly a resample has an object
             return None
+        levels = tuple(float(np.mean(row)) for row in values)
         ids = sorted(tuple(r.run_id for r in seed) for seed in runs)
-        about = {"levels": levels, "of": (measure, *weights, *ids)}
-        effect = float(np.dot(weights, levels))
-        if not by_seed:
-            return replace(self._estimate(effect, resampled, values, measure, weights), **about)
-        images, n = float(np.nanvar(resampled, ddof=1)), len(runs)
-        seeds = float(np.var(np.dot(weights, values), ddof=1)) / n
-        freedom = (images + seeds) ** 2 * (n - 1) / seeds**2 if seeds else np.inf
-        return Estimate(effect, (images + seeds) ** 0.5, freedom, n, measure=measure.name, **about)
-
-    def _estimate(
-        self,
-        effect: float,
-        resampled: np.ndarray,
-        sides: list[list[float]],
-        measure: Measure,
-        scales: Sequence[float] = (1.0,),
-    ) -> Estimate:
-        """The effect with its variances over images and seeds added; freedom as Satterthwaite has it."""
-        images, n, spread = float(np.nanvar(resampled, ddof=1)), len(sides[0]), self.spread(measure)
-        about = {"measure": measure.name, "images_as": measure.borrowed}
-        if not spread.freedom:
+        about = {"measure": measure.name, "images_as": measure.borrowed, "levels": levels}
+        about["of"] = (measure, *weights, *ids)
+        effect, images = float(np.dot(weights, levels)), float(np.nanvar(resampled, ddof=1))
+        spread = self.spread(measure)
+        if by_seed:
+            parts = [(float(np.var(np.dot(weights, values), ddof=1)) / n, n - 1)]
+        elif not spread.freedom:
             return Estimate(effect, images**0.5, np.inf, n, UNKNOWN_SEED_MARGIN, **about)
-        about["borrowed"] = self.borrowed is not None
-        parts = [
-            (scale**2 * variance / n, freedom)
-            for scale, (variance, freedom) in zip(scales, map(spread.of, sides), strict=True)
-        ]
+        else:
+            about["borrowed"] = self.borrowed is not None
+            each = zip(weights, map(spread.of, values), strict=True)
+            parts = [(weight**2 * variance / n, freedom) for weight, (variance, freedom) in each]
         total = images + sum(variance for variance, _ in parts)
         spent = sum(variance**2 / freedom for variance, freedom in parts)
         return Estimate(effect, total**0.5, total**2 / spent if spent else np.inf, n, **about)

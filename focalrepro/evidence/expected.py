@@ -4,7 +4,6 @@
 reproduction, which is compared with it.
 """
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -37,10 +36,6 @@ class _File(BaseModel):
     rows: dict[str, Range] = Field(min_length=1)
 
 
-class ExpectedFileError(ValueError):
-    """An expected.json does not hold expected results."""
-
-
 def ranges(study: Study) -> dict[str, Range]:
     """AP per "ablation / row": a 99 % prediction interval for one more run, around the mean of the row's n.
 
@@ -66,17 +61,15 @@ def ranges(study: Study) -> dict[str, Range]:
 
 def compare(study: Study) -> tuple[list[str], int] | None:
     """Lines for a study's rows outside their expected range, and the number of rows compared; None where no
-    results are expected. Errors: ExpectedFileError names the file, the row, the field and the mend."""
+    results are expected. Errors: ValueError names the file, the row, the field and the mend."""
     path, name = study.folder / "expected.json", study.profile.name
     mend = f"take it from git again, or make it anew with focalrepro report --profile {name} --freeze"
     if not path.exists():
         return None
     try:
-        expected = _File.model_validate(json.loads(path.read_text(encoding="utf-8"))).rows
+        expected = _File.model_validate_json(path.read_bytes()).rows
     except ValidationError as error:
-        raise ExpectedFileError(f"{path}: {describe_fault(error)}; {mend}") from None
-    except (OSError, ValueError) as error:
-        raise ExpectedFileError(f"{path}: not readable as JSON ({error}); {mend}") from error
+        raise ValueError(f"{path}: {describe_fault(error)}; {mend}") from None
     mine = {key: row.AP for key, row in ranges(study).items() if key in expected}
     off = [
         f"{key}: AP {ap:.2f}, expected {expected[key].low} … {expected[key].high}"

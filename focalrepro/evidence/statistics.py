@@ -9,7 +9,7 @@ import pandas as pd
 
 from focalrepro.evaluation import calibration
 from focalrepro.evaluation.record import Record
-from focalrepro.evidence.difference import LEVEL, MEASURES, Evidence, Measure, Records, mean_interval
+from focalrepro.evidence.difference import LEVEL, MEASURES, Evidence, Measure, Records, mean_interval, shared
 from focalrepro.evidence.tables import mean
 from focalrepro.evidence.verdict import Verdict, over_seeds, verdict_of
 from focalrepro.study.store import Store
@@ -156,9 +156,8 @@ def matched(e: Evidence) -> tuple[Records, Records, float] | None:
     """Focal loss, the cross entropy nearest to it in AP (of Table 1a, or of twice the steps), their gap."""
     focal, sides = e.row("1b", **FL), []
     for plain in (e.row("1a", alpha=0.5), e.row("budget", gamma=0.0, steps=2 * e.study.base.steps)):
-        pairs = {r.pair for r in plain} & {r.pair for r in focal}
-        one, other = ([r for r in side if r.pair in pairs] for side in (focal, plain))
-        if pairs:
+        one, other = shared({"FL": focal, "CE": plain}).values()
+        if one and other:
             sides.append((one, other, abs(mean(r.AP for r in one) - mean(r.AP for r in other))))
     return min(sides, key=lambda side: side[2]) if sides else None
 

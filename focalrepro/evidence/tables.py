@@ -98,23 +98,6 @@ def ties(e: Evidence, name: str, x: str, y: str, measure: str = "AP") -> pd.Data
     return pd.Series(marks).unstack()
 
 
-def gains(e: Evidence, name: str, reference: str) -> pd.DataFrame:
-    """Each row's AP less the reference row's: row, effect, low, high, seeds, clear, paper; NaN without shared
-    seeds.
-
-    Errors: ValueError for a reference that is no row.
-    """
-    ours, theirs = e.rows(name), table(e, name).set_index("row")["paper_AP"]
-    if reference not in ours:
-        raise ValueError(f"{name} has no row {reference!r}; it has {', '.join(ours)}")
-    rows = []
-    for label in [label for label in ours if label != reference]:
-        gap = e.difference(ours[label], ours[reference])
-        values = (gap.effect, gap.low, gap.high, gap.seeds, gap.clear) if gap else (*[np.nan] * 3, 0, None)
-        rows.append((label, *values, theirs[label] - theirs[reference]))
-    return pd.DataFrame(rows, columns=["row", "effect", "low", "high", "seeds", "clear", "paper"])
-
-
 # ---- a row per run
 
 RUN_COLUMNS = (

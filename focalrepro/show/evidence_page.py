@@ -12,10 +12,9 @@ from focalrepro.show.figures_scenes import detections
 from focalrepro.show.front_tables import BOTH, FURTHER
 from focalrepro.show.pages import Figures, render
 from focalrepro.show.sentences import gap
-from focalrepro.show.speakers import EMBEDDED, Speakers
+from focalrepro.show.speakers import COCO, EMBEDDED, PLACES, Speakers
 from focalrepro.show.tables import Md, enough
 from focalrepro.study.ablations import get_ablation
-from focalrepro.study.study import Study
 
 BORROWED = "CE, α = .5, π = .001"  # whose rate the strongest of the ten have
 DRAWN = "CE, α = .5", "FL, γ = 2"  # rows of the ablation `primary`
@@ -24,15 +23,16 @@ DRAWN = "CE, α = .5", "FL, γ = 2"  # rows of the ablation `primary`
 def evidence_page(said: Speakers) -> tuple[str, Figures]:
     """The page's text, and its figures by name, not drawn yet."""
     judged, on, sides = said.judged, said.on, said.sides
-    embedded, on_coco = said.of_embedded(), said.of_coco()
-    drawn, leads = Evidence(Study.committed(EMBEDDED[0])), facts.rarities(embedded)
+    embedded, drawn = said.of(EMBEDDED), said.studies[EMBEDDED]
+    leads = facts.rarities(embedded)
     figures = _figures(said, drawn)
-    last = {e.study.name: e for group in (said.coco, said.embedded) for e in group[-1:]}
-    frames = {name: {n: f for n, e in last.items() if enough(f := table(e, name))} for name in ("1a", "1b")}
+    frames = {
+        name: {n: f for n, e in said.studies.items() if enough(f := table(e, name))} for name in ("1a", "1b")
+    }
     text = render(
         "evidence.md.j2",
-        **{"places": {Md(name): place for name, place in said.places.items()}, "coco": said.coco},
-        **{"embedded": embedded, "on_coco": on_coco, "that_judged": said.that_judged},
+        **{"places": {Md(name): PLACES[name] for name in judged}, "coco": COCO in judged},
+        **{"embedded": embedded, "on_coco": said.of(COCO), "that_judged": said.that_judged},
         baselines=cells.baselines(judged, cells.ALL_LINES),
         by_seed=facts.by_seed([e for e in sides.values() if has_family(e.study)], judged, on),
         luck=said.by_place(sides, facts.luck),
@@ -74,11 +74,11 @@ def evidence_page(said: Speakers) -> tuple[str, Figures]:
 def _figures(said: Speakers, drawn: Evidence) -> Figures:
     """What both losses find on drawn scenes, and AP by how rare objects are, where records have it."""
     figures: Figures = {}
-    rows = said.embedded[-1].study.rows("primary") if said.embedded else {}
+    rows = drawn.study.rows("primary")
     kept = {name: rows[name][0] for name in DRAWN if rows.get(name)}
     if len(kept) == len(DRAWN) and all(r.examples for r in kept.values()):
         # The scenes are drawn anew where they are not prepared.
         figures["found"] = lambda: detections(load_splits(kept[DRAWN[0]].config)[1], kept)
-    if facts.rarities(said.of_embedded()):
+    if facts.rarities(said.of(EMBEDDED)):
         figures["rarity"] = lambda: figure_of(drawn, "imbalance", "AP against how rare objects are")
     return figures

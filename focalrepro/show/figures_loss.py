@@ -58,19 +58,15 @@ def loss_curves() -> Figure:
 def slider() -> Figure | None:
     """Loss and gradient against x_t with sliders for γ and α, where a notebook is watched; else the paper's
     Figure 1."""
-    from ipywidgets import FloatSlider, interact  # of use in JupyterLab alone
-
     if HEADLESS in os.environ:
         return loss_curves()
-    names = {"gamma": (0.0, 5.0, 2.0), "alpha": (0.05, 0.95, 0.25)}
-    dials = {n: FloatSlider(value=v, min=low, max=high, step=0.05) for n, (low, high, v) in names.items()}
+    from ipywidgets import interact  # of use in JupyterLab alone
 
-    def draw(gamma: float, alpha: float) -> None:
-        chosen = {f"γ = {gamma:g}": {"gamma": gamma}, "cross entropy": {"gamma": 0.0}}
-        gradient_curves(chosen).suptitle(f"objects × {alpha:g}, background × {1 - alpha:g}", fontsize=11)
-
-    interact(draw, **dials)
-    return None
+    @interact(gamma=(0.0, 5.0, 0.05), alpha=(0.05, 0.95, 0.05))
+    def draw(gamma: float = 2.0, alpha: float = 0.25) -> Figure:
+        figure = gradient_curves({f"γ = {gamma:g}": {"gamma": gamma}, "cross entropy": {"gamma": 0.0}})
+        figure.suptitle(f"objects × {alpha:g}, background × {1 - alpha:g}", fontsize=11)
+        return figure
 
 
 @styled

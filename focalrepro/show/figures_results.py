@@ -12,7 +12,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from focalrepro.evidence.claims import SEEDS
 from focalrepro.evidence.difference import Evidence, Records
@@ -140,13 +140,6 @@ def _detectors(frame: pd.DataFrame) -> pd.Series:
     return stages + frame["backbone"]
 
 
-def _round(low: float, high: float) -> list[float]:
-    """Round numbers from low to high or so, three at least."""
-    found = (digit * 10.0**power for power in range(-3, 6) for digit in (1, 1.5, 2, 3, 5, 7))
-    near = [v for v in found if 0.9 * low <= v <= 1.1 * high]
-    return near if len(near) > 2 else list(MaxNLocator(4).tick_values(low, high))
-
-
 def _highest(frame: pd.DataFrame, ms: float) -> float:
     """The highest AP that its lines have after so many milliseconds; -inf where none has any."""
     lines_of = [line for _, line in frame.sort_values("ms").groupby("by")]
@@ -170,8 +163,9 @@ def speed_accuracy(frame: pd.DataFrame, title: str = "") -> Figure:
     figure, row = panels(*settings, size=(9.6, 4.4))
     for axes, side in zip(row, sides.values(), strict=True):
         known = side.dropna(subset=["AP", "ms"])
-        ticks = _round(known["ms"].min(), known["ms"].max()) if len(known) else []
-        colours = against(axes, known, "ms", ticks=ticks)
+        colours = against(axes, known, "ms")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        axes.xaxis.set_major_formatter("{x:g}")
         axes.margins(x=0.14, y=0.12)
         for at in known.itertuples():  # lines rise: beside the highest, left above and right below it is free
             aside = (-7, 9) if _highest(known[known["by"] != at.by], at.ms) < at.AP else (7, -9)

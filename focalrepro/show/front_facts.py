@@ -3,7 +3,6 @@
 from itertools import groupby
 
 from focalrepro.evidence.claims import CLAIMS, FAMILY, SEEDS, in_family
-from focalrepro.evidence.cross_fit import luck_of_the_pick
 from focalrepro.evidence.difference import Evidence, holm
 from focalrepro.evidence.rates import at_the_end, best, trials
 from focalrepro.evidence.seed_spread import pooled, repeated
@@ -142,7 +141,7 @@ def spread(e: Evidence) -> str:
 
 def luck(e: Evidence) -> list[str]:
     """How much of each picked cross entropy's AP is the luck of the seeds that picked it, as far as known."""
-    found = [(luck_of_the_pick(e, CLAIMS[claim].b), said) for claim, said in PICKED.items()]
+    found = [(CLAIMS[claim].b.luck(e), said) for claim, said in PICKED.items()]
     return [f"{value:.2f} for {said}" for value, said in found if value is not None]
 
 

@@ -3,24 +3,27 @@
 With it what else is said of all results: results/EVIDENCE.md, results/CLAIMS.md, results/figures/.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 from focalrepro.evidence.claims import CLAIMS
 from focalrepro.evidence.difference import MARGIN, Evidence
+from focalrepro.evidence.verdict import Verdict
 from focalrepro.files import repo_root, results_root, write_atomic
 from focalrepro.show import front_facts as facts
 from focalrepro.show import front_tables as cells
-from focalrepro.show.claims_page import claims_page
 from focalrepro.show.evidence_page import evidence_page
 from focalrepro.show.figures_results import figure_of
 from focalrepro.show.figures_rows import forest
 from focalrepro.show.front_tables import ANSWERS, AS_PAPER, FURTHER
 from focalrepro.show.pages import Figures, render, save
-from focalrepro.show.sentences import gap, seeds_text
-from focalrepro.show.speakers import Speakers, speakers
-from focalrepro.show.tables import Md
+from focalrepro.show.sentences import effect, gap, seeds_text, sentence, verdict_word
+from focalrepro.show.speakers import COCO, EMBEDDED, PLACES, Speakers, speakers
+from focalrepro.show.tables import NONE, Md, bold, markdown
+from focalrepro.study.study import Study
 
 BEGIN, END = "<!-- results:begin (written by `focalrepro report`) -->", "<!-- results:end -->"
 LEADS = (*AS_PAPER, "fl-tuned-ce", FURTHER)  # what a whole answer needs
@@ -40,29 +43,29 @@ class FrontPage:
 def front_page() -> FrontPage:
     """That of the committed results."""
     said = speakers()
-    if not said.every:
+    if not said.judged:
         return FrontPage()
     evidence, figures = evidence_page(said)
-    planes = _planes(said)
+    planes = [e for e in said.sides.values() if e.whole("grid")]
     figures["forest"] = lambda: forest(cells.gaps(said.judged), "Differences in AP")
     for e in planes:
-        what = f"AP over γ and α, {said.places[e.study.name]}"
+        what = f"AP over γ and α, {PLACES[e.study.name]}"
         figures[f"heat-{e.study.name}"] = partial(figure_of, e, "grid", what)
     return FrontPage(_answer(said, planes).strip(), evidence, claims_page(said.judged), figures)
 
 
 def _answer(said: Speakers, planes: list[Evidence]) -> str:
-    judged, on, embedded = said.judged, said.on, said.of_embedded()
+    judged, on, embedded = said.judged, said.on, said.of(EMBEDDED)
     return render(
         "front.md.j2",
-        **{"places": said.places, "on": on, "judged": judged, "that_judged": said.that_judged},
-        **{"embedded": embedded, "on_coco": said.of_coco()},
-        **{"answers": cells.spoken(ANSWERS[0], judged).values(), "claims": CLAIMS, "lead": cells.lead},
+        **{"places": PLACES, "on": on, "judged": judged, "that_judged": said.that_judged},
+        **{"embedded": embedded, "on_coco": said.of(COCO)},
+        **{"answers": cells.spoken(ANSWERS[0], judged).items(), "claims": CLAIMS, "lead": cells.lead},
         overtaken={n: facts.overtaken(of) for n, of in judged.items()},
         leads={on[n]: [cells.lead(of[c]) for c in AS_PAPER] for n, of in judged.items() if of.judged(*LEADS)},
         paper=cells.papers_lead(),
         margin=MARGIN,
-        spread=said.by_place(said.sides, facts.spread) if said.embedded else {},
+        spread=said.by_place(said.sides, facts.spread) if EMBEDDED in judged else {},
         rarity=[f"{gap(v)} at one anchor {at[2:]}" for at, v in facts.rarities(embedded).items()],
         afloat=facts.afloat(judged),
         steadier=facts.divisor_matters(embedded),
@@ -70,17 +73,30 @@ def _answer(said: Speakers, planes: list[Evidence]) -> str:
         drowns=said.by_place(judged, facts.drowns),
         replicated=said.by_place(judged, facts.replicated),
         baselines=cells.baselines(judged, cells.FEW_LINES),
-        coco=[Md(e.study.name) for e in said.coco],
+        coco=COCO in judged,
         planes=[(Md(e.study.name), seeds_text(min(map(len, e.rows("grid").values())))) for e in planes],
         breaks=Md("; ".join(f"{on[e.study.name]} {facts.plane_rates(e)}" for e in planes) + "."),
     )
 
 
-def _planes(said: Speakers) -> list[Evidence]:
-    """Of each kind of data the first study that has the whole plane of γ and α."""
-    groups = ([e for e in group if e.study.name in said.judged] for group in (said.coco, said.embedded))
-    found = ([e for e in group if e.whole("grid")] for group in groups)
-    return [whole[0] for whole in found if whole]
+def claims_page(judged: Mapping[str, Mapping[str, Verdict]]) -> str:
+    """The page's text; judged: verdicts by the claim's id, by the profile's name."""
+    pages = {name: Md(f"[`{name}`]({name}/README.md)") for name in judged}
+    told = [c for c in CLAIMS.values() if any(c.id in verdicts for verdicts in judged.values())]
+    studies, rows = [*map(Study.committed, judged)], []
+    for question, claims in groupby(told, lambda claim: claim.question):
+        rows.append({"claim": bold(question)} | dict.fromkeys(pages.values(), ""))
+        for c in claims:
+            found = {page: judged[name].get(c.id) for name, page in pages.items()}
+            rows.append({"claim": sentence(c, *studies)} | {k: _cell(v) for k, v in found.items()})
+    return render("claims.md.j2", verdicts=markdown(rows))
+
+
+def _cell(v: Verdict | None) -> Md:
+    if v is None:
+        return NONE
+    told = "; ".join(filter(None, (effect(v), seeds_text(v.seeds) if v.seeds else "")))
+    return Md(f"{bold(verdict_word(v))}: {told}")
 
 
 def readme_path() -> Path:

@@ -40,13 +40,10 @@ WITH_IMAGES = ("divisor-images-ce", "divisor-images-hard", "divisor-images-free"
 PAPER = CLAIMS["fl-best-alpha"].a, CLAIMS["fl-best-alpha"].b  # its Table 1b
 
 
-def spoken(claims: tuple[str, ...], judged: Judged) -> dict[str, tuple[str, str]]:
-    """Of each dataset its first speaker's name, and the first of these claims that it judged."""
-    found: dict[str, tuple[str, str]] = {}
-    for name, verdicts in judged.items():
-        if claim := next((c for c in claims if c in verdicts), None):
-            found.setdefault(get_profile(name).base.dataset, (name, claim))
-    return found
+def spoken(claims: tuple[str, ...], judged: Judged) -> dict[str, str]:
+    """Of each study the first of these claims that it judged."""
+    found = {name: next((c for c in claims if c in of), "") for name, of in judged.items()}
+    return {name: claim for name, claim in found.items() if claim}
 
 
 def share(ours: float, theirs: float, sign: str = "") -> str:
@@ -81,15 +78,15 @@ def baselines(judged: Judged, lines: Sequence[tuple[str, ...]]) -> Md:
     """Each baseline's line: on each dataset how focal loss does against it."""
     rows, asked = [], {}
     for said in filter(None, (spoken(claims, judged) for claims in lines)):
-        against = "; or ".join(dict.fromkeys(CLAIMS[claim].against for _, claim in said.values()))
+        against = "; or ".join(dict.fromkeys(CLAIMS[claim].against for claim in said.values()))
         row: dict[str, object] = {"focal loss against": against} | dict.fromkeys(PLACES.values(), NONE)
-        for dataset, (name, claim) in said.items():
+        for name, claim in said.items():
             of, v, text = judged[name], judged[name][claim], CLAIMS[claim].against
-            same = asked.setdefault((dataset, v.estimate.of), text.split(",")[0])
+            same = asked.setdefault((name, v.estimate.of), text.split(",")[0])
             levels = f"{of.levels(claim)} ({share(*v.estimate.levels, sign='+')})"
             parts = [of.gap(claim), levels, of.seeds(claim)]
             parts += [f"the same runs as {same}"] * (same != text.split(",")[0])
-            row[PLACES[dataset]] = Md(f"**{of.word(claim)}**: {'; '.join(parts)}")
+            row[PLACES[name]] = Md(f"**{of.word(claim)}**: {'; '.join(parts)}")
         rows.append(row)
     return markdown(rows)
 
@@ -135,17 +132,16 @@ def _best_bold(column: pd.Series) -> list[str]:
 
 
 def gaps(judged: Judged) -> dict[str, pd.DataFrame]:
-    """The paper's differences, then those of each dataset's first speaker, of the claims that have a short
+    """The paper's differences, then those of each study, of the claims that have a short
     name and any verdict; thick: whose interval is that of the primary family, adjusted."""
     claims = [c for c in CLAIMS.values() if c.short and any(c.id in of for of in judged.values())]
     index, base = [c.short for c in claims], get_profile(next(iter(judged))).base
     # The paper's AP is at .05: beside the comparison that is, too, its number would be twice there.
     paper = [np.nan if c.id == AS_PAPER[1] else c.a.paper(base) - c.b.paper(base) for c in claims]
     frames = {"paper, COCO": pd.DataFrame({"value": paper, "low": np.nan, "high": np.nan}, index)}
-    for dataset in dict.fromkeys(get_profile(name).base.dataset for name in judged):
-        said = [(c.id, spoken((c.id,), judged).get(dataset)) for c in claims]
-        verdicts = [judged[by[0]][claim] if by else Verdict("not run") for claim, by in said]
+    for name, of in judged.items():
+        verdicts = [of.get(c.id, Verdict("not run")) for c in claims]
         columns = {side: [getattr(v, side) for v in verdicts] for side in ("value", "low", "high")}
         columns |= {"judged": [v.word in WORDS for v in verdicts], "thick": [v.primary for v in verdicts]}
-        frames[f"here, {PLACES[dataset]}"] = pd.DataFrame(columns, index)
+        frames[f"here, {PLACES[name]}"] = pd.DataFrame(columns, index)
     return frames

@@ -20,7 +20,7 @@ from focalrepro.evaluation.record import Record
 from focalrepro.losses import focal_terms
 from focalrepro.progress import bar
 from focalrepro.runs import run_with_model
-from focalrepro.show.tables import between
+from focalrepro.show.tables import between, number
 from focalrepro.study.profiles import get_profile
 from focalrepro.study.study import Study
 from focalrepro.training.loop import TrainResult, first_steps
@@ -131,7 +131,8 @@ def _on_finest(terms: torch.Tensor, anchors: AnchorGrid) -> np.ndarray:
 def verdict(record: Record, study: Study) -> str:
     """What one run in a notebook reached, and how that compares with the kept record of the baseline."""
     steps, interval = record.config.steps, between(*record.AP_interval)
-    text = f"AP **{record.AP:.1f} %** ({interval}) after {steps} steps, {record.seconds.total:.0f} seconds."
+    took = f"{steps} steps, {record.seconds.total:.0f} seconds"
+    text = f"AP **{number(record.AP)} %** ({interval}) after {took}."
     if record.diverged:
         text = f"The training **diverged** after {record.history['step'][-1]:.0f} steps."
     text += " So few steps only show that the path works." if steps < 20 else ""
@@ -140,7 +141,7 @@ def verdict(record: Record, study: Study) -> str:
         make = f"`focalrepro run 1b --profile {study.profile.name}`"
         return f"{text} There is no kept run of this baseline yet ({make} makes it)."
     by = f"version {kept.training_version} of the training code, after {kept.config.steps} steps"
-    return f"{text} The kept run of this baseline, `{kept.run_id}`, reached {kept.AP:.1f} ({by})."
+    return f"{text} The kept run of this baseline, `{kept.run_id}`, reached {number(kept.AP)} ({by})."
 
 
 def progress_bars() -> Callable[[str, int, int], None]:

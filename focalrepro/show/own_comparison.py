@@ -24,9 +24,8 @@ def verdict(e: Evidence, name: str) -> Md:
     if e.study.profile.rates and not e.study.profile.own:
         rates += ", the others each at the best of theirs."
     else:
-        theirs = (
-            "rates that were searched on other data" if e.study.profile.rates else "the profile's one rate"
-        )
+        borrowed = bool(e.study.profile.rates)
+        theirs = "rates that were searched on other data" if borrowed else "the profile's one rate"
         rates += f"; the others at {theirs}: a search of theirs might move them."
     by = sentences.how(next(iter(found.values())))
     return Md(f"**{mine} {is_} {'; '.join(each)}** (exploratory; {by}). {rates}")

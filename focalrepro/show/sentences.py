@@ -180,10 +180,8 @@ def takeaway(e: Evidence, *ids: str) -> Md:
     if never:
         lines.append(f"- Does not apply to this data: {' '.join(said(c, of.study) for c, of in never)}")
     if lacking := [claim for claim in lacking if claim not in never]:
-        what, needs = (
-            "» «".join(said(c, of.study) for c, of in lacking),
-            [n for c, _ in lacking for n in c.needs],
-        )
+        what = "» «".join(said(c, of.study) for c, of in lacking)
+        needs = [n for c, _ in lacking for n in c.needs]
         lines += ["", f"{UNJUDGED}: «{what}» To make them: `{command(lacking[0][1].study, *needs)}`."]
     return Md("\n".join(lines).lstrip())
 
@@ -301,9 +299,8 @@ def summary(frame: pd.DataFrame) -> str:
         theirs = frame.loc[frame["paper_AP"].idxmax()]
         if frame["AP_at_05"].max() > 0:
             at_05 = frame.loc[frame["AP_at_05"].idxmax()]
-            lines.append(
-                f"At a score of .05 or more: {bold(at_05.row)} with {number(at_05.AP_at_05, digits)}."
-            )
+            ap = number(at_05.AP_at_05, digits)
+            lines.append(f"At a score of .05 or more: {bold(at_05.row)} with {ap}.")
         lines.append(f"In the paper, at .05: {bold(theirs.row)} with {theirs.paper_AP:.1f}.")
     rho, count = rank_correlation(frame)
     if not np.isnan(rho):
@@ -323,12 +320,14 @@ def hardest(record: Record, share: float = 0.1) -> str:
 
 
 def cut_costs(rows: Mapping[str, Sequence[Record]]) -> str:
-    """What dropping the lower scores costs each row in AP, at the paper's threshold and at a half."""
+    """What dropping the lower scores costs each row in AP, at the paper's threshold and at a half; "" where
+    no image that judges has an object."""
+    judged = {name: [r for r in of if not np.isnan(r.AP)] for name, of in rows.items()}
     parts = []
     for cut in ("0.05", "0.5"):
-        lost = {k: np.mean([r.AP - r.thresholds[cut] for r in of]) for k, of in rows.items() if of}
+        lost = {k: np.mean([r.AP - r.thresholds[cut] for r in of]) for k, of in judged.items() if of}
         parts.append(f"of less than {cut}: " + ", ".join(f"{k}: {number(v, 1)}" for k, v in lost.items()))
-    return f"Dropping scores costs AP; those {'; those '.join(parts)}."
+    return f"Dropping scores costs AP; those {'; those '.join(parts)}." if any(judged.values()) else ""
 
 
 def class_trend(frame: pd.DataFrame) -> str:

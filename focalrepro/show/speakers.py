@@ -9,12 +9,10 @@ from focalrepro.evidence.claims import judge_all
 from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.verdict import NOT_YET, Verdict
 from focalrepro.show.sentences import WORDS, effect, gap, levels, seeds_text
-from focalrepro.study.profiles import get_profile
 from focalrepro.study.study import Study
 
-# The profiles that may speak for each kind of data, down to the first whose Tables 1a and 1b are whole.
-COCO, EMBEDDED = ("coco-cpu",), ("full-quick", "quick")
-PLACES = {"coco256": "real COCO", "synthetic-1000": "the embedded data"}  # by dataset
+COCO, EMBEDDED = "coco-cpu", "full-quick"  # the profiles that speak
+PLACES = {COCO: "real COCO", EMBEDDED: "the embedded data"}
 
 
 class Verdicts(dict[str, Verdict]):
@@ -59,39 +57,30 @@ Judged = dict[str, Verdicts]  # by study
 
 @dataclass(frozen=True)
 class Speakers:
-    """The committed studies of either kind of data that have runs, the last of each the most whole."""
+    """The committed studies that speak for each kind of data, by profile."""
 
-    coco: list[Evidence]
-    embedded: list[Evidence]
-
-    @cached_property
-    def every(self) -> Judged:
-        """What each says of each claim, be it judged or not."""
-        return {
-            e.study.name: Verdicts({c.id: v for c, v in judge_all(e) if v.word != "not run"})
-            for e in (*self.coco, *self.embedded)
-        }
+    studies: dict[str, Evidence]
 
     @cached_property
     def judged(self) -> Judged:
-        """Of those alone that judged a claim, or will once they have the seeds."""
+        """What each says of each claim that was run; of those alone that judged one, or will once they have
+        the seeds."""
+        every = {
+            name: Verdicts({c.id: v for c, v in judge_all(e) if v.word != "not run"})
+            for name, e in self.studies.items()
+        }
         words = {*WORDS, NOT_YET}
-        return {name: of for name, of in self.every.items() if words & {v.word for v in of.values()}}
+        return {name: of for name, of in every.items() if words & {v.word for v in of.values()}}
 
     @cached_property
     def sides(self) -> dict[str, Evidence]:
         """The studies of `judged`, by name."""
-        return {e.study.name: e for e in (*self.coco, *self.embedded) if e.study.name in self.judged}
-
-    @cached_property
-    def places(self) -> dict[str, str]:
-        """The data of each of `judged`, by its name."""
-        return {name: PLACES[get_profile(name).base.dataset] for name in self.judged}
+        return {name: self.studies[name] for name in self.judged}
 
     @cached_property
     def on(self) -> dict[str, str]:
-        """The same, as it stands in a sentence: "on real COCO"."""
-        return {name: f"on {place}" for name, place in self.places.items()}
+        """The data of each of `judged`, as it stands in a sentence: "on real COCO"."""
+        return {name: f"on {PLACES[name]}" for name in self.judged}
 
     def by_place(self, of: Mapping[str, Any], fact: Callable[[Any], Any]) -> dict[str, Any]:
         """What a fact has of each of `judged` or of `sides`, by `on`; without what is empty."""
@@ -101,23 +90,11 @@ class Speakers:
         """Those of `judged` that have a verdict on each of these claims, by `on`."""
         return self.by_place(self.judged, lambda of: of if of.judged(*claims) else None)
 
-    def of_coco(self) -> Verdicts:
-        return self.every.get(COCO[0], Verdicts())
-
-    def of_embedded(self) -> Verdicts:
-        """Those of the larger embedded study; empty where it has no runs."""
-        return self.every.get(EMBEDDED[0], Verdicts())
+    def of(self, name: str) -> Verdicts:
+        """Those of one study; empty where it judged nothing."""
+        return self.judged.get(name, Verdicts())
 
 
 def speakers() -> Speakers:
     """Those of the committed results."""
-    return Speakers(*map(_first_whole, (COCO, EMBEDDED)))
-
-
-def _first_whole(names: tuple[str, ...]) -> list[Evidence]:
-    found = []
-    for e in (Evidence(Study.committed(name)) for name in names):
-        found += [e] if e.study.records else []
-        if e.whole("1a") and e.whole("1b"):
-            break
-    return found
+    return Speakers({name: Evidence(Study.committed(name)) for name in PLACES})

@@ -16,7 +16,6 @@ from focalrepro.show import tables as show
 from focalrepro.show.figures_results import figure_of
 from focalrepro.study import study
 from focalrepro.study.ablations import ABLATIONS
-from focalrepro.study.campaign import check_count
 from focalrepro.study.own import ablation_of
 
 
@@ -43,7 +42,7 @@ class Study(study.Study):
         there. An interval holds the spread of all of a page's runs, so only then is it the same on both."""
         p = self.profile
         left = bool(p.whole) and ablation not in p.ablations and ablation in ABLATIONS
-        whole = left and not all(self.alone().rows(ablation).values())
+        whole = left and not all(self.evidence.own.study.rows(ablation).values())
         return self.evidence.of_whole.study if whole else self
 
     def run_loss(self, spec: str, seeds: int = 0, device: str = "auto", workers: int = 0) -> Markdown:
@@ -107,7 +106,6 @@ def run_own(
     loss: str, ablation: str, profile: str, reuse: Path | None, keep_weights: bool, how: dict[str, Any]
 ) -> str:
     """Trains what a user's file holds, a loss or an ablation (FILE.py:NAME), and says what came out."""
-    check_count("--seeds", how["seeds"], "the profile's own number")
     study = Study(profile, reuse, keep_weights=keep_weights)
     if loss:
         return study.run_loss(loss, **how).data

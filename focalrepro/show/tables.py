@@ -162,23 +162,29 @@ def search(e: Evidence, name: str, links: bool = True) -> Md:
 
 
 def gains(e: Evidence, name: str, reference: str) -> pd.DataFrame:
-    """`tables.gains` for the eye: each row's AP less the reference row's, beside the paper's difference.
+    """Each row's AP less the reference row's, paired by image, beside the paper's difference.
 
     "clear" says whether the 95 % interval leaves out 0, from the seeds on that a claim is judged by; of the
-    runs of a primary claim only that says it. Rows without runs are left out. Errors: as there.
+    runs of a primary claim only that says it. Rows without shared seeds are left out. Errors: ValueError for
+    a reference that is no row.
     """
-    frame = tables.gains(e, name, reference)
-    frame, rows = frame[frame["effect"].notna()], e.rows(name)
+    rows, paper = e.rows(name), tables.table(e, name).set_index("row")["paper_AP"]
+    if reference not in rows:
+        raise ValueError(f"{name} has no row {reference!r}; it has {', '.join(rows)}")
     digits = digits_of_ap(*(tables.mean(r.AP for r in records) for records in rows.values()))
-    columns = {f"AP less that of {reference}": frame["effect"].map(partial(signed, digits=digits))}
-    columns["95 % interval"] = [between(r.low, r.high, digits, signed) for r in frame.itertuples()]
-    columns["clear"] = frame["clear"].map({True: "yes", False: "no"}).where(frame["seeds"] >= SEEDS, NONE)
     family = [CLAIMS[name].difference(e) for name in FAMILY if CLAIMS[name].a and has_family(e.study)]
-    asked = [_pairs(gap) for gap in family if gap]
-    primary = [_pairs(e.difference(rows[row], rows[reference])) in asked for row in frame["row"]]
-    columns["clear"] = columns["clear"].mask(np.array(primary, bool), "see the primary claim")
-    columns |= {"in the paper": frame["paper"].map(signed)} if frame["paper"].notna().any() else {}
-    return pd.DataFrame(columns).set_axis(list(frame["row"]), axis=0)
+    asked, found = [_pairs(gap) for gap in family if gap], {}
+    for label in [label for label in rows if label != reference]:
+        if gap := e.difference(rows[label], rows[reference]):
+            clear = ("yes" if gap.clear else "no") if gap.seeds >= SEEDS else NONE
+            found[label] = {
+                f"AP less that of {reference}": signed(gap.effect, digits),
+                "95 % interval": between(gap.low, gap.high, digits, signed),
+                "clear": "see the primary claim" if _pairs(gap) in asked else clear,
+            }
+            if paper.notna().any():
+                found[label]["in the paper"] = signed(paper[label] - paper[reference])
+    return pd.DataFrame.from_dict(found, orient="index")
 
 
 def _pairs(gap: Estimate) -> set[frozenset[str]]:

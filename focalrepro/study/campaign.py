@@ -22,7 +22,7 @@ from focalrepro import hardware
 from focalrepro.config import RunConfig
 from focalrepro.data.prepare import ensure
 from focalrepro.detector.frozen_features import cached_features
-from focalrepro.evaluation.record import Record, RunFileError
+from focalrepro.evaluation.record import Record
 from focalrepro.runs import DATA, load_splits, run_with_model
 from focalrepro.study.ablations import Planned, plan
 from focalrepro.study.jobs import RETRIES, Progress, of_other_machines
@@ -58,13 +58,10 @@ def with_ids(planned: Iterable[Planned]) -> list[Planned]:
 
 
 def take_over(jobs: Iterable[Planned], source: Store, target: Store) -> int:
-    """Copies finished runs that the target lacks; how many. RunFileError names a record of another run."""
+    """Copies finished runs that the target lacks; how many."""
     count = 0
     for job in jobs:
         if target.get(job.run_id) is None and (record := source.get(job.run_id)) is not None:
-            if other := record.config.differences(job.config):
-                what = f"{source.path(job.run_id)}: another run's record, of {other}; delete the file"
-                raise RunFileError(what)
             target.put(record, reused=True)
             count += 1
     return count

@@ -2,8 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -83,14 +82,6 @@ class Store:
         paths = sorted(self.folder.glob("*.json"))
         return [path for path in paths if not re.fullmatch("[0-9a-f]{12}", path.stem)]
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """One process at a time trains into a store; a second one is told so."""
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(locked(self.folder / ".lock"))
-            except BlockingIOError:
-                raise RuntimeError(
-                    f"another process is training into {self.folder}; wait for it, or stop it and start again"
-                ) from None
-            yield
+        return locked(self.folder / ".lock")

@@ -13,7 +13,7 @@ from focalrepro.files import results_root
 from focalrepro.runs import DATA
 from focalrepro.study import own
 from focalrepro.study.ablations import ABLATIONS, SEARCH_SEED, Ablation, Planned, Row, get_ablation, plan
-from focalrepro.study.campaign import run_planned, with_ids
+from focalrepro.study.campaign import check_count, run_planned, with_ids
 from focalrepro.study.profiles import Profile, get_profile
 from focalrepro.study.store import Store
 from focalrepro.training.dials import Dials
@@ -44,7 +44,6 @@ class Study:
         self.reuse, self.base, self.keep_weights = reuse, self.profile.base, keep_weights
         self._records = None if records is None else self._of_newest_data(records)
         self._mixed = records is None and bool(self.profile.whole)
-        self._alone: Self | None = None
         self._rows: dict[str, Rows] = {}
         self._given: dict[str, Ablation] = {}
 
@@ -84,9 +83,7 @@ class Study:
 
     def alone(self) -> Self:
         """The same study without what it takes from the profile's `whole`: what its own page has."""
-        if self._mixed and self._alone is None:
-            self._alone = type(self)(self.name, records=self._own())
-        return self._alone or self
+        return type(self)(self.name, records=self._own()) if self._mixed else self
 
     def _left_to_the_whole(self) -> list[Record]:
         """Committed records of the profile's `whole` that belong to none of this profile's own ablations."""
@@ -182,6 +179,7 @@ class Study:
 
         Errors: as `own_loss.adopt`, `own_loss.check` and `run`.
         """
+        check_count("--seeds", seeds, "the profile's own number")
         loss = adopt(spec)
         config = self.base.replace(loss=loss.name, **loss.numbers)
         dials = Dials.of(config)
@@ -201,16 +199,19 @@ class Study:
         if missing:
             if failed := run_planned(missing, store, device, workers, reuse):
                 raise RuntimeError(f"{failed} runs failed; their errors are in {store.folder / 'errors'}")
-            self._records, self._rows, self._alone = None, {}, None
+            self._records, self._rows = None, {}
             vars(self).pop("evidence", None)
 
     def cells(
         self, gammas: Sequence[float], alphas: Sequence[float], seeds: int = 1
     ) -> dict[tuple[float, float], list[Record]]:
-        """Records of the baseline at every (γ, α), missing ones trained; by (γ, α), ordered by seed."""
+        """Records of the baseline at every (γ, α), missing ones trained; by (γ, α), ordered by seed.
+
+        seeds: of every cell; 0: as many as the profile has.
+        """
         plane = [{"gamma": float(g), "alpha": float(a)} for g in gammas for a in alphas]
         rows = tuple(Row("γ = {gamma:g}, α = {alpha:g}".format(**changes), changes) for changes in plane)
-        asked = Ablation("cells", "a plane of γ and α", "", rows)
+        asked, seeds = Ablation("cells", "a plane of γ and α", "", rows), seeds or self.profile.seeds
         configs = asked.configs(self.base, range(seeds), self.rates)
         self._run([Planned(c, (("cells", label),)) for (label, _), c in configs.items()])
         found = self._select(asked)

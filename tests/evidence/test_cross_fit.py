@@ -5,7 +5,6 @@ import pytest
 from made_up import record, study
 
 from focalrepro.evidence.claims import CLAIMS, Side
-from focalrepro.evidence.cross_fit import luck_of_the_pick
 from focalrepro.evidence.difference import Evidence
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.profiles import PROFILES
@@ -25,7 +24,7 @@ def test_rows_that_differ_by_luck_alone_are_picked_for_their_luck():
     """At each of three seeds another α is lucky: the others' pick never is."""
     lucky = {(0.25, 0): 3.0, (0.5, 1): 2.9, (0.75, 2): 2.8}
     e = table_1a(lambda alpha, seed: 20.0 + lucky.get((alpha, seed), 0.0))
-    assert luck_of_the_pick(e, BEST) == pytest.approx(1.0)  # 3.0 / 3, where the others' picks have 20.0
+    assert BEST.luck(e) == pytest.approx(1.0)  # 3.0 / 3, where the others' picks have 20.0
 
 
 def test_seeds_that_only_the_picked_row_has_dilute_its_luck():
@@ -35,17 +34,17 @@ def test_seeds_that_only_the_picked_row_has_dilute_its_luck():
     more = table_1a(lambda alpha, seed: 20.0, seeds=6).study.records
     further = [r for r in more if r.seed >= 3 and r.config.alpha == 0.25]
     both = Evidence(study([*e.study.records, *further], "coco-cpu"))
-    assert luck_of_the_pick(both, BEST) == pytest.approx(0.5)
+    assert BEST.luck(both) == pytest.approx(0.5)
 
 
 def test_a_row_that_is_ahead_at_every_seed_is_no_luck():
     noise = np.random.default_rng(1).normal(0, 0.1, 100)
     e = table_1a(lambda alpha, seed: 20.0 + 2.0 * (alpha == 0.25) + noise[int(10 * alpha) + seed])
-    assert luck_of_the_pick(e, BEST) == pytest.approx(0.0)
+    assert BEST.luck(e) == pytest.approx(0.0)
 
 
 def test_of_one_seed_and_of_a_row_that_is_not_picked_there_is_none():
-    assert luck_of_the_pick(table_1a(lambda alpha, seed: 20.0, seeds=1), BEST) is None
+    assert BEST.luck(table_1a(lambda alpha, seed: 20.0, seeds=1)) is None
     e = table_1a(lambda alpha, seed: 20.0)
-    assert luck_of_the_pick(e, Side(ablation="1a", alpha=0.5)) is None
-    assert luck_of_the_pick(e, CLAIMS["fl-tuned-ce"].b) is None, "picked by the search, with its own seeds"
+    assert Side(ablation="1a", alpha=0.5).luck(e) is None
+    assert CLAIMS["fl-tuned-ce"].b.luck(e) is None, "picked by the search, with its own seeds"

@@ -160,6 +160,37 @@ def test_loss_figures(tmp_path):
     draw(figures_loss.weight_map(GRID_GAMMAS, GRID_ALPHAS), tmp_path)
 
 
+def test_the_sliders_of_a_notebook_show_a_figure(monkeypatch):
+    """ipywidgets shows what the callback returns; a figure that is drawn and closed is lost."""
+    asked = {}
+
+    def interact(**dials):
+        return lambda draw: asked.update(dials=dials, draw=draw)
+
+    monkeypatch.setattr("ipywidgets.interact", interact)
+    monkeypatch.setenv(figures_loss.HEADLESS, "1")
+    assert len(figures_loss.slider().axes) == 1 and not asked, "nobody watches: the paper's figure"
+    monkeypatch.delenv(figures_loss.HEADLESS)
+    figures_loss.slider()
+    figure = asked["draw"](gamma=3.0)
+    assert "γ = 3" in [line.get_label() for line in figure.axes[0].get_lines()]
+    assert figure.get_suptitle() == "objects × 0.25, background × 0.75" and set(asked["dials"]) == {
+        "gamma",
+        "alpha",
+    }
+
+
+def test_what_a_threshold_costs_is_said_of_runs_that_have_an_ap():
+    none = record(metrics={"AP": None}, thresholds={"0.05": None, "0.5": None})
+    assert sentences.cut_costs({"CE": [none], "FL": []}) == ""
+    known = record(ap=30.0, thresholds={"0.05": 28.0, "0.5": 10.0})
+    said = sentences.cut_costs({"CE": [none, known], "FL": [none]})
+    assert (
+        said
+        == "Dropping scores costs AP; those of less than 0.05: CE: 2.0; those of less than 0.5: CE: 20.0."
+    )
+
+
 def test_photos_stay_away_when_asked(data, found, tmp_path):
     kept = record(examples=examples(data, np.arange(len(data)), found))
     for show in (True, False):

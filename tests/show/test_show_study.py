@@ -103,6 +103,7 @@ def test_a_plane_is_trained_where_it_is_missing(results, monkeypatch):
     frame = s.grid([0, 2], [0.25, 0.75])
     assert frame.loc[0.75, 2.0] == 20.75 and frame.shape == (2, 2) and len(made) == 4
     assert np.isfinite(s.grid([0, 2], [0.25]).to_numpy()).all() and len(made) == 4, "nothing twice"
+    assert s.grid([1], [0.25], seeds=0).loc[0.25, 1.0] == 10.25, "as many as the profile has"
 
 
 def test_a_claim_on_rows_that_this_data_does_not_have_does_not_apply():

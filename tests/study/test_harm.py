@@ -183,7 +183,7 @@ def other(tmp_path):
 def test_a_second_process_is_told_and_a_killed_one_holds_nothing(data_root, other):
     store = Store.local("smoke")
     holder = other(HOLDER, store.folder)
-    with pytest.raises(RuntimeError, match=f"another process is training into {store.folder}"):
+    with pytest.raises(RuntimeError, match=f"another process writes into {store.folder}"):
         cli.run(("1a",), profile="smoke", device="cpu")
     holder.kill()
     holder.wait()

@@ -186,7 +186,7 @@ def test_an_interrupted_write_leaves_the_old_record(tmp_path, monkeypatch, where
 def test_only_one_process_trains_into_a_store(tmp_path):
     with Store(tmp_path).lock():
         with (
-            pytest.raises(RuntimeError, match=f"another process is training into {tmp_path}"),
+            pytest.raises(RuntimeError, match=f"another process writes into {tmp_path}"),
             Store(tmp_path).lock(),
         ):
             pass
