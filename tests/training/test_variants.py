@@ -195,7 +195,6 @@ ONLY_OVER = {
     "lr-box_weight": "synthetic-",
     "classes": "coco256",
     "ohem-batch": "coco256",
-    "fp32": "coco256",
 }
 
 
