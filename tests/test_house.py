@@ -1,4 +1,4 @@
-"""The house: no import climbs from a room to one above it, every module has a room, and there is no circle."""
+"""The house: no import climbs from a room to one above it, all modules have one, and there is no circle."""
 
 import subprocess
 import sys

@@ -3,15 +3,27 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from focalrepro.evaluation.record import Record
 from focalrepro.evidence.difference import LEVEL, MARGIN, mean_interval, shared
 from focalrepro.study.store import Store
-from focalrepro.study.study import Study
+from focalrepro.study.study import Rows, Study
 
 LEAST = 8  # runs that both have made, before rows may hold runs of both
+
+
+class Lead(NamedTuple):
+    """AP of one row less that of another over seeds that were made twice: the mean with its 95 % interval,
+    over the seeds alone, of the records that the tables count and of the others."""
+
+    ahead: str
+    behind: str
+    seeds: int
+    here: tuple[float, float, float]
+    there: tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,21 @@ class MadeTwice:
         """Whether at least LEAST runs hold the mean difference within ±MARGIN, by two one-sided tests."""
         _, low, high = mean_interval(self.differences, 1 - 2 * LEVEL)
         return len(self.pairs) >= LEAST and low > -MARGIN and high < MARGIN
+
+    def lead(self, rows: Rows) -> Lead | None:
+        """How far one of these rows is ahead of another, on either side; None unless two rows, and no more,
+        share seeds that were made twice."""
+        aps = {here.run_id: (here.AP, there.AP) for here, there in self.pairs}
+        found = {k: {r.seed: aps[r.run_id] for r in of if r.run_id in aps} for k, of in rows.items()}
+        found = {k: of for k, of in found.items() if of}
+        seeds = sorted(set.intersection(*map(set, found.values()))) if len(found) == 2 else []
+        if len(seeds) < 2:
+            return None
+        (one, ones), (other, others) = found.items()
+        gaps = np.array([np.subtract(ones[seed], others[seed]) for seed in seeds])  # [S, 2], here and there
+        if gaps[:, 0].mean() < 0:
+            one, other, gaps = other, one, -gaps
+        return Lead(one, other, len(seeds), *map(mean_interval, gaps.T))
 
     @property
     def kinds(self) -> frozenset[tuple[str, str]]:

@@ -32,6 +32,21 @@ def test_the_mean_difference_is_over_the_runs_that_both_made(runs):
     assert twice.machines == ("a processor", "a processor without bf16")
 
 
+def test_the_lead_of_one_row_is_told_on_both_machines(runs):
+    by_cpu = made_up.runs(lambda config: 5.0 + config.gamma, ("primary",), 3, seed_sd=0.0, profile="coco-cpu")
+    s = study(by_cpu, "coco-cpu")
+    rows, folder = s.rows("primary"), Store(s.folder / "again")
+    ahead, behind = rows["FL, γ = 2"], rows["CE, α = .5"]
+    for r, drop in zip((*ahead, *behind), (0.5, 0.6, 0.7, 0, 0, 0), strict=True):
+        folder.put(changed(r, metrics={"AP": r.AP - drop}, hardware={"precision": "fp32"}))
+    lead = made_twice(s)[0].lead(rows)
+    assert lead[:3] == ("FL, γ = 2", "CE, α = .5", 3)
+    assert lead.here == pytest.approx((2.0, 2.0, 2.0))
+    assert lead.there == pytest.approx((1.4, 1.4 - 0.2484, 1.4 + 0.2484), abs=1e-3)
+    folder.put(changed(rows["FL, γ = 1"][0], hardware={"precision": "fp32"}))
+    assert made_twice(s)[0].lead(rows) is None, "of three rows no two are chosen"
+
+
 def test_machines_that_differ_in_their_cpu_alone_are_told_apart(runs):
     s = study(runs, "coco-cpu")
     for folder, more in (("again", {"precision": "fp32"}), ("again-cpu", {"cpu": "another processor"})):
