@@ -36,6 +36,7 @@ def evidence_page(said: Speakers) -> tuple[str, Figures]:
         baselines=cells.baselines(judged, cells.ALL_LINES),
         by_seed=facts.by_seed([e for e in sides.values() if has_family(e.study)], judged, on),
         luck=said.by_place(sides, facts.luck),
+        again=said.by_place(sides, facts.made_again),
         ten_over_three=said.by_place(sides, facts.ten_over_three),
         added=[
             f"{more} of {more + SEEDS} {on[n]}"  # seeds, of those that fewer had left undecided

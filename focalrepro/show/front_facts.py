@@ -4,13 +4,14 @@ from itertools import groupby
 
 from focalrepro.evidence.claims import CLAIMS, FAMILY, SEEDS, in_family
 from focalrepro.evidence.difference import Evidence, holm
+from focalrepro.evidence.made_twice import made_twice
 from focalrepro.evidence.rates import at_the_end, best, trials
 from focalrepro.evidence.seed_spread import pooled, repeated
 from focalrepro.evidence.verdict import Verdict, verdict_of
 from focalrepro.show.front_tables import ANSWERS, AS_PAPER, BOTH, DIVISOR, FURTHER, answer
-from focalrepro.show.sentences import effect, gap
+from focalrepro.show.sentences import effect, gap, seeds_text
 from focalrepro.show.speakers import Judged, Verdicts
-from focalrepro.show.tables import Md, number
+from focalrepro.show.tables import Md, between, number, signed
 from focalrepro.study.rates import best_rate, family_of
 from focalrepro.study.rows import LOSSES
 
@@ -137,6 +138,18 @@ def spread(e: Evidence) -> str:
     """The standard deviation of AP over seeds, pooled over the primary rows; "" where none has two."""
     deviation = pooled(repeated([r.AP for r in of] for of in e.rows("primary").values()))[0] ** 0.5
     return number(deviation, 1 if deviation > 1 else 2) if deviation > 0 else ""
+
+
+def made_again(e: Evidence) -> str:
+    """What one row of the primary family leads another by on the tables' machine, and on others that made the
+    same runs again; "" where none did."""
+    said: dict[str, dict[str, str]] = {}
+    for twice in made_twice(e.study):
+        if lead := twice.lead(e.rows("primary")):
+            of = said.setdefault(f"{lead.ahead} less {lead.behind}, {seeds_text(lead.seeds)}: ", {})
+            for name, (mean, low, high) in zip(twice.machines, lead[3:], strict=True):
+                of[name] = f"{signed(mean, 2)} ({between(low, high, 2, signed)}) on {name}"
+    return "; ".join(what + ", ".join(of.values()) for what, of in said.items())
 
 
 def luck(e: Evidence) -> list[str]:
