@@ -190,6 +190,7 @@ ONLY_OVER = {
     "rarity-rate": "synthetic-",
     "lr-sgd": "synthetic-",
     "steady": "synthetic-",
+    "level": "synthetic-",
     "sgd-rate": "synthetic-",
     "box_weight-edge": "synthetic-",
     "lr-box_weight": "synthetic-",
