@@ -29,6 +29,12 @@ def data_root(tmp_path_factory):
 
 
 @pytest.fixture
+def nothing_committed(tmp_path, monkeypatch):
+    """No committed results, whose spread a study of few seeds would borrow."""
+    monkeypatch.setenv("FOCALREPRO_RESULTS", str(tmp_path / "results"))
+
+
+@pytest.fixture
 def told(monkeypatch, capsys):
     """A function: what the command line says of these arguments where it ends with exit status 2."""
 

@@ -9,10 +9,7 @@ from focalrepro.evidence.claims import judge_all
 from focalrepro.evidence.difference import Evidence
 from focalrepro.show.tables import calibration
 
-
-@pytest.fixture(autouse=True)
-def nothing_committed(tmp_path, monkeypatch):
-    monkeypatch.setenv("FOCALREPRO_RESULTS", str(tmp_path))
+pytestmark = pytest.mark.usefixtures("nothing_committed")
 
 
 def judged(records, claim):

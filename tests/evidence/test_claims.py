@@ -11,10 +11,7 @@ from focalrepro.evidence.difference import Evidence
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.profiles import PROFILES
 
-
-@pytest.fixture(autouse=True)
-def nothing_committed(tmp_path, monkeypatch):
-    monkeypatch.setenv("FOCALREPRO_RESULTS", str(tmp_path))
+pytestmark = pytest.mark.usefixtures("nothing_committed")
 
 
 def judged(records, claim, profile="smoke"):

@@ -10,10 +10,7 @@ from focalrepro.evidence import seed_spread
 from focalrepro.evidence.difference import MEASURES, UNKNOWN_SEED_MARGIN, Evidence, holm
 from focalrepro.study.study import Study
 
-
-@pytest.fixture(autouse=True)
-def nothing_committed(tmp_path, monkeypatch):
-    monkeypatch.setenv("FOCALREPRO_RESULTS", str(tmp_path))
+pytestmark = pytest.mark.usefixtures("nothing_committed")
 
 
 def gain(records, profile="smoke", **more):

@@ -17,10 +17,7 @@ from focalrepro.study.rates import family_of
 BASE = get_profile("quick").base
 BEST, WORST = {"gamma": 2.0, "alpha": 0.25}, {"gamma": 0.0, "alpha": 0.75}
 
-
-@pytest.fixture(autouse=True)
-def nothing_committed(tmp_path, monkeypatch):
-    monkeypatch.setenv("FOCALREPRO_RESULTS", str(tmp_path))
+pytestmark = pytest.mark.usefixtures("nothing_committed")
 
 
 def row_records(label_changes, aps, **more):

@@ -14,10 +14,7 @@ from focalrepro.show.profile_page import page
 NOTHING = dict.fromkeys(("AP", "AP50", "AP75", "APs", "APm", "APl"))
 GPU = {"hardware": {"device": "cuda", "gpu": "a GPU"}}
 
-
-@pytest.fixture(autouse=True)
-def nothing_committed(tmp_path, monkeypatch):
-    monkeypatch.setenv("FOCALREPRO_RESULTS", str(tmp_path / "results"))
+pytestmark = pytest.mark.usefixtures("nothing_committed")
 
 
 def test_images_without_an_object_judge_nothing():

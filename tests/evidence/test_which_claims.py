@@ -10,10 +10,7 @@ from focalrepro.evidence.difference import Evidence
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.profiles import get_profile
 
-
-@pytest.fixture(autouse=True)
-def nothing_committed(tmp_path, monkeypatch):
-    monkeypatch.setenv("FOCALREPRO_RESULTS", str(tmp_path))
+pytestmark = pytest.mark.usefixtures("nothing_committed")
 
 
 def test_claims_of_other_ablations_are_left_to_the_profile_that_runs_them():

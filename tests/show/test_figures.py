@@ -6,10 +6,10 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from legible import draw
 from made_up import record, study
 
 from focalrepro.config import RunConfig
@@ -98,15 +98,6 @@ def found():
 
 def texts(axes):
     return [t.get_text() for t in axes.texts]
-
-
-def draw(figure, tmp_path):
-    """Every font is legible, the file is written and pyplot keeps no reference."""
-    figure.savefig(tmp_path / "figure.png")
-    assert (tmp_path / "figure.png").stat().st_size > 1000
-    sizes = [t.get_fontsize() for t in figure.findobj(matplotlib.text.Text) if t.get_text()]
-    assert min(sizes) >= 9
-    assert not plt.get_fignums()
 
 
 def test_ablation_shows_what_is_missing_and_what_diverged(tmp_path):

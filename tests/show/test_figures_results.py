@@ -4,10 +4,10 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from legible import draw
 from made_up import runs, study
 
 import focalrepro
@@ -22,23 +22,12 @@ from focalrepro.show.style import GREY
 from focalrepro.study.ablations import ABLATIONS, GRID_ALPHAS, GRID_GAMMAS
 from focalrepro.study.profiles import get_profile
 
-
-@pytest.fixture(autouse=True)
-def nothing_committed(tmp_path, monkeypatch):
-    monkeypatch.setenv("FOCALREPRO_RESULTS", str(tmp_path / "results"))
+pytestmark = pytest.mark.usefixtures("nothing_committed")
 
 
 def evidence(name, ap, seeds=1, **more):
     """Of runs of the smoke profile without any luck."""
     return Evidence(study(runs(ap, (name,), seeds, 0.0, 0.0, replicates=3, **more)))
-
-
-def draw(figure, tmp_path):
-    """Every text is legible, the file is written and pyplot keeps no reference."""
-    figure.savefig(tmp_path / "figure.png")
-    assert (tmp_path / "figure.png").stat().st_size > 1000
-    assert min(t.get_fontsize() for t in figure.findobj(matplotlib.text.Text) if t.get_text()) >= 9
-    assert not plt.get_fignums()
 
 
 def line(axes, label):
