@@ -23,6 +23,15 @@ REPLICATED |= {"best-alpha": "undecided", "ridge": "undecided"}
 REPLICATED |= {"collapse-05": "refuted", "five-05": "refuted"}  # and what does not come out again
 # Whether the background drowns the objects, as the paper says of cross entropy.
 DROWNS = ("drowns", "drowns-gradient")
+# What focal loss is compared with where all have a steady divisor and the box loss a weight of its own.
+LEVEL = {
+    "level-ce": "plain cross entropy",
+    "level-strongest": "the strongest of ten cross entropies",
+    "level-hard": "hard negatives",
+    "level-free": "Sampling-Free",
+    "level-ghm": "GHM-C",
+    "level-ohem": "OHEM divided by what it picks",
+}
 # What is not divided by each batch's own number of positives, by the claim about it and focal loss with a
 # moving average, and the verdict that would put it ahead.
 AHEAD_OF_STEADY = {
@@ -118,6 +127,15 @@ def ahead_of_steady(verdicts: Verdicts) -> list[str] | None:
     if not verdicts.judged(*AHEAD_OF_STEADY):
         return None
     return [name for claim, (name, word) in AHEAD_OF_STEADY.items() if verdicts[claim].word == word]
+
+
+def level(verdicts: Verdicts) -> dict[str, list[str]]:
+    """What focal loss is clearly better than where the ground is level, and what not, by these words; empty
+    where not all have been judged."""
+    found: dict[str, list[str]] = {}
+    for claim, name in LEVEL.items() if verdicts.judged(*LEVEL) else ():
+        found.setdefault(verdicts.word(claim), []).append(name)
+    return found
 
 
 def instead(e: Evidence) -> list[str]:

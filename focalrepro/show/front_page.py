@@ -70,6 +70,7 @@ def _answer(said: Speakers, planes: list[Evidence]) -> str:
         afloat=facts.afloat(judged),
         steadier=facts.divisor_matters(embedded),
         overtook=facts.ahead_of_steady(embedded),
+        level=facts.level(embedded),
         drowns=said.by_place(judged, facts.drowns),
         replicated=said.by_place(judged, facts.replicated),
         baselines=cells.baselines(judged, cells.FEW_LINES),
