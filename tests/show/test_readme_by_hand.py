@@ -12,7 +12,7 @@ import pytest
 from focalrepro.evidence.claims import CLAIMS, judge_all
 from focalrepro.evidence.difference import MEASURES, Evidence
 from focalrepro.evidence.tables import mean
-from focalrepro.show.front_facts import searched_level
+from focalrepro.show.front_facts import LEVEL, searched_level
 from focalrepro.study.profiles import PROFILES
 from focalrepro.study.study import Study
 
@@ -67,6 +67,12 @@ def test_the_divisors_keep_their_order(evidence):
 )
 def test_on_the_embedded_data(evidence, said, claim, wanted):
     assert said in README and word(evidence, DRAWN, claim) == wanted
+
+
+def test_level_ground_leaves_nothing_clear(evidence):
+    assert "clearly ahead of none of six other losses, plain cross entropy among them, and clearly" in README
+    assert len(LEVEL) == 6 and "none (notebook [06]" in README
+    assert {word(evidence, DRAWN, claim) for claim in LEVEL} == {"undecided"}
 
 
 def test_where_to_use_it(evidence):
