@@ -4,6 +4,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from focalrepro.files import write_atomic
 from focalrepro.rare import verdicts
 from focalrepro.rare.data import built_in, count_of, read_csv
@@ -48,6 +50,12 @@ def command(
     lines = verdicts.verdicts(frame, metrics=("ap", "f1"))
     print(verdicts.printed(frame), "", *lines, verdicts.caution(frame), "", *verdicts.worth(frame), sep="\n")
     if out is not None:
-        write_atomic(out, frame.to_csv(index=False))
+        write_atomic(out, inert(frame).to_csv(index=False))
         print(f"wrote {out}")
     return 0
+
+
+def inert(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with a ' before each text that a spreadsheet would execute, such as =1+1 (CSV injection)."""
+    text = frame.select_dtypes(exclude="number").columns
+    return frame.assign(**{c: frame[c].str.replace(r"^(?=[=+\-@\t\r])", "'", regex=True) for c in text})

@@ -84,6 +84,9 @@ def execute(source: Path, folder: Path, profile: str) -> Path:
     # Photos of COCO are other people's: an executed notebook, which may be published, has boxes only. What it
     # shows was trained before, or is said to be missing.
     parameters = {"profile": profile, "show_photos": False, "train": False}
+    unknown = set(parameters) - set(papermill.inspect_notebook(str(source)))
+    if unknown:
+        raise RuntimeError(f"{source}: its parameters cell lacks {', '.join(sorted(unknown))}")
     os.environ.setdefault(HEADLESS, "1")
     draft = target.with_name(f"{target.stem}.partial.ipynb")
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # else every kernel warns of frozen modules

@@ -11,7 +11,7 @@ import pytest
 from focalrepro import cli
 from focalrepro.files import refusal
 from focalrepro.rare import models
-from focalrepro.rare.command import command
+from focalrepro.rare.command import command, inert
 from focalrepro.rare.models import METHODS, TREES
 
 
@@ -71,6 +71,16 @@ def test_a_disk_that_is_full_in_the_end_is_one_line(table, tmp_path, monkeypatch
     with pytest.raises(OSError, match="No space left on device") as caught:
         command(csv=tmp_path / "f.csv", target="fraud", seeds=1, steps=1, out=tmp_path / "rows.csv")
     assert re.search(r"rows\.csv: No space left on device; free some disk", refusal(caught.value))
+
+
+def test_no_text_is_executed_by_a_spreadsheet(table, tmp_path):
+    texts = ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "a=1", "γ = 2", ""]
+    shown = inert(pd.DataFrame({"text": texts, "number": [-1.5] * len(texts)}))
+    assert shown["text"].tolist() == ["'" + t for t in texts[:6]] + texts[6:]
+    assert (shown["number"] == -1.5).all()
+    table.to_csv(tmp_path / "=evil.csv", index=False)
+    command(csv=tmp_path / "=evil.csv", target="fraud", out=tmp_path / "out.csv", seeds=1, steps=1)
+    assert set(pd.read_csv(tmp_path / "out.csv")["dataset"]) == {"'=evil.csv"}
 
 
 @pytest.mark.parametrize(
