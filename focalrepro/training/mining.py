@@ -7,17 +7,18 @@ batch's, also those that were not chosen.
 
 from functools import lru_cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import nms
+from torchvision.ops import box_iou, nms
 
 from focalrepro.config import RunConfig
 from focalrepro.losses import BACKGROUND, IGNORED, signed_logits
 from focalrepro.training.batches import config_anchors
 from focalrepro.training.dials import Dials
 
-# NMS is quadratic in its candidates, so it sees the hardest of them: this many for each anchor of the batch.
+# A GPU's NMS is quadratic in its candidates: it sees this many of the hardest for each anchor of the batch.
 CANDIDATES = 16
 # With a ratio, positives decide how large the batch is. They are among the hardest, so fewer candidates do.
 CANDIDATES_WITH_RATIO = 4
@@ -26,6 +27,16 @@ CANDIDATES_WITH_RATIO = 4
 @lru_cache(maxsize=4)
 def _anchor_boxes(config: RunConfig, device: torch.device) -> Tensor:
     return config_anchors(config).boxes.to(device)
+
+
+@lru_cache(maxsize=1)
+def _overlapping(config: RunConfig) -> list[np.ndarray]:
+    """Of each anchor the indices of those that it suppresses, from their overlaps as torchvision's NMS has
+    them."""
+    boxes, near = _anchor_boxes(config, torch.device("cpu")), []
+    for some in boxes.split(256):  # all pairs at once would take gigabytes
+        near += [row.nonzero()[0] for row in (box_iou(some, boxes).double() > config.ohem_nms).numpy()]
+    return near
 
 
 def _anchor_losses(logits: Tensor, labels: Tensor) -> Tensor:
@@ -66,11 +77,29 @@ def choose(loss: Tensor, label: Tensor, boxes: Tensor, config: RunConfig) -> Ten
     count = min(2 * config.ohem_batch, most)
     while True:
         hardest = order[:count]
-        kept = hardest[nms(boxes[hardest], loss[hardest].float(), config.ohem_nms)]  # hardest first
+        if boxes.is_cuda:
+            kept = hardest[nms(boxes[hardest], loss[hardest].float(), config.ohem_nms)]  # hardest first
+        else:
+            kept = _survivors(hardest, config)
         chosen, full = _batch(kept[label[kept] != IGNORED], label, config)
         if full or count == most:
             return chosen
         count = min(2 * count, most)
+
+
+def _survivors(hardest: Tensor, config: RunConfig) -> Tensor:
+    """Those of the anchors `hardest`, hardest first, that NMS keeps.
+
+    On a CPU torchvision's computes overlaps anew at each step, which took up to two thirds of it; but anchors
+    stay where they are.
+    """
+    near, kept = _overlapping(config), []
+    gone = np.zeros(len(near), dtype=bool)
+    for anchor in hardest.tolist():
+        if not gone[anchor]:
+            kept.append(anchor)
+            gone[near[anchor]] = True
+    return torch.tensor(kept)
 
 
 def _batch(kept: Tensor, label: Tensor, config: RunConfig) -> tuple[Tensor, bool]:
