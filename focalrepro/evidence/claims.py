@@ -75,7 +75,7 @@ class Side(BaseModel):
             label = (min if self.pick == "worst" else max)(of, key=of.__getitem__)
         how = f"{'best' if self.pick == 'tuned' else self.pick} on tune images"
         remark = "" if self.pick in ("", "last") else f"the {how} is {label}"
-        return e.study.rows(self.ablation)[label], remark
+        return e.every(self.ablation)[label], remark
 
     def paper(self, base: RunConfig) -> float:
         """The paper's AP of the same side, picked by the paper's numbers; NaN where it has none."""
@@ -109,7 +109,7 @@ class Side(BaseModel):
         others = tune.sum(axis=1, keepdims=True) - tune  # [rows, seeds]: over all seeds but one
         fitted = judged[others.argmax(axis=0), np.arange(len(pairs))]
         picked = int(tune.mean(axis=1).argmax())
-        judges = e.study.rows(self.ablation)[labels[picked]]
+        judges = e.every(self.ablation)[labels[picked]]
         return float(judged[picked].mean() - fitted.mean()) * len(pairs) / len(judges)
 
 

@@ -155,6 +155,33 @@ class Evidence:
         self._spreads: dict[Measure, seed_spread.SeedSpread] = {}
         self._rows: dict[str, Rows] = {}
 
+    def every(self, ablation: str) -> Rows:
+        """The records of an ablation's rows, of every seed (`Study.rows`).
+
+        Where unlike machines made the rows, so that no seed makes pairs: those of the one that made all rows,
+        whichever the other tables count (`Study.again`).
+        """
+        rows = self.study.rows(ablation)
+        kinds = {r.kind for records in rows.values() for r in records}
+        if len(kinds) < 2 or any(shared(rows).values()):
+            return rows
+        again = [r for records in self.study.again.values() for r in records]
+        for kind in sorted(kinds):
+            made = {r.run_id: r for r in again if r.kind == kind}
+            alike = {
+                label: [
+                    r if r.kind == kind else made[r.run_id]
+                    for r in records
+                    if r.kind == kind or r.run_id in made
+                ]
+                for label, records in rows.items()
+            }
+            if all(alike[label] for label, records in rows.items() if records) and any(
+                shared(alike).values()
+            ):
+                return alike
+        return rows
+
     def rows(self, ablation: str) -> Rows:
         """The records of an ablation's rows over the seeds that all rows with runs share (`shared`).
 
@@ -162,12 +189,12 @@ class Evidence:
         """
         if ablation not in self._rows:
             found = self.comparable(ablation)
-            self._rows[ablation] = found if any(found.values()) else self.study.rows(ablation)
+            self._rows[ablation] = found if any(found.values()) else self.every(ablation)
         return self._rows[ablation]
 
     def comparable(self, ablation: str) -> Rows:
         """The same, empty where no seed of like machines is common to all rows with runs."""
-        return shared(self.study.rows(ablation))
+        return shared(self.every(ablation))
 
     def row(self, ablation: str, **changes: object) -> Records:
         """Those of the first row with these changes; KeyError where there is no such row."""

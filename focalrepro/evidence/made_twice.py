@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from focalrepro.evaluation.record import Record
-from focalrepro.evidence.difference import LEVEL, MARGIN, mean_interval, shared
-from focalrepro.study.store import Store
+from focalrepro.evidence.difference import LEVEL, MARGIN, Evidence, mean_interval, shared
 from focalrepro.study.study import Rows, Study
 
 LEAST = 8  # runs that both have made, before rows may hold runs of both
@@ -87,8 +86,8 @@ def made_twice(study: Study) -> list[MadeTwice]:
     Errors: RunFileError for a damaged record.
     """
     of_machines = defaultdict[tuple, list](list)
-    for folder in sorted(study.folder.glob("again*")):
-        there = {r.run_id: r for r in Store(folder).records()}
+    for records in study.again.values():
+        there = {r.run_id: r for r in records}
         for r in study.records:
             if (other := there.get(r.run_id)) and r.hardware.name != other.hardware.name:
                 of_machines[r.hardware.name, other.hardware.name].append((r, other))
@@ -108,7 +107,7 @@ def mixed(study: Study) -> list[str]:
             if len(kinds) > 1 and kinds not in known:
                 said = " and ".join(sorted(" ".join(filter(None, kind)) for kind in kinds))
                 off.append(f"{name}, row {row!r}: runs of {said} in one mean, which are not known to agree")
-        rows = study.rows(name)
+        rows = Evidence(study).every(name)
         if not study.ablation(name).search and any(rows.values()) and not any(shared(rows).values()):
             off.append(f"{name}: no seed has runs of like machines in every row, so its rows do not compare")
     return off

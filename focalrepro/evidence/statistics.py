@@ -12,7 +12,6 @@ from focalrepro.evaluation.record import Record
 from focalrepro.evidence.difference import LEVEL, MEASURES, Evidence, Measure, Records, mean_interval, shared
 from focalrepro.evidence.tables import mean
 from focalrepro.evidence.verdict import Verdict, over_seeds, verdict_of
-from focalrepro.study.store import Store
 from focalrepro.study.study import Rows
 
 MATCHED = 0.5  # AP; calibration is compared only between rows that differ by less
@@ -117,7 +116,7 @@ def drowns(e: Evidence, by: Literal["loss", "gradient"]) -> Verdict | None:
     """What the background has of plain cross entropy's loss or gradient after the first looks, less a half:
     the share that is left to objects' anchors, in points."""
     mine = e.row("1a", alpha=0.5)
-    again = Store(e.study.folder / "again").records() if mine else []  # made on another machine
+    again = e.study.again.get("again", []) if mine else []  # made on another machine
     seeds = {r.seed: r for r in [*again, *mine] if r.on_objects and r.row == mine[0].row}
     if not seeds:
         return None

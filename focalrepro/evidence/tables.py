@@ -38,7 +38,7 @@ def table(e: Evidence, name: str) -> pd.DataFrame:
         entry["rate"] = records[0].config.lr if records else np.nan
         entry["images"] = mean(round(r.config.train_fraction * r.data.train.images) or 1 for r in records)
         entry |= {f"paper_{m}": getattr(paper, m) if paper else np.nan for m in ("AP", "AP50", "AP75")}
-        entry["run_ids"] = tuple(r.run_id for r in records)
+        entry["files"] = tuple(e.study.file(r) for r in records)
         entry["seed_list"] = tuple(r.seed for r in records)
         rows.append(entry)
     frame = pd.DataFrame(rows)

@@ -111,6 +111,7 @@ def _section(e: Evidence, name: str, figures: Figures) -> dict[str, Any]:
         "at_the_end": _at_the_end(e, name) if ablation.search and name != rates.BEYOND else "",
         **{"ablation": ablation, "name": Md(name), "title": title, "table": shown, "plane": name in PLANES},
         "note": own_comparison.verdict(e, name) or Md(ablation.note),
+        "elsewhere": e.every(name) != e.study.rows(name),
         "machines": Counter(r.hardware.name for records in e.rows(name).values() for r in records),
         "rank": None if np.isnan(rho) else (number(rho, 2), count),
         "command": Md(f"focalrepro run {ablation.given or name} --profile {e.study.name} --seeds {seeds}"),

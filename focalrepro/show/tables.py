@@ -136,12 +136,12 @@ def of_page(frame: pd.DataFrame) -> Md:
             entry["paper AP"] = bold(cells["paper AP"]) if row.paper_AP == theirs else cells["paper AP"]
             ranks = NONE if np.isnan(row.rank) else f"{row.rank:g} ({row.paper_rank:g})"
             entry["rank at .05 (paper)"] = ranks
-        rows.append(entry | {"records by seed": _links(row.seed_list, row.run_ids)})
+        rows.append(entry | {"records by seed": _links(row.seed_list, row.files)})
     return markdown(rows)
 
 
-def _links(seeds: Iterable[int], run_ids: Iterable[str]) -> Md:
-    return Md(" ".join(f"[{seed}](runs/{i}.json)" for seed, i in zip(seeds, run_ids, strict=True)))
+def _links(seeds: Iterable[int], files: Iterable[str]) -> Md:
+    return Md(" ".join(f"[{seed}]({file})" for seed, file in zip(seeds, files, strict=True)))
 
 
 def search(e: Evidence, name: str, links: bool = True) -> Md:
@@ -155,7 +155,7 @@ def search(e: Evidence, name: str, links: bool = True) -> Md:
         for rate, records in found.items():
             text = number(tables.mean(r.tune_AP for r in records), 2)
             text = bold(text) if chosen.get(loss, (None,))[0] == rate else text
-            to = _links([r.seed for r in records], [r.run_id for r in records]) if links else ""
+            to = _links([r.seed for r in records], map(e.study.file, records)) if links else ""
             row[f"rate {rate:g}"] = Md(f"{text} {to}".rstrip())
         rows.append(row)
     return markdown(rows)

@@ -63,6 +63,16 @@ class Study:
         return results_root(self.name)
 
     @property
+    def again(self) -> dict[str, list[Record]]:
+        """Records of runs that another machine made, too, by their folder `again*` of the results."""
+        return {folder.name: _kept(folder) for folder in sorted(self.folder.glob("again*"))}
+
+    def file(self, record: Record) -> str:
+        """Where a record lies in the folder of the results."""
+        again = (name for name, records in self.again.items() if any(r is record for r in records))
+        return f"{next(again, 'runs')}/{record.run_id}.json"
+
+    @property
     def records(self) -> list[Record]:
         """All records, read once."""
         if self._records is None:
@@ -222,8 +232,11 @@ class Study:
 
 
 def _committed(profile: str) -> list[Record]:
-    """The committed records, read once as long as no file of the folder comes or goes."""
-    folder = Store.committed(profile).folder
+    return _kept(Store.committed(profile).folder)
+
+
+def _kept(folder: Path) -> list[Record]:
+    """A folder's records, read once as long as no file of it comes or goes."""
     return list(_read(folder, folder.stat().st_mtime_ns)) if folder.is_dir() else []
 
 

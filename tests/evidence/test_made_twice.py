@@ -4,6 +4,8 @@ import made_up
 import pytest
 from made_up import changed, record, study
 
+from focalrepro.evidence.claims import CLAIMS
+from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.made_twice import LEAST, made_twice, mixed
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.profiles import get_profile
@@ -79,3 +81,23 @@ def test_a_row_may_hold_runs_of_both_where_enough_of_them_agree(runs, shift, cou
         Store(s.folder / "again").put(again)
     (twice,) = made_twice(s)
     assert twice.agree == agree and (mixed(s) == []) == agree
+
+
+def test_rows_that_no_counted_machine_made_all_of_compare_by_what_one_made_again(monkeypatch, tmp_path):
+    """OHEM was made in fp32, focal loss in bf16 and, three of its four seeds, in fp32, too."""
+    monkeypatch.setenv("FOCALREPRO_RESULTS", str(tmp_path))
+    fp32 = {"hardware": {"precision": "fp32"}}
+    by_cpu = made_up.runs(lambda config: 5.0, ("ohem-batch",), 4, seed_sd=0.0, profile="coco-cpu")
+    focal = [r for r in by_cpu if r.config.loss == "focal"]
+    s = study([*focal, *(changed(r, **fp32) for r in by_cpu if r.config.loss == "ohem")], "coco-cpu")
+    assert Evidence(s).whole("ohem-batch") is None and any("ohem-batch: no seed" in line for line in mixed(s))
+    for r in focal[:3]:
+        Store(s.folder / "again").put(changed(r, metrics={"AP": 6.0 + 0.1 * r.seed}, **fp32))
+    e = Evidence(s)
+    rows = e.whole("ohem-batch")
+    assert len(rows) == 3 and all([r.seed for r in records] == [0, 1, 2] for records in rows.values())
+    assert {r.hardware.precision for records in rows.values() for r in records} == {"fp32"} and not mixed(s)
+    assert [s.file(r).split("/")[0] for r in rows["FL, γ = 2"]] == ["again"] * 3
+    assert e.study.rows("ohem-batch")["FL, γ = 2"] == focal, "other tables count what they counted"
+    verdict = CLAIMS["ohem-larger"].judge(e)
+    assert (verdict.estimate.effect, verdict.seeds) == (pytest.approx(1.1), 3)

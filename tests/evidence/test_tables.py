@@ -34,7 +34,7 @@ def test_a_row_is_the_mean_of_its_seeds_beside_the_papers():
     frame = table(row_records(BEST, [30.0, 31.0, 33.5], metrics={"APs": None}))
     row = frame.set_index("row").loc["γ = 2, α = 0.25"]
     assert row["AP"] == pytest.approx(31.5)
-    assert row["seeds"] == 3 and len(row["run_ids"]) == 3 and row["seed_list"] == (0, 1, 2)
+    assert row["seeds"] == 3 and len(row["files"]) == 3 and row["seed_list"] == (0, 1, 2)
     assert (row["paper_AP"], row["paper_AP50"], row["paper_AP75"]) == (34.0, 52.5, 36.5)
     assert math.isnan(row["APs"]), "no small object in any image"
     assert row["low"] < 30.5 and row["high"] > 32.5
@@ -67,7 +67,7 @@ def test_rows_without_runs_are_nan_and_a_divergence_is_a_zero():
     worst = by_row.loc["γ = 0, α = 0.75"]
     assert worst["AP"] == 0 and worst["diverged"] == 1 and worst["low"] == 0
     empty = by_row.loc["γ = 1, α = 0.25"]
-    assert empty["seeds"] == 0 and empty["run_ids"] == ()
+    assert empty["seeds"] == 0 and empty["files"] == ()
     assert all(math.isnan(empty[c]) for c in ("AP", "AP50", "low", "high", "rank"))
     assert by_row.loc["γ = 2, α = 0.25", "rank"] == 1 and worst["rank"] == 2
     assert frame["AP"].notna().sum() == 2
