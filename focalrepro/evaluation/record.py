@@ -246,7 +246,7 @@ class Record(_Part):
     def AP_interval(self) -> tuple[float, float]:
         """The two ends of AP's interval over images, 95 %, in percent."""
         half = float(ndtri(0.975)) * float(np.nanstd(self.bootstrap.AP))
-        return max(self.AP - half, 0.0), self.AP + half
+        return max(self.AP - half, 0.0), min(self.AP + half, 100.0)
 
     @property
     def AP_at_05(self) -> float:

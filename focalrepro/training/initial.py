@@ -21,6 +21,7 @@ from focalrepro.detector.backbones import make_backbone
 from focalrepro.detector.frozen_features import principal_components, state_digest
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.files import write_atomic
+from focalrepro.hardware import has_bf16
 from focalrepro.training.pretrain import pretrained_weights
 from focalrepro.training.two_stage import TwoStage
 
@@ -62,6 +63,7 @@ def backbone_weights(name: str, weights: str, data: DetectionData) -> dict[str, 
 def _components(config: RunConfig, model: RetinaNet, data: DetectionData) -> dict[str, Tensor]:
     """The projection of the frozen maps: computed once for a dataset and a backbone, kept with the data."""
     key = f"{state_digest(model.backbone)} {data.pixels_digest} {model.used} {config.kept_channels:g}"
+    key += " fp32" * (not has_bf16())  # which rounds the maps otherwise
     name = f"components-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
     path = data_root() / "cache" / name
     if not path.exists():

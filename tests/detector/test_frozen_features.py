@@ -11,6 +11,7 @@ from focalrepro.config import RunConfig
 from focalrepro.detector.frozen_features import cached_features
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.files import refusal
+from focalrepro.training import initial
 
 CONFIG = RunConfig(
     dataset="synthetic",
@@ -41,3 +42,13 @@ def test_a_disk_without_room_for_them_is_one_line(tiny, tmp_path, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path))
     assert len(cached_features(model, tiny[1], torch.device("cpu"))[0]) == 12
+
+
+def test_the_projection_of_one_precision_does_not_serve_another(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path))
+    made = []
+    for bf16 in (True, False, True):
+        monkeypatch.setattr(initial, "has_bf16", lambda bf16=bf16: bf16)
+        made.append(initial.initial_model(CONFIG.replace(kept_channels=0.5), tiny[0]).reduce.state_dict())
+    assert len(list((tmp_path / "cache").glob("components-*"))) == 2
+    assert all(torch.equal(made[0][key], made[2][key]) for key in made[0])
