@@ -97,15 +97,14 @@ class Side(BaseModel):
             return None
         at = "AP_at_05" if self.pick == "best at .05" else "AP"
         labels = self.labels(e.study.base)
-        rows = [e.rows(self.ablation)[label] for label in labels]
-        pairs = sorted({r.pair for records in rows for r in records})
-        of = [{r.pair: r for r in records} for records in rows]
-        if len(pairs) < 2 or any(
-            len(row) < len(pairs) or None in {r.tune for r in row.values()} for row in of
-        ):
+        rows = [{r.pair: r for r in e.rows(self.ablation)[label]} for label in labels]
+        pairs = sorted(set().union(*rows))
+        if len(pairs) < 2 or any(len(row) < len(pairs) for row in rows):
             return None
-        tune = np.array([[getattr(row[pair].tune, at) for pair in pairs] for row in of])
-        judged = np.array([[getattr(row[pair], at) for pair in pairs] for row in of])
+        tune = np.array([[getattr(row[pair].tune, at) for pair in pairs] for row in rows], float)
+        if np.isnan(tune).any():
+            return None
+        judged = np.array([[getattr(row[pair], at) for pair in pairs] for row in rows])
         others = tune.sum(axis=1, keepdims=True) - tune  # [rows, seeds]: over all seeds but one
         fitted = judged[others.argmax(axis=0), np.arange(len(pairs))]
         picked = int(tune.mean(axis=1).argmax())

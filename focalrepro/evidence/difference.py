@@ -165,20 +165,11 @@ class Evidence:
         kinds = {r.kind for records in rows.values() for r in records}
         if len(kinds) < 2 or any(shared(rows).values()):
             return rows
-        again = [r for records in self.study.again.values() for r in records]
+        every = [r for records in [*self.study.again.values(), *rows.values()] for r in records]
         for kind in sorted(kinds):
-            made = {r.run_id: r for r in again if r.kind == kind}
-            alike = {
-                label: [
-                    r if r.kind == kind else made[r.run_id]
-                    for r in records
-                    if r.kind == kind or r.run_id in made
-                ]
-                for label, records in rows.items()
-            }
-            if all(alike[label] for label, records in rows.items() if records) and any(
-                shared(alike).values()
-            ):
+            made = {r.run_id: r for r in every if r.kind == kind}  # of two that which the tables count
+            alike = {k: [made[r.run_id] for r in records if r.run_id in made] for k, records in rows.items()}
+            if all(alike[k] for k, records in rows.items() if records) and any(shared(alike).values()):
                 return alike
         return rows
 
