@@ -13,7 +13,7 @@ from focalrepro.show.front_tables import BOTH, FURTHER
 from focalrepro.show.pages import Figures, render
 from focalrepro.show.sentences import gap
 from focalrepro.show.speakers import COCO, EMBEDDED, PLACES, Speakers
-from focalrepro.show.tables import Md, enough
+from focalrepro.show.tables import Md
 from focalrepro.study.ablations import get_ablation
 
 BORROWED = "CE, α = .5, π = .001"  # whose rate the strongest of the ten have
@@ -26,9 +26,8 @@ def evidence_page(said: Speakers) -> tuple[str, Figures]:
     embedded, drawn = said.of(EMBEDDED), said.studies[EMBEDDED]
     leads = facts.rarities(embedded)
     figures = _figures(said, drawn)
-    frames = {
-        name: {n: f for n, e in said.studies.items() if enough(f := table(e, name))} for name in ("1a", "1b")
-    }
+    frames = {name: {n: table(e, name) for n, e in said.studies.items()} for name in ("1a", "1b")}
+    frames = {name: {n: f for n, f in of.items() if f["AP"].count() > 1} for name, of in frames.items()}
     text = render(
         "evidence.md.j2",
         **{"places": {Md(name): PLACES[name] for name in judged}, "coco": COCO in judged},

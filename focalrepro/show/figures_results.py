@@ -3,7 +3,7 @@
 They draw what `evidence` computed, and compute nothing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -44,14 +44,15 @@ Marks = Callable[[str], pd.DataFrame]  # of a plane's cells, by measure
 
 def plane(
     axes: Axes, values: pd.DataFrame, texts: np.ndarray, label: str, theirs: Sequence[tuple] = (),
-    best: pd.DataFrame | None = None, span: tuple[float, float] | None = None,
+    best: pd.DataFrame | None = None, beside: Iterable[pd.DataFrame] = (),
 ) -> None:  # fmt: skip
     """A plane of two settings as a heat map, with a text in each cell; axes.set has its names.
 
     theirs: (column, row) of the paper's choice, drawn as rings. best: bool, of cells with a dot: the best of
-    each column, and those that are not clearly worse. span: of the colours, as `_span` has it.
+    each column, and those that are not clearly worse. beside: planes that have the same colours.
     """
-    bottom, top = span or _span(values)
+    numbers = np.concatenate([v.to_numpy().ravel() for v in (*beside, values)])
+    bottom, top = float(np.nanmin(numbers, initial=1e9)), float(np.nanmax(numbers, initial=-1e9))
     names = {"xlabel": axes.get_xlabel(), "ylabel": axes.get_ylabel()}
     bar = {"cbar_kws": {"label": label}, "vmin": bottom, "vmax": max(top, bottom + 1e-3)}
     sns.heatmap(values, cmap="viridis", ax=axes, linewidths=0.5, **bar)
@@ -76,12 +77,6 @@ def plane(
     axes.set(**names)
 
 
-def _span(*values: pd.DataFrame) -> tuple[float, float]:
-    """The lowest and the highest value, so that planes beside each other have the same colours."""
-    numbers = np.concatenate([v.to_numpy().ravel() for v in values])
-    return float(np.nanmin(numbers, initial=1e9)), float(np.nanmax(numbers, initial=-1e9))
-
-
 @styled
 def heatmaps(
     frame: pd.DataFrame, x: str, y: str, best: Marks, theirs: Sequence = (), title: str = ""
@@ -102,7 +97,7 @@ def heatmaps(
     for axes, (column, values) in zip(row, grids.items(), strict=True):
         texts = values.map(lambda v: "–" if np.isnan(v) else f"{v:.1f}").where(~diverged, "div.")
         marked = best("AP" if column == "AP" else "at .05")
-        plane(axes, values, texts.to_numpy(), "AP, %", theirs, marked, _span(*grids.values()))
+        plane(axes, values, texts.to_numpy(), "AP, %", theirs, marked, grids.values())
     handles, labels = row[0].get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside lower center", ncols=2)

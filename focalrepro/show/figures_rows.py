@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from focalrepro.evidence.claims import SEEDS
 from focalrepro.show.style import BLUE, BROWN, DARK, GREEN, GREY, ORANGE, PURPLE, label_points, panels, styled
-from focalrepro.show.tables import digits_of_ap, number, signed
+from focalrepro.show.tables import ap_digits, number, signed
 
 Look = Mapping[str, Any]  # of a Line2D
 ALSO: Look = {"color": GREY, "marker": "o", "markersize": 4.5, "markerfacecolor": "none", "linestyle": "none"}
@@ -85,7 +85,7 @@ def ablation(frame: pd.DataFrame, title: str, best: Sequence[bool] | None = None
         judged = judged.replace("best", "best on its data")
     ours, lost = frame.set_index("row"), (frame["diverged"] > 0).to_numpy()
     ours = ours.assign(value=ours["AP"], filled=False if best is None else best)
-    text = partial(number, digits=digits_of_ap(*ours["value"]))
+    text = partial(number, digits=ap_digits(*ours["value"]))
     ours["text"] = ours["value"].map(text).mask(lost, "diverged")
     columns, labels, marks = {"This reproduction": ours}, [f"AP in %, no threshold\n{judged}"], {}
     if frame["paper_AP"].notna().any():

@@ -13,7 +13,7 @@ from focalrepro.evidence.tables import rank_correlation
 from focalrepro.evidence.verdict import NOT_YET, Verdict
 from focalrepro.show.sentences import WORDS, effect, seeds_text
 from focalrepro.show.speakers import PLACES, Judged, Verdicts
-from focalrepro.show.tables import NONE, Md, between, bold, digits_of_ap, markdown, number
+from focalrepro.show.tables import NONE, Md, ap_digits, between, bold, markdown, number
 from focalrepro.study.profiles import get_profile
 
 # What a reader wants to know first: of each line the first claim that was judged.
@@ -117,7 +117,7 @@ def paper_table(name: str, frames: dict[str, pd.DataFrame]) -> Md:
         cells[Md(f"`{study}`, at .05")] = [*_best_bold(frame["AP_at_05"]), rho]
     for study, frame in frames.items():
         page, best = f"{study}/README.md#table-{name}", frame["AP"].max()
-        column, digits = [], digits_of_ap(*frame["AP"])
+        column, digits = [], ap_digits(*frame["AP"])
         for r in frame.itertuples():
             link = Md(f"[{number(r.AP, digits)}]({page})")
             about = f"({between(r.low, r.high, digits)}, {seeds_text(r.seeds)})"
@@ -127,7 +127,7 @@ def paper_table(name: str, frames: dict[str, pd.DataFrame]) -> Md:
 
 
 def _best_bold(column: pd.Series) -> list[str]:
-    texts = column.map(partial(number, digits=digits_of_ap(*column)))
+    texts = column.map(partial(number, digits=ap_digits(*column)))
     return [bold(text) if ap == column.max() else text for ap, text in zip(column, texts, strict=True)]
 
 

@@ -12,18 +12,7 @@ from focalrepro.evidence.per_class import trend
 from focalrepro.evidence.tables import rank_correlation
 from focalrepro.evidence.verdict import NOT_YET, Verdict
 from focalrepro.show.pages import render
-from focalrepro.show.tables import (
-    Md,
-    between,
-    bold,
-    digits_of_ap,
-    enough,
-    escape,
-    markdown,
-    number,
-    precision,
-    signed,
-)
+from focalrepro.show.tables import Md, ap_digits, between, bold, escape, markdown, number, precision, signed
 from focalrepro.study.ablations import ABLATIONS
 from focalrepro.study.store import Store
 from focalrepro.study.study import Study
@@ -67,7 +56,7 @@ def effect(v: Verdict) -> str:
 
 def digits_of(v: Verdict) -> int:
     """The digits that a verdict's difference is told with: a second one where both sides' AP is small."""
-    return digits_of_ap(*v.estimate.levels) if v.estimate else 1
+    return ap_digits(*v.estimate.levels) if v.estimate else 1
 
 
 def interval(v: Verdict, digits: int = 1) -> str:
@@ -287,12 +276,12 @@ def sentence_case(text: str) -> str:
 
 def summary(frame: pd.DataFrame) -> str:
     """The best row here and in the paper, and how far the orders agree; "" for fewer than two rows."""
-    if not enough(frame):
+    if frame["AP"].count() < 2:
         return ""
     top = frame.loc[frame["AP"].idxmax()]
     if top.AP <= 0.05:
         return "No row detects anything, which is what a few steps of training give."
-    digits = digits_of_ap(top.AP)
+    digits = ap_digits(top.AP)
     interval = between(top.low, top.high, digits)
     lines = [f"Best row here: {bold(top.row)} with AP {number(top.AP, digits)} ({interval})."]
     if frame["paper_AP"].notna().any():

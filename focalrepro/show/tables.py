@@ -83,15 +83,10 @@ def between(low: float, high: float, digits: int = 1, text: Callable[[float, int
     return f"{text(low, digits)}\u00a0…\u00a0{text(high, digits)}"
 
 
-def digits_of_ap(*values: float) -> int:
+def ap_digits(*values: float) -> int:
     """The digits that AP and differences of it are told with: a second one where AP is small."""
     known = [abs(v) for v in values if not pd.isna(v)]
     return 2 if known and max(known) < FINE else 1
-
-
-def enough(frame: pd.DataFrame) -> bool:
-    """Whether a table has runs of two rows, without which there is nothing to compare."""
-    return bool(frame["AP"].notna().sum() > 1)
 
 
 def comparison(frame: pd.DataFrame) -> pd.DataFrame:
@@ -99,7 +94,7 @@ def comparison(frame: pd.DataFrame) -> pd.DataFrame:
 
     AP at .05 is shown where it is another number than AP, the learning rate where rows differ in it.
     """
-    of_ap = partial(number, digits=(digits := digits_of_ap(*frame["AP"])))
+    of_ap = partial(number, digits=(digits := ap_digits(*frame["AP"])))
     intervals = [between(r.low, r.high, digits) if r.seeds else NONE for r in frame.itertuples()]
     columns = {"AP": frame["AP"].map(of_ap), "95 % interval": intervals}
     names = {"AP at .05": "AP_at_05"} if ((frame["AP_at_05"] - frame["AP"]).abs() > 0.01).any() else {}
@@ -171,7 +166,7 @@ def gains(e: Evidence, name: str, reference: str) -> pd.DataFrame:
     rows, paper = e.rows(name), tables.table(e, name).set_index("row")["paper_AP"]
     if reference not in rows:
         raise ValueError(f"{name} has no row {reference!r}; it has {', '.join(rows)}")
-    digits = digits_of_ap(*(tables.mean(r.AP for r in records) for records in rows.values()))
+    digits = ap_digits(*(tables.mean(r.AP for r in records) for records in rows.values()))
     family = [CLAIMS[name].difference(e) for name in FAMILY if CLAIMS[name].a and has_family(e.study)]
     asked, found = [_pairs(gap) for gap in family if gap], {}
     for label in [label for label in rows if label != reference]:
