@@ -6,6 +6,7 @@ line or the field, and the mend.
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,10 +18,19 @@ from PIL import Image
 
 from focalrepro.data.annotations import of_images, read_annotations
 from focalrepro.data.pixels import is_turned
-from focalrepro.data.registry import SPLITS, Descriptor, Part, check_name, check_replaced, describe, prepared
+from focalrepro.data.registry import (
+    SPLITS,
+    Descriptor,
+    Part,
+    check_name,
+    check_replaced,
+    describe,
+    prepared,
+    weights_path,
+)
 from focalrepro.data.sources import list_files, locate
 from focalrepro.data.split import DatasetError
-from focalrepro.data.weights import given_weights
+from focalrepro.data.weights import BACKBONE, given_weights
 from focalrepro.files import data_root, new_folder, write_json
 
 VAL_SHARE = 0.2  # of the images, where nobody says which
@@ -55,7 +65,7 @@ def register_own(
     runs, mend = root / "runs" / name, f"give another name, or remove {root / name}"
     if known and (before := known.parameters.get("sources", sources)) != sources:
         raise DatasetError(f"{name!r} is the name of {' and '.join(before)} already; {mend}")
-    if files and files != has and any(runs.glob("*.json")):  # whose ids do not name them: they would count
+    if files and files != _began_with(name) and any(runs.glob("*.json")):  # whose ids do not name them
         what = f"{runs} has runs that began with other weights than {weights}"
         raise DatasetError(f"{what}; give another name, or remove that folder")
     parts = _read(Path(data), images)
@@ -90,6 +100,13 @@ def register_own(
         made_by = f"focalrepro data register --name {name}"
         Descriptor(name=name, made_by=made_by, **described, **more).write(folder)
     return root / name
+
+
+def _began_with(name: str) -> dict[str, str]:
+    """The backbone's weights that a dataset's runs begin with, its own or those for all; {} without any."""
+    with suppress(DatasetError):
+        return {BACKBONE: str(weights_path(name, BACKBONE).resolve())}
+    return {}
 
 
 def _read(data: Path, images: Sequence[Path]) -> list[Split]:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ from focalrepro.data.coco import SUBSET, WHOLE
 from focalrepro.data.own import register_own
 from focalrepro.data.registry import describe, prepared, weights_path
 from focalrepro.data.split import DatasetError
+from focalrepro.data.synthetic import JUDGE, RARE, RARE_SIZES, generate
 from focalrepro.data.synthetic import NAME as EMBEDDED
-from focalrepro.data.synthetic import RARE, generate
 from focalrepro.data.weights import BACKBONE, ONNX_BYTES, WEIGHTS, fetch_weights, given_weights
 from focalrepro.files import data_root, locked
 
@@ -46,19 +46,28 @@ def _get(dataset: str, source: Path | None = None, weights: Path | None = None) 
         _weights(root)  # first, since it fails sooner
         files = {BACKBONE: f"../weights/{WEIGHTS}"}
     makes = {WHOLE: coco.download_coco, SUBSET: coco.download_coco256}
-    fetches = dataset in makes and dataset not in prepared(root)
-    waiting = f"another process fetches {dataset}: waiting for it"
-    with locked(root / f".{dataset}.lock", waiting) if fetches else nullcontext():
+    absent = dataset not in prepared(root)
+    with _alone(dataset, root) if absent else nullcontext():
         folder = makes[dataset](root) if dataset in makes else generate(root, dataset)
     if files:
         describe(dataset, root).model_copy(update={"weights": files}).write(folder)
     return folder
 
 
+def _alone(dataset: str, root: Path) -> AbstractContextManager[None]:
+    """While it is held no other process makes the dataset ready; those that are drawn share scenes."""
+    name, does = (EMBEDDED, "draws") if dataset in DRAWN else (dataset, "fetches")
+    return locked(root / f".{name}.lock", f"another process {does} {dataset}: waiting for it")
+
+
 def draw_if_absent(dataset: str, root: Path) -> None:
-    """Makes an embedded dataset that is not there yet: seconds, and no network. One of other sizes stays."""
+    """Makes an embedded dataset that is not there yet: seconds, and no network. One of other sizes stays, and
+    a dataset that shares its scenes has its sizes."""
     if dataset in DRAWN and dataset not in prepared(root):
-        generate(root, dataset)
+        with _alone(dataset, root):
+            if dataset not in (there := prepared(root)):
+                judge = describe(JUDGE, root).parameters if dataset in RARE and JUDGE in there else {}
+                generate(root, dataset, **{key: judge[key] for key in (*RARE_SIZES, "seed") if key in judge})
 
 
 def _has_weights(dataset: str) -> bool:
@@ -69,8 +78,10 @@ def _has_weights(dataset: str) -> bool:
 
 def ensure_weights(dataset: str, backbone: str) -> None:
     """The weights that a dataset's frozen backbone begins with, fetched where nobody has given some."""
-    if backbone == BACKBONE and not _has_weights(dataset):
-        get_weights()
+    fetched = data_root() / "weights" / WEIGHTS
+    given = data_root() / dataset / describe(dataset).weights.get(BACKBONE, fetched)
+    if backbone == BACKBONE and given.resolve() == fetched.resolve() and not _has_weights(dataset):
+        get_weights()  # what was given and is gone is not replaced: `weights_path` says so
 
 
 def get_weights() -> Path:

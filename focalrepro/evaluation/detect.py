@@ -15,7 +15,7 @@ from focalrepro.data import DetectionData
 from focalrepro.detector import boxes as box_ops
 from focalrepro.detector.anchors import AnchorGrid
 from focalrepro.detector.frozen_features import cached_features
-from focalrepro.evaluation.detections import Detections
+from focalrepro.evaluation.detections import Detections, NotFiniteError
 from focalrepro.hardware import autocast
 from focalrepro.training.batches import config_anchors
 from focalrepro.training.loop import OnStep
@@ -44,7 +44,8 @@ def candidates(
     index = torch.cat(kept)
     values, least = logits.reshape(-1)[index], config.score_threshold
     if least or picture is not None:
-        above = values > (math.log(least / (1 - least)) if least else -math.inf)
+        # Not "above": a NaN stays, and is refused with the detections.
+        above = ~(values <= (math.log(least / (1 - least)) if least else -math.inf))
         index, values = index[above], values[above]
     order = values.argsort(descending=True, stable=True)
     index, scores = index[order], values[order].float().sigmoid()
@@ -170,7 +171,11 @@ def detect(
             boxes = np.minimum(boxes * scales[image], edges)
             parts.append(Detections(image, boxes, scores, labels.astype(np.int64)))
         on_step(min(start + batch, len(data)), len(data))
-    return Detections.concat(found[0]), Detections.concat(found[1])
+    detections, merged = map(Detections.concat, found)
+    silent = isinstance(model, TwoStage) and not len(detections)  # torchvision drops what is not finite
+    if silent and not all(m.isfinite().all() for m in model.pyramid(maps)):
+        raise NotFiniteError("the pyramid must be finite")
+    return detections, merged
 
 
 def _pictures(data: DetectionData, rows: slice, device: torch.device) -> Tensor | None:

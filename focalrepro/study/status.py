@@ -67,7 +67,7 @@ def print_status(profile_name: str, ablations: tuple[str, ...], seeds: int) -> i
     missing = sum(state in ("missing", "failed") for state in states.values())
     for job in jobs:
         if states[job.run_id] == "failed":
-            print(f"  failed: {job.wanted_by[0]}, see {store.error_path(job.run_id)}")
+            print(f"  failed: {job.title}; see {store.error_path(job.run_id)}")
     if missing:
         print(f"{missing} of {len(jobs)} runs are missing: {time_left(missing, store, profile)}")
         words = ["focalrepro", "run", *ablations, "--profile", profile_name]

@@ -6,6 +6,7 @@ batch's, also those that were not chosen.
 """
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from torchvision.ops import box_iou, nms
 
 from focalrepro.config import RunConfig
+from focalrepro.detector.anchors import make_anchors
 from focalrepro.losses import BACKGROUND, IGNORED, signed_logits
 from focalrepro.training.batches import config_anchors
 from focalrepro.training.dials import Dials
@@ -30,12 +32,12 @@ def _anchor_boxes(config: RunConfig, device: torch.device) -> Tensor:
 
 
 @lru_cache(maxsize=1)
-def _overlapping(config: RunConfig) -> list[np.ndarray]:
+def _overlapping(overlap: float, *grid: Any) -> list[np.ndarray]:
     """Of each anchor the indices of those that it suppresses, from their overlaps as torchvision's NMS has
-    them."""
-    boxes, near = _anchor_boxes(config, torch.device("cpu")), []
+    them; grid: what `make_anchors` takes."""
+    boxes, near = make_anchors(*grid).boxes, []
     for some in boxes.split(256):  # all pairs at once would take gigabytes
-        near += [row.nonzero()[0] for row in (box_iou(some, boxes).double() > config.ohem_nms).numpy()]
+        near += [row.nonzero()[0] for row in (box_iou(some, boxes).double() > overlap).numpy()]
     return near
 
 
@@ -93,7 +95,8 @@ def _survivors(hardest: Tensor, config: RunConfig) -> Tensor:
     On a CPU torchvision's computes overlaps anew at each step, which took up to two thirds of it; but anchors
     stay where they are.
     """
-    near, kept = _overlapping(config), []
+    grid = config.image_size, config.levels, config.anchor_size, config.anchor_scales, config.anchor_ratios
+    near, kept = _overlapping(config.ohem_nms, *grid), []
     gone = np.zeros(len(near), dtype=bool)
     for anchor in hardest.tolist():
         if not gone[anchor]:

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from focalrepro import runs
 from focalrepro.data import DatasetError, coco, prepare, synthetic, weights_path
 from focalrepro.data.coco import annotations_file, finish
-from focalrepro.data.prepare import ensure, prepare_dataset
+from focalrepro.data.prepare import ensure, ensure_weights, prepare_dataset
 from focalrepro.data.registry import DESCRIPTOR, describe, prepared
 from focalrepro.data.weights import WEIGHTS
 from focalrepro.files import refusal
@@ -126,6 +126,29 @@ def test_ones_own_data_may_bring_weights_and_is_never_told_to_download_coco(spli
         prepare_dataset("register", None, other, "mine", *splits)
 
 
+def test_given_weights_that_are_gone_are_named_and_not_fetched(splits, root, tmp_path, monkeypatch):
+    monkeypatch.setenv("YES", "1")
+    given = tmp_path / "w.safetensors"
+    save_file({"conv0_weight": np.zeros(2, np.float32)}, given)
+    prepare_dataset("register", None, given, "mine", *splits)
+    given.unlink()
+    ensure_weights("mine", "resnet50v2")
+    with pytest.raises(DatasetError, match=f"{given}: the weights are gone"):
+        weights_path("mine", "resnet50v2")
+    assert root[1] == []
+
+
+def test_the_weights_that_runs_began_with_may_be_given_by_their_file(splits, root, monkeypatch):
+    monkeypatch.setenv("YES", "1")
+    prepare_dataset("register", None, None, "mine", *splits)
+    ensure_weights("mine", "resnet50v2")
+    (folder := root[0] / "runs" / "mine").mkdir(parents=True)
+    (folder / "a run.json").touch()
+    prepare_dataset("register", None, root[0] / "weights" / WEIGHTS, "mine", *splits)
+    assert describe("mine").weights == {"resnet50v2": str(root[0] / "weights" / WEIGHTS)}
+    assert root[1] == ["weights"]
+
+
 def test_what_register_lacks_is_named(root):
     with pytest.raises(DatasetError, match=r"needs --name and --train-annotations$"):
         prepare_dataset("register", None, None, "mine", None, (), None, ())
@@ -191,6 +214,14 @@ def test_what_is_drawn_is_made_when_it_is_read(tmp_path, monkeypatch):
     prepare.draw_if_absent("coco256", tmp_path)
     assert describe("synthetic", tmp_path).parameters["train_images"] == 3
     assert prepared(tmp_path) == ["synthetic"]
+
+
+def test_scenes_that_are_shared_stay_as_they_are(tmp_path):
+    synthetic.generate(tmp_path, "synthetic-1000", train_images=3, val_images=2)
+    prepare.draw_if_absent("synthetic-100", tmp_path)
+    for name in ("synthetic-1000", "synthetic-100"):
+        made = describe(name, tmp_path).parameters
+        assert (made["train_images"], made["val_images"]) == (3, 2)
 
 
 def test_weights_can_be_given_to_any_built_in_dataset_and_a_copy_to_none_that_is_drawn(root, tmp_path):

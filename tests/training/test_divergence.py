@@ -79,7 +79,11 @@ def test_its_record_is_whole(data_root, spoil, config, value):
     json.dumps(record.as_json(), allow_nan=False)
 
 
-@pytest.mark.parametrize("config", [ONE, TWO], ids=["one stage", "two stages"])
+@pytest.mark.parametrize(
+    "config",
+    [ONE, ONE.replace(score_threshold=0.05), TWO],
+    ids=["one stage", "above a threshold", "two stages"],
+)
 def test_weights_that_are_finite_and_too_large_to_detect_with_are_a_divergence(
     data_root, monkeypatch, config
 ):
@@ -93,7 +97,7 @@ def test_weights_that_are_finite_and_too_large_to_detect_with_are_a_divergence(
         return result
 
     monkeypatch.setattr("focalrepro.runs.train", exploded)
-    record = run(ONE, "cpu")
+    record = run(config, "cpu")
     assert record.diverged and record.AP == 0 and record.detections.test == 0
 
 
