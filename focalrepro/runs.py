@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from functools import lru_cache, partial
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -32,11 +33,12 @@ __all__ = ["RunConfig", "from_dict", "run"]
 Report = Callable[[str, int, int], None]
 # The fields that say which data a run reads, and how: configs that share them share both splits.
 DATA = ("dataset", "image_size", "resize", "classes", "train_images", "val_images")
+data_of = attrgetter(*DATA)
 
 
 def load_splits(config: RunConfig) -> tuple[DetectionData, DetectionData]:
     """The training and the validation split that a config asks for, decoded; kept for the next run."""
-    return _load_splits(data_root(), tuple(getattr(config, field) for field in DATA))
+    return _load_splits(data_root(), data_of(config))
 
 
 @lru_cache(maxsize=2)

@@ -91,16 +91,13 @@ def maps_of(model: nn.Module, config: RunConfig, images: np.ndarray, device: tor
 
 
 def finder(
-    model: nn.Module, config: RunConfig, device: torch.device, merge: bool = True
+    model: nn.Module, config: RunConfig, device: torch.device
 ) -> Callable[..., list[tuple[Found, Found]]]:
     """What turns the backbone's maps, and where the pictures lie [B, 4] if they are padded, into each image's
-    detections, with and without classes, for either detector. (To the two-stage one padding is background.)
-
-    merge: else those with classes stand in both places, as one who only wants detections has it.
-    """
+    detections and what `without_classes` takes, for either detector. (To the two-stage one padding is
+    background.)"""
     if isinstance(model, TwoStage):
-        merged = (lambda found: without_classes(found, config)) if merge else (lambda found: found)
-        return lambda maps, _=None: [(found, merged(found)) for found in model.find(maps)]
+        return lambda maps, _=None: [(found, found) for found in model.find(maps)]
     grid = config_anchors(config)
     grid = replace(grid, boxes=grid.boxes.to(device))
 
@@ -109,9 +106,7 @@ def finder(
             logits, offsets = model.predict(maps)
         each = zip(logits, offsets, [None] * len(logits) if pictures is None else pictures, strict=True)
         images = [candidates(x, box, grid, config, picture) for x, box, picture in each]
-        found = [suppress(c, config.nms, config.max_detections) for c in images]
-        merged = [without_classes(c, config) for c in images] if merge else found
-        return list(zip(found, merged, strict=True))
+        return [(suppress(c, config.nms, config.max_detections), c) for c in images]
 
     return find
 
@@ -129,7 +124,7 @@ def milliseconds_per_image(
     finders, times = {}, {name: [] for name in models}
     for name, (model, config, _) in models.items():
         model = model.to(device, memory_format=torch.channels_last).eval()
-        finders[name] = finder(model, config, device, merge=False)
+        finders[name] = finder(model, config, device)
     for row in range(min(images, *(len(data) for *_, data in models.values()))):
         for name, (model, config, data) in models.items():
             image, shown = data.images[row : row + 1], _pictures(data, slice(row, row + 1), device)
@@ -161,8 +156,9 @@ def detect(
             maps = [f[rows].to(device).permute(0, 3, 1, 2) for f in cached]
         else:
             maps = maps_of(model, config, data.images[rows], device)
-        each = find(maps, _pictures(data, rows, device))
-        for parts, images in zip(found, zip(*each, strict=True), strict=True):
+        kept, candidates_of = zip(*find(maps, _pictures(data, rows, device)), strict=True)
+        both = kept, [without_classes(c, config) for c in candidates_of]
+        for parts, images in zip(found, both, strict=True):
             counts = [len(scores) for _, scores, _ in images]
             # One copy for the batch: each waits for the device.
             boxes, scores, labels = (torch.cat(of).cpu().numpy() for of in zip(*images, strict=True))

@@ -23,7 +23,7 @@ from focalrepro.config import RunConfig
 from focalrepro.data.prepare import ensure
 from focalrepro.detector.frozen_features import cached_features
 from focalrepro.evaluation.record import Record
-from focalrepro.runs import DATA, load_splits, run_with_model
+from focalrepro.runs import DATA, data_of, load_splits, run_with_model
 from focalrepro.study.ablations import Planned, plan
 from focalrepro.study.jobs import RETRIES, Progress, of_other_machines
 from focalrepro.study.on_ray import check_way, run_on_ray
@@ -44,17 +44,11 @@ def check_count(option: str, value: int, zero: str) -> None:
         raise ValueError(f"{option} is {value}; it must be 1 … {MOST}, or 0 for {zero}")
 
 
-def with_ids(planned: Iterable[Planned]) -> list[Planned]:
+def with_ids(planned: Sequence[Planned]) -> list[Planned]:
     """Gives every planned run its id; each dataset that they share is loaded (and decoded) once."""
-    digests: dict[tuple, tuple[str, str]] = {}
-    jobs = []
-    for p in planned:
-        key = tuple(getattr(p.config, field) for field in DATA)
-        if key not in digests:
-            train_data, val_data = load_splits(p.config)
-            digests[key] = (train_data.digest, val_data.digest)
-        jobs.append(replace(p, run_id=p.config.run_id(*digests[key])))
-    return jobs
+    configs = {data_of(p.config): p.config for p in planned}
+    digests = {data: [split.digest for split in load_splits(c)] for data, c in configs.items()}
+    return [replace(p, run_id=p.config.run_id(*digests[data_of(p.config)])) for p in planned]
 
 
 def take_over(jobs: Iterable[Planned], source: Store, target: Store) -> int:

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from operator import attrgetter
 from pathlib import Path
 from typing import Self
 
 from focalrepro.config import TRAINING_VERSION, RunConfig
 from focalrepro.evaluation.record import Record
 from focalrepro.files import results_root
-from focalrepro.runs import DATA
+from focalrepro.runs import data_of
 from focalrepro.study import own
 from focalrepro.study.ablations import ABLATIONS, SEARCH_SEED, Ablation, Planned, Row, get_ablation, plan
 from focalrepro.study.campaign import check_count, run_planned, with_ids
@@ -87,9 +86,8 @@ class Study:
         two states cannot stand in one table. Of a built-in dataset all."""
         if not self.profile.own:
             return list(records)
-        read = attrgetter(*(f"config.{field}" for field in DATA))  # what its config says of its data
-        newest = {read(r): r.data for r in sorted(records, key=lambda r: r.finished)}
-        return [r for r in records if r.data == newest[read(r)]]
+        newest = {data_of(r.config): r.data for r in sorted(records, key=lambda r: r.finished)}
+        return [r for r in records if r.data == newest[data_of(r.config)]]
 
     def alone(self) -> Self:
         """The same study without what it takes from the profile's `whole`: what its own page has."""

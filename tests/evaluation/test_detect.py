@@ -11,10 +11,8 @@ from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData
 from focalrepro.data.split import pictures_in
 from focalrepro.detector.boxes import outside
-from focalrepro.detector.retinanet import RetinaNet
-from focalrepro.evaluation import detect as detecting
 from focalrepro.evaluation.coco_ap import evaluate_coco
-from focalrepro.evaluation.detect import candidates, detect, finder, select
+from focalrepro.evaluation.detect import candidates, detect, select
 from focalrepro.training.batches import config_anchors
 
 CONFIG = RunConfig(
@@ -190,18 +188,3 @@ def test_nothing_found_is_an_ap_of_zero():
     found, _ = detect(Fixed({}), CONFIG, data, torch.device("cpu"))
     assert len(found) == 0 and found.boxes.shape == (0, 4)
     assert evaluate_coco(data.coco, data.image_ids, found).metrics["AP"] == 0
-
-
-def test_who_only_wants_detections_has_no_second_suppression(monkeypatch):
-    calls = []
-    monkeypatch.setattr(detecting, "without_classes", lambda found, config: calls.append(1) or found)
-    model = RetinaNet(CONFIG.replace(backbone="small", weights="none", fpn_channels=8, head_convs=0), CLASSES)
-    image = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
-    both, one = (finder(model.eval(), CONFIG, torch.device("cpu"), merge) for merge in (True, False))
-    with torch.inference_mode():
-        maps = model.features(image)
-        ((wanted, _),) = both(maps)
-        assert len(calls) == 1
-        ((found, again),) = one(maps)
-    assert len(calls) == 1 and again is found
-    assert all(map(torch.equal, found, wanted))
