@@ -160,7 +160,14 @@ class Claim(BaseModel):
         if not gap:
             return None
         picked = "; against it ".join(filter(None, (a[1], b[1])))
-        return replace(gap, remark="; ".join(filter(None, (picked, self._parts(gap, a[0], b[0])))))
+        parts = picked, self._parts(gap, a[0], b[0]), self._made_on(e, a[0])
+        return replace(gap, remark="; ".join(filter(None, parts)))
+
+    def _made_on(self, e: Evidence, records: Records) -> str:
+        """Where the runs are not those of the other tables (`Evidence.every`), of which machine they are."""
+        name = self.a.ablation
+        same = e.every(name) is e.study.rows(name)
+        return "" if same else f"both sides by runs of {records[0].hardware.name}, not those of other tables"
 
     def _parts(self, gap: Estimate, a: Records, b: Records) -> str:
         """What the number is made of, where it is no plain difference."""
