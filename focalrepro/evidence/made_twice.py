@@ -100,14 +100,14 @@ def mixed(study: Study) -> list[str]:
     A difference pairs like with like, but a row's mean is over all its runs.
     """
     known = {twice.kinds for twice in made_twice(study) if twice.agree}
-    off = []
+    off, e = [], Evidence(study)
     for name in study.ablations:
         for row, records in study.rows(name).items():
             kinds = frozenset(r.kind for r in records)
             if len(kinds) > 1 and kinds not in known:
                 said = " and ".join(sorted(" ".join(filter(None, kind)) for kind in kinds))
                 off.append(f"{name}, row {row!r}: runs of {said} in one mean, which are not known to agree")
-        rows = Evidence(study).every(name)
+        rows = e.every(name)
         if not study.ablation(name).search and any(rows.values()) and not any(shared(rows).values()):
             off.append(f"{name}: no seed has runs of like machines in every row, so its rows do not compare")
     return off
