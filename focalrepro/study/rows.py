@@ -28,14 +28,16 @@ class Row:
 
 
 def rows_of(block: dict[str, Any], base: RunConfig) -> list[Row]:
-    """The rows of one block of `ablations.toml` over a baseline."""
+    """The rows of one block of `ablations.toml` over a baseline; none over another dataset than its own."""
+    if not base.dataset.startswith(block.get("only_over", "")):
+        return []
     if "paper" in block:  # a row for each of its table: of what sets it apart the fields that a config has
         known = RunConfig.__dataclass_fields__
         theirs = TABLES[block["paper"]]
         return [Row(r.label, {k: v for k, v in r.fields.items() if k in known}, r) for r in theirs]
     if "sizes" in block:
         return depth_scale_rows(base)
-    named = ("label", "rate_of")
+    named = ("label", "rate_of", "only_over")
     lists = {key: v if isinstance(v, list) else [v] for key, v in block.items() if key not in named}
     if parts := lists.pop("parts_of_steps", None):
         # At least 1, 2, 3, …, so that the rows of a baseline of a few steps still differ.

@@ -25,7 +25,9 @@ def test_the_neighbours_that_the_notes_count_are_those_of_the_grids():
         assert (base.image_size, base.levels, base.anchor_size) == grid
     assert embedded(0.7) == coco(0.7) == 0
     assert [round(embedded(over)) for over in (0.6, 0.5, 0.4, 0.3)] == [2, 11, 20, 61]
-    assert (round(coco(0.5)), round(paper(0.5)), round(paper(0.7), 1)) == (7, 28, 1.3)
+    assert [round(coco(over)) for over in (0.5, 0.35)] == [7, 24]
+    assert (round(paper(0.5)), round(paper(0.7), 1)) == (28, 1.3)
     assert "7 others on COCO's images and 11 on the embedded data's" in ABLATIONS["1d"].note
-    assert "2 at 0.6, 11 at 0.5, 20 at 0.4, 61 at 0.3" in ABLATIONS["ohem-nms"].note
+    assert "2 at 0.6, 11 at 0.5, 20 at 0.4, 61 at 0.3;" in ABLATIONS["ohem-nms"].note
+    assert "on COCO none at 0.7, 7 at 0.5, 24 at 0.35;" in ABLATIONS["ohem-nms"].note
     assert all("1.3" in ABLATIONS[name].note and "28" in ABLATIONS[name].note for name in ("1d", "ohem-nms"))

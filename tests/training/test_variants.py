@@ -196,7 +196,6 @@ ONLY_OVER = {
     "lr-box_weight": "synthetic-",
     "classes": "coco256",
     "ohem-batch": "coco256",
-    "ohem-nms": "synthetic-",
 }
 
 
