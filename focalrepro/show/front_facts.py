@@ -32,13 +32,6 @@ LEVEL = {
     "level-ghm": "GHM-C",
     "level-ohem": "OHEM divided by what it picks",
 }
-# What is not divided by each batch's own number of positives, by the claim about it and focal loss with a
-# moving average, and the verdict that would put it ahead.
-AHEAD_OF_STEADY = {
-    "divisor-smooth-free": ("Sampling-Free", "refuted"),
-    "ghm-steady": ("GHM-C", "confirmed"),
-    "ohem-picked-steady": ("OHEM divided by what it picks", "confirmed"),
-}
 # Baselines that the counted trainings pick.
 PICKED = {
     "fl-best-alpha-05": "the best α without scores below .05",
@@ -119,14 +112,6 @@ def divisor_matters(verdicts: Verdicts) -> bool:
     gain, *leads = (verdicts[claim] for claim in DIVISOR)
     most = max(max(abs(v.low), abs(v.high)) for v in leads)
     return gain.word == "confirmed" and all(v.word != "refuted" for v in leads) and gain.low > most
-
-
-def ahead_of_steady(verdicts: Verdicts) -> list[str] | None:
-    """Which of the losses without a jumping divisor are clearly ahead of focal loss with a moving average;
-    None where not all have been judged."""
-    if not verdicts.judged(*AHEAD_OF_STEADY):
-        return None
-    return [name for claim, (name, word) in AHEAD_OF_STEADY.items() if verdicts[claim].word == word]
 
 
 def level(verdicts: Verdicts) -> dict[str, list[str]]:

@@ -69,7 +69,6 @@ def _answer(said: Speakers, planes: list[Evidence]) -> str:
         rarity=[f"{gap(v)} at one anchor {at[2:]}" for at, v in facts.rarities(embedded).items()],
         afloat=facts.afloat(judged),
         steadier=facts.divisor_matters(embedded),
-        overtook=facts.ahead_of_steady(embedded),
         level=facts.level(embedded),
         drowns=said.by_place(judged, facts.drowns),
         replicated=said.by_place(judged, facts.replicated),

@@ -196,6 +196,7 @@ ONLY_OVER = {
     "lr-box_weight": "synthetic-",
     "classes": "coco256",
     "ohem-batch": "coco256",
+    "strongest-box_weight": "coco256",
 }
 
 
