@@ -174,7 +174,7 @@ class Claim(BaseModel):
         if self.scale != 1:
             other, own = gap.levels
             kept = f", {100 * own / other:.0f} % of {other:.1f}" if other else ""
-            return f"AP {own:.1f}{kept} (judged: {self.scale:g} of the second less the first)"
+            return f"AP {own:.1f}{kept}; judged: {self.scale:g} of the second less the first"
         if self.measure != "threshold":
             return ""
         a, b = shared({"a": a, "b": b}).values()
@@ -183,7 +183,7 @@ class Claim(BaseModel):
         where = "behind" if stays > 0 else "ahead"
         digits = 2 if max(gap.levels) < 10 else 1
         told = f"{lost:.{digits}f} AP behind at .05, {abs(stays):.{digits}f} {where} without a threshold"
-        return f"{told} (judged: the first less twice the second)"
+        return f"{told}; judged: the first less twice the second"
 
     def judge(self, e: Evidence) -> Verdict | None:
         """Its verdict, before the family's adjustment; None where runs are missing."""

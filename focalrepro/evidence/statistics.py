@@ -53,7 +53,7 @@ def best_alpha(e: Evidence, measure: str = "AP") -> Verdict | None:
     winner, at = found
     share = float(((winner >= 0.5) & (winner <= 0.9)).mean())
     word = "confirmed" if share >= 1 - LEVEL / 2 else "refuted" if share <= LEVEL / 2 else "undecided"
-    return _with_luck(e, rows, Verdict(word, share, remark=f"best at α = {at:g}"), by)
+    return _with_luck(e, rows, Verdict(word, share, remark=f"highest at α = {at:g}"), by)
 
 
 def ridge(e: Evidence, gamma: float, over: str, measure: str = "AP") -> Verdict | None:
@@ -77,7 +77,7 @@ def ridge(e: Evidence, gamma: float, over: str, measure: str = "AP") -> Verdict 
     p, direction = min((2 * (1 + count * of.mean()) / (1 + count), sign) for sign, of in against.items())
     p, lower = min(float(p), 1.0), float((focal < plain).mean())
     word = "undecided" if p > LEVEL else "confirmed" if direction > 0 else "refuted"
-    remark = f"best at α = {at_plain:g} for γ = 0 and at α = {at_focal:g} for γ = {gamma:g}"
+    remark = f"highest at α = {at_plain:g} for γ = 0 and at α = {at_focal:g} for γ = {gamma:g}"
     return _with_luck(e, rows, Verdict(word, lower, p=p, direction=direction, remark=remark), by)
 
 

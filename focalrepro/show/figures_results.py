@@ -21,6 +21,7 @@ from focalrepro.show.figures_lines import against, sweep
 from focalrepro.show.figures_rarity import by_rarity, rarity
 from focalrepro.show.figures_rows import ablation, dots
 from focalrepro.show.style import DARK, RED, label_points, lines, panels, styled
+from focalrepro.show.tables import ap_digits, number
 from focalrepro.study.paper import TABLES
 
 
@@ -94,8 +95,9 @@ def heatmaps(
     size = 2.4 + 0.75 * width, (1.5 + 0.45 * height) * count  # side by side, numbers would be too small
     figure, row = panels(*({"title": text, **names} for text in columns.values()), size=size, rows=count)
     diverged = frame.pivot(index=y, columns=x, values="diverged") > 0
+    digits = ap_digits(*grids["AP"].to_numpy().ravel())
     for axes, (column, values) in zip(row, grids.items(), strict=True):
-        texts = values.map(lambda v: "–" if np.isnan(v) else f"{v:.1f}").where(~diverged, "div.")
+        texts = values.map(lambda v: number(v, digits)).where(~diverged, "div.")
         marked = best("AP" if column == "AP" else "at .05")
         plane(axes, values, texts.to_numpy(), "AP, %", theirs, marked, grids.values())
     handles, labels = row[0].get_legend_handles_labels()

@@ -64,7 +64,9 @@ def dots(
         if zero:
             axes.axvline(0, color=GREY, linewidth=1)
         axes.grid(axis="y", visible=False)
-        axes.margins(x=0.25)
+        axes.margins(x=0.2)
+        left, right = axes.get_xlim()
+        axes.set_xlim(left, right + 0.15 * (right - left))  # the texts stand right of the marks
     if marks:
         handles = [Line2D([], [], label=label, **look) for label, look in marks.items()]
         figure.legend(handles=handles, loc="outside lower center", ncols=1 + (number > 2))
@@ -80,7 +82,7 @@ def ablation(frame: pd.DataFrame, title: str, best: Sequence[bool] | None = None
     below each row's mark. A row that diverged, or that has no runs, says so.
     """
     judged = f"(under {SEEDS} seeds: none filled)"
-    judged = judged if best is None else "(filled: the best, or not clearly worse)"
+    judged = judged if best is None else "(filled: the best, or not clearly worse than it)"
     if "dataset" in frame and frame["dataset"].nunique() > 1:
         judged = judged.replace("best", "best on its data")
     ours, lost = frame.set_index("row"), (frame["diverged"] > 0).to_numpy()

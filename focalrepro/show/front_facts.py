@@ -1,5 +1,6 @@
 """What fills the sentences of the front page and of the evidence, from verdicts and records."""
 
+from collections import Counter
 from itertools import groupby
 
 from focalrepro.evidence.claims import CLAIMS, FAMILY, SEEDS, in_family
@@ -7,7 +8,7 @@ from focalrepro.evidence.difference import Evidence, holm
 from focalrepro.evidence.made_twice import made_twice
 from focalrepro.evidence.rates import at_the_end, best, trials
 from focalrepro.evidence.seed_spread import pooled, repeated
-from focalrepro.evidence.verdict import Verdict, verdict_of
+from focalrepro.evidence.verdict import JUDGED, Verdict, verdict_of
 from focalrepro.show.front_tables import ANSWERS, AS_PAPER, BOTH, DIVISOR, FURTHER, answer
 from focalrepro.show.sentences import effect, gap, seeds_text
 from focalrepro.show.speakers import Judged, Verdicts
@@ -98,6 +99,21 @@ def drowns(verdicts: Verdicts) -> list[str]:
     if not {*DROWNS} <= verdicts.keys():
         return []
     return [verdicts[claim].remark.removeprefix("the background has ") for claim in DROWNS]
+
+
+def usual_lead(e: Evidence) -> str:
+    """Focal loss's lead over plain cross entropy at the usual number of steps, over the seeds that the
+    longer and the shorter trainings have, too; "" without these."""
+    if not e.whole("budget"):
+        return ""
+    ours, theirs = (e.row("budget", gamma=gamma, steps=e.study.base.steps) for gamma in (2.0, 0.0))
+    return gap(verdict_of(e.difference(ours, theirs)))
+
+
+def outcomes(verdicts: Verdicts) -> str:
+    """What the protocol's primary claims came to: "2 confirmed, 2 undecided"; "" of those not judged yet."""
+    words = Counter(verdicts[c].word for c in FAMILY if verdicts.judged(c) and verdicts[c].primary)
+    return ", ".join(f"{words[word]} {word}" for word in JUDGED if words[word])
 
 
 def afloat(judged: Judged) -> bool:

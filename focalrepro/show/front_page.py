@@ -20,7 +20,7 @@ from focalrepro.show.figures_results import figure_of
 from focalrepro.show.figures_rows import forest
 from focalrepro.show.front_tables import ANSWERS, AS_PAPER, FURTHER
 from focalrepro.show.pages import Figures, render, save
-from focalrepro.show.sentences import effect, gap, seeds_text, sentence, verdict_word
+from focalrepro.show.sentences import WORDS, effect, gap, seeds_text, sentence, verdict_word
 from focalrepro.show.speakers import COCO, EMBEDDED, PLACES, Speakers, speakers
 from focalrepro.show.tables import NONE, Md, bold, markdown
 from focalrepro.study.study import Study
@@ -69,6 +69,9 @@ def _answer(said: Speakers, planes: list[Evidence]) -> str:
         rarity=[f"{gap(v)} at one anchor {at[2:]}" for at, v in facts.rarities(embedded).items()],
         afloat=facts.afloat(judged),
         steadier=facts.divisor_matters(embedded),
+        usual=facts.usual_lead(said.sides[COCO]) if COCO in judged else "",
+        outcomes=said.by_place(judged, facts.outcomes),
+        explored=sum(v.word in WORDS and not v.primary for of in judged.values() for v in of.values()),
         level=facts.level(embedded),
         drowns=said.by_place(judged, facts.drowns),
         replicated=said.by_place(judged, facts.replicated),

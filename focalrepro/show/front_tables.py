@@ -64,7 +64,7 @@ def answer(v: Verdict | None) -> str:
         return NONE
     text = v.remark if v.unit == "calibration error" else effect(replace(v, remark=""))
     if v.estimate and v.estimate.of[0] == MEASURES["threshold"]:  # with a threshold and without
-        text = v.remark.rpartition("; ")[2].partition(" (judged")[0]
+        text = v.remark.rpartition("; judged")[0].rpartition("; ")[2]
     return f"{text}; {seeds_text(v.seeds)}, {v.word}" if v.word == NOT_YET else text
 
 

@@ -157,6 +157,8 @@ def write_index() -> None:
     """results/README.md: a line per profile that has results."""
     root = results_root()
     shown = [p for n, p in PROFILES.items() if (root / n / "README.md").exists() and n != "smoke"]
-    runs = {p.name: len(list((root / p.name / "runs").glob("*.json"))) for p in shown}
+    ids = {p.name: {path.name for path in (root / p.name / "runs").glob("*.json")} for p in shown}
+    runs = {name: len(mine) for name, mine in ids.items()}
+    parts = {p.name: p.whole for p in shown if p.whole and ids[p.name] <= ids.get(p.whole, set())}
     there = {"bench": (root / "bench" / "README.md").exists(), "claims": (root / "CLAIMS.md").exists()}
-    write_atomic(root / "README.md", render("index.md.j2", profiles=shown, runs=runs, **there))
+    write_atomic(root / "README.md", render("index.md.j2", profiles=shown, runs=runs, parts=parts, **there))

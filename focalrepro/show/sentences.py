@@ -51,7 +51,9 @@ def effect(v: Verdict) -> str:
             loss = v.unit.removesuffix(HALF).removeprefix("points ")
             text = f"{number(abs(v.value), digits)} points {side} half {loss}"
         text += "" if np.isnan(v.low) else f" ({interval(v, digits)})"
-    return "; ".join(part for part in (text, v.remark) if part)
+    # What a number is made of comes first where it is no plain difference.
+    plain = not v.estimate or v.estimate.of[1:3] in ((), (1.0, -1.0))
+    return "; ".join(part for part in ((text, v.remark) if plain else (v.remark, text)) if part)
 
 
 def digits_of(v: Verdict) -> int:

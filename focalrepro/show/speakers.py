@@ -8,7 +8,8 @@ from typing import Any
 from focalrepro.evidence.claims import judge_all
 from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.verdict import NOT_YET, Verdict
-from focalrepro.show.sentences import WORDS, effect, gap, levels, seeds_text
+from focalrepro.show.sentences import WORDS, digits_of, effect, gap, levels, seeds_text
+from focalrepro.show.tables import number
 from focalrepro.study.study import Study
 
 COCO, EMBEDDED = "coco-cpu", "full-quick"  # the profiles that speak
@@ -37,6 +38,10 @@ class Verdicts(dict[str, Verdict]):
     def gap(self, claim: str) -> str:
         """The difference with its interval."""
         return gap(self[claim])
+
+    def ahead(self, claim: str) -> str:
+        """The difference without its interval."""
+        return number(self[claim].value, digits_of(self[claim]))
 
     def effect(self, claim: str, remark: bool = False) -> str:
         """The same with its unit; remark: also what was picked."""

@@ -58,12 +58,11 @@ class Study(study.Study):
 
     def table(self, ablation: str) -> pd.DataFrame:
         """One row per row of the ablation; columns as `focalrepro.evidence.tables.table`, AP in percent."""
-        return tables.table(self.evidence, ablation)
+        return tables.table(self._page(ablation).evidence, ablation)
 
     def comparison(self, ablation: str) -> pd.DataFrame | None:
         """`table` for the eye, beside the paper's numbers; None where fewer than two rows have runs."""
-        page = self._page(ablation)
-        return None if sentences.missing(self, ablation) else show.comparison(page.table(ablation))
+        return None if sentences.missing(self, ablation) else show.comparison(self.table(ablation))
 
     def gains(self, ablation: str, reference: str) -> pd.DataFrame | None:
         """Each row's AP less the reference row's, paired by image, beside the paper's difference;

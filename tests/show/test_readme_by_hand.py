@@ -75,6 +75,21 @@ def test_level_ground_leaves_nothing_clear(evidence):
     assert {word(evidence, DRAWN, claim) for claim in LEVEL} == {"undecided"}
 
 
+def test_in_short(evidence):
+    assert (
+        "on the small COCO focal loss is clearly ahead of tuned cross entropy, by about 4 % of its AP;"
+        in README
+    )
+    for claim in ("fl-tuned-ce", "fl-strongest-rate"):
+        assert word(evidence, COCO, claim) == "confirmed"
+        ours, theirs = CLAIMS[claim].difference(evidence[COCO]).levels
+        assert 1.035 < ours / theirs < 1.045
+    assert "on the embedded data of none of six losses, once each has a steady divisor and a weight" in README
+    assert {word(evidence, DRAWN, claim) for claim in LEVEL} == {"undecided"} and len(LEVEL) == 6
+    assert "It helps more early in a training, and where objects are rarer. Why, was not shown." in README
+    assert word(evidence, COCO, "lead-shrinks") == word(evidence, DRAWN, "rarer-more") == "confirmed"
+
+
 def test_where_to_use_it(evidence):
     assert "it is clearly ahead of the best of ten cross entropies, of the strongest two also at" in README
     assert "with all 80 classes no lead is clear" in README
@@ -197,8 +212,12 @@ def test_what_another_optimiser_changes(evidence):
 
 
 def test_what_the_prior_is_worth(evidence):
-    found = [CLAIMS["prior-needed"].difference(evidence[name]).effect for name in (DRAWN, COCO)]
-    assert "lost {:.1f} AP on the embedded data and {:.1f} on COCO".format(*found) in README
+    names = [
+        c.id for c in CLAIMS.values() if c.sentence.startswith(("Cross entropy needs", "Focal loss needs"))
+    ]
+    found = [CLAIMS[claim].difference(evidence[name]).effect for claim in names for name in (DRAWN, COCO)]
+    said = "lost {:.1f} AP on the embedded data and {:.1f} on COCO, focal loss {:.1f} and {:.1f}, all at the"
+    assert len(names) == 2 and said.format(*found) in README
 
 
 def test_which_prior_for_which_loss(evidence):
@@ -232,9 +251,9 @@ def test_two_stages_have_more_than_any_of_them(evidence):
 
 
 def test_gamma_of_five(evidence):
-    assert "γ = 5 was worse on COCO, and no worse on" in README
+    assert "γ = 5 was worse on COCO, on the embedded data not clearly better or worse," in README
     assert word(evidence, COCO, "gamma-five") == "confirmed"
-    assert word(evidence, DRAWN, "gamma-five") != "confirmed"
+    assert word(evidence, DRAWN, "gamma-five") == "undecided"
 
 
 def test_what_a_threshold_costs(evidence):
