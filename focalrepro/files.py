@@ -47,17 +47,17 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     What processes of this machine left that were killed while they wrote this file is removed first.
     Errors: OSError that names the file.
     """
+    data = content.encode() if isinstance(content, str) else content
+    if path.exists() and not path.is_file() and not path.is_dir():  # a pipe's link resolves to nothing
+        path.write_bytes(data)
+        return
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and not path.is_file() and not path.is_dir():
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return
     mine = f".{path.name}.{platform.node()}-"
     for left in path.parent.glob(glob.escape(mine) + "*.partial"):
         if not _is_running(left.name.removeprefix(mine).removesuffix(".partial")):
             left.unlink(missing_ok=True)
     partial = path.with_name(f"{mine}{os.getpid()}.partial")
-    data = content.encode() if isinstance(content, str) else content
     try:
         with open(partial, "wb") as file:
             file.write(data)

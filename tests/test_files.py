@@ -141,6 +141,9 @@ def test_what_a_link_leads_to_is_written_and_a_pipe_stays_one(tmp_path):
     write_atomic(pipe, "through it")
     assert os.read(reader, 99) == b"through it" and pipe.is_fifo()
     os.close(reader)
+    code = "from pathlib import Path; from focalrepro.files import write_atomic as write; "
+    code += "write(Path('/dev/stdout'), 'said')"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "said"
 
 
 def test_a_lock_is_waited_for_or_refused(tmp_path, capsys):

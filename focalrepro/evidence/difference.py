@@ -211,9 +211,9 @@ class Evidence:
 
     @cached_property
     def of_whole(self) -> "Evidence":
-        """That of the profile which runs the whole paper, where one's own leaves that to another."""
+        """The committed results' of the profile that runs the whole paper, where one's own leaves it that."""
         whole = self.study.profile.whole
-        return Evidence(type(self.study)(whole)) if whole else self
+        return Evidence(type(self.study).committed(whole)) if whole else self
 
     def _own(self, measure: Measure) -> seed_spread.SeedSpread:
         study = self.own.study

@@ -18,7 +18,7 @@ def trials(e: Evidence, ablation: str) -> dict[str, Trials]:
 
 def best(e: Evidence, ablation: str) -> dict[str, tuple[float, float]]:
     """`best_rate` of each loss whose rates have all their seeds: half a search has chosen nothing."""
-    wanted = e.study.profile.seeds_of(ablation)
+    wanted = e.study.seeds_of(ablation)
     found = trials(e, ablation).items()
     return {loss: best_rate(rates) for loss, rates in found if min(map(len, rates.values())) >= wanted}
 

@@ -199,7 +199,7 @@ def other_rates(e: Evidence, search: str, borrowed: str = "") -> Md:
     for name, by_rate in trials(e, search).items():
         loss = name if borrowed else max(filter(name.startswith, e.study.rates), key=len)
         rate = e.study.rates[borrowed or loss]
-        if all(len(records) == e.study.profile.seeds_of(search) for records in by_rate.values()):
+        if all(len(records) == e.study.seeds_of(search) for records in by_rate.values()):
             ahead = best_rate(by_rate)[1] - best_rate({rate: by_rate[rate]})[1]
             text = number(ahead, 2 if ahead < 0.1 else 1)
             gains.append(f"{loss}: {text}" + " (at the highest rate tried)" * (name in at_the_end(e, search)))

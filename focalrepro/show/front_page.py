@@ -86,12 +86,13 @@ def claims_page(judged: Mapping[str, Mapping[str, Verdict]]) -> str:
     """The page's text; judged: verdicts by the claim's id, by the profile's name."""
     pages = {name: Md(f"[`{name}`]({name}/README.md)") for name in judged}
     told = [c for c in CLAIMS.values() if any(c.id in verdicts for verdicts in judged.values())]
-    studies, rows = [*map(Study.committed, judged)], []
+    rows = []
     for question, claims in groupby(told, lambda claim: claim.question):
         rows.append({"claim": bold(question)} | dict.fromkeys(pages.values(), ""))
         for c in claims:
             found = {page: judged[name].get(c.id) for name, page in pages.items()}
-            rows.append({"claim": sentence(c, *studies)} | {k: _cell(v) for k, v in found.items()})
+            speak = [Study.committed(name) for name in judged if c.id in judged[name]]
+            rows.append({"claim": sentence(c, *speak)} | {k: _cell(v) for k, v in found.items()})
     return render("claims.md.j2", verdicts=markdown(rows))
 
 

@@ -100,7 +100,7 @@ def _section(e: Evidence, name: str, figures: Figures) -> dict[str, Any]:
     ablation, frame = e.study.ablation(name), table(e, name)
     title = sentences.sentence_case(ablation.title)
     if ablation.search:
-        shown, seeds = search(e, name), e.study.profile.seeds_of(name)
+        shown, seeds = search(e, name), e.study.seeds_of(name)
     else:
         shown, seeds = of_page(frame), int(frame["seeds"].max())
         figures[name] = lambda: figure_of(e, name, title)
@@ -111,7 +111,7 @@ def _section(e: Evidence, name: str, figures: Figures) -> dict[str, Any]:
         "at_the_end": _at_the_end(e, name) if ablation.search and name != rates.BEYOND else "",
         **{"ablation": ablation, "name": Md(name), "title": title, "table": shown, "plane": name in PLANES},
         "note": own_comparison.verdict(e, name) or Md(ablation.note),
-        "elsewhere": e.every(name) != e.study.rows(name),
+        "elsewhere": e.every(name) is not e.study.rows(name),
         "machines": Counter(r.hardware.name for records in e.rows(name).values() for r in records),
         "rank": None if np.isnan(rho) else (number(rho, 2), count),
         "command": Md(f"focalrepro run {ablation.given or name} --profile {e.study.name} --seeds {seeds}"),

@@ -14,6 +14,7 @@ from focalrepro.evidence.verdict import NOT_YET, Verdict
 from focalrepro.show.pages import render
 from focalrepro.show.tables import Md, ap_digits, between, bold, escape, markdown, number, precision, signed
 from focalrepro.study.ablations import ABLATIONS
+from focalrepro.study.rates import family_of
 from focalrepro.study.store import Store
 from focalrepro.study.study import Study
 
@@ -24,6 +25,7 @@ WORDS = {
     "refuted": "clearly worse",
     "undecided": "not clearly better or worse",
 }
+OWN_RATES = "each at its own rate"
 HALF = ", beyond a half"  # ends the unit of a share less a half
 
 
@@ -101,11 +103,20 @@ def how(v: Verdict) -> str:
 
 def said(c: Claim, *studies: Study) -> Md:
     """A claim's sentence as it holds for some studies: one that speaks of a rate for each loss says otherwise
-    where all losses of a profile share one."""
-    own = {bool(study.profile.rates) for study in studies}
-    rates = {True: "each at its own rate", False: "all at one rate"}
-    text = rates[own.pop()] if len(own) == 1 else "at the rates that each page names"
-    return escape(c.sentence.replace(rates[True], text))
+    where losses share one, or have that of other data."""
+    found = {_rates(c, study) for study in studies}
+    text = found.pop() if len(found) == 1 else "at the rates that each page names"
+    return escape(c.sentence.replace(OWN_RATES, text))
+
+
+def _rates(c: Claim, study: Study) -> str:
+    if not study.rates:
+        return "all at one rate"
+    rows = [
+        study.ablation(name).row_configs(study.base, study.rates) for name in c.needs if name in ABLATIONS
+    ]
+    searched = all(family_of(config) in study.rates for of in rows for config in of.values())
+    return OWN_RATES if searched and not study.profile.own else "at the rates that the table names"
 
 
 def sentence(c: Claim, *studies: Study) -> Md:
@@ -223,10 +234,14 @@ def missing(study: Study, *names: str) -> Md:
         lacking += [name] if sum(there) < max(2, len(there) / 2 * (name != "primary")) else []
     if not lacking:
         return Md("")
-    if without := [title(name) for name in lacking if not study.rows(name)]:
-        return Md(f"{LEFT_OUT}, as this profile's data has no such rows: {escape('; '.join(without))}.")
-    few = [title(name, study) for name in lacking] if len(lacking) <= 3 else [f"{len(lacking)} ablations"]
-    return left_out(study, escape("; ".join(few)), *lacking)
+    lines, without = [], [name for name in lacking if not study.rows(name)]
+    if lacking := [name for name in lacking if name not in without]:
+        few = [title(name, study) for name in lacking] if len(lacking) <= 3 else [f"{len(lacking)} ablations"]
+        lines.append(left_out(study, escape("; ".join(few)), *lacking))
+    if without:
+        titles = escape("; ".join(title(name, study) for name in without))
+        lines.append(f"{LEFT_OUT}, as this profile's data has no such rows: {titles}.")
+    return Md(" ".join(lines))
 
 
 def where_from(study: Study, *names: str) -> Md:

@@ -19,7 +19,7 @@ from focalrepro.show.sentences import takeaway
 from focalrepro.study.store import Store
 from focalrepro.study.study import Study
 
-SAID = re.compile(r"- \*\*[A-Z][a-z ]+: .*\(`([\w.-]+)`; ")  # a line of `takeaway`, with its profile
+SAID = re.compile(r"- \*\*[A-Z][a-z, ]+: .*\(`([\w.-]+)`; ")  # a line of `takeaway`, with its profile
 NAMES = ("ablation", "row", "seed", "claim")  # the columns that name a row, else the first does
 
 

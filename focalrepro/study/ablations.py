@@ -12,6 +12,14 @@ from focalrepro.study.rates import family_of
 from focalrepro.study.rows import FILE, RATES, Row, rows_of
 
 SEARCH_SEED = 1000
+MOST = 1000  # seeds, workers or runs of one command: a typing error must not plan for hours
+
+
+def check_count(option: str, value: int, zero: str) -> None:
+    """ValueError that names the option where its number is none or below 0 or above MOST; zero: what 0
+    stands for."""
+    if value != int(value) or not 0 <= value <= MOST:
+        raise ValueError(f"{option} is {value}; it must be 1 … {MOST}, or 0 for {zero}")
 
 
 @dataclass(frozen=True)
@@ -21,7 +29,7 @@ class Ablation:
 
     given: what `focalrepro run` is given for one that is not built in. note: for readers of its table.
     search: its runs choose a rate, on tune images and with seeds of their own (SEARCH_SEED and on), so that
-    what it chose is judged on other images with other seeds.
+    what it chose is judged on other images with other seeds. seeds: how many, where a profile does not say.
     """
 
     name: str
@@ -31,22 +39,33 @@ class Ablation:
     search: bool = False
     given: str = ""
     note: str = ""
+    seeds: int = 0
 
     def __post_init__(self) -> None:
-        """Errors: ValueError for rows given one by one that are none, share a label or set the seed."""
-        if callable(self.rows):
-            return
-        labels = [row.label for row in self.rows]
-        again = sorted({label for label in labels if labels.count(label) > 1})
-        if not labels or again:
-            what = f"the rows {', '.join(map(repr, again))} stand there twice" if again else "it has no rows"
-            raise ValueError(f"ablation {self.name!r}: {what}; give each row a label of its own")
-        if seeded := [row.label for row in self.rows if "seed" in row.changes]:
-            what = f"row {seeded[0]!r} sets the seed"
-            raise ValueError(f"ablation {self.name!r}: {what}; every row has all seeds")
+        """Errors: ValueError without a title, and for rows given one by one as `rows_for` has it."""
+        if not self.title:
+            raise ValueError(f"ablation {self.name!r}: it has no title; say what it shows")
+        if not callable(self.rows):
+            self._check(self.rows)
+            if not self.rows:
+                raise ValueError(f"ablation {self.name!r}: it has no rows; give it some")
 
     def rows_for(self, base: RunConfig) -> tuple[Row, ...]:
-        return self.rows(base) if callable(self.rows) else self.rows
+        """Its rows over a baseline; none where they do not apply to it.
+
+        Errors: ValueError for rows that share a label or set the seed.
+        """
+        return self._check(self.rows(base)) if callable(self.rows) else self.rows
+
+    def _check(self, rows: Sequence[Row]) -> tuple[Row, ...]:
+        labels = [row.label for row in rows]
+        if again := sorted({label for label in labels if labels.count(label) > 1}):
+            what = f"the rows {', '.join(map(repr, again))} stand there twice"
+            raise ValueError(f"ablation {self.name!r}: {what}; give each row a label of its own")
+        if seeded := [row.label for row in rows if "seed" in row.changes]:
+            what = f"row {seeded[0]!r} sets the seed"
+            raise ValueError(f"ablation {self.name!r}: {what}; every row has all seeds")
+        return tuple(rows)
 
     def configs(
         self, base: RunConfig, seeds: range | list[int], rates: Mapping[str, float] | None = None
@@ -70,6 +89,16 @@ class Ablation:
         return {label: config.replace(seed=0) for (label, _), config in configs}
 
 
+def _possible(base: RunConfig, row: Row) -> bool:
+    """Whether a baseline, as of one's own recipe, can take a row's changes: GHM-C brings its divisor, and three
+    quarters of a side need not suit the strides."""
+    try:
+        base.replace(**row.changes)
+    except ValueError:
+        return False
+    return True
+
+
 def _built_in(name: str) -> Ablation:
     about = dict(FILE["ablations"][name])
     blocks, over = about.pop("rows"), about.pop("only_over", "")
@@ -80,7 +109,8 @@ def _built_in(name: str) -> Ablation:
     def rows(base: RunConfig) -> tuple[Row, ...]:
         if not base.dataset.startswith(over):
             return ()
-        return tuple(row for block in blocks for row in rows_of(block, base))
+        found = [row for block in blocks for row in rows_of(block, base)]
+        return tuple(row for row in found if _possible(base, row))
 
     return Ablation(name, rows=rows, **about)
 
@@ -118,23 +148,26 @@ def plan(
 
     seeds: of every row; 0: as many as the profile has for each ablation. A search of rates is finished before
     what comes after it in `names` begins.
-    Errors: ValueError for an unknown ablation or loss lists those there are.
+    Errors: ValueError for an unknown ablation or loss lists those there are, for a number of seeds that is
+    none, and where none of the ablations has rows over the profile's data.
     """
     # Imports torch: the names of ablations need not wait for it.
     from focalrepro.training.criteria import get_loss
 
-    if seeds != int(seeds) or seeds < 0:
-        raise ValueError(f"seeds is {seeds}; it must be 1 or more, or 0 for as many as the profile has")
+    check_count("--seeds", seeds, "the profile's own number")
     base = profile.base.replace(**overrides)
     wanted: dict[RunConfig, list[tuple[str, str]]] = {}
     asked = [get_ablation(a) if isinstance(a, str) else a for a in names]
-    numbers = {a.name: seeds or profile.seeds_of(a.name) for a in asked}
+    numbers = {a.name: seeds or a.seeds or profile.seeds_of(a.name) for a in asked}
     for _, block in groupby(asked, lambda a: a.search):
         mine = list(block)
         for seed in range(max(numbers[a.name] for a in mine)):
             for a in (a for a in mine if seed < numbers[a.name]):
                 for (label, _), config in a.configs(base, [seed], profile.rates).items():
                     wanted.setdefault(config, []).append((a.name, label))
+    if asked and not wanted:
+        none = ", ".join(a.name for a in asked)
+        raise ValueError(f"no rows over {base.dataset}: {none}; choose another profile")
     for loss in sorted({config.loss for config in wanted}):
         get_loss(loss)
     return [Planned(config, tuple(by)) for config, by in wanted.items()]

@@ -24,7 +24,7 @@ from focalrepro.data.prepare import ensure
 from focalrepro.detector.frozen_features import cached_features
 from focalrepro.evaluation.record import Record
 from focalrepro.runs import DATA, data_of, load_splits, run_with_model
-from focalrepro.study.ablations import Planned, plan
+from focalrepro.study.ablations import Planned, check_count, plan
 from focalrepro.study.jobs import RETRIES, Progress, of_other_machines
 from focalrepro.study.on_ray import check_way, run_on_ray
 from focalrepro.study.profiles import get_profile
@@ -34,14 +34,6 @@ from focalrepro.training.engines import Engines
 from focalrepro.training.initial import initial_model, save_model
 from focalrepro.training.loop import Checkpoint, train
 from focalrepro.training.ranks import Ranks
-
-MOST = 1000  # seeds, workers or runs of one command: a typing error must not plan for hours
-
-
-def check_count(option: str, value: int, zero: str) -> None:
-    """ValueError that names the option where its number is below 0 or above MOST; zero: what 0 stands for."""
-    if not 0 <= value <= MOST:
-        raise ValueError(f"{option} is {value}; it must be 1 … {MOST}, or 0 for {zero}")
 
 
 def with_ids(planned: Sequence[Planned]) -> list[Planned]:
@@ -78,7 +70,6 @@ def run_ablations(
     kept beside the records, and runs without them made again; how: as in `run_planned`. Errors: ValueError or
     RuntimeError that names an option which is wrong, before anything is made.
     """
-    check_count("--seeds", seeds, "the profile's own number")
     profile = get_profile(profile_name)
     planned = plan(profile, list(ablations or profile.ablations), seeds, **(TRIAL if trial else {}))
     store = Store.local(f"{profile_name}-trial" if trial else profile_name, weights)
@@ -172,7 +163,6 @@ def run_missing(jobs: list[Planned], store: Store, device: str = "auto", workers
     the cores, which evaluate, are shared out. A run whose worker dies (as where memory runs out) is tried
     once more. One that fails is named, its error lies in the store, and the others go on.
     """
-    check_count("--workers", workers, "as many as cores on a CPU, one on a GPU")
     missing = [job for job in jobs if store.lacks(job.run_id)]
     if not missing:
         return 0

@@ -28,7 +28,7 @@ def ablations_of(config: RunConfig) -> tuple[Ablation, Ablation]:
     rows = (*(Row(name, LOSSES[name]) for name in BESIDE), Row(label, changes))
     searched = f"the learning rate of {label}, chosen on tune images"
     return (
-        Ablation(f"{name}-lr", searched, source, rates, search=True, given=given),
+        Ablation(f"{name}-lr", searched, source, rates, search=True, given=given, seeds=SEEDS),
         Ablation(name, f"{label} beside cross entropy and focal loss", source, rows, given=given),
     )
 

@@ -61,6 +61,8 @@ def own_profile(dataset: str, recipe: Mapping[str, Any]) -> Profile:
 
     recipe: fields of RunConfig that are to be otherwise. ValueError names one that cannot be.
     """
+    if taken := sorted(recipe.keys() & {"dataset", "seed"}):
+        raise ValueError(f"a recipe cannot set {taken[0]}; the data is told by --data, seeds by --seeds")
     like, own = PROFILES["coco-cpu"], {"classes": "all", "resize": "letterbox", **recipe}
     base = like.base.replace(**own | {"dataset": dataset, "seed": 0})
     what = f"your own data, {dataset}: {base.resize} at {base.image_size}², backbone {base.backbone}"

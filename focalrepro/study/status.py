@@ -9,7 +9,7 @@ import numpy as np
 from focalrepro import hardware
 from focalrepro.data import DatasetError
 from focalrepro.study.ablations import Planned, plan
-from focalrepro.study.campaign import check_count, with_ids
+from focalrepro.study.campaign import with_ids
 from focalrepro.study.profiles import Profile, get_profile
 from focalrepro.study.store import Store
 
@@ -44,7 +44,6 @@ def time_left(missing: int, store: Store, profile: Profile) -> str:
 
 def print_status(profile_name: str, ablations: tuple[str, ...], seeds: int) -> int:
     """Prints a line per ablation and the total; returns 0. Without its data all counts as missing."""
-    check_count("--seeds", seeds, "the profile's own number")
     profile = get_profile(profile_name)
     store, committed = Store.local(profile_name), Store.committed(profile_name)
     names = ablations or profile.ablations

@@ -11,8 +11,17 @@ from focalrepro.evaluation.record import Record
 from focalrepro.files import results_root
 from focalrepro.runs import data_of
 from focalrepro.study import own
-from focalrepro.study.ablations import ABLATIONS, SEARCH_SEED, Ablation, Planned, Row, get_ablation, plan
-from focalrepro.study.campaign import check_count, run_planned, with_ids
+from focalrepro.study.ablations import (
+    ABLATIONS,
+    SEARCH_SEED,
+    Ablation,
+    Planned,
+    Row,
+    check_count,
+    get_ablation,
+    plan,
+)
+from focalrepro.study.campaign import run_planned, with_ids
 from focalrepro.study.profiles import Profile, get_profile
 from focalrepro.study.store import Store
 from focalrepro.training.dials import Dials
@@ -112,6 +121,10 @@ class Study:
         """The learning rate of each loss, the user's own with them."""
         return self.profile.rates | own.rates_of(self.records, self.base)
 
+    def seeds_of(self, ablation: str) -> int:
+        """How many seeds an ablation's rows get unless told."""
+        return self.ablation(ablation).seeds or self.profile.seeds_of(ablation)
+
     def ablation(self, name: str) -> Ablation:
         """The ablation of that name; ValueError lists those there are."""
         return ABLATIONS[name] if name in ABLATIONS else get_ablation(name, self.ablations)
@@ -156,7 +169,7 @@ class Study:
         """
         mine, rest = self.profile.ablations, [n for n in self.ablations if n not in self.profile.ablations]
         shown = [name for name in mine if any(self.rows(name).values())]
-        return shown + [name for name in rest if all(self.rows(name).values())]
+        return shown + [name for name in rest if (rows := self.rows(name)) and all(rows.values())]
 
     def typical(self) -> Record | None:
         """The first record of the baseline's detector and anchors, which ablations change, else the first."""
@@ -193,7 +206,7 @@ class Study:
         dials = Dials.of(config)
         print(check(loss, {name: getattr(dials, name) for name in loss.parameters}))
         search, compare = own.ablations_of(config)
-        self.run(search, seeds=own.SEEDS, device=device, workers=workers)
+        self.run(search, device=device, workers=workers)
         self.run(compare, seeds=seeds, device=device, workers=workers)
         return compare.name
 
@@ -204,11 +217,10 @@ class Study:
         missing = [p for p in planned if self.keep_weights or p.config not in done]
         if self.profile.own:  # one's own data may be other than it was when they were done
             missing = [p for p in with_ids(planned) if store.lacks(p.run_id)]
-        if missing:
-            if failed := run_planned(missing, store, device, workers, reuse):
-                raise RuntimeError(f"{failed} runs failed; their errors are in {store.folder / 'errors'}")
-            self._records, self._rows = None, {}
-            vars(self).pop("evidence", None)
+        if missing and (failed := run_planned(missing, store, device, workers, reuse)):
+            raise RuntimeError(f"{failed} runs failed; their errors are in {store.folder / 'errors'}")
+        self._records, self._rows = None, {}  # another process may have trained some of them, too
+        vars(self).pop("evidence", None)
 
     def cells(
         self, gammas: Sequence[float], alphas: Sequence[float], seeds: int = 1

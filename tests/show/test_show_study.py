@@ -14,6 +14,7 @@ from focalrepro.evidence.difference import Estimate
 from focalrepro.evidence.verdict import Verdict, over_seeds, verdict_of
 from focalrepro.show import sentences
 from focalrepro.study.profiles import PROFILES
+from focalrepro.study.store import Store
 
 
 def test_a_study_says_what_its_records_say(results):
@@ -61,6 +62,29 @@ def test_what_another_page_has_is_shown_as_there(results):
     clear, claimed = there.gains("primary", "FL, γ = 2")["clear"], ["hard negatives 1:3", "Sampling-Free"]
     assert (clear[claimed] == "see the primary claim").all()
     assert {"yes", "no"} & set(clear.drop(claimed)), "what no claim asks is judged by its interval"
+
+
+def test_half_a_local_campaign_of_the_whole_blanks_no_table(results):
+    commit(runs(lambda c: 30, ("prior",), 1, profile="full-quick"), "full-quick")
+    commit(quick_runs())
+    before = focalrepro.Study("quick").comparison("prior")
+    Store.local("full-quick").put(record(PROFILES["full-quick"].base, 20.0))
+    assert focalrepro.Study("quick").comparison("prior").equals(before)
+
+
+def test_a_line_stands_for_what_has_no_rows_and_one_for_what_can_be_run():
+    s = focalrepro.Study("coco-cpu", records=[])
+    line = sentences.missing(s, "imbalance", "grid")
+    assert "no such rows: " in line and "focalrepro run grid --profile coco-cpu" in line
+    assert s.shown() == [], "what has no rows is not complete"
+
+
+def test_whose_rates_a_claim_speaks_of():
+    coco, smoke = focalrepro.Study("coco-cpu", records=[]), focalrepro.Study("smoke", records=[])
+    searched, rival = CLAIMS["fl-hard-negatives"], CLAIMS["rival-ghm"]
+    assert "each at its own rate" in sentences.said(searched, coco)
+    assert "at the rates that the table names" in sentences.said(rival, coco), "no search chose one"
+    assert "all at one rate" in sentences.said(searched, smoke)
 
 
 def test_claims_are_judged_where_their_runs_are(results):

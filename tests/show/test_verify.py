@@ -7,7 +7,7 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from focalrepro.evidence.difference import Evidence
 from focalrepro.show.sentences import takeaway
-from focalrepro.show.verify import behind, differences
+from focalrepro.show.verify import SAID, behind, differences
 from focalrepro.study.study import Study
 
 PAGE = """# Page
@@ -63,6 +63,7 @@ def test_a_notebook_from_before_the_last_records_is_named(results):
     commit(quick_runs())
     study = Study.committed("quick")
     said = takeaway(Evidence(study), "fl-plain-ce", "half-gamma")
+    assert SAID.match(f"- **Measured, against it: A claim.** 3.0 (`{study.name}`; 3 seeds)")
     folder = study.folder / "notebooks"
     folder.mkdir()
 

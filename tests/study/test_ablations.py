@@ -1,11 +1,14 @@
-"""What the notes of the ablations say of the grids of anchors."""
+"""Which rows an ablation has over which baseline, and what its note says of the grids of anchors."""
 
+import pytest
 import torch
 from torchvision.ops import box_iou
 
 from focalrepro.detector.anchors import make_anchors
-from focalrepro.study.ablations import ABLATIONS
-from focalrepro.study.profiles import get_profile
+from focalrepro.evidence.claims import CLAIMS
+from focalrepro.study.ablations import ABLATIONS, Ablation, plan
+from focalrepro.study.profiles import PROFILES, get_profile, own_profile
+from focalrepro.study.rows import FILE, Row, rows_of
 
 
 def test_the_neighbours_that_the_notes_count_are_those_of_the_grids():
@@ -31,3 +34,49 @@ def test_the_neighbours_that_the_notes_count_are_those_of_the_grids():
     assert "2 at 0.6, 11 at 0.5, 20 at 0.4, 61 at 0.3;" in ABLATIONS["ohem-nms"].note
     assert "on COCO none at 0.7, 7 at 0.5, 24 at 0.35;" in ABLATIONS["ohem-nms"].note
     assert all("1.3" in ABLATIONS[name].note and "28" in ABLATIONS[name].note for name in ("1d", "ohem-nms"))
+
+
+def test_a_baseline_that_some_rows_do_not_suit_has_the_others():
+    base = PROFILES["coco-cpu"].base
+    for profile in PROFILES.values():  # none of ours is such a one
+        for name, about in FILE["ablations"].items():
+            if profile.base.dataset.startswith(about.get("only_over", "")) and not about.get("search"):
+                rows = [row for block in about["rows"] for row in rows_of(block, profile.base)]
+                assert list(ABLATIONS[name].rows_for(profile.base)) == rows
+    steady = {row.label for row in ABLATIONS["rivals"].rows_for(base.replace(normalizer="moving"))}
+    assert {row.label for row in ABLATIONS["rivals"].rows_for(base)} - steady == {"GHM-C"}
+    assert [r.label for r in ABLATIONS["1e"].rows_for(base.replace(image_size=400))][1] != "resnet50v2, 300²"
+
+
+def test_a_recipe_with_another_prior_keeps_its_claims():
+    base = own_profile("mine", {"prior": 0.1}).base
+    sides = [(c.id, side) for c in CLAIMS.values() for side in (c.a, c.b) if side]
+    plain = [(id, side) for id, side in sides if side.ablation in ("1a", "1b", "1d", "3")]
+    assert len(plain) > 20
+    for id, side in plain:
+        assert side.labels(base), id
+
+
+def test_what_cannot_be_planned_is_said_at_once():
+    quick = PROFILES["quick"]
+    with pytest.raises(ValueError, match="--seeds is 100000; it must be 1"):
+        plan(quick, ["1b"], 100_000)
+    with pytest.raises(ValueError, match="no rows over synthetic-1000: classes; choose another"):
+        plan(quick, ["classes"])
+    for field in ("seed", "dataset"):
+        with pytest.raises(ValueError, match=f"a recipe cannot set {field}"):
+            own_profile("mine", {field: 3})
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ((Row("a", {"gamma": 2.0}), Row("a", {"gamma": 1.0})), "'a' stand there twice"),
+        ((Row("a", {"seed": 3}),), "row 'a' sets the seed"),
+    ],
+)
+def test_rows_of_a_function_are_checked_as_those_given_one_by_one(rows, said):
+    with pytest.raises(ValueError, match=said):
+        plan(PROFILES["quick"], [Ablation("mine", "a title", "a question", lambda base: rows)])
+    with pytest.raises(ValueError, match="it has no title"):
+        Ablation("mine", "", "a question", rows)

@@ -74,6 +74,8 @@ def test_it_is_searched_and_judged_at_its_best_rate(spec, asked, capsys):
         "mine is not judged yet, with fewer than 3 seeds: less CE, α = .5 (" in text and "one rate: a" in text
     )
 
+    study = Study("smoke")
+    assert study.seeds_of(f"own-{name}-lr") == 2, "whatever the profile's own number is"
     before = len(asked)
     assert Study("smoke").run_loss(spec, seeds=2).data == text and len(asked) == before, "nothing is missing"
     assert "**mine is clearly better than CE, α = .5 (" in Study("smoke").run_loss(spec, seeds=3).data

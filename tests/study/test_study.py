@@ -99,6 +99,8 @@ def test_only_what_is_missing_is_trained(monkeypatch):
     assert s.run("1b", seeds=2) is s and asked == [14], "nothing is missing"
     assert s.run("1a", "1b") is s and asked == [14, 6]
     assert {r.training_version for r in s.records} == {TRAINING_VERSION}
+    put(Store.local("smoke"), runs(lambda c: 25, ("1b",), 3, 0, profile="smoke"))
+    assert len(level(s)) == 2 and len(level(s.run("1b"))) == 3, "another process trained them"
     monkeypatch.setattr(module, "run_planned", lambda *_: 3)
     with pytest.raises(RuntimeError, match=r"3 runs failed; .*errors"):
         s.run("prior")
