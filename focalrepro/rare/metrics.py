@@ -32,10 +32,15 @@ def best_threshold(y: np.ndarray, score: np.ndarray, weight: np.ndarray) -> floa
     return float(cuts[at : at + 2].mean())
 
 
+def average_precision(y: np.ndarray, score: np.ndarray, weight: np.ndarray) -> float:
+    """The area under precision against recall, as a sum over the thresholds."""
+    return float(average_precision_score(y, score, sample_weight=weight))
+
+
 def metrics(y: np.ndarray, score: np.ndarray, weight: np.ndarray, threshold: float = 0.5) -> dict[str, float]:
     """All metrics of probabilities [n] for 0/1 labels [n] with weights [n]."""
     return {
-        "ap": float(average_precision_score(y, score, sample_weight=weight)),
+        "ap": average_precision(y, score, weight),
         "recall_at_1fpr": recall_at_fpr(y, score, weight),
         "ece": calibration_error(y, score, weight),
         "log_loss": float(log_loss(y, np.clip(score, 1e-12, 1 - 1e-12), sample_weight=weight)),

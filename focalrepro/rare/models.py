@@ -1,4 +1,4 @@
-"""The comparison: one small network, one budget, one initialisation, and only the loss differs.
+"""The comparison: one small network, one budget, one initialisation; only the loss differs, and its rate.
 
 All seeds and losses of a data set and a rate are trained together, as one network with a leading dimension
 for each: [seeds, losses, …]. Gradient-boosted trees stand beside them: LightGBM, where it is installed, with
@@ -8,20 +8,21 @@ its defaults on one thread, given the loss's exact gradient and Hessian.
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pydantic.dataclasses
 import torch
 import torch.nn.functional as F
-from pydantic import PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from scipy.special import expit, log_expit
 from torch import Tensor
 
 from focalrepro.losses import sigmoid_focal_loss
 from focalrepro.progress import bar
 from focalrepro.rare.data import Part, RareData, Split, built_in, count_of, rate_name, split
-from focalrepro.rare.metrics import best_threshold, metrics
+from focalrepro.rare.metrics import average_precision, best_threshold, metrics
 
 RATES = (10, 30, 100, 1000)  # negatives to one positive
 SEEDS = 5
@@ -31,12 +32,14 @@ HINT = "trees are left out, since LightGBM is not installed: pip install 'lightg
 
 @pydantic.dataclasses.dataclass(frozen=True)
 class RareSettings:
-    """What is the same for all losses. Not searched for any of them, so none is favoured by a search."""
+    """What is the same for all losses. The rates are tried for each of them, split by split; of equally good
+    ones the first is taken. Nothing else is searched."""
 
     hidden: PositiveInt = 32  # two hidden layers of this width
     steps: PositiveInt = 300
     batch: PositiveInt = 256  # rows; fewer rows are taken whole
-    learning_rate: float = 5e-3  # falls to 0 linearly
+    learning_rates: tuple[PositiveFloat, ...] = (5e-3, 1.25e-3, 2e-2, 8e-2)  # falls to 0 linearly
+    tree_rates: tuple[PositiveFloat, ...] = (0.1, 0.03, 0.3)  # the first is LightGBM's default
     weight_decay: float = 1e-2
     least_positives: PositiveInt = 5  # a rate that leaves fewer for training is not run
     rounds: PositiveInt = 100  # trees
@@ -104,14 +107,19 @@ def first_weights(
 
 
 def train(
-    splits: Sequence[Split], seeds: Sequence[int], methods: Sequence[Method], settings: RareSettings
+    splits: Sequence[Split],
+    seeds: Sequence[int],
+    methods: Sequence[Method],
+    settings: RareSettings,
+    rate: float,
 ) -> list[Tensor]:
-    """Trains every loss on every seed's split with the same batches; the weights as in `first_weights`."""
+    """Trains every loss on every seed's split with the same batches at one learning rate; the weights as in
+    `first_weights`."""
     x, y = (torch.from_numpy(np.stack([getattr(s.train, field) for s in splits])) for field in "xy")
     y, each = y.float(), torch.arange(len(seeds)).unsqueeze(1)
     ratio = (1 - y).sum(1) / y.sum(1)
     weights, decay = first_weights(x.shape[-1], ratio, seeds, methods, settings.hidden), settings.weight_decay
-    optimizer = torch.optim.AdamW(weights, settings.learning_rate, weight_decay=decay, foreach=True)
+    optimizer = torch.optim.AdamW(weights, rate, weight_decay=decay, foreach=True)
     fall = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / settings.steps)
     for rows in torch.from_numpy(np.stack([_batches(x.shape[1], s, settings) for s in seeds], axis=1)):
         logits, labels = forward(weights, x[each, rows]), y[each, rows]
@@ -157,7 +165,9 @@ def focal_derivatives(
     return sign * scale * u, scale * p * (q - gamma * (u - q * log_p - q))
 
 
-def tree_scores(train: Part, parts: tuple[np.ndarray, ...], alpha: float, gamma: float, rounds: int) -> list:
+def tree_scores(
+    train: Part, parts: tuple[np.ndarray, ...], alpha: float, gamma: float, rounds: int, rate: float = 0.1
+) -> list[np.ndarray]:
     """Probabilities of `rounds` trees, float64 [n] for each of parts [n, d]; γ = 0 is LightGBM's log loss.
 
     Boosting starts at the log-odds of the training part's positives. Focal loss is not convex: where a row is
@@ -173,7 +183,7 @@ def tree_scores(train: Part, parts: tuple[np.ndarray, ...], alpha: float, gamma:
 
     start = np.log((train.y == 1).sum() / (train.y == 0).sum())
     fixed = {"verbosity": -1, "num_threads": 1, "deterministic": True, "force_row_wise": True}
-    fixed |= {"feature_pre_filter": False}
+    fixed |= {"feature_pre_filter": False, "learning_rate": rate}
     first = np.full(len(train.y), start)
     table = lightgbm.Dataset(train.x, train.y, init_score=first, params=fixed).construct()
     if not any(table.feature_num_bin(i) for i in range(table.num_feature())):  # LightGBM would stop here
@@ -186,34 +196,56 @@ def tree_scores(train: Part, parts: tuple[np.ndarray, ...], alpha: float, gamma:
 def plan(profile: str, seeds: int = SEEDS) -> tuple[tuple[int, ...], int, RareSettings]:
     """Rates, seeds and settings of a profile: at "smoke" two rates, two seeds and few steps and trees."""
     if profile == "smoke":
-        return (10, 100), min(seeds, 2), RareSettings(steps=60, rounds=10)
+        few = {"steps": 60, "rounds": 10, "learning_rates": (5e-3, 2e-2), "tree_rates": (0.1,)}
+        return (10, 100), min(seeds, 2), RareSettings(**few)
     return RATES, seeds, RareSettings()
+
+
+Scores = list[np.ndarray]  # probabilities [S, n] on the validation parts of S seeds, and on their test parts
 
 
 def fitted_scores(
     data: RareData, rate: float, seeds: int, settings: RareSettings, methods: Sequence[Method] = METHODS
-) -> tuple[list[Split], np.ndarray, np.ndarray]:
-    """Splits [S], and probabilities [S, M, n] on their validation and test parts, freshly trained.
+) -> tuple[list[Split], np.ndarray, np.ndarray, np.ndarray]:
+    """Splits [S]; probabilities [S, M, n] on their validation and test parts, freshly trained; the learning
+    rates [S, M] that the validation parts chose.
 
     One torch thread: networks this small gain nothing from more, and sums keep their order.
     """
     splits = [split(data, rate, seed) for seed in range(seeds)]
     held = [np.stack([getattr(s, part).x for s in splits]) for part in ("validation", "test")]
-    found, networks, threads = {}, [m for m in methods if not m.trees], torch.get_num_threads()
-    if networks:
-        torch.set_num_threads(1)
-        try:
-            weights = train(splits, range(seeds), networks, settings)
+    tried: dict[Method, dict[float, Scores]] = {m: {} for m in methods}
+    networks, threads = [m for m in methods if not m.trees], torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for step in settings.learning_rates if networks else ():
+            weights = train(splits, range(seeds), networks, settings, step)
             each = [scores(weights, x) for x in held]
-            found = {m: [part[:, i] for part in each] for i, m in enumerate(networks)}
-        finally:
-            torch.set_num_threads(threads)
+            for i, m in enumerate(networks):
+                tried[m][step] = [part[:, i] for part in each]
+    finally:
+        torch.set_num_threads(threads)
     for m in (m for m in methods if m.trees):
-        how = m.alpha, m.gamma, settings.rounds
-        fits = [tree_scores(s.train, (s.validation.x, s.test.x), *how) for s in splits]
-        found[m] = [np.stack(part) for part in zip(*fits, strict=True)]
-    validation, test = (np.stack([found[m][i] for m in methods], axis=1) for i in range(2))
-    return splits, validation, test
+        for step in settings.tree_rates:
+            how = m.alpha, m.gamma, settings.rounds, step
+            fits = [tree_scores(s.train, (s.validation.x, s.test.x), *how) for s in splits]
+            tried[m][step] = [np.stack(part) for part in zip(*fits, strict=True)]
+    best = [_best(tried[m], splits) for m in methods]
+    validation, test, chosen = (np.stack(part, axis=1) for part in zip(*best, strict=True))
+    return splits, validation, test, chosen
+
+
+def _best(by_rate: dict[float, Scores], splits: Sequence[Split]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each seed the scores [S, n] on both parts at the rate with the highest average precision on its own
+    validation part, and that rate [S]. A training that diverged has none."""
+
+    def precision(rate: float, seed: int) -> float:
+        part, found = splits[seed].validation, by_rate[rate][0][seed]
+        return average_precision(part.y, found, part.weight) if np.isfinite(found).all() else -1.0
+
+    chosen = [max(by_rate, key=partial(precision, seed=seed)) for seed in range(len(splits))]
+    validation, test = (np.stack([by_rate[r][i][seed] for seed, r in enumerate(chosen)]) for i in range(2))
+    return validation, test, np.array(chosen)
 
 
 def run_rare(
@@ -251,14 +283,14 @@ def run_rare(
     steps = bar(pairs, desc="rare events", unit="rate", disable=not progress)
     for data, rate, tried in steps:
         steps.set_postfix_str(f"{data.name} {rate_name(rate)}", refresh=False)
-        splits, validation, test = fitted_scores(data, rate, seeds, settings, tried)
+        splits, validation, test, chosen = fitted_scores(data, rate, seeds, settings, tried)
         for seed, (s, held, scored) in enumerate(zip(splits, validation, test, strict=True)):
             facts = {"dataset": data.name, "rate": rate, "method": "", "seed": seed}
             for name, part in (("train", s.train), ("test", s.test)):
                 positives = int(part.y.sum())
                 facts |= {f"{name}_positives": positives, f"{name}_negatives": len(part.y) - positives}
             for i, method in enumerate(tried):
-                cuts = {method.name: 0.5}
+                facts["learning_rate"], cuts = chosen[seed, i], {method.name: 0.5}
                 if method == CE:
                     cuts[MOVED] = best_threshold(s.validation.y, held[i], s.validation.weight)
                 for name, cut in cuts.items():

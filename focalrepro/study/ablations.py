@@ -90,8 +90,8 @@ class Ablation:
 
 
 def _possible(base: RunConfig, row: Row) -> bool:
-    """Whether a baseline, as of one's own recipe, can take a row's changes: GHM-C brings its divisor, and three
-    quarters of a side need not suit the strides."""
+    """Whether a baseline, as of one's own recipe, can take a row's changes. GHM-C brings its own divisor, and
+    three quarters of a side need not suit the strides."""
     try:
         base.replace(**row.changes)
     except ValueError:

@@ -1,5 +1,6 @@
 """Losses, batched training, and the rows of the comparison."""
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -35,9 +36,9 @@ def test_starts_at_the_prior():
 
 def test_batched_training_equals_single(small, fast):
     splits = [data.split(small, 30, seed) for seed in (0, 1)]
-    together = models.train(splits, [0, 1], METHODS, fast)
+    together = models.train(splits, [0, 1], METHODS, fast, 5e-3)
     for i, j in ((0, 0), (1, 2)):
-        alone = models.train([splits[i]], [i], METHODS[j : j + 1], fast)
+        alone = models.train([splits[i]], [i], METHODS[j : j + 1], fast, 5e-3)
         for many, one in zip(together, alone, strict=True):
             assert torch.allclose(many[i, j], one[0, 0], atol=2e-5)
 
@@ -45,7 +46,7 @@ def test_batched_training_equals_single(small, fast):
 def test_small_training_parts_are_taken_whole(small):
     whole = RareSettings(hidden=8, steps=150, batch=5000)
     s = [data.split(small, 10, 0)]
-    found = models.scores(models.train(s, [0], METHODS[:1], whole), s[0].test.x[None])[0, 0]
+    found = models.scores(models.train(s, [0], METHODS[:1], whole, 5e-3), s[0].test.x[None])[0, 0]
     assert metrics(s[0].test.y, found, s[0].test.weight)["ap"] > 0.4  # chance is 1/11
 
 
@@ -59,6 +60,31 @@ def test_rows(frame):
     assert not frame.duplicated(["dataset", "rate", "method", "seed"]).any()
     assert frame[["ap", "recall_at_1fpr", "ece", "recall", "f1"]].stack().between(0, 1).all()
     assert set(frame["train_positives"]) == {75, 25}
+
+
+def test_each_split_chooses_a_rate_for_each_loss_on_its_validation_part(small, fast, monkeypatch):
+    """The scores are right at one rate, which is another for each seed and each loss, and NaN at the last."""
+    best = {(seed, i): (5e-3, 1.25e-3)[(seed + i) % 2] for seed in (0, 1) for i in range(len(METHODS))}
+
+    def train(splits, seeds, methods, settings, rate):
+        return [[{True: s.validation, False: s.test}, rate] for s in splits]
+
+    def scores(weights, x):
+        _, rate = weights[0]
+        parts = [next(p for p in parts.values() if len(p.x) == x.shape[1]) for parts, _ in weights]
+        right = [
+            [p.y if best[s, i] == rate else 1 - p.y for i in range(len(METHODS))] for s, p in enumerate(parts)
+        ]
+        return np.array(right, float) + (np.nan if rate == 2e-2 else 0)
+
+    monkeypatch.setattr(models, "train", train)
+    monkeypatch.setattr(models, "scores", scores)
+    splits, validation, test, chosen = models.fitted_scores(small, 30, 2, fast)
+    assert len(splits[0].validation.x) != len(splits[0].test.x)
+    assert {at: chosen[at] for at in best} == best
+    for (seed, i), _ in best.items():
+        assert (validation[seed, i] == splits[seed].validation.y).all()
+        assert (test[seed, i] == splits[seed].test.y).all()
 
 
 def test_a_moved_threshold_changes_decisions_only(frame):

@@ -157,7 +157,7 @@ def test_by_rate_draws_the_tables_intervals(made_up):
 def test_paired_and_reliability(small, frame, fast):
     shown = figures.paired(verdicts.differences(frame)).axes[0]
     assert [t.get_text() for t in shown.get_yticklabels()] == ["generated, 1:10", "generated, 1:30"]
-    splits, _, scores = models.fitted_scores(small, 30, 2, fast)
+    splits, _, scores, _ = models.fitted_scores(small, 30, 2, fast)
     figure = figures.reliability(splits, scores, METHODS, "title")
     assert len(figure.axes[0].lines) == 1 + len(METHODS)
     for line in figure.axes[0].lines[1:]:
