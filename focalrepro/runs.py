@@ -14,7 +14,7 @@ from focalrepro import hardware
 from focalrepro.config import TRAINING_VERSION, RunConfig, from_dict
 from focalrepro.data import DetectionData, data_root, load
 from focalrepro.data.prepare import draw_if_absent
-from focalrepro.data.registry import SPLITS
+from focalrepro.data.registry import SPLITS, written
 from focalrepro.detector.boxes import share_on
 from focalrepro.evaluation.detect import detect, milliseconds_per_image
 from focalrepro.evaluation.detections import Detections, NotFiniteError
@@ -37,14 +37,16 @@ data_of = attrgetter(*DATA)
 
 
 def load_splits(config: RunConfig) -> tuple[DetectionData, DetectionData]:
-    """The training and the validation split that a config asks for, decoded; kept for the next run."""
-    return _load_splits(data_root(), data_of(config))
+    """The training and the validation split that a config asks for, decoded; kept for the next run, until the
+    dataset is registered again or its annotations change."""
+    root = data_root()
+    draw_if_absent(config.dataset, root)  # so that a notebook runs on a fresh clone
+    return _load_splits(root, data_of(config), written(config.dataset, root))
 
 
 @lru_cache(maxsize=2)
-def _load_splits(root: Path, fields: tuple) -> tuple[DetectionData, DetectionData]:
+def _load_splits(root: Path, fields: tuple, _: tuple[int, ...]) -> tuple[DetectionData, DetectionData]:
     dataset, size, resize, classes, *limits = fields
-    draw_if_absent(dataset, root)  # so that a notebook runs on a fresh clone
     more = {"classes": classes, "resize": resize, "root": root}
     return tuple(load(dataset, s, size, limit=n, **more) for s, n in zip(SPLITS, limits, strict=True))
 

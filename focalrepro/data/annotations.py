@@ -104,7 +104,7 @@ def read_annotations(path: Path) -> Annotations:
     if not path.is_file():  # also a pipe or a socket, whose reading would never end
         raise DatasetError(f"{path}: no such annotation file, or no regular one; check the path")
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"), object_hook=_without_outline)
+        raw = json.loads(path.read_text(encoding="utf-8-sig"), object_hook=_without_outline)
     except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: not readable as JSON ({error}); export or fetch it again") from error
     if not isinstance(raw, dict):

@@ -67,7 +67,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         grey = np.asarray(image).astype(np.int64)
         brightest = int(grey.max())
-        if grey.min() < 0 or brightest > 65535 or 0 < brightest < 4096:
+        if grey.min() < 0 or brightest > 65535 or 0 < brightest < 2**15:
             raise ValueError(f"its brightest value is {brightest} of 65535; save it with 8 bits a channel")
         image = Image.fromarray((grey >> 8).astype(np.uint8))
     return image if image.mode == "RGB" else image.convert("RGB")
@@ -85,6 +85,8 @@ def decode(data: bytes, size: int, where: str, resize: Resize) -> tuple[np.ndarr
             return pixels, image.height, image.width, is_turned(image)
     except MemoryError:  # no fault of the file
         raise
+    except Image.DecompressionBombError as error:
+        raise DatasetError(f"{where}: {error}; make it smaller, or cut it into tiles") from error
     except Exception as error:  # decoders raise many kinds: OSError, SyntaxError, ValueError, struct.error
         mend = "fetch or export this file again"
         raise DatasetError(f"{where}: not a whole image ({error}); {mend}") from error

@@ -79,6 +79,13 @@ def describe(name: str, root: Path | None = None) -> Descriptor:
         raise DatasetError(f"{path}: not a dataset descriptor ({what}); {mend}") from None
 
 
+def written(name: str, root: Path) -> tuple[int, ...]:
+    """When a dataset's descriptor and its annotations were last written, in ns. Errors: as `describe`."""
+    of = describe(name, root)
+    paths = [root / name / path for path in (DESCRIPTOR, of.train.annotations, of.val.annotations)]
+    return tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in paths)
+
+
 def load(name: str, split: str, size: int, *, root: Path | None = None, **more: Any) -> DetectionData:
     """Load `split` ("train" or "val") of a prepared dataset at size×size pixels.
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from unicodedata import normalize
 
 from focalrepro.data.annotations import Annotations
 from focalrepro.data.split import DatasetError
@@ -104,12 +105,12 @@ def locate(annotations: Annotations, files: Sequence[ImageFile]) -> list[ImageFi
     """
     candidates: dict[str, list[tuple[ImageFile, tuple[str, ...]]]] = defaultdict(list)
     for file in files:
-        parts = PurePosixPath(file.name).parts
+        parts = PurePosixPath(normalize("NFC", file.name)).parts
         candidates["".join(parts[-1:])].append((file, parts))
     names, missing = [image["file_name"] for image in annotations.images], []
     owner: dict[ImageFile, str] = {}
     for name in names:
-        parts = PurePosixPath(name.replace("\\", "/")).parts
+        parts = PurePosixPath(normalize("NFC", name.replace("\\", "/"))).parts
         same_base = candidates.get(parts[-1], [])
         exact = [c for c in same_base if c[1] == parts]
         ending = [c for c in same_base if all(a == b for a, b in zip(c[1][::-1], parts[::-1], strict=False))]

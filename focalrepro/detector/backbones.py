@@ -247,6 +247,7 @@ def make_backbone(name: str, weights: str = "none") -> nn.Module:
         backbone.load(load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True))
     except pickle.UnpicklingError as error:  # whose text advises to load it unsafely
         raise ValueError(f"{path}: no file of tensors alone; save the weights as safetensors") from error
-    except (KeyError, RuntimeError, AttributeError, SafetensorError) as error:
-        raise ValueError(f"{path}: these are not weights of {name} in its own naming: {error}") from error
+    except (KeyError, RuntimeError, AttributeError, EOFError, SafetensorError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path}: these are not weights of {name} in its own naming: {what}") from error
     return backbone

@@ -94,14 +94,17 @@ def tide(data: DetectionData, rows: np.ndarray, detections: Detections) -> dict[
     """AP50 in points that mending each kind of error would give (TIDE, Bolya et al. 2020, arXiv 2008.08115).
 
     Cls: found, named wrongly; Loc: named rightly, IoU .1 to .5; Both; Dupe: found already; Bkg: IoU below .1
-    with every object; Miss: not found. null without detections.
+    with every object; Miss: not found. null without detections or objects.
     """
     chosen = np.isin(detections.image_index, rows)
-    if not chosen.any():
-        return None
     judged = of_images(data.coco, set(data.image_ids[rows].tolist()))
-    truth = COCO({key: judged[key] for key in ("images", "annotations", "categories")})
-    mine = detections.taken(chosen).to_coco(data.image_ids)
+    if not chosen.any() or all(thing.get("iscrowd", 0) for thing in judged["annotations"]):
+        return None
+    at = {image: row for row, image in enumerate(data.image_ids.tolist())}  # ids may be negative, unlike rows
+    images = [image | {"id": at[image["id"]]} for image in judged["images"]]
+    objects = [thing | {"image_id": at[thing["image_id"]]} for thing in judged["annotations"]]
+    truth = COCO({"images": images, "annotations": objects, "categories": judged["categories"]})
+    mine = detections.taken(chosen).to_coco(np.arange(len(data)))
     evaluator = COCOeval(truth, truth.load_res(mine), "bbox")
     evaluator.evaluate()
     found = evaluator.tide_errors(pos_thr=0.5, bg_thr=0.1)

@@ -229,5 +229,5 @@ def _inputs(frame: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
         else:
             missing = column.isna()
             pieces += [column, missing] if is_number else [pd.get_dummies(column), missing]
-    x = pd.concat(pieces, axis=1).astype(np.float32)
+    x = pd.concat(pieces, axis=1).astype(np.float64)  # a date in seconds needs the digits
     return x.loc[:, (x.nunique() > 1).to_numpy()].to_numpy(), left_out

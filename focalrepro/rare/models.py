@@ -9,13 +9,14 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
 import pydantic.dataclasses
 import torch
 import torch.nn.functional as F
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from scipy.special import expit, log_expit
 from torch import Tensor
 
@@ -26,6 +27,7 @@ from focalrepro.rare.metrics import average_precision, best_threshold, metrics
 
 RATES = (10, 30, 100, 1000)  # negatives to one positive
 SEEDS = 5
+Rates = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
 INSTALLED = importlib.util.find_spec("lightgbm") is not None
 HINT = "trees are left out, since LightGBM is not installed: pip install 'lightgbm>=4.3'"
 
@@ -38,8 +40,8 @@ class RareSettings:
     hidden: PositiveInt = 32  # two hidden layers of this width
     steps: PositiveInt = 300
     batch: PositiveInt = 256  # rows; fewer rows are taken whole
-    learning_rates: tuple[PositiveFloat, ...] = (5e-3, 1.25e-3, 2e-2, 8e-2)  # falls to 0 linearly
-    tree_rates: tuple[PositiveFloat, ...] = (0.1, 0.03, 0.3)  # the first is LightGBM's default
+    learning_rates: Rates = (5e-3, 1.25e-3, 2e-2, 8e-2)  # falls to 0 linearly
+    tree_rates: Rates = (0.1, 0.03, 0.3)  # the first is LightGBM's default
     weight_decay: float = 1e-2
     least_positives: PositiveInt = 5  # a rate that leaves fewer for training is not run
     rounds: PositiveInt = 100  # trees

@@ -100,12 +100,14 @@ def differences(frame: pd.DataFrame, metrics: Sequence[str] = ("ap",), reference
             if base not in by_method:
                 where = f"{at[0]} at {rate_name(at[1])}"
                 raise ValueError(f"{where} has no rows of {base!r} to compare with")
+            scores = [ours[m].equals(by_method[base][m]) for m in ("ap", "log_loss")]
             for metric in metrics if method != base else ():
                 paired = ours[metric] - by_method[base][metric]
                 mean, low, high = mean_interval(paired, shared=shared)
                 verdict = WORSE if (low > 0) != METRICS[metric][1] else BETTER
                 verdict = ONE_SEED if np.isnan(low) else NO_DIFFERENCE if low <= 0 <= high else verdict
-                same = bool((paired.dropna() == 0).all())  # as of a moved threshold, which changes no score
+                # As of a moved threshold, which changes no score.
+                same = all(scores) and bool((paired.dropna() == 0).all())
                 about = (method, base, metric, mean, low, high, verdict, same, paired.tolist())
                 rows.append((*at, *about))
     return pd.DataFrame(rows, columns=DIFFERENCE)

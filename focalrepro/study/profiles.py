@@ -9,6 +9,8 @@ from typing import Any
 from focalrepro.config import RunConfig, did_you_mean
 from focalrepro.data.registry import COMMANDS, describe, prepared
 
+NO_RECIPE = {"dataset": "--data tells which", "seed": "--seeds tells how many"}
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -61,8 +63,9 @@ def own_profile(dataset: str, recipe: Mapping[str, Any]) -> Profile:
 
     recipe: fields of RunConfig that are to be otherwise. ValueError names one that cannot be.
     """
-    if taken := sorted(recipe.keys() & {"dataset", "seed"}):
-        raise ValueError(f"a recipe cannot set {taken[0]}; the data is told by --data, seeds by --seeds")
+    for taken, mend in NO_RECIPE.items():
+        if taken in recipe:
+            raise ValueError(f"a recipe cannot set {taken}: {mend}")
     like, own = PROFILES["coco-cpu"], {"classes": "all", "resize": "letterbox", **recipe}
     base = like.base.replace(**own | {"dataset": dataset, "seed": 0})
     what = f"your own data, {dataset}: {base.resize} at {base.image_size}², backbone {base.backbone}"

@@ -48,6 +48,8 @@ def told(path: Path) -> Iterator[None]:
     """Whatever a user's file raises, as a ValueError of one line with the file and its line."""
     try:
         yield
+    except (MemoryError, torch.OutOfMemoryError):  # no fault of the file
+        raise
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
         at = [frame.lineno for frame in frames if frame.filename == str(path)]

@@ -1,5 +1,7 @@
 """Annotations: geometry and labels as training and evaluation have them, and what is refused by place."""
 
+import json
+
 import numpy as np
 import pytest
 from made import box_entry
@@ -192,3 +194,7 @@ def test_size_and_classes_are_checked(made):
         made.load(size=0)
     with pytest.raises(DatasetError, match="supercategories"):
         made.load(classes="super")
+
+
+def test_a_byte_order_mark_is_read_over(made):
+    assert len(made.load(text="\ufeff" + json.dumps(made.value))) == 3

@@ -41,6 +41,19 @@ def test_16_bit_grey_keeps_its_shades(made):
     np.testing.assert_array_equal(made.load().images[0, 0], ramp >> 8)
 
 
+def test_grey_of_fewer_than_16_bits_is_not_darkened_silently(made):
+    ramp = np.tile(np.linspace(0, 16383, 20).astype(np.uint16), (20, 1))
+    Image.fromarray(ramp).save(made.images / "002.png")
+    with pytest.raises(DatasetError, match=r"002\.png: .*brightest value is 16383 of 65535; save it with 8"):
+        made.load()
+
+
+def test_a_huge_image_is_to_be_cut_not_exported_again(made, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(DatasetError, match=r"exceeds limit .*; make it smaller, or cut it into tiles"):
+        made.load()
+
+
 @pytest.mark.parametrize("spoil", [lambda d: d[: len(d) // 2], lambda d: b"no image", lambda d: b""])
 def test_a_corrupt_image_is_named_and_leaves_nothing_behind(made, spoil):
     path = made.images / "005.png"

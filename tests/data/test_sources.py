@@ -1,6 +1,7 @@
 """Image files in folders and tar files: found by name, never outside, hashed once."""
 
 import tarfile
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -95,3 +96,9 @@ def test_a_tar_is_hashed_once_and_again_when_replaced(made, tmp_path):
     assert sorted((made.cache / "index").iterdir()) == index
     write_tar(tar, files | {"005.png": encoded(20, 20, seed=5)})
     assert made.load(images=[tar]).digest != before.digest
+
+
+def test_a_name_is_found_in_either_form_of_unicode(made):
+    made.value["images"][1]["file_name"] = normalize("NFC", "café.png")
+    (made.images / "002.png").rename(made.images / normalize("NFD", "café.png"))
+    assert made.load().image_ids.tolist() == [2, 5, 7]

@@ -170,8 +170,12 @@ def test_weights_that_are_not_there_or_another_networks(tmp_path):
 
 
 def test_a_damaged_weights_file_is_named(tmp_path):
-    for name in ("broken.safetensors", "broken.pth"):
-        (tmp_path / name).write_bytes(b"not weights at all")
+    for name, content in (
+        ("broken.safetensors", b"not weights at all"),
+        ("broken.pth", b"not weights"),
+        ("empty.pth", b""),
+    ):
+        (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=name):
             make_backbone("small", str(tmp_path / name))
 

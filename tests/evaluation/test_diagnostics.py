@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from focalrepro.evaluation import diagnostics
 from focalrepro.evaluation.diagnostics import GAMMAS, SHARES, first_images, loss_distribution, positions
 from focalrepro.runs import load_splits
 from focalrepro.study.profiles import PROFILES
@@ -33,6 +34,14 @@ def test_equal_losses_lie_on_the_diagonal(data_root):
         for gamma in GAMMAS:
             np.testing.assert_allclose(found[kind][f"{gamma:g}"], SHARES, atol=0.02)
     assert found["background"]["windows"] > 200_000 > 1_000 > found["foreground"]["windows"] > 0
+
+
+def test_of_many_classes_fewer_images_are_sorted(data_root, monkeypatch):
+    train, _ = load_splits(CONFIG)
+    for images, seen in ((24, 24), (20, 16)):
+        monkeypatch.setattr(diagnostics, "MOST", images * 12_096 * 10)
+        found = loss_distribution(Constant(-2.0, -2.0), CONFIG, train, torch.device("cpu"), images=64)
+        assert len(train) == 24 and found["images"] == seen
 
 
 def test_gamma_moves_the_loss_to_the_hard_background(data_root):

@@ -12,7 +12,7 @@ from pycocotools.cocoeval import COCOeval
 from focalrepro.evaluation.coco_ap import evaluate_coco
 from focalrepro.evaluation.detections import Detections
 from focalrepro.evaluation.match_table import match_table
-from focalrepro.evaluation.measures import LOGITS, measures, score_histogram, splits
+from focalrepro.evaluation.measures import LOGITS, measures, score_histogram, splits, tide
 
 
 def noisy(data, rng, per_image=12):
@@ -126,3 +126,16 @@ def test_examples_are_test_images_with_their_best_detections(case):
     for example in record["examples"]:
         assert example["image_id"] in test_ids
         assert example["scores"] == sorted(example["scores"], reverse=True)
+
+
+def test_tide_takes_any_ids_and_says_nothing_without_objects(case):
+    data, found, record = case
+    coco = {key: [dict(entry) for entry in data.coco[key]] for key in ("images", "annotations", "categories")}
+    for entry in coco["images"]:
+        entry["id"] -= 10**6
+    for entry in coco["annotations"]:
+        entry["image_id"] -= 10**6
+    rows = splits(data.image_ids)["test"]
+    moved = dataclasses.replace(data, coco=data.coco | coco, image_ids=data.image_ids - 10**6)
+    assert tide(moved, rows, found) == record["tide"]
+    assert tide(dataclasses.replace(data, coco=data.coco | {"annotations": []}), rows, found) is None

@@ -181,3 +181,9 @@ def test_any_good_target_gives_a_table_that_can_be_split(tmp_path, rows):
     else:
         parts = data.split(found, found.rate, 0)
         assert all(np.isfinite(part.x).all() for part in (parts.train, parts.validation, parts.test))
+
+
+def test_dates_in_seconds_keep_their_digits(tmp_path):
+    seconds = 1_700_000_000 + np.arange(200)
+    pd.DataFrame({"at": seconds, "y": np.arange(200) % 10 == 0}).to_csv(path := tmp_path / "f.csv")
+    assert len(np.unique(data.read_csv(path, "y").x, axis=0)) == 200

@@ -112,5 +112,6 @@ def test_wrong_rates_and_seeds(small, rates, seeds, fast):
 
 
 def test_wrong_settings():
-    with pytest.raises(ValueError, match="steps"):
-        RareSettings(steps=0)
+    for field, wrong in (("steps", 0), ("learning_rates", ()), ("tree_rates", (0.1, 0.0))):
+        with pytest.raises(ValueError, match=field):
+            RareSettings(**{field: wrong})

@@ -162,3 +162,10 @@ def test_paired_and_reliability(small, frame, fast):
     assert len(figure.axes[0].lines) == 1 + len(METHODS)
     for line in figure.axes[0].lines[1:]:
         assert len(line.get_xdata()) > 0 and np.isfinite(line.get_ydata()).all()
+
+
+def test_a_tie_of_one_metric_is_no_tie_of_the_scores(made_up):
+    made_up["f1"] = 0.0
+    found = verdicts.differences(made_up, ("f1",)).set_index("method")
+    assert found.loc[models.MOVED, "same"] and not found.loc["better", "same"]
+    assert (found["difference"] == 0).all()

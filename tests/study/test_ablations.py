@@ -64,7 +64,7 @@ def test_what_cannot_be_planned_is_said_at_once():
     with pytest.raises(ValueError, match="no rows over synthetic-1000: classes; choose another"):
         plan(quick, ["classes"])
     for field in ("seed", "dataset"):
-        with pytest.raises(ValueError, match=f"a recipe cannot set {field}"):
+        with pytest.raises(ValueError, match=f"a recipe cannot set {field}: "):
             own_profile("mine", {field: 3})
 
 

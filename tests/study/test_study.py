@@ -1,11 +1,14 @@
 """A study resolves profile, records and rows once, and trains only what is missing."""
 
+import json
+import shutil
 from dataclasses import replace
 
 import pytest
 from made_up import record, runs
 
 from focalrepro.config import TRAINING_VERSION
+from focalrepro.runs import load_splits
 from focalrepro.study import study as module
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.profiles import PROFILES
@@ -118,3 +121,17 @@ def test_of_mended_own_data_only_the_newest_state_counts(data_root, tmp_path, mo
     put(Store.local("mine"), [*old, new])
     assert level(Study("mine")) == [20], "seed 1 is missing again"
     assert level(Study("mine", records=[*old, new])) == [20]
+
+
+def test_labels_that_are_mended_in_one_process_are_read_again(data_root, tmp_path, monkeypatch):
+    monkeypatch.setenv("FOCALREPRO_DATA", str(tmp_path))
+    shutil.copytree(data_root / "synthetic", tmp_path / "mine")
+    config = Study("mine").base.replace(image_size=64)
+    before = load_splits(config)[0]
+    path = tmp_path / "mine" / "annotations" / "instances_train.json"
+    value = json.loads(path.read_text())
+    value["annotations"] = value["annotations"][1:]
+    path.write_text(json.dumps(value))
+    after = load_splits(config)[0]
+    assert after.digest != before.digest and after.pixels_digest == before.pixels_digest
+    assert load_splits(config)[0] is after
