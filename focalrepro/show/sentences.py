@@ -232,8 +232,6 @@ def missing(study: Study, *names: str) -> Md:
     for name in names:
         there = [bool(records) for records in study.rows(name).values()]
         lacking += [name] if sum(there) < max(2, len(there) / 2 * (name != "primary")) else []
-    if not lacking:
-        return Md("")
     lines, without = [], [name for name in lacking if not study.rows(name)]
     if lacking := [name for name in lacking if name not in without]:
         few = [title(name, study) for name in lacking] if len(lacking) <= 3 else [f"{len(lacking)} ablations"]
