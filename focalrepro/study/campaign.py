@@ -163,6 +163,7 @@ def run_missing(jobs: list[Planned], store: Store, device: str = "auto", workers
     the cores, which evaluate, are shared out. A run whose worker dies (as where memory runs out) is tried
     once more. One that fails is named, its error lies in the store, and the others go on.
     """
+    check_count("--workers", workers, "as many as cores on a CPU, one on a GPU")
     missing = [job for job in jobs if store.lacks(job.run_id)]
     if not missing:
         return 0
