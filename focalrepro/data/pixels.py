@@ -67,7 +67,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         grey = np.asarray(image).astype(np.int64)
         brightest = int(grey.max())
-        if grey.min() < 0 or brightest > 65535 or 0 < brightest < 2**15:
+        if grey.min() < 0 or brightest > 65535 or 0 < brightest < 2**14:
             raise ValueError(f"its brightest value is {brightest} of 65535; save it with 8 bits a channel")
         image = Image.fromarray((grey >> 8).astype(np.uint8))
     return image if image.mode == "RGB" else image.convert("RGB")

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from statistics import median
 
+import nbformat
 import pytest
 
 from focalrepro.evidence.claims import CLAIMS, judge_all
@@ -80,13 +81,14 @@ def test_in_short(evidence):
         "clearly ahead of cross entropy with α, π and the rate tuned, by about 4 % of its AP, but not"
         in README
     )
-    assert "not once that has the weight of the box loss that suits it, too;" in README
+    assert "not once that has the weight of the box loss that suited plain cross entropy, too;" in README
     assert word(evidence, COCO, "fl-strongest-box-weight") == "undecided"
     for claim in ("fl-tuned-ce", "fl-strongest-rate"):
         assert word(evidence, COCO, claim) == "confirmed"
         ours, theirs = CLAIMS[claim].difference(evidence[COCO]).levels
         assert 1.035 < ours / theirs < 1.045
-    assert "on the embedded data of none of six losses that have this and a steady divisor." in README
+    said = "of none of six losses that have a steady divisor and the weight that suits each."
+    assert f"on the embedded data {said}" in README
     assert {word(evidence, DRAWN, claim) for claim in LEVEL} == {"undecided"} and len(LEVEL) == 6
     assert "It helps more early in a training, and where objects are rarer. Why, was not shown." in README
     assert word(evidence, COCO, "lead-shrinks") == word(evidence, DRAWN, "rarer-more") == "confirmed"
@@ -250,6 +252,9 @@ def test_two_stages_have_more_than_any_of_them(evidence):
     one_stage = e.row("1e", detector="retinanet", backbone="small", image_size=96)
     took = [median(r.seconds.train for r in side) for side in (two_stages, one_stage)]
     assert took[0] > 2 * took[1], "and longer to train"
+    assert "it takes two to four times as long for an image" in README
+    took = [median(r.inference_ms for r in side) for side in (two_stages, one_stage)]
+    assert 2 < took[0] / took[1] < 4
 
 
 def test_gamma_of_five(evidence):
@@ -279,3 +284,23 @@ def test_whose_rate_the_picked_gamma_has(evidence):
         own = (picked.gamma, picked.alpha) in searched and picked.prior == 0.01
         assert ("its pick has a rate that was searched" in said) is own
         assert ("both sides have borrowed rates" in said) is not own
+
+
+def test_rare_events():
+    """The executed notebook's two tables of counts: better, worse, not clear, by measure and loss."""
+    cells = nbformat.read(ROOT / "results/quick/notebooks/09_rare_events.ipynb", as_version=4).cells
+    counted = {}
+    for cell in (c for c in cells if c.source.startswith("verdicts.counts(")):
+        measure = ""
+        for row in re.findall(r"<tr>(.*?)</tr>", cell.outputs[0].data["text/html"], re.DOTALL):
+            *names, loss = re.findall(r"<th[^>]*>([^<]*)</th>", row)
+            measure = names[0] if names else measure
+            counted[measure, loss] = [int(n) for n in re.findall(r"<td>(\d+)</td>", row)]
+    focal = {
+        name: [of for (measure, loss), of in counted.items() if measure == name and loss[:5] == "focal"]
+        for name in ("average precision", "calibration error")
+    }
+    assert "it ranks clearly better than cross entropy in none and clearly worse in none, each loss" in README
+    assert focal["average precision"] == [[0, 0, 9]] * 2 and "Of the nine small cases of notebook" in README
+    assert "its scores are clearly worse calibrated in three." in README
+    assert [of[1] for of in focal["calibration error"]] == [3, 3]
