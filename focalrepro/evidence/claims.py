@@ -20,6 +20,11 @@ from focalrepro.study.study import Study
 
 FAMILY = ("fl-tuned-ce", "fl-hard-negatives", "fl-sampling-free", "ridge")  # the protocol's primary one
 SEEDS = 3  # of any other claim, before it is judged
+# Why no more runs would judge a claim.
+NEVER = "does not apply to this data"
+UNLIKE = "cannot be judged, as no seed of like machines is on both sides"
+NOTHING = "cannot be judged, as a run diverged or found nothing"
+MADE = (NEVER, UNLIKE, NOTHING)
 # Values of a field, as claims.toml has them.
 BASELINE = {"the baseline's": 1, "2 × the baseline's": 2, "¼ of the baseline's": 0.25}
 
@@ -212,7 +217,7 @@ def judge_all(e: Evidence, *ablations: str) -> list[tuple[Claim, Verdict]]:
 def _judged(e: Evidence) -> list[tuple[Claim, Verdict]]:
     p = e.study.profile
     claims = [c for c in CLAIMS.values() if not p.whole or set(c.needs) <= set(p.ablations)]
-    verdicts = {c.id: c.judge(e) or Verdict("not run", how=f"needs {', '.join(c.needs)}") for c in claims}
+    verdicts = {c.id: c.judge(e) or Verdict("not run", how=why_not(c, e)) for c in claims}
     primary = []
     if has_family(e.study):
         primary = [i for i in FAMILY if i in verdicts and verdicts[i].p is not None]
@@ -222,6 +227,21 @@ def _judged(e: Evidence) -> list[tuple[Claim, Verdict]]:
         declared = min((p.seeds_of(name) for name in CLAIMS[i].needs if name != "lr"), default=SEEDS)
         verdicts[i] = _exploratory(verdicts[i], [verdicts[name] for name in primary], declared)
     return [(c, verdicts[c.id]) for c in claims]
+
+
+def why_not(c: Claim, e: Evidence) -> str:
+    """Why a claim has no verdict: one of `MADE`, or what it needs."""
+    tables = [e.study.rows(name) for name in c.needs]
+    if not all(tables):
+        return NEVER
+    if not all(records for rows in tables for records in rows.values()):
+        return f"needs {', '.join(c.needs)}"
+    judging = [e.comparable(name) for name in c.needs if not e.study.ablation(name).search]
+    pairs = [{r.pair for records in rows.values() for r in records} for rows in judging]
+    if pairs and not set.intersection(*pairs):
+        return UNLIKE
+    found = [r.metrics.AP50 for rows in tables for records in rows.values() for r in records]
+    return NOTHING if 0 in found else NEVER
 
 
 def has_family(study: Study) -> bool:

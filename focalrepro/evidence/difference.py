@@ -64,6 +64,18 @@ class Measure:
         return None if found is None or np.isnan(found) else found
 
 
+Percent = TypeVar("Percent", float, np.ndarray)
+
+
+def stricter(ap: Percent, ap50: Percent) -> Percent:
+    """AP at IoU .55, .60 … .95 in percent of AP50, which says how closely boxes fit; NaN where AP50 is 0.
+
+    ap: over these and .5.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return 100 * (10 * ap - ap50) / 9 / ap50
+
+
 AP = Measure("AP", lambda r: r.AP, lambda r: r.bootstrap.AP)
 MEASURES = {
     "AP": AP,
@@ -77,12 +89,11 @@ MEASURES = {
         least=-np.inf,
     ),
     "found": Measure("AP50", lambda r: r.metrics.AP50, lambda r: r.bootstrap.AP50),
-    # AP at IoU .55 to .95 less that at .5: how closely the boxes fit, apart from what is found at all.
+    # A ratio: one more object that is found, with a box like the others', leaves it as it is.
     "fit": Measure(
-        "AP at IoU .55 … .95, beyond AP50's",
-        lambda r: None if r.metrics.AP50 is None else (10 * r.AP - r.metrics.AP50) / 9 - r.metrics.AP50,
-        lambda r: (10 * r.bootstrap.AP - r.bootstrap.AP50) / 9 - r.bootstrap.AP50,
-        least=-np.inf,
+        "points of AP at IoU .55 … .95 in % of AP50",
+        lambda r: stricter(r.AP, r.metrics.AP50) if r.metrics.AP50 else None,
+        lambda r: stricter(r.bootstrap.AP, r.bootstrap.AP50),
     ),
     "agnostic": Measure("class-agnostic AP", lambda r: r.agnostic_AP, lambda r: r.bootstrap.AP, "AP"),
     "background": Measure(
@@ -154,24 +165,29 @@ class Evidence:
         self.study = study
         self._spreads: dict[Measure, seed_spread.SeedSpread] = {}
         self._rows: dict[str, Rows] = {}
+        self._every: dict[str, Rows] = {}
 
     def every(self, ablation: str) -> Rows:
         """The records of an ablation's rows, of every seed (`Study.rows`).
 
-        Where unlike machines made the rows, so that no seed makes pairs: those of the one that made all rows,
-        whichever the other tables count (`Study.again`).
+        Where unlike machines made the rows: those of the one machine that made more seeds of all rows than
+        make pairs among these, whichever the other tables count (`Study.again`).
         """
-        rows = self.study.rows(ablation)
+        if ablation not in self._every:
+            self._every[ablation] = self._of_like_machines(self.study.rows(ablation))
+        return self._every[ablation]
+
+    def _of_like_machines(self, rows: Rows) -> Rows:
         kinds = {r.kind for records in rows.values() for r in records}
-        if len(kinds) < 2 or any(shared(rows).values()):
+        if len(kinds) < 2:
             return rows
         every = [r for records in [*self.study.again.values(), *rows.values()] for r in records]
+        candidates = [rows]
         for kind in sorted(kinds):
             made = {r.run_id: r for r in every if r.kind == kind}  # of two that which the tables count
             alike = {k: [made[r.run_id] for r in records if r.run_id in made] for k, records in rows.items()}
-            if all(alike[k] for k, records in rows.items() if records) and any(shared(alike).values()):
-                return alike
-        return rows
+            candidates += [alike] * all(alike[k] for k, records in rows.items() if records)
+        return max(candidates, key=lambda of: max(map(len, shared(of).values())))
 
     def rows(self, ablation: str) -> Rows:
         """The records of an ablation's rows over the seeds that all rows with runs share (`shared`).

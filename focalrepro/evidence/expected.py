@@ -46,7 +46,7 @@ def ranges(study: Study) -> dict[str, Range]:
         f"{name} / {label}": [r.AP for r in records]
         for name in study.profile.ablations
         for label, records in study.rows(name).items()
-        if records
+        if records and not np.isnan([r.AP for r in records]).any()  # where no image that judges has an object
     }
     variance, freedom = pooled(repeated(dict.fromkeys(map(tuple, rows.values()))))
     expected = {}

@@ -36,7 +36,8 @@ class Verdict:
 def verdict_of(gap: Estimate, kind: str = "more") -> Verdict:
     """The verdict of a difference: "more" claims that it is above 0, by its unadjusted 95 % interval; "equal"
     that the rows tie, by two one-sided tests at 5 % within ±MARGIN, refuted by the 95 % interval."""
-    how = f"images, and ±{gap.margin:g} for the one seed" if gap.margin else "images and seeds"
+    luck = "for the one seed" if gap.seeds == 1 else "for luck with the seeds, which no row shows"
+    how = f"images, and ±{gap.margin:g} {luck}" if gap.margin else "images and seeds"
     how += ", the seeds' spread as in the committed results" if gap.borrowed else ""
     how += f", the images' error as that of {gap.images_as}" if gap.images_as else ""
     word = "measured"

@@ -55,6 +55,7 @@ def evidence_page(said: Speakers) -> tuple[str, Figures]:
         level=[on[n] for n, of in judged.items() if FURTHER in of and of[FURTHER].word == "undecided"],
         divisor=facts.divisor_matters(embedded),
         instead=facts.instead(drawn),
+        fit_by_weight=said.by_place(sides, facts.fit_by_weight),
         grounds=facts.LEVEL if facts.level(embedded) else {},
         box_rates=facts.other_rates(drawn, "lr-box_weight"),
         by_divisor=cells.by_divisor(embedded),

@@ -4,7 +4,7 @@ from collections import Counter
 from itertools import groupby
 
 from focalrepro.evidence.claims import CLAIMS, FAMILY, SEEDS, in_family
-from focalrepro.evidence.difference import Evidence, holm
+from focalrepro.evidence.difference import MEASURES, Evidence, holm
 from focalrepro.evidence.made_twice import made_twice
 from focalrepro.evidence.rates import at_the_end, best, trials
 from focalrepro.evidence.seed_spread import pooled, repeated
@@ -144,6 +144,14 @@ def instead(e: Evidence) -> list[str]:
     if not all(e.whole(name) for name, _ in INSTEAD):
         return []
     return [effect(verdict_of(e.difference(*map(e.rows(name).get, pair)))) for name, pair in INSTEAD]
+
+
+def fit_by_weight(e: Evidence) -> str:
+    """What four times the box loss adds to how closely plain cross entropy's boxes fit."""
+    rows = e.whole("box_weight")
+    pair = rows and (rows[f"CE, box loss × {weight}"] for weight in (4, 1))
+    found = e.difference(*pair, MEASURES["fit"]) if pair else None
+    return f"{gap(verdict_of(found))} points" if found else ""
 
 
 def rarest_gain(e: Evidence) -> list[str]:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from focalrepro.evaluation.record import Record
-from focalrepro.evidence.claims import Claim, judge_all
+from focalrepro.evidence.claims import MADE, Claim, judge_all
 from focalrepro.evidence.difference import MEASURES, Evidence
 from focalrepro.evidence.per_class import trend
 from focalrepro.evidence.tables import rank_correlation
@@ -39,7 +39,9 @@ def effect(v: Verdict) -> str:
     if v.word == "not run":
         return ""
     if v.unit == "of resamples":
-        text = f"true in {100 * v.value:.0f} % of resamples"
+        share = 100 * v.value  # with a digit more where that decides
+        digits = 1 if abs(min(share, 100 - share) - 2.5) < 1 else 0
+        text = f"true in {number(share, digits)} % of resamples"
     elif v.unit.startswith("anchors"):
         text = f"1 in {v.value:,.0f}"
     elif v.unit.startswith("×"):
@@ -141,13 +143,11 @@ def ledger(e: Evidence, *names: str) -> list[dict[str, object]]:
 def not_run(e: Evidence) -> Md:
     """One line on the claims of the profile's ablations that have no verdict yet; "" if all have one."""
     mine = e.study.profile.ablations
-    lacking = [
-        [name for name in c.needs if not e.whole(name)]  # none where records lack the measure: one class, say
-        for c, v in judge_all(e)
-        if v.word == "not run" and set(c.needs) <= set(mine)
-    ]
-    needs, count = [name for names in lacking for name in names], sum(map(bool, lacking))
-    return left_out(e.study, f"{count} more claim{'s'[: count > 1]}", *needs) if needs else Md("")
+    unjudged = [(c, v) for c, v in judge_all(e) if v.word == "not run" and set(c.needs) <= set(mine)]
+    lacking = [[name for name in c.needs if not e.whole(name)] for c, v in unjudged if v.how not in MADE]
+    needs, count = [name for names in lacking for name in names], len(lacking)
+    lines = [left_out(e.study, f"{count} more claim{'s'[: count > 1]}", *needs)] if needs else []
+    return Md(" ".join([*lines, *_made_in_vain([(c, v, e) for c, v in unjudged if v.how in MADE[1:]])]))
 
 
 def verdicts(e: Evidence, *names: str) -> Md:
@@ -177,21 +177,19 @@ def takeaway(e: Evidence, *ids: str) -> Md:
         for c, v, judge in asked
         if v.word != "not run"
     ]
-    lacking = [(c, judge) for c, v, judge in asked if v.word == "not run"]
-    never = [claim for claim in lacking if _never(*claim)]
-    if never:
-        lines.append(f"- Does not apply to this data: {' '.join(said(c, of.study) for c, of in never)}")
-    if lacking := [claim for claim in lacking if claim not in never]:
+    unjudged = [claim for claim in asked if claim[1].word == "not run"]
+    lines += [f"- {line}" for line in _made_in_vain(unjudged)]
+    if lacking := [(c, judge) for c, v, judge in unjudged if v.how not in MADE]:
         what = "» «".join(said(c, of.study) for c, of in lacking)
         needs = [n for c, _ in lacking for n in c.needs]
         lines += ["", f"{UNJUDGED}: «{what}» To make them: `{command(lacking[0][1].study, *needs)}`."]
     return Md("\n".join(lines).lstrip())
 
 
-def _never(c: Claim, e: Evidence) -> bool:
-    """Whether no runs of a study can judge a claim: all are there, or one of its tables has no rows here."""
-    rows = [e.study.rows(name) for name in c.needs]
-    return not all(rows) or all(e.whole(name) for name in c.needs)
+def _made_in_vain(unjudged: Sequence[tuple[Claim, Verdict, Evidence]]) -> list[str]:
+    """For each reason why no more runs would judge a claim, one line with those that it holds for."""
+    of = {why: [said(c, e.study) for c, v, e in unjudged if v.how == why] for why in MADE}
+    return [f"{sentence_case(why)}: {' '.join(claims)}" for why, claims in of.items() if claims]
 
 
 def _explored(c: Claim, v: Verdict) -> str:

@@ -102,3 +102,19 @@ def test_rows_that_no_counted_machine_made_all_of_compare_by_what_one_made_again
     verdict = CLAIMS["ohem-larger"].judge(e)
     assert (verdict.estimate.effect, verdict.seeds) == (pytest.approx(1.1), 3)
     assert "both sides by runs of a processor without bf16" in verdict.remark
+
+
+def test_one_seed_of_like_machines_does_not_outweigh_what_one_machine_made_of_all_rows(monkeypatch, tmp_path):
+    """Of OHEM's four seeds in fp32 one was made in bf16, too; in fp32 three make pairs, in bf16 one."""
+    monkeypatch.setenv("FOCALREPRO_RESULTS", str(tmp_path))
+    fp32 = {"hardware": {"precision": "fp32"}}
+    by_cpu = made_up.runs(lambda config: 5.0, ("ohem-batch",), 4, seed_sd=0.0, profile="coco-cpu")
+    counted = [r if r.config.loss == "focal" or r.seed == 3 else changed(r, **fp32) for r in by_cpu]
+    s = study(counted, "coco-cpu")
+    assert all([r.seed for r in records] == [3] for records in Evidence(s).rows("ohem-batch").values())
+    for r in by_cpu:
+        if r.config.loss == "focal" and r.seed < 3:
+            Store(s.folder / "again").put(changed(r, **fp32))
+    rows = Evidence(study(counted, "coco-cpu")).rows("ohem-batch")
+    assert all([r.seed for r in records] == [0, 1, 2] for records in rows.values())
+    assert {r.hardware.precision for records in rows.values() for r in records} == {"fp32"}

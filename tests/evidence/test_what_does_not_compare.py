@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 from made_up import changed, runs, study
 
-from focalrepro.evidence import rates
-from focalrepro.evidence.claims import CLAIMS, judge_all
+from focalrepro.evidence import expected, rates
+from focalrepro.evidence.claims import CLAIMS, NEVER, NOTHING, UNLIKE, judge_all
 from focalrepro.evidence.difference import MEASURES, Evidence, shared
 from focalrepro.evidence.made_twice import mixed
 from focalrepro.evidence.statistics import best_alpha
+from focalrepro.show import sentences
 from focalrepro.show.profile_page import page
 
-NOTHING = dict.fromkeys(("AP", "AP50", "AP75", "APs", "APm", "APl"))
+NO_OBJECT = dict.fromkeys(("AP", "AP50", "AP75", "APs", "APm", "APl"))
 GPU = {"hardware": {"device": "cuda", "gpu": "a GPU"}}
 
 pytestmark = pytest.mark.usefixtures("nothing_committed")
@@ -21,7 +22,7 @@ def test_images_without_an_object_judge_nothing():
     """As own data may have it, whose few objects all lie on tune images."""
     none = {"AP": [None] * 8, "AP50": [None] * 8, "AP_at_05": [None] * 8}
     of = [
-        changed(r, metrics=NOTHING, at_05={"AP": None}, agnostic={"AP": None}, bootstrap=none)
+        changed(r, metrics=NO_OBJECT, at_05={"AP": None}, agnostic={"AP": None}, bootstrap=none)
         for r in runs(lambda c: 30 + c.gamma, ("1a", "1b", "grid"), replicates=8)
     ]
     e = Evidence(study(of))
@@ -31,6 +32,7 @@ def test_images_without_an_object_judge_nothing():
     for claim in ("best-alpha", "best-alpha-05", "ridge", "fits-better", "fl-best-alpha", "finds-more"):
         assert said[claim] == "not run"
     assert "**No test image has an object, so nothing can be judged.**" in page(e.study)[0]
+    assert expected.ranges(e.study) == {}, "nor is an AP expected"
 
 
 def test_a_resample_without_an_object_speaks_for_no_row():
@@ -68,3 +70,46 @@ def test_of_rows_that_share_no_pair_nothing_is_left():
     a, b = runs(lambda c: 30.0, ("1a",), 1)[:2]
     assert shared({"a": [a], "b": [b]})["a"] and a.pair == b.pair
     assert shared({"a": [a], "b": [changed(b, **GPU)], "c": []}) == {"a": [], "b": [], "c": []}
+
+
+def test_sides_of_unlike_machines_are_named_and_not_asked_for_again():
+    """The rows of fewer images were made on a GPU, those of all images on a CPU."""
+    of = runs(lambda c: 30.0, ("1a", "data"), profile="full-quick")
+    torn = [changed(r, **GPU) if r.config.train_fraction < 1 else r for r in of]
+    e, claim = Evidence(study(torn, "full-quick")), CLAIMS["half-the-images-best"]
+    assert claim.judge(Evidence(study(of, "full-quick"))) and claim.judge(e) is None
+    assert {c.id: v.how for c, v in judge_all(e)}[claim.id] == UNLIKE
+    said = sentences.takeaway(e, claim.id)
+    assert said.startswith("- Cannot be judged, as no seed of like machines is on both sides: ")
+    assert "To make them" not in said
+
+
+def test_a_diverged_run_is_why_a_claim_has_no_verdict():
+    """Its errors and its scores judge nothing, but the data is not why."""
+    tide = {"tide": {"Bkg": 1.0}}
+    of = runs(lambda c: 30.0, ("1a", "1b"), profile="full-quick", **tide)
+    e = Evidence(study(of, "full-quick"))
+    assert {c.id: v.word for c, v in judge_all(e)}["background-fp"] == "undecided"
+    first = next(i for i, r in enumerate(of) if r.config.gamma == 2 and r.config.loss == "focal")
+    of[first] = changed(of[first], status="diverged", metrics=dict.fromkeys(NO_OBJECT, 0.0), tide=None)
+    e = Evidence(study(of, "full-quick"))
+    said = {c.id: v.how for c, v in judge_all(e)}
+    assert said["background-fp"] == NOTHING and said["fl-all-classes"] == NEVER
+    assert "a run diverged or found nothing" in sentences.not_run(e)
+
+
+def test_finding_more_objects_leaves_how_closely_boxes_fit_as_it_is():
+    """Both AP50 and the rest double; then boxes alone fit more closely."""
+
+    def aps(ap, ap50):
+        return {
+            "metrics": {"AP": ap, "AP50": ap50},
+            "bootstrap": {"AP": [ap, ap + 1], "AP50": [ap50, ap50 + 1]},
+        }
+
+    one, other = runs(lambda c: 30.0, ("1a",), 1, replicates=2)[:2]
+    e = Evidence(study([one, other]))
+    few, many = changed(one, **aps(10.0, 20.0)), changed(other, **aps(20.0, 40.0))
+    assert e.difference([many], [few], MEASURES["fit"]).effect == pytest.approx(0.0)
+    closer = changed(other, **aps(12.0, 20.0))
+    assert e.difference([closer], [few], MEASURES["fit"]).effect == pytest.approx(100 * 20 / 9 / 20)

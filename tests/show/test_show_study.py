@@ -104,6 +104,15 @@ def test_what_ones_own_runs_lack_is_said_by_the_whole(results):
     assert "Does not apply" not in said and "(`quick`; 3 seeds" in said, "what they judge is theirs"
 
 
+def test_a_share_of_resamples_has_a_digit_more_where_that_decides():
+    shares = {0.9753: "97.5", 0.024: "2.4", 0.9: "90", 0.999: "100"}
+    for share, said in shares.items():
+        assert (
+            sentences.effect(Verdict("undecided", share, unit="of resamples"))
+            == f"true in {said} % of resamples"
+        )
+
+
 def test_what_was_asked_after_the_runs_says_so():
     late, early = CLAIMS["five-05"], CLAIMS["gamma-five"]
     confirmed = Verdict("confirmed")
