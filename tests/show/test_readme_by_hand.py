@@ -85,7 +85,7 @@ def test_in_short(evidence):
         in README
     )
     assert "not once that has the weight of the box loss that suited plain cross entropy, too;" in README
-    assert CLAIMS["fl-strongest-box-weight"].judge(evidence[COCO]).word == "undecided"
+    assert word(evidence, COCO, "fl-strongest-box-weight") == "undecided"
     for claim in ("fl-tuned-ce", "fl-strongest-rate"):
         assert word(evidence, COCO, claim) == "confirmed"
         ours, theirs = CLAIMS[claim].difference(evidence[COCO]).levels
