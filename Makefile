@@ -32,7 +32,7 @@ help:  ## this list
 	@echo "               (DATA: a COCO JSON, YOLO's data.yaml, or a Pascal VOC folder)  [RECIPE=\"steps=1000\"] [YES=1]"
 
 reproduce: $(READY)  ## train what is missing, execute the notebooks, write results/PROFILE
-	@$(BIN)/focalrepro reproduce $(ABLATIONS) $(OWN) $(if $(SEEDS),--seeds $(SEEDS)) --device $(DEVICE) $(if $(filter-out 0,$(REUSE)),--reuse,)
+	@$(BIN)/focalrepro reproduce $(ABLATIONS) $(OWN) $(if $(SEEDS),--seeds $(SEEDS)) --device $(DEVICE) $(if $(filter-out 0 no false,$(REUSE)),--reuse,)
 
 test: $(READY)  ## the test suite, every notebook included
 	@$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -280,7 +280,8 @@ def main() -> None:
         print(f"focalrepro: {line}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("\nfocalrepro: stopped; finished runs are kept, the same command goes on", file=sys.stderr)
+        kept = "; finished runs are kept, the same command goes on" * bool({"run", "reproduce"} & {*args[:1]})
+        print(f"\nfocalrepro: stopped{kept}", file=sys.stderr)
         sys.exit(130)
 
 

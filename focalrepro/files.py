@@ -18,6 +18,7 @@ import numpy as np
 
 UNFINISHED, ASIDE = ".unfinished-", ".set-aside-"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+YES, NO = {"1", "yes", "y", "true", "on"}, {"", "0", "no", "n", "false", "off"}
 DISK_FULL = "free some disk, or put the data on another one with FOCALREPRO_DATA"
 
 
@@ -30,14 +31,26 @@ def repo_root() -> Path | None:
 def data_root() -> Path:
     """Where datasets lie: $FOCALREPRO_DATA, else `data/` of the checkout or of the current folder."""
     given = os.environ.get("FOCALREPRO_DATA")
-    return Path(given).expanduser().resolve() if given else (repo_root() or Path.cwd()) / "data"
+    return (_home() / Path(given or "data").expanduser()).resolve()
 
 
 def results_root(profile: str = "") -> Path:
     """The committed results, or a profile's: below $FOCALREPRO_RESULTS, else `results/` of the checkout."""
     given = os.environ.get("FOCALREPRO_RESULTS")
-    root = Path(given).expanduser().resolve() if given else (repo_root() or Path.cwd()) / "results"
-    return root / profile
+    return (_home() / Path(given or "results").expanduser()).resolve() / profile
+
+
+def _home() -> Path:
+    """Below which a relative path lies: the same in notebooks, which run in a folder of theirs."""
+    return repo_root() or Path.cwd()
+
+
+def is_set(name: str) -> bool:
+    """Whether a variable of the environment says yes; ValueError for what is neither yes nor no."""
+    value = os.environ.get(name, "").lower()
+    if value not in YES | NO:
+        raise ValueError(f"{name} is {value!r} in the environment; it must be 1 or 0")
+    return value in YES
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:

@@ -9,6 +9,7 @@ exclude each other. For a detector, where nearly every target is background: `fo
 integer labels, and the fast sum of it in `training/focal_sum.py`. This file needs torch alone.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -143,14 +144,14 @@ def reduce(loss: Tensor, reduction: str, dtype: torch.dtype) -> Tensor:
 
 
 def check_focal_parameters(alpha: float, gamma: float) -> None:
-    """Raises ValueError unless γ >= 0 and α <= 1 (negative: no class weighting, as in torchvision)."""
+    """Raises ValueError unless 0 <= γ < ∞ and α <= 1 (negative: no class weighting, as in torchvision)."""
     if isinstance(alpha, (list, tuple)) or (isinstance(alpha, Tensor) and alpha.numel() > 1) or alpha is None:
         wanted = (
             "one number, negative for no class weighting; softmax_focal_loss takes a weight for each class"
         )
         raise ValueError(f"alpha is {alpha}; it must be {wanted}")
-    if not gamma >= 0:
-        raise ValueError(f"gamma is {gamma}; it must be 0 (cross entropy) or more")
+    if not 0 <= gamma < math.inf:
+        raise ValueError(f"gamma is {gamma}; it must be 0 (cross entropy) or more, and finite")
     if not alpha <= 1:
         raise ValueError(f"alpha is {alpha}; it must lie in [0, 1], or be negative for no class weighting")
 

@@ -181,3 +181,25 @@ def test_roots_may_begin_with_the_users_home(monkeypatch, tmp_path):
     for name in ("DATA", "RESULTS"):
         monkeypatch.setenv(f"FOCALREPRO_{name}", f"~/{name}")
     assert [files.data_root(), files.results_root("x")] == [tmp_path / "DATA", tmp_path / "RESULTS" / "x"]
+
+
+def test_a_relative_folder_is_the_same_one_wherever_a_notebook_runs(monkeypatch, tmp_path):
+    monkeypatch.setenv("FOCALREPRO_DATA", "mydata")
+    monkeypatch.setenv("FOCALREPRO_RESULTS", str(tmp_path))
+    here = files.data_root()
+    monkeypatch.chdir(tmp_path)
+    assert files.data_root() == here == files.repo_root() / "mydata" and files.results_root() == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"), [("1", True), ("Yes", True), ("", False), ("0", False), ("no", False)]
+)
+def test_yes_and_no(monkeypatch, value, wanted):
+    monkeypatch.setenv("YES", value)
+    assert files.is_set("YES") is wanted
+
+
+def test_what_is_neither_yes_nor_no_is_refused(monkeypatch):
+    monkeypatch.setenv("YES", "perhaps")
+    with pytest.raises(ValueError, match="YES is 'perhaps' in the environment; it must be 1 or 0"):
+        files.is_set("YES")

@@ -175,6 +175,7 @@ def test_the_papers_own_examples():
         ({"reduction": "average"}, "'average'.*'none', 'mean' or 'sum'"),
         ({"gamma": -0.5}, "gamma is -0.5"),
         ({"gamma": math.nan}, "gamma is nan"),
+        ({"gamma": math.inf}, "gamma is inf; it must be 0 .cross entropy. or more, and finite"),
         ({"alpha": 1.5}, "alpha is 1.5"),
     ],
 )

@@ -120,6 +120,8 @@ def _read(data: Path, images: Sequence[Path]) -> list[Split]:
         return read_voc(data)
     if data.is_dir():
         _fault(data, "has neither data.yaml nor Annotations/", "give it, or a COCO JSON file")
+    if not (images or data.exists()):
+        _fault(data, "does not exist", "give a COCO JSON file, YOLO's data.yaml or a Pascal VOC folder")
     if not images:
         raise DatasetError(f"{data}: give the folder or tar file of its images, too")
     return [(data, images)]

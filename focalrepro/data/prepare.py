@@ -1,6 +1,5 @@
 """`focalrepro data`: makes a dataset ready; a reproduction calls `ensure` for the one that it needs."""
 
-import os
 import sys
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
@@ -14,7 +13,7 @@ from focalrepro.data.split import DatasetError
 from focalrepro.data.synthetic import JUDGE, RARE, RARE_SIZES, generate
 from focalrepro.data.synthetic import NAME as EMBEDDED
 from focalrepro.data.weights import BACKBONE, ONNX_BYTES, WEIGHTS, fetch_weights, given_weights
-from focalrepro.files import data_root, locked
+from focalrepro.files import data_root, is_set, locked
 
 DRAWN = (EMBEDDED, *RARE)
 MEGABYTES = {"images": 1400, "annotations": 253, "weights": ONNX_BYTES // 10**6}
@@ -103,7 +102,7 @@ def _weights(root: Path) -> None:
 def agree(what: str, parts: list[str], instead: str) -> None:
     """Asks before a download of more than 100 MB, unless YES=1.  DatasetError where nobody says yes."""
     megabytes = sum(MEGABYTES[part] for part in parts)
-    if megabytes <= 100 or os.environ.get("YES", "0") not in ("", "0"):
+    if megabytes <= 100 or is_set("YES"):
         return
     question = f"{what} {' and '.join(parts)} are {megabytes:,} MB over the network"
     mend = f"set YES=1 to fetch them, or {instead}"

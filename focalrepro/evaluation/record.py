@@ -16,7 +16,7 @@ import pydantic
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from scipy.special import ndtri
 
-from focalrepro.config import RunConfig, from_dict
+from focalrepro.config import TRAINING_VERSION, RunConfig, from_dict
 from focalrepro.data.annotations import Text, describe_fault
 
 PAPER_THRESHOLD = 0.05
@@ -301,6 +301,10 @@ def read_record(path: Path) -> Record:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise RunFileError(f"{path}: not readable as JSON ({error}); {mend}") from error
+    version = values.get("training_version") if isinstance(values, dict) else None
+    if isinstance(version, int) and version > TRAINING_VERSION:
+        what = f"training_version is {version}, and this code knows {TRAINING_VERSION}"
+        raise RunFileError(f"{path}: {what}; it is of a newer focalrepro: update this one")
     try:
         record = Record.model_validate(values)
     except pydantic.ValidationError as error:

@@ -162,7 +162,7 @@ def read_csv(path: Path, target: str) -> RareData:
     return RareData(path.name, x, y, " ".join(about.split()), own_rate=True)
 
 
-SEMICOLONS = "its columns are parted by semicolons; save it with commas"
+PARTED = {";": "semicolons", "\t": "tabs"}
 
 
 def _table(path: Path, target: str) -> pd.DataFrame:
@@ -170,13 +170,14 @@ def _table(path: Path, target: str) -> pd.DataFrame:
         raise FileNotFoundError("no such file; give --csv the path of a CSV file with a header line")
     try:
         names = pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0].fillna("").str.strip().tolist()
-        parted = len(names) == 1 and ";" in names[0]  # decimal commas, then, are cells beyond the header
+        by = [by for mark, by in PARTED.items() if len(names) == 1 and mark in names[0]]
+        parted = f"its columns are parted by {by[0]}; save it with commas" if by else ""
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # of cells beyond the header
             frame = pd.read_csv(path, low_memory=False, index_col=False)
     except pd.errors.ParserWarning:
-        if parted:
-            raise ValueError(f"no column {target!r}: {SEMICOLONS} and decimal points") from None
+        if parted:  # decimal commas, then, are the cells beyond the header
+            raise ValueError(f"no column {target!r}: {parted} and decimal points") from None
         what = f"rows have more cells than the header has names, {count_of(len(names), 'name')}"
         raise ValueError(f"{what}; name every column, or remove the cells beyond them") from None
     except Exception as error:  # pandas has no common class for what a file can have wrong
@@ -187,7 +188,7 @@ def _table(path: Path, target: str) -> pd.DataFrame:
     if target not in frame:
         what, hint = f"no column {target!r}", did_you_mean(target, frame.columns) or "."
         if parted:
-            raise ValueError(f"{what}: {SEMICOLONS}")
+            raise ValueError(f"{what}: {parted}")
         listed = ", ".join(frame.columns[:12]) + (", …" if frame.shape[1] > 12 else "")
         raise ValueError(f"{what}{hint} Give --target one of: {listed}")
     if frame[target].isna().any():  # unless "NA" or "None" is a class's name, and no cell is empty
@@ -202,7 +203,8 @@ def _labels(frame: pd.DataFrame, target: str) -> tuple[np.ndarray, object]:
     if missing := int(frame[target].isna().sum()):
         raise ValueError(f"{what} is empty in {missing} rows; fill or remove these rows")
     if len(counts) != 2:
-        found = ", ".join(str(value)[:40] for value in counts.index[:5]) + (", …" if len(counts) > 5 else "")
+        told = (repr(v) if isinstance(v, str) else str(v) for v in counts.index[:5])
+        found = ", ".join(value[:40] for value in told) + (", …" if len(counts) > 5 else "")
         mend = "a target has two, such as 0 and 1: choose another column, or write one that has"
         raise ValueError(f"{what} has {count_of(len(counts), 'different value')} ({found}); {mend}")
     # Equally many of both: the greater value, so that 1 is positive and not 0.

@@ -49,6 +49,8 @@ def detect_images(
         raise ValueError("give images, at least one, whose names differ: their pictures take them")
     if not 0 <= score <= 1:
         raise ValueError(f"--score is {score}; it must lie in 0 … 1")
+    if json_file:
+        _may_be_written(json_file, images)
     store, record = kept.find(run)
     (model, names), config = kept.load(store, record), record.config
     contents = [upright(path.read_bytes()) for path in images]
@@ -81,6 +83,16 @@ def detect_images(
         write_json(json_file, {"run": record.run_id, "classes": names, "detections": every})
         lines.append(f"{json_file}: all {len(every)} detections, boxes as x1 y1 x2 y2 in pixels")
     return lines
+
+
+def _may_be_written(path: Path, images: Sequence[Path]) -> None:
+    """ValueError where --json was given something else than a place for its file, as one of the images."""
+    if path.is_dir():
+        raise ValueError(f"--json is {path}, a folder; give a file")
+    if any(path.resolve() == image.resolve() for image in images):
+        raise ValueError(f"--json is {path}, one of the images; give a file of its own")
+    if path.is_file() and path.stat().st_size and b'"detections"' not in path.read_bytes():
+        raise ValueError(f"--json is {path}, which holds something else; give a file of its own")
 
 
 def upright(data: bytes) -> bytes:

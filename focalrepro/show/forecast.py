@@ -1,7 +1,6 @@
 """Before own data is trained on: what is in it, and what its ablations will take, measured in a minute."""
 
 import json
-import os
 import resource
 import shutil
 import sys
@@ -25,7 +24,7 @@ from focalrepro.detector.frozen_features import PCA_IMAGES
 from focalrepro.evaluation.detect import detect
 from focalrepro.evaluation.measures import measures
 from focalrepro.evidence.anchor_statistics import measure, reach
-from focalrepro.files import DISK_FULL, data_root
+from focalrepro.files import DISK_FULL, data_root, is_set
 from focalrepro.runs import load_splits
 from focalrepro.study.ablations import plan
 from focalrepro.study.campaign import with_ids
@@ -53,15 +52,27 @@ def take(name: str, data: Path, images: Sequence[Path], more: dict[str, Any], re
         field, is_given, value = word.partition("=")
         if not is_given:
             raise ValueError(f"--recipe is {word!r}; it must be FIELD=VALUE, as steps=1000")
-        try:
-            fields[field] = json.loads(value)
-        except ValueError:
-            fields[field] = value
+        fields[field] = _value(field, value)
     own_profile(name, fields)  # refuses a field before anything is written
     register_own(name, data, images, recipe=fields or None, **more)
     base = get_profile(name).base
     if base.weights == "imagenet":
         ensure_weights(name, base.backbone)
+
+
+def _value(field: str, text: str) -> Any:
+    """What a field's value on the command line means: JSON, and numbers and truth as Python has them."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        value = json.loads(text)
+    except ValueError:
+        try:
+            value = float(text)
+        except ValueError:
+            return text
+    whole = isinstance(value, float) and value.is_integer() and RunConfig.__annotations__.get(field) is int
+    return int(value) if whole else value
 
 
 def agreed(profile: Profile, ablations: Sequence[str], seeds: int, device: torch.device) -> bool:
@@ -80,7 +91,7 @@ def agreed(profile: Profile, ablations: Sequence[str], seeds: int, device: torch
     else:
         for line in what_it_takes(profile.base, missing, device):
             print(line, flush=True)
-    nobody = sys.stdin is None or not sys.stdin.isatty() or os.environ.get("YES", "0") not in ("", "0")
+    nobody = sys.stdin is None or not sys.stdin.isatty() or is_set("YES")
     return nobody or not missing or not answer("Start? [Y/n] ").startswith("n")
 
 

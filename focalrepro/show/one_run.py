@@ -37,8 +37,11 @@ def short_config(profile: str, steps: int = 0) -> RunConfig:
     """
     config = get_profile(profile).base
     slow = not config.dataset.startswith("synthetic") and hardware.pick_device("auto").type == "cpu"
-    steps = steps or ((60 if config.frozen == "backbone" else 10) if slow else config.steps)
-    if steps >= config.steps:
+    few = (60 if config.frozen == "backbone" else 10) if slow else config.steps
+    if not isinstance(steps, int) or steps < 0:
+        raise ValueError(f"steps is {steps!r}; it must be 1 or more, or 0 for {few}")
+    steps = steps or min(few, config.steps)
+    if steps == config.steps:
         return config
     changes = {"steps": steps, "warmup": min(config.warmup, steps // 10)}
     if slow:

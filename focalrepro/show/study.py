@@ -81,7 +81,12 @@ class Study(study.Study):
         return figure_of(page.evidence, ablation, title)
 
     def claims(self, *ablations: str) -> pd.DataFrame:
-        """The claims that read one of these ablations (none: all) and have their runs, with verdicts."""
+        """The claims that read one of these ablations (none: all) and have their runs, with verdicts.
+
+        Errors: ValueError for an unknown ablation.
+        """
+        for name in ablations:
+            self.ablation(name)
         rows = sentences.ledger(self.evidence, *ablations)
         return pd.DataFrame([{k: show.plain(v) for k, v in row.items()} for row in rows])
 

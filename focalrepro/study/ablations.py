@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import groupby
+from numbers import Integral
 from typing import Any
 
 from focalrepro.config import RunConfig, did_you_mean
@@ -18,8 +19,8 @@ MOST = 1000  # seeds, workers or runs of one command: a typing error must not pl
 def check_count(option: str, value: int, zero: str) -> None:
     """ValueError that names the option where its number is none or below 0 or above MOST; zero: what 0
     stands for."""
-    if value != int(value) or not 0 <= value <= MOST:
-        raise ValueError(f"{option} is {value}; it must be 1 … {MOST}, or 0 for {zero}")
+    if not isinstance(value, Integral) or isinstance(value, bool) or not 0 <= value <= MOST:
+        raise ValueError(f"{option} is {value!r}; it must be 1 … {MOST}, or 0 for {zero}")
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,9 @@ class Ablation:
         """Errors: ValueError without a title, and for rows given one by one as `rows_for` has it."""
         if not self.title:
             raise ValueError(f"ablation {self.name!r}: it has no title; say what it shows")
+        check_count(f"ablation {self.name!r}: seeds", self.seeds, "the profile's own number")
         if not callable(self.rows):
-            self._check(self.rows)
+            object.__setattr__(self, "rows", self._check(tuple(self.rows)))
             if not self.rows:
                 raise ValueError(f"ablation {self.name!r}: it has no rows; give it some")
 
@@ -77,7 +79,10 @@ class Ablation:
         configs = {}
         for row in self.rows_for(base):
             for seed in seeds:
-                config = base.replace(**row.changes, seed=seed + SEARCH_SEED * self.search)
+                try:
+                    config = base.replace(**row.changes, seed=seed + SEARCH_SEED * self.search)
+                except ValueError as error:
+                    raise ValueError(f"ablation {self.name!r}, row {row.label!r}: {error}") from None
                 of = row.rate_of or family_of(config)
                 rate = None if "lr" in row.changes or not rates else rates.get(of)
                 configs[row.label, seed] = config.replace(lr=rate) if rate else config

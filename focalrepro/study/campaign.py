@@ -95,7 +95,7 @@ def run_planned(
     one run after another, each together. Errors: ValueError for an option that is wrong; FileNotFoundError
     where there is nothing to reuse; RuntimeError where another process trains into the store.
     """
-    if multiprocessing.parent_process() is not None and "RANK" not in os.environ:
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
         # A script without the guard: each worker process that it starts runs it anew, from its first line.
         raise RuntimeError('put what calls this under `if __name__ == "__main__":`, as its workers import it')
     check_count("--workers", workers, "as many as cores on a CPU, one on a GPU")

@@ -1,6 +1,8 @@
 """A kept model as torchvision's own RetinaNet: the same detections, without this package."""
 
 import json
+import keyword
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from focalrepro.detector.backbones import ResNet, SmallNet
 from focalrepro.files import write_atomic
 from focalrepro.study import kept
 
+TAKEN = {*sys.stdlib_module_names, *keyword.kwlist, "torch", "torchvision", "safetensors"}
+
 
 def export(run: str, file: Path) -> list[Path]:
     """Writes a state dict of torchvision's RetinaNet and the module that makes that model and loads it,
@@ -25,6 +29,9 @@ def export(run: str, file: Path) -> list[Path]:
     """
     if file.suffix != ".safetensors":
         raise ValueError(f"{file}: FILE must end in .safetensors")
+    if not file.stem.isidentifier() or file.stem in TAKEN:
+        what = "the module beside it could not be imported, or would hide another"
+        raise ValueError(f"{file}: {what}; give a name such as model.safetensors")
     code, source = file.with_suffix(".py"), Path(theirs.__file__).read_text(encoding="utf-8")
     if code.exists() and code.read_text(encoding="utf-8") != source:
         raise ValueError(f"{code}: is there and would be lost; give another name than {file.name}")

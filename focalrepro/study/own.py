@@ -6,6 +6,7 @@ alone, so that a page shows them where the loss's file is not.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from focalrepro.config import RunConfig
 from focalrepro.evaluation.record import Record
@@ -13,7 +14,7 @@ from focalrepro.study.ablations import SEARCH_SEED, Ablation
 from focalrepro.study.rates import best_rate
 from focalrepro.study.rows import LOSSES, RATES, Row
 from focalrepro.training.dials import NUMBERS
-from focalrepro.training.own_loss import OWN, member, module_of, split_spec
+from focalrepro.training.own_loss import OWN, member, module_of, split_spec, told
 
 BESIDE = ("CE, α = .5", "CE, α = .75", "FL, γ = 2")
 SEEDS = 2  # of the search, as results/PROTOCOL.md has it
@@ -62,4 +63,13 @@ def ablation_of(spec: str) -> Ablation:
     """
     path, name = split_spec(spec, "--ablation")
     module = module_of(path.read_bytes(), path)
-    return member(module, name, path, lambda value: isinstance(value, Ablation), "Ablation")
+    found = member(module, name, path, lambda value: isinstance(value, Ablation), "Ablation")
+    if not callable(found.rows):
+        return found
+
+    def rows(base: RunConfig) -> tuple[Row, ...]:
+        with told(path):
+            return tuple(made(base))
+
+    made = found.rows
+    return replace(found, rows=rows)

@@ -51,6 +51,7 @@ class Study:
         self.profile: Profile = get_profile(profile)
         self.reuse, self.base, self.keep_weights = reuse, self.profile.base, keep_weights
         self._records = None if records is None else self._of_newest_data(records)
+        self._trains = records is None
         self._mixed = records is None and bool(self.profile.whole)
         self._rows: dict[str, Rows] = {}
         self._given: dict[str, Ablation] = {}
@@ -212,14 +213,21 @@ class Study:
 
     def _run(self, planned: list[Planned], device: str = "auto", workers: int = 0) -> None:
         store, reuse = Store.local(self.name, self.keep_weights), Path(self.reuse) if self.reuse else None
-        there = [*store.records(), *self._left_to_the_whole()]
+        there = [*store.records(), *self._left_to_the_whole()] if self._trains else self.records
         done = {r.config for r in there if r.training_version == TRAINING_VERSION}
         missing = [p for p in planned if self.keep_weights or p.config not in done]
         if self.profile.own:  # one's own data may be other than it was when they were done
             missing = [p for p in with_ids(planned) if store.lacks(p.run_id)]
+        if missing and not self._trains:
+            raise ValueError(
+                f"{len(missing)} runs are missing among the records that this study was given; "
+                f"Study({self.name!r}) trains what it lacks"
+            )
         if missing and (failed := run_planned(missing, store, device, workers, reuse)):
             raise RuntimeError(f"{failed} runs failed; their errors are in {store.folder / 'errors'}")
-        self._records, self._rows = None, {}  # another process may have trained some of them, too
+        self._rows = {}
+        if self._trains:  # another process may have trained some of them, too
+            self._records = None
         vars(self).pop("evidence", None)
 
     def cells(
@@ -227,9 +235,11 @@ class Study:
     ) -> dict[tuple[float, float], list[Record]]:
         """Records of the baseline at every (γ, α), missing ones trained; by (γ, α), ordered by seed.
 
-        seeds: of every cell; 0: as many as the profile has.
+        seeds: of every cell; 0: as many as the profile has. Errors: ValueError for what are no numbers.
         """
-        plane = [{"gamma": float(g), "alpha": float(a)} for g in gammas for a in alphas]
+        check_count("seeds", seeds, "the profile's own number")
+        sides = _numbers("gammas", gammas), _numbers("alphas", alphas)
+        plane = [{"gamma": g, "alpha": a} for g in sides[0] for a in sides[1]]
         rows = tuple(Row("γ = {gamma:g}, α = {alpha:g}".format(**changes), changes) for changes in plane)
         asked, seeds = Ablation("cells", "a plane of γ and α", "", rows), seeds or self.profile.seeds
         configs = asked.configs(self.base, range(seeds), self.rates)
@@ -239,6 +249,17 @@ class Study:
             (row.changes["gamma"], row.changes["alpha"]): [r for r in found[row.label] if r.seed < seeds]
             for row in rows
         }
+
+
+def _numbers(name: str, values: Sequence[float]) -> list[float]:
+    """Each once; ValueError unless they are a list of numbers, at least one."""
+    try:
+        found = [] if isinstance(values, str) else list(dict.fromkeys(map(float, values)))
+    except (TypeError, ValueError):
+        found = []
+    if not found:
+        raise ValueError(f"{name} is {values!r}; give a list of numbers, as [0, 1, 2]")
+    return found
 
 
 def _committed(profile: str) -> list[Record]:

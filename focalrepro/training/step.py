@@ -1,13 +1,13 @@
 """One optimisation step: forward, the losses and what divides them, backward, the update; and its rate."""
 
 import math
-import os
 
 import torch
 from torch import Tensor, nn
 
 from focalrepro.config import RunConfig
 from focalrepro.detector.retinanet import RetinaNet
+from focalrepro.files import is_set
 from focalrepro.hardware import autocast
 from focalrepro.training.batches import SplitData, TrainData
 from focalrepro.training.criteria import DATA_DEPENDENT, MEANS, QUALITY, box_loss, box_quality, get_loss
@@ -84,7 +84,7 @@ class Step:
 
     def may_capture(self, on_gpu: bool) -> bool:
         """Whether its steps are all alike, so that one captured step may stand for them."""
-        eager = os.environ.get(EAGER, "0") not in ("", "0")
+        eager = is_set(EAGER)
         varies = self.config.loss in DATA_DEPENDENT or isinstance(self.loss_function, OwnLoss)
         return on_gpu and not (varies or eager or self.source.streams) and self.ranks.count == 1
 

@@ -64,6 +64,12 @@ def test_semicolons_are_recognised(tmp_path):
         data.read_csv(tmp_path / "f.csv", "y")
 
 
+def test_tabs_are_recognised(tmp_path):
+    (tmp_path / "f.csv").write_text("a\ty\n1\t0\n")
+    with pytest.raises(ValueError, match=r"f\.csv: no column 'y': .* tabs; save it with commas"):
+        data.read_csv(tmp_path / "f.csv", "y")
+
+
 def test_decimal_commas_beside_semicolons_are_recognised_too(tmp_path):
     (tmp_path / "f.csv").write_text("a;y\n1,5;0\n2,5;1\n")
     with pytest.raises(

@@ -285,6 +285,9 @@ def test_demonstration_is_short_where_a_cpu_would_take_long(monkeypatch):
     monkeypatch.setattr(one_run.hardware, "pick_device", lambda _: torch.device("cpu"))
     assert one_run.short_config("quick") == get_profile("quick").base
     assert one_run.short_config("quick", 20).steps == 20
+    assert one_run.short_config("quick", 3000).steps == 3000, "nor is a longer training cut"
+    with pytest.raises(ValueError, match="steps is '60'; it must be 1 or more, or 0 for 1000"):
+        one_run.short_config("quick", "60")
     for profile, steps in (("coco-cpu", 60), ("coco256", 10)):
         short = one_run.short_config(profile)
         assert (short.steps, short.train_images) == (steps, 120)

@@ -187,6 +187,18 @@ def test_wrong_input_is_told_before_anything_is_written(given, told, tmp_path):
     assert not (tmp_path / "data").exists() or not list((tmp_path / "data").glob("*/dataset.json"))
 
 
+@pytest.mark.parametrize(
+    ("field", "text", "value"),
+    [
+        *(("lr", ".002", 0.002), ("flip", "True", True), ("flip", "false", False), ("steps", "1e3", 1000)),
+        *(("lr", "1", 1), ("lr", "1e0", 1.0), ("resize", "squash", "squash"), ("steps", "1.5", 1.5)),
+    ],
+)
+def test_a_recipe_is_read_as_people_write_it(field, text, value):
+    found = forecast._value(field, text)
+    assert found == value and type(found) is type(value)
+
+
 def test_the_recipe_stays_with_the_name(given):
     taken(given, "resize=squash", "lr=0.001")
     profile = get_profile("mine")

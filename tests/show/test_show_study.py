@@ -141,6 +141,36 @@ def test_a_plane_is_trained_where_it_is_missing(results, monkeypatch):
     assert s.grid([1], [0.25], seeds=0).loc[0.25, 1.0] == 10.25, "as many as the profile has"
 
 
+@pytest.mark.parametrize(
+    ("gammas", "alphas", "seeds", "said"),
+    [
+        ([2], [0.25], -1, "seeds is -1; it must be 1 … 1000"),
+        ([2], [0.25], "3", "seeds is '3'; it must be 1 … 1000"),
+        ([2], [0.25], 2.0, "seeds is 2.0; it must be 1 … 1000"),
+        (2, [0.25], 1, "gammas is 2; give a list of numbers"),
+        ("20", [0.25], 1, "gammas is '20'; give a list of numbers"),
+        ([2], "0.25", 1, "alphas is '0.25'; give a list of numbers"),
+        ([], [0.25], 1, "gammas is .*; give a list of numbers"),
+    ],
+)
+def test_what_a_plane_refuses(gammas, alphas, seeds, said):
+    with pytest.raises(ValueError, match=said):
+        focalrepro.Study("smoke").grid(gammas, alphas, seeds)
+
+
+def test_a_study_of_given_records_keeps_them(results):
+    given = runs(lambda c: 30 + c.gamma, ("1b",), 1, profile="smoke")
+    s = focalrepro.Study("smoke", records=given)
+    assert s.grid([2, 2], [0.25]).loc[0.25, 2.0] == pytest.approx(32, abs=1.5) and s.records == given
+    with pytest.raises(ValueError, match="1 runs are missing among the records that this study was given"):
+        s.grid([2], [0.3])
+
+
+def test_an_unknown_ablation_has_no_claims():
+    with pytest.raises(ValueError, match="there is no ablation 'nope'"):
+        focalrepro.Study("smoke", records=[]).claims("nope")
+
+
 def test_a_claim_on_rows_that_this_data_does_not_have_does_not_apply():
     said = focalrepro.Study("coco-cpu", records=[]).takeaway("divisor-images", "ahead-after-four").data
     cannot, lacking = said.split("No runs judge yet")

@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from made_up import values_of
 
+from focalrepro.config import TRAINING_VERSION
 from focalrepro.evaluation.record import Record, RunFileError, content_digest, read_record
 
 GOOD = values_of(
@@ -113,3 +114,12 @@ def test_one_byte_of_a_record_is_another(tmp_path, at, byte):
 )
 def test_nesting_and_digits_without_end(tmp_path, text):
     assert answer(tmp_path, text.encode()) is None
+
+
+def test_a_record_of_newer_code_is_not_to_be_deleted(tmp_path):
+    newer = values_of(version=TRAINING_VERSION + 1)
+    path = tmp_path / f"{newer['run_id']}.json"
+    path.write_text(json.dumps(newer | {"config": newer["config"] | {"swish": 1}}))
+    said = f"training_version is {TRAINING_VERSION + 1}, .* of a newer focalrepro: update this one$"
+    with pytest.raises(RunFileError, match=said):
+        read_record(path)

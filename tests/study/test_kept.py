@@ -224,6 +224,9 @@ def test_boxes_end_with_the_picture(store, scene, tmp_path):
         (("junk.png",), (), "junk.png: not a whole image"),
         (("scene.png", "scene.png"), (), "give images, at least one, whose names differ"),
         (("scene.png",), ("--score", "7"), "--score is 7.0; it must lie in 0 … 1"),
+        (("scene.png",), ("--json", "scene.png"), "--json is scene.png, one of the images; give a file of"),
+        (("scene.png",), ("--json", "junk.png"), "--json is junk.png, which holds something else; give a"),
+        (("scene.png",), ("--json", "."), "--json is ., a folder; give a file"),
     ],
 )
 def test_what_detect_refuses(store, scene, told, monkeypatch, images, more, said):
@@ -233,6 +236,7 @@ def test_what_detect_refuses(store, scene, told, monkeypatch, images, more, said
     line = told("detect", run, *images, *more)
     assert line.startswith(f"focalrepro: {said}") and len(line.splitlines()) == 1
     assert not list(scene.parent.glob("*-*.png"))
+    assert (scene.parent / "junk.png").read_bytes() == b"no image" and Image.open(scene).size
 
 
 # ---- for torchvision
@@ -287,6 +291,8 @@ def test_export_overwrites_no_code_of_others(store, tmp_path):
     for name, said in (
         ("train.safetensors", "train.py: is there and would be lost"),
         ("a.pth", "must end in"),
+        ("torch.safetensors", "would hide another; give a name such as model.safetensors"),
+        ("retina-net.safetensors", "could not be imported"),
         ("theirs.safetensors", "theirs.safetensors: is there, was not made by this, and would be lost"),
     ):
         with pytest.raises(ValueError, match=said):

@@ -162,6 +162,28 @@ def test_an_ablation_that_would_mislead_is_refused(rows, said):
         Ablation("mine", "a title", "a question", rows)
 
 
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ('lambda base: (Row("a", {"alpha": base.alphaz}),)', "line 4: AttributeError: .* 'alphaz'"),
+        ("lambda base: None", "rows.py: TypeError: 'NoneType' object is not iterable"),
+    ],
+)
+def test_rows_that_fail_are_told_by_their_file(tmp_path, made, said):
+    imports = "from focalrepro.study.ablations import Ablation\nfrom focalrepro.study.rows import Row\n\n"
+    (tmp_path / "rows.py").write_text(f'{imports}mine = Ablation("mine", "a title", "a question", {made})\n')
+    with pytest.raises(ValueError, match=said):
+        Study("smoke").run(ablation_of(f"{tmp_path / 'rows.py'}:mine"))
+
+
+def test_a_field_that_is_none_is_told_with_its_row():
+    mine = Ablation("mine", "a title", "a question", (Row("a", {"stepz": 3}),))
+    with pytest.raises(ValueError, match=r"ablation 'mine', row 'a': RunConfig has no field stepz; did you"):
+        Study("smoke").run(mine)
+    with pytest.raises(ValueError, match="ablation 'mine': seeds is -2; it must be 1"):
+        Ablation("mine", "a title", "a question", iter(mine.rows), seeds=-2)
+
+
 def test_an_ablation_cannot_take_a_built_in_name():
     mine = Ablation("1b", "a title", "a question", (Row("a", {"gamma": 0.5}),))
     with pytest.raises(ValueError, match="'1b', which is built in"):
