@@ -58,9 +58,13 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     written, and a device or a pipe itself.
 
     What processes of this machine left that were killed while they wrote this file is removed first.
-    Errors: OSError that names the file.
+    Errors: OSError that names the file; ValueError for text with a file's name in it that is not UTF-8.
     """
-    data = content.encode() if isinstance(content, str) else content
+    try:
+        data = content.encode() if isinstance(content, str) else content
+    except UnicodeEncodeError as error:
+        near = error.object[max(0, error.start - 40) : error.end + 40]
+        raise ValueError(f"{path} cannot hold {near!r}, which is not UTF-8; rename that file") from None
     if path.exists() and not path.is_file() and not path.is_dir():  # a pipe's link resolves to nothing
         path.write_bytes(data)
         return

@@ -26,7 +26,8 @@ def sigmoid_focal_loss(
 ) -> Tensor:
     """FL(p_t) = -α_t (1 - p_t)^γ log p_t with p = sigmoid(inputs): equation 5; drop-in for torchvision's.
 
-    Unlike torchvision's it has finite values and gradients for every γ >= 0, in fp32, bf16 and fp16.
+    Unlike torchvision's it has finite values and gradients for every γ >= 0, in fp32, bf16 and fp16, and
+    refuses what would be NaN; so torch.compile takes it, and torch.jit.script does not.
 
     Args:
         inputs: logits, any shape. targets: the same shape, 1 for object and 0 for background; values between
@@ -209,7 +210,7 @@ class FocalLoss(nn.Module):
         """logits [...] with targets [...] in {0, 1}, or logits [..., K] with class indices [...]."""
         if targets.shape == logits.shape:
             return sigmoid_focal_loss(logits, targets, self.alpha, self.gamma, self.reduction)
-        if targets.shape != logits.shape[:-1] or targets.is_floating_point():
+        if targets.shape != logits.shape[:-1] or targets.is_floating_point() or targets.dtype == torch.bool:
             raise ValueError(
                 f"targets {tuple(targets.shape)} of {targets.dtype} do not fit logits {tuple(logits.shape)}: "
                 "give 0/1 targets in their shape, or integer class indices in it less the last dimension"

@@ -203,3 +203,11 @@ def test_what_is_neither_yes_nor_no_is_refused(monkeypatch):
     monkeypatch.setenv("YES", "perhaps")
     with pytest.raises(ValueError, match="YES is 'perhaps' in the environment; it must be 1 or 0"):
         files.is_set("YES")
+
+
+def test_a_name_that_is_not_utf8_is_named(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"a\.json cannot hold .*udcff.png.*, which is not UTF-8; rename that"
+    ):
+        write_atomic(tmp_path / "a.json", '{"image": "\udcff.png"}')
+    assert not list(tmp_path.iterdir())

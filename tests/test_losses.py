@@ -285,6 +285,7 @@ def test_criterion_defaults_and_images():
         (torch.tensor([-3, 0]), "from -3 to 0; with 3 logits"),
         (torch.tensor([0, 1, 2]), r"targets \(3,\).*logits \(2, 3\)"),
         (torch.tensor([0.0, 1.0]), r"float32 do not fit logits \(2, 3\)"),
+        (torch.tensor([False, True]), r"bool do not fit logits \(2, 3\)"),
     ],
 )
 def test_criterion_refuses_targets_that_do_not_fit(targets, message):
