@@ -301,15 +301,14 @@ def read_record(path: Path) -> Record:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise RunFileError(f"{path}: not readable as JSON ({error}); {mend}") from error
-    version = values.get("training_version") if isinstance(values, dict) else None
-    if isinstance(version, int) and version > TRAINING_VERSION:
-        what = f"training_version is {version}, and this code knows {TRAINING_VERSION}"
-        raise RunFileError(f"{path}: {what}; it is of a newer focalrepro: update this one")
     try:
         record = Record.model_validate(values)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         fault = describe_fault(error) if first["loc"] else first["msg"].removeprefix("Value error, ")
+        version = values.get("training_version") if isinstance(values, dict) else None
+        if "has no field" in fault and isinstance(version, int) and version > TRAINING_VERSION:
+            mend = f"training_version is {version}: it is of a newer focalrepro: update this one"
         raise RunFileError(f"{path}: {fault}; {mend}") from None
     if record.run_id != path.stem:
         raise RunFileError(f"{path}: run_id is {record.run_id!r}, the file name says {path.stem!r}; {mend}")

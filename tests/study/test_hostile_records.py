@@ -120,6 +120,8 @@ def test_a_record_of_newer_code_is_not_to_be_deleted(tmp_path):
     newer = values_of(version=TRAINING_VERSION + 1)
     path = tmp_path / f"{newer['run_id']}.json"
     path.write_text(json.dumps(newer | {"config": newer["config"] | {"swish": 1}}))
-    said = f"training_version is {TRAINING_VERSION + 1}, .* of a newer focalrepro: update this one$"
+    said = (
+        f"no field swish; training_version is {TRAINING_VERSION + 1}: .* newer focalrepro: update this one$"
+    )
     with pytest.raises(RunFileError, match=said):
         read_record(path)
