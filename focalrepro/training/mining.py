@@ -6,7 +6,6 @@ batch's, also those that were not chosen.
 """
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,6 @@ from torch import Tensor
 from torchvision.ops import box_iou, nms
 
 from focalrepro.config import RunConfig
-from focalrepro.detector.anchors import make_anchors
 from focalrepro.losses import BACKGROUND, IGNORED, signed_logits
 from focalrepro.training.batches import config_anchors
 from focalrepro.training.dials import Dials
@@ -31,11 +29,10 @@ def _anchor_boxes(config: RunConfig, device: torch.device) -> Tensor:
     return config_anchors(config).boxes.to(device)
 
 
-@lru_cache(maxsize=1)
-def _overlapping(overlap: float, *grid: Any) -> list[np.ndarray]:
-    """Of each anchor the indices of those that it suppresses, from their overlaps as torchvision's NMS has
-    them; grid: what `make_anchors` takes."""
-    boxes, near = make_anchors(*grid).boxes, []
+@lru_cache(maxsize=1)  # a tensor is the same key only where it is the same object
+def _overlapping(boxes: Tensor, overlap: float) -> list[np.ndarray]:
+    """Of each anchor the indices of those that it suppresses, by overlaps as torchvision's NMS has them."""
+    near = []
     for some in boxes.split(256):  # all pairs at once would take gigabytes
         near += [row.nonzero()[0] for row in (box_iou(some, boxes).double() > overlap).numpy()]
     return near
@@ -82,21 +79,20 @@ def choose(loss: Tensor, label: Tensor, boxes: Tensor, config: RunConfig) -> Ten
         if boxes.is_cuda:
             kept = hardest[nms(boxes[hardest], loss[hardest].float(), config.ohem_nms)]  # hardest first
         else:
-            kept = _survivors(hardest, config)
+            kept = _survivors(hardest, boxes, config.ohem_nms)
         chosen, full = _batch(kept[label[kept] != IGNORED], label, config)
         if full or count == most:
             return chosen
         count = min(2 * count, most)
 
 
-def _survivors(hardest: Tensor, config: RunConfig) -> Tensor:
+def _survivors(hardest: Tensor, boxes: Tensor, overlap: float) -> Tensor:
     """Those of the anchors `hardest`, hardest first, that NMS keeps.
 
     On a CPU torchvision's computes overlaps anew at each step, which took up to two thirds of it; but anchors
     stay where they are.
     """
-    grid = config.image_size, config.levels, config.anchor_size, config.anchor_scales, config.anchor_ratios
-    near, kept = _overlapping(config.ohem_nms, *grid), []
+    near, kept = _overlapping(boxes, overlap), []
     gone = np.zeros(len(near), dtype=bool)
     for anchor in hardest.tolist():
         if not gone[anchor]:

@@ -110,6 +110,18 @@ def test_ohem_chooses_as_if_it_had_seen_all_candidates_at_once(monkeypatch, over
     torch.testing.assert_close(ohem.choose(loss, label, boxes, config), kept[:12])
 
 
+def test_the_suppression_is_among_the_boxes_that_are_given():
+    """And not among the anchors of the configuration, which an earlier call's overlaps might stand for."""
+    loss, background = torch.arange(6.0).flip(0), torch.full((6,), BACKGROUND)
+    corner = torch.tensor([0, 0, 1, 50, 50, 100.0])[:, None].expand(6, 2)
+    boxes = torch.cat([corner, corner + 20], dim=1)
+    config = SMALL.replace(loss="ohem", ohem_nms=0.5)
+    assert ohem.choose(loss, background, boxes, config).tolist() == [0, 3, 5]
+    assert ohem.choose(loss, background, boxes + 30 * torch.arange(6)[:, None], config).tolist() == [
+        *range(6)
+    ]
+
+
 def test_ohem_with_a_ratio_takes_three_negatives_for_each_positive():
     config = SMALL.replace(
         loss="ohem", image_size=64, first_level=4, last_level=4, ohem_nms=1.0, ohem_ratio=3.0
