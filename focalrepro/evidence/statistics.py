@@ -112,15 +112,18 @@ def reshaping(e: Evidence) -> Verdict | None:
     return over_seeds(background - 2 * objects, "points of the loss", remark)
 
 
+def with_shares(e: Evidence, mine: Records) -> list[Record]:
+    """Of a row a record of each seed that says where its loss lay (`OnObjects`), also of those made again."""
+    again = e.study.again.get("again", []) if mine else []  # made on another machine
+    return list({r.seed: r for r in [*again, *mine] if r.on_objects and r.row == mine[0].row}.values())
+
+
 def drowns(e: Evidence, by: Literal["loss", "gradient"]) -> Verdict | None:
     """What the background has of plain cross entropy's loss or gradient after the first looks, less a half:
     the share that is left to objects' anchors, in points."""
-    mine = e.row("1a", alpha=0.5)
-    again = e.study.again.get("again", []) if mine else []  # made on another machine
-    seeds = {r.seed: r for r in [*again, *mine] if r.on_objects and r.row == mine[0].row}
-    if not seeds:
+    kept = with_shares(e, e.row("1a", alpha=0.5))
+    if not kept:
         return None
-    kept = list(seeds.values())
     last = kept[0].on_objects.step[-2]  # the last look at the beginning; after it comes the end
     rest = 100 * (1 - np.array([getattr(r.on_objects, by) for r in kept], float))  # [seeds, looks]
     first, after, end = (f"{share:.0f} %" for share in rest.mean(0)[[0, -2, -1]])

@@ -14,7 +14,7 @@ from focalrepro.config import RunConfig
 from focalrepro.evidence import rates, tables
 from focalrepro.evidence.claims import CLAIMS, FAMILY, SEEDS, has_family
 from focalrepro.evidence.difference import Estimate, Evidence, Records
-from focalrepro.evidence.statistics import calibration_error
+from focalrepro.evidence.statistics import calibration_error, with_shares
 from focalrepro.study.study import Study
 
 NONE = "–"  # stands where there is nothing to show
@@ -223,6 +223,21 @@ def provenance(records: Records) -> pd.DataFrame:
 def _is_bent(config: RunConfig) -> bool:
     """Whether the least loss is at other scores than the true probabilities, by a known formula."""
     return config.loss == "focal" and (config.gamma > 0 or config.alpha != 0.5)
+
+
+def background_shares(e: Evidence) -> pd.DataFrame | None:
+    """What share of the loss, and of its gradient by the logits, the background has in whole runs: percent,
+    a row for each loss, a column for each step, the mean over its seeds; None without such records."""
+    shares = {}
+    for loss, gamma, alpha in (("CE", 0.0, 0.5), ("FL", 2.0, 0.25)):
+        usual = e.row("1b", gamma=gamma, alpha=alpha) if gamma else e.row("1a", alpha=alpha)
+        for start, of in ((loss, usual), (f"{loss}, π = .5", e.row("prior", gamma=gamma, prior=0.5))):
+            kept = with_shares(e, of)
+            for by in ("loss", "gradient") if kept else ():
+                mean = 1 - np.mean([np.array(getattr(r.on_objects, by), float) for r in kept], axis=0)
+                columns = [(by, f"step {at:,}") for at in kept[0].on_objects.step]
+                shares.setdefault(start, {}).update(zip(columns, 100 * mean, strict=True))
+    return pd.DataFrame.from_dict(shares, orient="index").round(0).astype("Int64") if shares else None
 
 
 def calibration(rows: Mapping[str, Records]) -> pd.DataFrame:
