@@ -16,6 +16,8 @@ from focalrepro.evidence.tables import table
 from focalrepro.study.ablations import get_ablation
 from focalrepro.training.batches import batches, config_anchors
 
+BATCHES = 500  # of a training that `divisors` looks at: on photos all of them would take minutes
+
 
 @dataclass(frozen=True, eq=False)
 class Imbalance:
@@ -45,12 +47,10 @@ class Imbalance:
 
 def measure(data: DetectionData, config: RunConfig, limit: int = 300) -> Imbalance:
     """Matches the first `limit` images to the config's anchors, as a training does, and counts."""
-    grid = config_anchors(config)
+    grid, rows = config_anchors(config), []
     boxes, labels = data.boxes[:limit], data.labels[:limit]
-    thresholds = config.pos_iou, config.neg_iou, config.best_iou
     pictures = None if data.pictures is None else data.pictures[:limit]
-    match = match_dataset(grid.boxes, boxes, labels, torch.device("cpu"), pictures, *thresholds)
-    rows = []
+    match = _matched(data, config, slice(limit))
     shown = None if pictures is None else torch.from_numpy(pictures)
     on_picture = box_ops.share_on(grid.boxes, shown).split(grid.per_level)
     for level, part, on in zip(grid.levels, match.split(grid.per_level, dim=1), on_picture, strict=True):
@@ -76,10 +76,31 @@ def measure(data: DetectionData, config: RunConfig, limit: int = 300) -> Imbalan
     )
 
 
-def batches_without_objects(data: DetectionData, config: RunConfig) -> float:
-    """The share of a training's batches in which no image has an object; data: the training split."""
-    index, _ = batches(len(data.labels), config)
-    return float((data.labels < 0).all(1)[index].all(1).mean())
+def _matched(data: DetectionData, config: RunConfig, rows: slice | np.ndarray) -> torch.Tensor:
+    """The object of each anchor of some images, or BACKGROUND or IGNORED: [images, anchors]."""
+    boxes, labels = data.boxes[rows], data.labels[rows]
+    pictures = None if data.pictures is None else data.pictures[rows]
+    thresholds = config.pos_iou, config.neg_iou, config.best_iou
+    anchors = config_anchors(config).boxes
+    return match_dataset(anchors, boxes, labels, torch.device("cpu"), pictures, *thresholds)
+
+
+def divisors(data: DetectionData, config: RunConfig) -> dict[str, float]:
+    """What a training's first batches would be divided by, of whole images; data: the training split.
+
+    The share of batches in which no image has an object, in percent; quantiles of the anchors that are
+    assigned in a batch; and the mean weight of a term of the background, as the paper divides and with one
+    more for each image, in parts of its weight where each batch is divided by the mean number.
+    """
+    index = batches(len(data.labels), config)[0][:BATCHES]
+    images, places = np.unique(index, return_inverse=True)
+    parts = np.split(images, range(256, len(images), 256))
+    each = np.concatenate([(_matched(data, config, part) >= 0).sum(1).numpy() for part in parts])
+    assigned = each[places.reshape(index.shape)].sum(1)
+    found = {"without objects": 100 * float((data.labels < 0).all(1)[index].all(1).mean())}
+    found |= {f"{q:.0%} have at most": float(np.quantile(assigned, q)) for q in (0.05, 0.5, 0.95)}
+    weights = {"the paper": assigned.clip(1), "one more for each image": assigned + index.shape[1]}
+    return found | {f"weight, {name}": float((assigned.mean() / by).mean()) for name, by in weights.items()}
 
 
 def reach(best_iou: np.ndarray, thresholds: Sequence[float] = (0.4, 0.5, 0.6, 0.7)) -> pd.Series:

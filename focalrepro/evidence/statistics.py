@@ -77,7 +77,9 @@ def ridge(e: Evidence, gamma: float, over: str, measure: str = "AP") -> Verdict 
     p, direction = min((2 * (1 + count * of.mean()) / (1 + count), sign) for sign, of in against.items())
     p, lower = min(float(p), 1.0), float((focal < plain).mean())
     word = "undecided" if p > LEVEL else "confirmed" if direction > 0 else "refuted"
-    remark = f"highest at α = {at_plain:g} for γ = 0 and at α = {at_focal:g} for γ = {gamma:g}"
+    lowest = min(of[0].config.alpha for of in rows.values())
+    edge = ", the lowest tried," if at_focal == lowest else ""
+    remark = f"highest at α = {at_plain:g} for γ = 0 and at α = {at_focal:g}{edge} for γ = {gamma:g}"
     return _with_luck(e, rows, Verdict(word, lower, p=p, direction=direction, remark=remark), by)
 
 

@@ -60,7 +60,7 @@ def rank_correlation(frame: pd.DataFrame) -> tuple[float, int]:
     these are; NaN where they are too few, or none finds anything to speak of."""
     both = frame.dropna(subset=["AP_at_05", "paper_AP"])
     ours = both["AP_at_05"]
-    if len(both) < 3 or ours.nunique() < 2 or ours.max() < LEAST_AP:
+    if len(both) < 5 or ours.nunique() < 2 or ours.max() < LEAST_AP:
         return float("nan"), len(both)
     return float(stats.spearmanr(ours, both["paper_AP"]).statistic), len(both)
 

@@ -7,7 +7,7 @@ import pytest
 from made_up import study
 
 from focalrepro.config import RunConfig
-from focalrepro.evidence.anchor_statistics import batches_without_objects, measure, reach, reach_of_rows
+from focalrepro.evidence.anchor_statistics import divisors, measure, reach, reach_of_rows
 from focalrepro.evidence.difference import Evidence
 from focalrepro.runs import anchors_per_image, load_splits
 from focalrepro.show import figures_results
@@ -69,13 +69,17 @@ def test_limit_and_an_empty_split():
     assert len(empty.best_iou) == 0 and reach(empty.best_iou).isna().all()
 
 
-def test_batches_without_an_object_are_counted():
-    data = split([[], [], [[8, 8, 24, 24]], *[[]] * 7])
-    for steps, share in ((5, 0.8), (10, 0.8)):  # each epoch of five batches has one with the object
-        assert batches_without_objects(data, CONFIG.replace(steps=steps, batch_size=2)) == pytest.approx(
-            share
-        )
-    assert batches_without_objects(data, CONFIG.replace(steps=3, batch_size=10)) == 0
+def test_what_batches_are_divided_by():
+    """Of five batches in an epoch one has the objects, two anchors themselves: each assigned to one."""
+    own, far = config_anchors(CONFIG).boxes[[27, 45]].numpy()
+    data = split([[], [], [own, far], *[[]] * 7])
+    mine = divisors(data, CONFIG.replace(steps=10, batch_size=2))
+    n = 2
+    assert mine["without objects"] == pytest.approx(80)
+    assert mine["50% have at most"] == 0 and mine["95% have at most"] == pytest.approx(n)
+    assert mine["weight, the paper"] == pytest.approx((n / 5) * (4 + 1 / n) / 5)
+    assert mine["weight, one more for each image"] == pytest.approx((n / 5) * (4 / 2 + 1 / (n + 2)) / 5)
+    assert divisors(data, CONFIG.replace(steps=3, batch_size=10))["without objects"] == 0
 
 
 def test_reach():

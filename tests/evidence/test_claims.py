@@ -271,7 +271,10 @@ def test_the_ridge(family):
     )
     assert word(level, "ridge") == "undecided"
     there = judged(level, "ridge-05")
-    assert there.direction > 0 and there.remark == "highest at α = 0.5 for γ = 0 and at α = 0.1 for γ = 2"
+    assert (
+        there.direction > 0
+        and there.remark == "highest at α = 0.5 for γ = 0 and at α = 0.1, the lowest tried, for γ = 2"
+    )
     assert found.p == pytest.approx(2 / 201 * 4), "two-sided, of 200 resamples, the first of four"
     alone = judged(runs(lambda c: 30 - c.gamma * c.alpha, ("grid",), 1), "ridge")
     assert alone.word == "not judged yet" and "one seed" in alone.how
