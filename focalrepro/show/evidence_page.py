@@ -9,7 +9,7 @@ from focalrepro.show import front_facts as facts
 from focalrepro.show import front_tables as cells
 from focalrepro.show.figures_results import figure_of
 from focalrepro.show.figures_scenes import detections
-from focalrepro.show.front_tables import BOTH, FURTHER
+from focalrepro.show.front_tables import BOTH, FURTHER, OWN_ALPHA
 from focalrepro.show.pages import Figures, render
 from focalrepro.show.sentences import gap
 from focalrepro.show.speakers import COCO, EMBEDDED, PLACES, Speakers
@@ -51,6 +51,8 @@ def evidence_page(said: Speakers) -> tuple[str, Figures]:
             if (t := e.study.typical())
         },
         drowns=said.by_place(judged, facts.drowns),
+        focal_ends=said.by_place(sides, facts.focal_ends),
+        own_alpha=any(claim in of for of in judged.values() for claim in OWN_ALPHA),
         afloat=facts.afloat(judged),
         level=[on[n] for n, of in judged.items() if FURTHER in of and of[FURTHER].word == "undecided"],
         divisor=facts.divisor_matters(embedded),

@@ -19,7 +19,7 @@ BY_DIVISOR = {
     "paper's divisor, rates of its own": ("rarity-rate", ""),
     "moving average, rates of its own": ("rarity-rate", ", moving average"),
 }
-APART = 0.05  # of a factor of e, between lines beside each other
+APART = 0.03  # of a factor of e, between lines beside each other
 
 
 @styled

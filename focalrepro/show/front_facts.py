@@ -12,7 +12,7 @@ from focalrepro.evidence.verdict import JUDGED, Verdict, verdict_of
 from focalrepro.show.front_tables import ANSWERS, AS_PAPER, BOTH, DIVISOR, FURTHER, answer
 from focalrepro.show.sentences import effect, gap, seeds_text
 from focalrepro.show.speakers import Judged, Verdicts
-from focalrepro.show.tables import Md, between, number, signed
+from focalrepro.show.tables import Md, background_shares, between, number, signed
 from focalrepro.study.rates import best_rate, family_of
 from focalrepro.study.rows import LOSSES
 
@@ -99,6 +99,14 @@ def drowns(verdicts: Verdicts) -> list[str]:
     if not {*DROWNS} <= verdicts.keys():
         return []
     return [verdicts[claim].remark.removeprefix("the background has ") for claim in DROWNS]
+
+
+def focal_ends(e: Evidence) -> list[str]:
+    """What the background has of focal loss's loss and gradient at the end of a training, in percent."""
+    shares = background_shares(e)
+    if shares is None or "FL" not in shares.index:
+        return []
+    return [str(shares.loc["FL", by].iloc[-1]) for by in ("loss", "gradient")]
 
 
 def usual_lead(e: Evidence) -> str:
