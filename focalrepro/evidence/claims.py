@@ -179,7 +179,7 @@ class Claim(BaseModel):
         if self.scale != 1:
             other, own = gap.levels
             kept = f", {100 * own / other:.0f} % of {other:.1f}" if other else ""
-            return f"AP {own:.1f}{kept}; judged: {self.scale:g} of the second less the first"
+            return f"AP {own:.1f}{kept}; judged: {self.scale:g} of {other:.1f} less {own:.1f}"
         if self.measure != "threshold":
             return ""
         a, b = shared({"a": a, "b": b}).values()

@@ -69,7 +69,7 @@ def thresholds(rows: Mapping[str, Records]) -> Figure | None:
     names = {"xlabel": "detections below this score are dropped (leftmost: none)", "ylabel": "AP, %"}
     figure, (axes,) = panels({"title": "AP against the threshold", "xscale": "log", **names}, size=(6.8, 4.2))
     lines(axes, curves, marker="o", markersize=4)
-    axes.axvline(PAPER_THRESHOLD, color=DARK, linewidth=1, linestyle=":")
+    axes.axvline(PAPER_THRESHOLD, color=DARK, linewidth=1, linestyle=":", label="the paper's, .05")
     axes.set_ylim(bottom=0)
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
     return figure

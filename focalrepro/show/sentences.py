@@ -189,7 +189,7 @@ def takeaway(e: Evidence, *ids: str) -> Md:
 def _made_in_vain(unjudged: Sequence[tuple[Claim, Verdict, Evidence]]) -> list[str]:
     """For each reason why no more runs would judge a claim, one line with those that it holds for."""
     of = {why: [said(c, e.study) for c, v, e in unjudged if v.how == why] for why in MADE}
-    return [f"{sentence_case(why)}: {' '.join(claims)}" for why, claims in of.items() if claims]
+    return [f"{sentence_case(why)}: «{'» «'.join(claims)}»" for why, claims in of.items() if claims]
 
 
 def _explored(c: Claim, v: Verdict) -> str:
