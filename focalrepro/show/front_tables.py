@@ -20,7 +20,7 @@ from focalrepro.study.profiles import get_profile
 FURTHER = "fl-alpha-and-prior"  # the baseline of more settings than the protocol's
 BOTH = "best-gamma"  # the same baseline, and γ is picked as well
 OWN_RATE = "fl-strongest-rate"  # the strongest of these settings, at rates of their own
-OWN_ALPHA = "fl-own-alpha-rate", "fl-own-alpha"  # the same, and α is picked as well; and at borrowed rates
+OWN_ALPHA = "fl-lower-alpha-rate", "fl-own-alpha"  # focal loss picks its α, too; the latter at borrowed rates
 JOINT = "fl-strongest-box-weight"  # the strongest of these, with the box loss that cross entropy wants
 BOX_WEIGHT = "fl-box-weight"  # plain cross entropy, and the weight of the box loss is picked on both sides
 ANSWERS = (
