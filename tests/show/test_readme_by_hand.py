@@ -110,6 +110,10 @@ def test_where_to_use_it(evidence):
     said = {c.id: v.word for c, v in judge_all(evidence[DRAWN])}
     without = ("fl-best-alpha", "fl-plain-ce", "fl-tuned-ce", "fl-alpha-and-prior", "best-gamma")
     assert {said[claim] for claim in without} == {"undecided"}
+    assert "both pick an α down to .03, each at a rate of its own, +0.2 (the clear lead of +2.1 at" in README
+    assert said["fl-lower-alpha-rate"] == "undecided" and said["fl-own-alpha"] == "confirmed"
+    found = [CLAIMS[c].difference(evidence[DRAWN]).effect for c in ("fl-lower-alpha-rate", "fl-own-alpha")]
+    assert [f"{gap:+.1f}" for gap in found] == ["+0.2", "+2.1"]
 
 
 def test_the_weight_of_the_box_loss(evidence):
