@@ -18,8 +18,9 @@ from focalrepro.data.registry import SPLITS, written
 from focalrepro.detector.boxes import share_on
 from focalrepro.evaluation.detect import detect, milliseconds_per_image
 from focalrepro.evaluation.detections import Detections, NotFiniteError
-from focalrepro.evaluation.diagnostics import loss_distribution, on_objects
+from focalrepro.evaluation.diagnostics import loss_distribution
 from focalrepro.evaluation.measures import measures
+from focalrepro.evaluation.on_objects import on_objects
 from focalrepro.evaluation.record import Record, content_digest
 from focalrepro.files import repo_root
 from focalrepro.training.batches import config_anchors

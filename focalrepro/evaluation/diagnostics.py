@@ -1,5 +1,4 @@
-"""How a detector's loss is spread over its anchors: over the hard and the easy (Figure 4), over objects and
-background while it is trained (section 3)."""
+"""How a detector's loss is spread over the hard and the easy of its anchors (Figure 4)."""
 
 from dataclasses import replace
 from functools import lru_cache
@@ -13,14 +12,11 @@ from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData
 from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.hardware import autocast
-from focalrepro.losses import BACKGROUND, focal_terms, signed_logits
+from focalrepro.losses import BACKGROUND, signed_logits
 from focalrepro.training.batches import TrainData
-from focalrepro.training.loop import first_steps
 
 MOST = 2**26  # windows that are sorted at once, some 33 bytes each
 GAMMAS = (0.0, 0.5, 1.0, 2.0)  # Figure 4's
-LOOKS = (0, 5, 20, 60)  # steps of a training before which a look is taken, and at its end
-EARLIEST = 10  # a look is within a tenth of the training: its steps are made once more
 SHARES = tuple(np.linspace(0, 1, 101).round(2).tolist())
 
 
@@ -77,46 +73,3 @@ def loss_distribution(
             share = total[at] / total[-1].clamp(min=1e-300)
             result[kind][f"{gamma:g}"] = [round(float(v), 5) for v in share]
     return result
-
-
-def on_objects(
-    model: RetinaNet, config: RunConfig, data: DetectionData, device: torch.device, images: int = 64
-) -> dict[str, list[float | None]] | None:
-    """Does the background drown the objects, as section 3 says of cross entropy? `share_on_objects` of the
-    first training images before the steps LOOKS, which are made once more, and of the trained model.
-
-    "step", "loss" and "gradient" of each look. None of a loss that is no focal loss or cross entropy of each
-    anchor by itself, and on a GPU, where these steps would take as long as many of a captured training.
-    """
-    plain = config.loss == "focal" and config.gamma_object < 0
-    if not plain or config.detector != "retinanet" or device.type != "cpu":
-        return None
-    looks, shares = [at for at in LOOKS if at * EARLIEST <= config.steps], []
-    for _, step in first_steps(config, data, device, looks):
-        source = step.source
-        shares.append(share_on_objects(step.model, config, source, images))
-    shares.append(share_on_objects(model, config, source, images))
-    loss, gradient = ([None if s != s else round(s, 5) for s in of] for of in zip(*shares, strict=True))
-    return {"step": [*looks, config.steps], "loss": loss, "gradient": gradient}
-
-
-def share_on_objects(
-    model: RetinaNet, config: RunConfig, source: TrainData, images: int
-) -> tuple[float, float]:
-    """What share of the classification loss of a split's first images, and of the sizes of its derivatives
-    by the logits, lies on the anchors that are assigned to an object; NaN where both are 0."""
-    sums = torch.zeros(2, 2, dtype=torch.float64)  # of objects and of all; of the loss and of its slopes
-    was_training = model.training
-    model.eval()
-    for index in torch.arange(min(images, len(source))).split(16):
-        inputs, labels, _, _ = source.batch(index, torch.zeros_like(index))
-        with torch.no_grad(), autocast(torch.device("cpu"), config.precision == "bf16"):
-            logits, _ = model(inputs)
-        x = logits.float().requires_grad_()
-        terms = focal_terms(x, labels, config.alpha, config.gamma)
-        (slopes,) = torch.autograd.grad(terms.sum(), x)
-        for column, each in enumerate((terms.detach(), slopes.abs())):
-            per_anchor = each.sum(-1).double()
-            sums[:, column] += torch.stack([per_anchor[labels >= 0].sum(), per_anchor.sum()])
-    model.train(was_training)
-    return tuple((sums[0] / sums[1]).tolist())

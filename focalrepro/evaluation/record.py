@@ -147,11 +147,16 @@ class Seconds(_Part):
 
 class OnObjects(_Part):
     """At some steps of the training, what share of the classification loss, and of the sizes of its slopes,
-    lies on anchors of objects (`diagnostics.on_objects`); null where nothing is lost."""
+    lies on anchors of objects (`evaluation.on_objects`); null where nothing is lost.
+
+    Added up over images, and divided as the training divides each batch, which old records do not say.
+    """
 
     step: list[Count]
     loss: list[Number | None]
     gradient: list[Number | None]
+    divided_loss: list[Number | None] | None = None
+    divided_gradient: list[Number | None] | None = None
 
 
 class StepSeconds(_Part):

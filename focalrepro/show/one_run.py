@@ -15,7 +15,7 @@ from focalrepro.config import RunConfig
 from focalrepro.data import DetectionData
 from focalrepro.detector.anchors import AnchorGrid
 from focalrepro.evaluation.detections import Detections
-from focalrepro.evaluation.diagnostics import share_on_objects
+from focalrepro.evaluation.on_objects import Shares, share_on_objects
 from focalrepro.evaluation.record import Record
 from focalrepro.losses import focal_terms
 from focalrepro.progress import bar
@@ -66,7 +66,7 @@ class Look:
 
     places: np.ndarray
     on_objects: float
-    first: tuple[float, float]
+    first: Shares
 
 
 def background(maps: Mapping[str, Mapping[int, Look]], gradient: bool = False) -> pd.DataFrame:
