@@ -53,8 +53,9 @@ def isotonic(tune: Histogram) -> np.ndarray:
 def closed_form(alpha: float, gamma: float) -> np.ndarray:
     """Probabilities [240] by the inverse of the focal loss's own minimiser; needs no data.
 
-    A true probability η is trained to the score p at which η A' = (1 - η) B' for the derivatives of the two
-    terms; solved for η. Charoenphakdee et al. 2021 (arXiv 2011.09172), theorem 11, with α.
+    A true probability η is trained to the score p at which η b = (1 - η) a, where b is how fast the object's
+    term falls with p and a how fast the background's rises; solved for η.
+    Charoenphakdee et al. 2021 (arXiv 2011.09172), theorem 11, with α.
     """
     p = raw({})
     a = (1 - alpha) * (p**gamma / (1 - p) - gamma * p ** (gamma - 1) * np.log1p(-p))

@@ -21,6 +21,7 @@ from focalrepro.study.study import Study
 FAMILY = ("fl-tuned-ce", "fl-hard-negatives", "fl-sampling-free", "ridge")  # the protocol's primary one
 SEEDS = 3  # of any other claim, before it is judged
 # Why no more runs would judge a claim.
+MADE_ON = "both sides by runs of"  # what a remark says of a machine that other tables do not have
 NEVER = "does not apply to this data"
 UNLIKE = "cannot be judged, as no seed of like machines is on both sides"
 NOTHING = "cannot be judged, as a run diverged or found nothing"
@@ -172,7 +173,7 @@ class Claim(BaseModel):
         """Where the runs are not those of the other tables (`Evidence.every`), of which machine they are."""
         name = self.a.ablation
         same = e.every(name) is e.study.rows(name)
-        return "" if same else f"both sides by runs of {records[0].hardware.name}, not those of other tables"
+        return "" if same else f"{MADE_ON} {records[0].hardware.name}, not those of other tables"
 
     def _parts(self, gap: Estimate, a: Records, b: Records) -> str:
         """What the number is made of, where it is no plain difference."""

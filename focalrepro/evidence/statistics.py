@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from itertools import chain
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,9 @@ from focalrepro.study.study import Rows
 MATCHED = 0.5  # AP; calibration is compared only between rows that differ by less
 FL = {"gamma": 2.0, "alpha": 0.25}
 DRAWS = 50  # of the seeds' luck for each resample of the images: fewer, and a p near .05 is a matter of them
+
+ENOUGH = 3  # records that say how the loss lay as it was divided
+UNDIVIDED = "undivided"
 
 # ---- the place of the best α, in resamples
 
@@ -114,24 +118,42 @@ def reshaping(e: Evidence) -> Verdict | None:
     return over_seeds(background - 2 * objects, "points of the loss", remark)
 
 
-def with_shares(e: Evidence, mine: Records) -> list[Record]:
-    """Of a row a record of each seed that says where its loss lay (`OnObjects`), also of those made again."""
-    again = e.study.again.get("again", []) if mine else []  # made on another machine
-    return list({r.seed: r for r in [*again, *mine] if r.on_objects and r.row == mine[0].row}.values())
+class Background(NamedTuple):
+    """What the background has of a row's classification loss, or of its gradient by the logits, in percent:
+    [seeds, looks], the looks before these steps. divided: as a training divides its batches, where enough
+    records say so; else as images add up."""
+
+    shares: np.ndarray
+    steps: Sequence[int]
+    divided: bool
+
+
+def background(e: Evidence, mine: Records, by: Literal["loss", "gradient"]) -> Background | None:
+    """`Background` of a row's records and of those made again on another machine; None where none looked."""
+    made = [*chain.from_iterable(e.study.again.values()), *mine] if mine else []
+    looked = [(r.seed, r.on_objects) for r in made if r.on_objects and r.row == mine[0].row]
+    divided = dict(look for look in looked if look[1].divided_loss)
+    enough = len(divided) >= ENOUGH
+    kept = divided if enough else dict(looked)
+    if not kept:
+        return None
+    shares = [getattr(look, f"divided_{by}" if enough else by) for look in kept.values()]
+    return Background(100 * (1 - np.array(shares, float)), next(iter(kept.values())).step, enough)
 
 
 def drowns(e: Evidence, by: Literal["loss", "gradient"]) -> Verdict | None:
     """What the background has of plain cross entropy's loss or gradient after the first looks, less a half:
     the share that is left to objects' anchors, in points."""
-    kept = with_shares(e, e.row("1a", alpha=0.5))
-    if not kept:
+    mine = e.row("1a", alpha=0.5)
+    found = background(e, mine, by)
+    if found is None:
         return None
-    last = kept[0].on_objects.step[-2]  # the last look at the beginning; after it comes the end
-    rest = 100 * (1 - np.array([getattr(r.on_objects, by) for r in kept], float))  # [seeds, looks]
-    first, after, end = (f"{share:.0f} %" for share in rest.mean(0)[[0, -2, -1]])
-    then = f"{after} after {last} of {kept[0].config.steps:,} steps"
+    last = found.steps[-2]  # the last look at the beginning; after it comes the end
+    first, after, end = (f"{share:.0f} %" for share in found.shares.mean(0)[[0, -2, -1]])
+    then = f"{after} after {last} of {mine[0].config.steps:,} steps"
     remark = f"the background has {first} at the start, {then}, {end} at the end"
-    return over_seeds(rest[:, -2] - 50, f"points of the {by}, beyond a half", remark)
+    remark += "" if found.divided else f" ({UNDIVIDED})"
+    return over_seeds(found.shares[:, -2] - 50, f"points of the {by}, beyond a half", remark)
 
 
 def calibration_error(r: Record, way: str = "raw", best: bool = False) -> float:

@@ -52,6 +52,7 @@ def evidence_page(said: Speakers) -> tuple[str, Figures]:
         },
         drowns=said.by_place(judged, facts.drowns),
         focal_ends=said.by_place(sides, facts.focal_ends),
+        rarer=facts.drowns_longer(sides[EMBEDDED]) if EMBEDDED in sides else {},
         own_alpha=any(claim in of for of in judged.values() for claim in OWN_ALPHA),
         afloat=facts.afloat(judged),
         level=[on[n] for n, of in judged.items() if FURTHER in of and of[FURTHER].word == "undecided"],

@@ -8,6 +8,7 @@ from focalrepro.evidence.difference import MEASURES, Evidence, holm
 from focalrepro.evidence.made_twice import made_twice
 from focalrepro.evidence.rates import at_the_end, best, trials
 from focalrepro.evidence.seed_spread import pooled, repeated
+from focalrepro.evidence.statistics import UNDIVIDED
 from focalrepro.evidence.verdict import JUDGED, Verdict, verdict_of
 from focalrepro.show.front_tables import ANSWERS, AS_PAPER, BOTH, DIVISOR, FURTHER, answer
 from focalrepro.show.sentences import effect, gap, seeds_text
@@ -104,9 +105,20 @@ def drowns(verdicts: Verdicts) -> list[str]:
 def focal_ends(e: Evidence) -> list[str]:
     """What the background has of focal loss's loss and gradient at the end of a training, in percent."""
     shares = background_shares(e)
-    if shares is None or "FL" not in shares.index:
-        return []
-    return [str(shares.loc["FL", by].iloc[-1]) for by in ("loss", "gradient")]
+    found = (
+        [] if shares is None else [label for label in ("FL", f"FL ({UNDIVIDED})") if label in shares.index]
+    )
+    return [str(shares.loc[found[0], by].iloc[-1]) for by in ("loss", "gradient")] if found else []
+
+
+def drowns_longer(e: Evidence) -> dict[str, str]:
+    """What the background has of plain cross entropy's loss after 20 steps, in percent, by the rarity of the
+    embedded data's objects; {} unless it is known as a training divides its batches."""
+    rows = {"one in 100": "CE, 1 in 100", "one in 1,000": "CE", "one in 10,000": "CE, 1 in 10,000"}
+    shares = background_shares(e)
+    if shares is None or not {*rows.values()} <= {*shares.index}:
+        return {}
+    return {rarity: str(shares.loc[name, ("loss", "step 20")]) for rarity, name in rows.items()}
 
 
 def usual_lead(e: Evidence) -> str:

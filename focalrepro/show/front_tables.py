@@ -20,12 +20,12 @@ from focalrepro.study.profiles import get_profile
 FURTHER = "fl-alpha-and-prior"  # the baseline of more settings than the protocol's
 BOTH = "best-gamma"  # the same baseline, and γ is picked as well
 OWN_RATE = "fl-strongest-rate"  # the strongest of these settings, at rates of their own
-OWN_ALPHA = "fl-lower-alpha-rate", "fl-own-alpha"  # focal loss picks its α, too; the latter at borrowed rates
+OWN_ALPHA = "fl-own-alpha", "fl-lower-alpha-rate"  # focal loss picks its α, too; the first at borrowed rates
 JOINT = "fl-strongest-box-weight"  # the strongest of these, with the box loss that cross entropy wants
 BOX_WEIGHT = "fl-box-weight"  # plain cross entropy, and the weight of the box loss is picked on both sides
 ANSWERS = (
     ("fl-tuned-ce", FURTHER, "fl-best-alpha"),
-    *((FURTHER,), (BOTH,), (OWN_ALPHA[1],), (OWN_RATE,), (OWN_ALPHA[0],), (JOINT,), (BOX_WEIGHT,)),
+    *((FURTHER,), (BOTH,), (OWN_ALPHA[0],), (OWN_RATE,), (OWN_ALPHA[1],), (JOINT,), (BOX_WEIGHT,)),
     *(("fl-plain-ce",), ("fl-hard-negatives",), ("fl-sampling-free",)),
 )
 # The paper's own comparison, and the same without its threshold of score.
@@ -34,8 +34,8 @@ ALL_LINES = (
     *((claim,) for claim in AS_PAPER),
     *(tuple(claim for claim in claims if claim not in AS_PAPER) for claims in ANSWERS),
 )
-FEW_LINES = ((AS_PAPER[0],), ANSWERS[0], (OWN_RATE, FURTHER), OWN_ALPHA, (JOINT,), (BOX_WEIGHT,))
-FEW_LINES += ANSWERS[-2:]
+FEW_LINES = ((AS_PAPER[0],), ANSWERS[0], (OWN_RATE, FURTHER), *((claim,) for claim in OWN_ALPHA))
+FEW_LINES += ((JOINT,), (BOX_WEIGHT,), *ANSWERS[-2:])
 # Whether the divisor is worth more than the loss, and who is ahead once it is steady.
 DIVISOR = ("divisor-smooth", "divisor-smooth-ce", "divisor-smooth-hard", "divisor-smooth-free")
 # The same with one more in the divisor for each image.
@@ -87,7 +87,7 @@ def baselines(judged: Judged, lines: Sequence[tuple[str, ...]]) -> Md:
             of, v, text = judged[name], judged[name][claim], CLAIMS[claim].against
             same = asked.setdefault((name, v.estimate.of), text.split(",")[0])
             levels = f"{of.levels(claim)} ({share(*v.estimate.levels, sign='+')})"
-            parts = [of.gap(claim), levels, of.seeds(claim)]
+            parts = [of.gap(claim), levels, of.seeds(claim), *of.made_on(claim)]
             parts += [f"the same runs as {same}"] * (same != text.split(",")[0])
             row[PLACES[name]] = Md(f"**{of.word(claim)}**: {'; '.join(parts)}")
         rows.append(row)

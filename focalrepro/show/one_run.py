@@ -71,9 +71,10 @@ class Look:
 
 def background(maps: Mapping[str, Mapping[int, Look]], gradient: bool = False) -> pd.DataFrame:
     """What share of the loss, or of its gradient by the logits, the background has in the first images, in
-    percent: a row for each loss of `loss_maps`, a column for each step."""
+    percent, as a training divides its batches: a row for each loss of `loss_maps`, a column for each step."""
+    field = "divided_gradient" if gradient else "divided_loss"
     shares = {
-        name: {f"step {at}": 100 * (1 - look.first[gradient]) for at, look in of.items()}
+        name: {f"step {at}": 100 * (1 - getattr(look.first, field)) for at, look in of.items()}
         for name, of in maps.items()
     }
     return pd.DataFrame.from_dict(shares, orient="index").round(0).astype("Int64")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from focalrepro.evidence.claims import judge_all
+from focalrepro.evidence.claims import MADE_ON, judge_all
 from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.verdict import NOT_YET, Verdict
 from focalrepro.show.sentences import WORDS, digits_of, effect, gap, levels, seeds_text
@@ -55,6 +55,10 @@ class Verdicts(dict[str, Verdict]):
         """How many, and of how many as long as these are too few."""
         v = self[claim]
         return f"{v.seeds} of {seeds_text(v.wanted)}" if v.word == NOT_YET else seeds_text(v.seeds)
+
+    def made_on(self, claim: str) -> list[str]:
+        """Of which machine its runs are, where they are not those of the other tables; else nothing."""
+        return [part for part in self[claim].remark.split("; ") if part.startswith(MADE_ON)]
 
 
 Judged = dict[str, Verdicts]  # by study

@@ -14,11 +14,12 @@ from focalrepro.config import RunConfig
 from focalrepro.evidence import rates, tables
 from focalrepro.evidence.claims import CLAIMS, FAMILY, SEEDS, has_family
 from focalrepro.evidence.difference import Estimate, Evidence, Records
-from focalrepro.evidence.statistics import calibration_error, with_shares
+from focalrepro.evidence.statistics import FL, UNDIVIDED, background, calibration_error
 from focalrepro.study.study import Study
 
 NONE = "–"  # stands where there is nothing to show
 FINE = 10  # AP below which it wants a second digit
+OTHER_RARITIES = "1 in 100", "1 in 300", "1 in 3,000", "1 in 10,000"  # than the usual 1 in 1,000
 
 
 class Md(str):
@@ -228,15 +229,18 @@ def _is_bent(config: RunConfig) -> bool:
 def background_shares(e: Evidence) -> pd.DataFrame | None:
     """What share of the loss, and of its gradient by the logits, the background has in whole runs: percent,
     a row for each loss, a column for each step, the mean over its seeds; None without such records."""
-    shares = {}
-    for loss, gamma, alpha in (("CE", 0.0, 0.5), ("FL", 2.0, 0.25)):
-        usual = e.row("1b", gamma=gamma, alpha=alpha) if gamma else e.row("1a", alpha=alpha)
-        for start, of in ((loss, usual), (f"{loss}, π = .5", e.row("prior", gamma=gamma, prior=0.5))):
-            kept = with_shares(e, of)
-            for by in ("loss", "gradient") if kept else ():
-                mean = 1 - np.mean([np.array(getattr(r.on_objects, by), float) for r in kept], axis=0)
-                columns = [(by, f"step {at:,}") for at in kept[0].on_objects.step]
-                shares.setdefault(start, {}).update(zip(columns, 100 * mean, strict=True))
+    shares: dict[str, dict[tuple[str, str], float]] = {}
+    rarities = e.rows("imbalance")
+    usual = {"CE": ("CE, α = .5", e.row("1a", alpha=0.5)), "FL": ("FL, γ = 2", e.row("1b", **FL))}
+    for loss, (whole, mine) in usual.items():
+        rows = {loss: mine, f"{loss}, π = .5": e.row("prior", gamma=2.0 * (loss == "FL"), prior=0.5)}
+        rows |= {f"{loss}, {rarity}": rarities.get(f"{whole}, {rarity}", []) for rarity in OTHER_RARITIES}
+        for label, of in rows.items():
+            for by in ("loss", "gradient"):
+                if found := background(e, of, by):
+                    name = label if found.divided else f"{label} ({UNDIVIDED})"
+                    columns = [(by, f"step {at:,}") for at in found.steps]
+                    shares.setdefault(name, {}).update(zip(columns, found.shares.mean(0), strict=True))
     return pd.DataFrame.from_dict(shares, orient="index").round(0).astype("Int64") if shares else None
 
 

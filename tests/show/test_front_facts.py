@@ -5,15 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up import record, study
+from made_up import record, runs, study
 
 from focalrepro.evidence.claims import CLAIMS, judge_all
 from focalrepro.evidence.difference import Evidence
+from focalrepro.evidence.statistics import background, drowns
 from focalrepro.evidence.verdict import Verdict
 from focalrepro.show import front_facts, pages
 from focalrepro.show.speakers import Verdicts
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.profiles import PROFILES
+from focalrepro.study.study import Study
 
 
 def primary(lead: float, own: float) -> Evidence:
@@ -50,6 +52,28 @@ def test_a_share_that_was_not_measured_is_not_told():
     verdicts = {k: Verdict("measured", remark=f"the background has {text}") for k, text in shares.items()}
     assert front_facts.drowns(verdicts) == ["10 % at the end", "51 % at the end"]
     assert front_facts.drowns({"drowns": verdicts["drowns"]}) == []
+
+
+def test_a_share_is_of_what_a_training_divides(results):
+    """Where three records tell the share as the loss is divided it is that; else that of the sum."""
+    looks = {"step": [0, 20, 1000], "loss": [0.1, 0.5, 0.8], "gradient": [0.1, 0.5, 0.6]}
+    divided = looks | {"divided_loss": [0.05, 0.3, 0.7], "divided_gradient": [0.02, 0.2, 0.5]}
+    rows = ("1a", "1b", "prior", "imbalance")
+    e = Evidence(
+        Study("full-quick", records=runs(lambda c: 30, rows, profile="full-quick", on_objects=looks))
+    )
+    found = background(e, e.row("1a", alpha=0.5), "loss")
+    assert not found.divided and found.shares.mean(0).tolist() == pytest.approx([90, 50, 20])
+    assert "(undivided)" in drowns(e, "loss").remark
+    assert front_facts.focal_ends(e) == ["20", "40"] and front_facts.drowns_longer(e) == {}
+
+    found = runs(lambda c: 30, rows, profile="full-quick", on_objects=divided)
+    e = Evidence(Study("full-quick", records=found))
+    found = background(e, e.row("1a", alpha=0.5), "gradient")
+    assert found.divided and found.shares.mean(0).tolist() == pytest.approx([98, 80, 50])
+    assert "undivided" not in drowns(e, "gradient").remark
+    assert front_facts.focal_ends(e) == ["30", "50"]
+    assert front_facts.drowns_longer(e) == {f"one in {n}": "70" for n in ("100", "1,000", "10,000")}
 
 
 def test_templates_ask_what_was_judged():
