@@ -51,6 +51,7 @@ def evidence_page(said: Speakers) -> tuple[str, Figures]:
             if (t := e.study.typical())
         },
         drowns=said.by_place(judged, facts.drowns),
+        undivided=facts.undivided(said),
         focal_ends=said.by_place(sides, facts.focal_ends),
         rarer=facts.drowns_longer(sides[EMBEDDED]) if EMBEDDED in sides else {},
         own_alpha=any(claim in of for of in judged.values() for claim in OWN_ALPHA),

@@ -12,7 +12,7 @@ from focalrepro.evidence.statistics import UNDIVIDED
 from focalrepro.evidence.verdict import JUDGED, Verdict, verdict_of
 from focalrepro.show.front_tables import ANSWERS, AS_PAPER, BOTH, DIVISOR, FURTHER, answer
 from focalrepro.show.sentences import effect, gap, seeds_text
-from focalrepro.show.speakers import Judged, Verdicts
+from focalrepro.show.speakers import Judged, Speakers, Verdicts
 from focalrepro.show.tables import Md, background_shares, between, number, signed
 from focalrepro.study.rates import best_rate, family_of
 from focalrepro.study.rows import LOSSES
@@ -99,7 +99,14 @@ def drowns(verdicts: Verdicts) -> list[str]:
     in percent; [] where not both were measured."""
     if not {*DROWNS} <= verdicts.keys():
         return []
-    return [verdicts[claim].remark.removeprefix("the background has ") for claim in DROWNS]
+    remarks = [verdicts[claim].remark.removesuffix(f" ({UNDIVIDED})") for claim in DROWNS]
+    return [remark.removeprefix("the background has ") for remark in remarks]
+
+
+def undivided(said: Speakers) -> list[str]:
+    """The data whose records tell what `drowns` says of the sum over images alone: "on real COCO"."""
+    of = said.by_place(said.judged, lambda of: DROWNS[0] in of and UNDIVIDED in of[DROWNS[0]].remark)
+    return list(of)
 
 
 def focal_ends(e: Evidence) -> list[str]:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from focalrepro.evidence.claims import CLAIMS
 from focalrepro.evidence.difference import MARGIN, Evidence
-from focalrepro.evidence.statistics import UNDIVIDED
 from focalrepro.evidence.verdict import Verdict
 from focalrepro.files import repo_root, results_root, write_atomic
 from focalrepro.show import front_facts as facts
@@ -57,7 +56,6 @@ def front_page() -> FrontPage:
 
 def _answer(said: Speakers, planes: list[Evidence]) -> str:
     judged, on, embedded = said.judged, said.on, said.of(EMBEDDED)
-    drowns = said.by_place(judged, facts.drowns)
     return render(
         "front.md.j2",
         **{"places": PLACES, "on": on, "judged": judged, "that_judged": said.that_judged},
@@ -75,9 +73,9 @@ def _answer(said: Speakers, planes: list[Evidence]) -> str:
         outcomes=said.by_place(judged, facts.outcomes),
         explored=sum(v.word in WORDS and not v.primary for of in judged.values() for v in of.values()),
         level=facts.level(embedded),
-        drowns=drowns,
+        drowns=said.by_place(judged, facts.drowns),
         rarer=facts.drowns_longer(said.sides[EMBEDDED]) if EMBEDDED in said.sides else {},
-        undivided=any(UNDIVIDED in part for parts in drowns.values() for part in parts),
+        undivided=facts.undivided(said),
         replicated=said.by_place(judged, facts.replicated),
         baselines=cells.baselines(judged, cells.FEW_LINES),
         coco=COCO in judged,
