@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from focalrepro.evaluation import calibration
+from focalrepro.evaluation.calibration import Calibration
 from focalrepro.evaluation.record import Record
 from focalrepro.evidence.difference import LEVEL, MEASURES, Evidence, Measure, Records, mean_interval, shared
 from focalrepro.evidence.tables import mean
@@ -157,19 +158,25 @@ def drowns(e: Evidence, by: Literal["loss", "gradient"]) -> Verdict | None:
 
 
 def calibration_error(r: Record, way: str = "raw", best: bool = False) -> float:
-    """Expected calibration error of the test images' detections: raw, or after temperature, isotonic or
-    closed form; best: of the best-scored, as many as are right. NaN where nothing on tune is right."""
+    """`calibration_after`'s expected calibration error."""
+    return calibration_after(r, way, best).error
+
+
+def calibration_after(r: Record, way: str = "raw", best: bool = False) -> Calibration:
+    """How far the scores of the test images' detections are probabilities: raw, or after temperature,
+    isotonic or closed form; best: of the best-scored, as many as are right. NaN where nothing on tune is
+    right."""
     tune = r.scores.tune.model_dump()
     if way == "closed form":
         probabilities = calibration.closed_form(r.config.alpha, r.config.gamma)
     elif not sum(tune["right"]):
-        return np.nan
+        return Calibration(np.nan, np.nan, np.nan)
     else:
         maps = {"raw": calibration.raw, "temperature": calibration.tempered, "isotonic": calibration.isotonic}
         probabilities = maps[way](tune)
     judged = r.scores.test.model_dump()
     judged = calibration.best_scored(judged) if best else judged
-    return calibration.calibration_of(judged, probabilities).error
+    return calibration.calibration_of(judged, probabilities)
 
 
 def reliability_bins(r: Record) -> pd.DataFrame:

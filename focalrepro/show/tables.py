@@ -14,7 +14,7 @@ from focalrepro.config import RunConfig
 from focalrepro.evidence import rates, tables
 from focalrepro.evidence.claims import CLAIMS, FAMILY, SEEDS, has_family
 from focalrepro.evidence.difference import Estimate, Evidence, Records
-from focalrepro.evidence.statistics import FL, UNDIVIDED, background, calibration_error
+from focalrepro.evidence.statistics import FL, UNDIVIDED, background, calibration_after
 from focalrepro.study.study import Study
 
 NONE = "–"  # stands where there is nothing to show
@@ -246,7 +246,7 @@ def background_shares(e: Evidence) -> pd.DataFrame | None:
 
 def calibration(rows: Mapping[str, Records]) -> pd.DataFrame:
     """Expected calibration error of each row, mean over its seeds, with AP beside it: raw, and after what
-    maps scores.
+    maps scores; then the negative log likelihood and the Brier score of a detection.
 
     A temperature and isotonic regression are fitted on tune images; the closed form needs no data, and is for
     focal loss and for cross entropy with an α other than .5. "best" is the error of the best-scored
@@ -260,7 +260,11 @@ def calibration(rows: Mapping[str, Records]) -> pd.DataFrame:
             for way in ("raw", "temperature", "isotonic", "closed form"):
                 of = [r for r in records if way != "closed form" or _is_bent(r.config)]
                 for name, best in ((f"error, {way}", False), (f"{way}, best", True)):
-                    error = tables.mean(calibration_error(r, way, best) for r in of)
+                    error = tables.mean(calibration_after(r, way, best).error for r in of)
                     shown[label][name] = number(error, 3 if best else 4)
+            for way in ("raw", "temperature"):
+                found = [calibration_after(r, way) for r in records]
+                shown[label][f"NLL, {way}"] = number(tables.mean(c.nll for c in found), 4)
+                shown[label][f"Brier, {way}"] = number(tables.mean(c.brier for c in found), 4)
     frame = pd.DataFrame.from_dict(shown, orient="index")
     return frame.loc[:, (frame != NONE).any()]

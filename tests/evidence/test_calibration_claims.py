@@ -43,6 +43,9 @@ def test_the_closed_form_undoes_a_class_weight():
     assert shown.loc["α = 0.5", "error, closed form"] == "–"
     raw, mended = (float(shown.loc["α = 0.75", f"error, {way}"]) for way in ("raw", "closed form"))
     assert mended < raw / 10
+    for score in ("NLL", "Brier"):
+        honest, bent = (float(shown.loc[f"α = {a}", f"{score}, raw"]) for a in (0.5, 0.75))
+        assert 0 < honest < bent, "both are least at the true probabilities"
 
 
 def test_calibration_is_compared_at_matched_ap_only():
