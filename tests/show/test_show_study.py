@@ -81,8 +81,9 @@ def test_a_line_stands_for_what_has_no_rows_and_one_for_what_can_be_run():
 
 def test_whose_rates_a_claim_speaks_of():
     coco, smoke = focalrepro.Study("coco-cpu", records=[]), focalrepro.Study("smoke", records=[])
-    searched, rival = CLAIMS["fl-hard-negatives"], CLAIMS["rival-ghm"]
+    searched, rival = CLAIMS["fl-hard-negatives"], CLAIMS["rival-quality"]
     assert "each at its own rate" in sentences.said(searched, coco)
+    assert "each at its own rate" in sentences.said(CLAIMS["rival-ghm"], coco), "whatever its table lacks"
     assert "at the rates that the table names" in sentences.said(rival, coco), "no search chose one"
     assert "all at one rate" in sentences.said(searched, smoke)
 
