@@ -156,6 +156,8 @@ def read_yolo(file: Path) -> list[Split]:
     names = dict(enumerate(names)) if isinstance(names, list) else names
     if not isinstance(names, dict) or not names or not all(isinstance(key, int) for key in names):
         _fault(file, "`names` is no list of classes", "add it, as names: [cat, dog]")
+    if not all(isinstance(word, (str, int, float)) for word in names.values()):  # aliases grow without bound
+        _fault(file, "`names`: a class's name is no text", "write them as names: [cat, dog]")
     words = list(map(str, names.values()))
     if odd := [word for word in words if not word or words.count(word) > 1]:
         _fault(file, f"`names`: {odd[0]!r:.60} is empty or there twice", "give each class its own name")

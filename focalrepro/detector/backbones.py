@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 import torchvision
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
@@ -243,7 +243,7 @@ def make_backbone(name: str, weights: str = "none") -> nn.Module:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; it should hold the weights of {name}")
     try:
-        safe = path.suffix == ".safetensors"
+        safe = path.suffix == ".safetensors" or _has_tensors_alone(path)
         backbone.load(load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True))
     except pickle.UnpicklingError as error:  # whose text advises to load it unsafely
         raise ValueError(f"{path}: no file of tensors alone; save the weights as safetensors") from error
@@ -251,3 +251,12 @@ def make_backbone(name: str, weights: str = "none") -> nn.Module:
         what = f"{type(error).__name__}: {error}"
         raise ValueError(f"{path}: these are not weights of {name} in its own naming: {what}") from error
     return backbone
+
+
+def _has_tensors_alone(path: Path) -> bool:
+    """Whether it is a safetensors file, whatever its name: that of a cache is a digest."""
+    try:
+        with safe_open(path, "pt"):
+            return True
+    except (SafetensorError, OSError):
+        return False

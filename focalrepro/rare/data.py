@@ -189,7 +189,9 @@ def _table(path: Path, target: str) -> pd.DataFrame:
         what, hint = f"no column {target!r}", did_you_mean(target, frame.columns) or "."
         if parted:
             raise ValueError(f"{what}: {parted}")
-        listed = ", ".join(frame.columns[:12]) + (", …" if frame.shape[1] > 12 else "")
+        listed = ", ".join(c if c == c.strip() else repr(c) for c in frame.columns[:12]) + (
+            ", …" if frame.shape[1] > 12 else ""
+        )
         raise ValueError(f"{what}{hint} Give --target one of: {listed}")
     if frame[target].isna().any():  # unless "NA" or "None" is a class's name, and no cell is empty
         texts = pd.read_csv(path, usecols=[target], dtype=str, keep_default_na=False)[target]

@@ -55,6 +55,9 @@ def take(name: str, data: Path, images: Sequence[Path], more: dict[str, Any], re
         fields[field] = _value(field, value)
     own_profile(name, fields)  # refuses a field before anything is written
     register_own(name, data, images, recipe=fields or None, **more)
+    if not fields and (kept := describe(name).parameters.get("recipe")):
+        given = " ".join(f"{field}={value}" for field, value in kept.items())
+        print(f"{name} keeps the recipe that it was given before: {given} (--recipe with others replaces it)")
     base = get_profile(name).base
     if base.weights == "imagenet":
         ensure_weights(name, base.backbone)

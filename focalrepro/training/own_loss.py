@@ -50,7 +50,7 @@ def told(path: Path) -> Iterator[None]:
         yield
     except (MemoryError, torch.OutOfMemoryError):  # no fault of the file
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frames = traceback.extract_tb(error.__traceback__)
         at = [frame.lineno for frame in frames if frame.filename == str(path)]
         at = [error.lineno] if isinstance(error, SyntaxError) else at

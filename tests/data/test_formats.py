@@ -165,6 +165,11 @@ YOLO_FAULTS = [
     ("data.yaml", "names: [a]", r"data\.yaml: `train` is no folder; add that of the images"),
     ("data.yaml", "names: [a]\ntrain: pics", r"data\.yaml: `train`: there is no folder .*pics; give"),
     ("data.yaml", "names: [a, a]\ntrain: images/train", r"data\.yaml: `names`: 'a' is empty or there twice;"),
+    (
+        "data.yaml",
+        "names: [[a, b]]\ntrain: images/train",
+        r"data\.yaml: `names`: a class's name is no text; wr",
+    ),
     ("data.yaml", "names: ['', a]\ntrain: images/train", r"data\.yaml: `names`: '' is empty or there twice;"),
     ("labels/train/a.txt", "0 .5 .5 .1", r"a\.txt: line 1: '0 \.5 \.5 \.1' has 4 numbers; give `class x y"),
     ("labels/train/a.txt", "\n\n0 .5 .5 x .1", r"a\.txt: line 3: number 4 is 'x'; it must be a number"),

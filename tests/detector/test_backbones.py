@@ -157,6 +157,14 @@ def test_unknown_backbone():
         make_backbone("small", "imagenet")
 
 
+def test_weights_under_any_name(tmp_path):
+    """As in a cache, whose files are called by their digests."""
+    save_file(BACKBONES["small"]().state_dict(), tmp_path / "3f2a")
+    (tmp_path / "small.safetensors").symlink_to(tmp_path / "3f2a")
+    for name in ("3f2a", "small.safetensors"):
+        assert make_backbone("small", str(tmp_path / name)).state_dict().keys()
+
+
 def test_weights_that_are_not_there_or_another_networks(tmp_path):
     missing = tmp_path / "gone.safetensors"
     with pytest.raises(FileNotFoundError, match=r"gone\.safetensors.*resnet18"):

@@ -199,12 +199,16 @@ def test_a_recipe_is_read_as_people_write_it(field, text, value):
     assert found == value and type(found) is type(value)
 
 
-def test_the_recipe_stays_with_the_name(given):
+def test_the_recipe_stays_with_the_name_and_is_told(given, capsys):
     taken(given, "resize=squash", "lr=0.001")
     profile = get_profile("mine")
     assert (profile.base.resize, profile.base.lr, profile.rates) == ("squash", 0.001, {})
     assert describe("mine").parameters["recipe"]["resize"] == "squash"
     register_own("mine", given[0], [given[1]])
     assert describe("mine").parameters["recipe"]["resize"] == "squash", "registered again without one"
+    capsys.readouterr()
     take("mine", given[0], [given[1]], {}, [])
     assert get_profile("mine").base == profile.base, "reproduced again without one"
+    told = capsys.readouterr().out
+    assert told.startswith("mine keeps the recipe that it was given before: ")
+    assert "resize=squash lr=0.001 (--recipe with others replaces it)" in told

@@ -1,7 +1,9 @@
 """A loss of one's own in a study: searched, judged at its best rate beside others, and shown by a page."""
 
+import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from made_up import record
@@ -18,6 +20,7 @@ from focalrepro.study.rows import Row
 from focalrepro.study.store import Store
 from focalrepro.training.own_loss import adopt
 
+README = Path(__file__).parents[2] / "README.md"
 BASE = PROFILES["smoke"].base
 LOSS = """
 from focalrepro.losses import focal_terms
@@ -174,6 +177,13 @@ def test_rows_that_fail_are_told_by_their_file(tmp_path, made, said):
     (tmp_path / "rows.py").write_text(f'{imports}mine = Ablation("mine", "a title", "a question", {made})\n')
     with pytest.raises(ValueError, match=said):
         Study("smoke").run(ablation_of(f"{tmp_path / 'rows.py'}:mine"))
+
+
+def test_the_readmes_own_ablation(tmp_path):
+    found = re.search(r"```python\n(from focalrepro.study.ablations.*?)```", README.read_text(), re.DOTALL)
+    (tmp_path / "my_ablation.py").write_text(found[1])
+    configs = ablation_of(f"{tmp_path / 'my_ablation.py'}:widths").configs(PROFILES["quick"].base, [0])
+    assert [c.fpn_channels for c in configs.values()] == [16, 32, 64]
 
 
 def test_a_field_that_is_none_is_told_with_its_row():

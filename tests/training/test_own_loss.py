@@ -94,6 +94,7 @@ def test_a_changed_file_is_another_loss(made, tmp_path):
     [
         (FOCAL, "fokal", "mine.py: no function 'fokal'; there is focal; did you mean 'focal'?"),
         ("x = 1", "poly", "mine.py: no function 'poly'; there is none"),
+        ("\nraise SystemExit('no')", "f", "mine.py, line 2: SystemExit: no"),
         ("def f(:\n", "f", "mine.py, line 1: SyntaxError: "),
         ("\nimport helper_of_mine\n", "f", "mine.py, line 2: ModuleNotFoundError: No module named"),
         ("def f(logits):\n    return logits", "f", "mine.py: f takes 1 arguments; it must take logits and"),
