@@ -114,13 +114,12 @@ def said(c: Claim, *studies: Study) -> Md:
 def _rates(c: Claim, study: Study) -> str:
     if not study.rates:
         return "all at one rate"
-    sides = [(side.ablation, side.labels(study.base)) for side in (c.a, c.b) if side]
-    searched = True
-    for name in (name for name in c.needs if name in ABLATIONS):
-        asked = {label for of, labels in sides if of == name for label in labels}
-        rows = study.ablation(name).row_configs(study.base, study.rates)
-        own = (family_of(config) in study.rates for label, config in rows.items() if label in (asked or rows))
-        searched = searched and all(own)
+    asked = {label for side in (c.a, c.b) if side for label in side.labels(study.base)}
+    tables = [
+        study.ablation(name).row_configs(study.base, study.rates) for name in c.needs if name in ABLATIONS
+    ]
+    rows = [config for of in tables for label, config in of.items() if not asked or label in asked]
+    searched = all(family_of(config) in study.rates for config in rows)
     return OWN_RATES if searched and not study.profile.own else "at the rates that the table names"
 
 
