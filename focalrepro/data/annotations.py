@@ -125,7 +125,7 @@ def read_annotations(path: Path) -> Annotations:
             if entry[field] not in known[kind]:
                 what = f"annotations[{index}].{field}: none of the {kind} has the id {entry[field]}"
                 raise DatasetError(f"{path}: {what}; add it to `{kind}` or remove the annotation")
-        entry.setdefault("area", entry["bbox"][2] * entry["bbox"][3])
+        entry.setdefault("area", max(entry["bbox"][2], 0) * max(entry["bbox"][3], 0))
         entry.setdefault("iscrowd", 0)
     images, categories = (sorted(found[kind], key=lambda e: e["id"]) for kind in known)
     info = found["info"] if isinstance(found.get("info"), dict) else {}

@@ -28,7 +28,7 @@ from focalrepro.data.registry import (
     prepared,
     weights_path,
 )
-from focalrepro.data.sources import list_files, locate
+from focalrepro.data.sources import list_files, locate, walk
 from focalrepro.data.split import DatasetError
 from focalrepro.data.weights import BACKBONE, given_weights
 from focalrepro.files import data_root, new_folder, write_json
@@ -288,7 +288,7 @@ def _coco(images: list[dict], boxes: list[dict], names: dict[int, str]) -> dict[
 
 
 def _images(folder: Path) -> list[Path]:
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    found = sorted(path for path in walk(folder) if path.suffix.lower() in SUFFIXES)
     return found or _fault(folder, "no images here", f"put them there, as {', '.join(SUFFIXES)}")
 
 

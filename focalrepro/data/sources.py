@@ -10,7 +10,7 @@ import os
 import stat
 import tarfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -71,14 +71,24 @@ def list_files(paths: Sequence[Path | str]) -> list[ImageFile]:
     for path in map(Path, paths):
         if path.is_dir():
             source = path.resolve()
-            for folder, _, files in os.walk(source):
-                inside = Path(folder).relative_to(source)
-                found += [ImageFile(source, (inside / file).as_posix()) for file in files if _is_text(file)]
+            inside = (file.relative_to(source).as_posix() for file in walk(source))
+            found += [ImageFile(source, name) for name in inside if _is_text(name)]
         elif path.is_file():
             found += _scan(path.resolve())
         else:
             raise DatasetError(f"{path}: no such folder or tar file of images; check the path")
     return found
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """The files in a folder and its subfolders, behind links too; each folder once, as links may go round."""
+    seen: set[str] = set()
+    for place, subfolders, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(place, file) for file in files)
 
 
 def _scan(path: Path) -> list[ImageFile]:

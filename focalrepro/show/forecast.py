@@ -108,9 +108,10 @@ def what_is_there(config: RunConfig) -> Iterator[str]:
     of = [f"{train.categories[k]} {counts[k]:,}" for k in np.argsort(-counts, kind="stable")]
     names = ", ".join(of[:6]) + f" and {len(of) - 6} more" * (len(of) > 6)
     yield f"  objects: {counts.sum():,} and {(val.labels >= 0).sum():,}; by class: {names}"
-    if not counts.sum():
-        what = f"{len(train.sizes)} training images without an object"
-        raise ValueError(f"{config.dataset}: {what}; label some")
+    for split, of in (("training", train), ("validation", val)):
+        if not (of.labels >= 0).any():
+            what = f"{len(of.sizes)} {split} images without an object"
+            raise ValueError(f"{config.dataset}: {what}; label some")
     found = measure(train, config, FIRST + int((train.labels >= 0).any(1).argmax()))
     sides = " … ".join(f"{side:.0f}" for side in np.percentile(found.sides, (5, 50, 95)))
     yield f"  their sides: {sides} pixels of the {config.image_size} (of 5, 50, 95 %)"

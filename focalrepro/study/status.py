@@ -37,7 +37,8 @@ def time_left(missing: int, store: Store, profile: Profile) -> str:
         workers, seconds = 1 if profile.gpus else 2, profile.seconds_per_run
         where = f"on {profile.hardware.split(',')[0]} (a guess: none was run here)"
     minutes = seconds * missing / max(1, min(workers, missing)) / 60
-    spent = f" ({minutes * profile.gpus / 60:,.1f} GPU-hours)" if profile.gpus and not own else ""
+    gpus = on_gpu if own else profile.gpus
+    spent = f" ({minutes * gpus / 60:,.1f} GPU-hours)" if gpus else ""
     time = f"{minutes:.0f} min" if minutes < 600 else f"{minutes / 60:.0f} h"
     return f"about {time}{spent} {where}"
 

@@ -110,3 +110,14 @@ def test_weights_of_another_own_dataset_are_not_taken(made, root):
     assert weights_path("mine", BACKBONE) == fetched
     with pytest.raises(DatasetError, match=r"custom.safetensors: the weights are gone; prepare 'exp' again"):
         weights_path("exp", BACKBONE)
+
+
+def test_a_box_of_negative_width_without_an_area_is_left_out_of_either_part(made, root, caplog):
+    for entry in made.value["annotations"]:
+        entry.pop("area", None)
+    made.value["annotations"][0]["bbox"][2] *= -1
+    made.load()
+    register_own("mine", made.folder / "instances.json", [made.images])
+    boxes = sum(len(load("mine", split, 20).coco["annotations"]) for split in ("train", "val"))
+    assert boxes == len(made.value["annotations"]) - 1
+    assert "left out 1 boxes that have no area" in caplog.text

@@ -9,7 +9,8 @@ from made import encoded, write_tar
 from PIL import Image
 
 from focalrepro.data import DatasetError
-from focalrepro.data.sources import ImageFile
+from focalrepro.data.own import read_yolo
+from focalrepro.data.sources import ImageFile, walk
 
 
 def test_tars_and_folders_mix_and_give_the_same_data(made, tmp_path):
@@ -102,3 +103,26 @@ def test_a_name_is_found_in_either_form_of_unicode(made):
     made.value["images"][1]["file_name"] = normalize("NFC", "café.png")
     (made.images / "002.png").rename(made.images / normalize("NFD", "café.png"))
     assert made.load().image_ids.tolist() == [2, 5, 7]
+
+
+def test_images_behind_linked_folders_are_found_each_once(made, tmp_path):
+    """A data set is often put together from links, and a link may lead back up."""
+    expected, elsewhere = made.load(), tmp_path / "elsewhere"
+    made.images.rename(elsewhere)
+    made.images.mkdir()
+    (made.images / "part").symlink_to(elsewhere, target_is_directory=True)
+    (made.images / "again").symlink_to(elsewhere, target_is_directory=True)
+    (elsewhere / "up").symlink_to(made.images, target_is_directory=True)
+    assert made.load(cache=tmp_path / "other").digest == expected.digest
+    assert sorted(path.name for path in walk(made.images)) == ["002.png", "005.png", "007.png"]
+
+
+def test_a_yolo_folder_may_be_made_of_links(made, tmp_path):
+    root = tmp_path / "yolo"
+    root.mkdir()
+    (root / "images").symlink_to(made.images, target_is_directory=True)
+    (root / "labels").mkdir()
+    (root / "labels" / "005.txt").write_text("0 .5 .5 .2 .2\n")
+    (root / "data.yaml").write_text("train: .\nval: images\nnames: [cat]\n")
+    for content, _ in read_yolo(root / "data.yaml"):
+        assert len(content["images"]) == 3 and len(content["annotations"]) == 1

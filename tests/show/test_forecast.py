@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from focalrepro import cli
-from focalrepro.data import DatasetError, pixels, prepare
+from focalrepro.data import DatasetError, load, pixels, prepare
 from focalrepro.data.own import register_own
 from focalrepro.data.registry import describe
 from focalrepro.show import forecast
@@ -63,18 +63,27 @@ def test_what_is_there(given):
     assert f"out of reach: {100 - reached:.1f} % of the objects, whose IoU is below 0.4" in text
 
 
-@pytest.mark.parametrize("labelled", [True, False])
-def test_background_at_the_beginning_is_no_fault(given, monkeypatch, labelled):
-    monkeypatch.setattr(forecast, "FIRST", 2)
+def labelled_only(given, wanted):
     value = json.loads(given[0].read_text())
-    value["annotations"] = [a for a in value["annotations"] if labelled and a["image_id"] > 5]
+    value["annotations"] = [a for a in value["annotations"] if wanted(a["image_id"])]
     given[0].write_text(json.dumps(value))
-    profile = taken(given)
-    if labelled:
-        assert " 12 … 12 pixels" in "\n".join(what_is_there(profile.base))
-    else:
-        with pytest.raises(ValueError, match="mine: 8 training images without an object; label some"):
-            list(what_is_there(profile.base))
+
+
+def test_background_at_the_beginning_is_no_fault(given, monkeypatch):
+    monkeypatch.setattr(forecast, "FIRST", 2)
+    labelled_only(given, lambda image: image > 5)
+    assert " 12 … 12 pixels" in "\n".join(what_is_there(taken(given).base))
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", 8), ("val", 2)])
+def test_a_split_without_any_object_is_refused_before_anything_is_trained(given, split, count):
+    base = taken(given).base
+    empty = set(load("mine", split, 64).image_ids.tolist())
+    labelled_only(given, lambda image: image not in empty)
+    taken(given)
+    kind = {"train": "training", "val": "validation"}[split]
+    with pytest.raises(ValueError, match=f"mine: {count} {kind} images without an object; label some"):
+        list(what_is_there(base))
 
 
 @pytest.mark.parametrize("detector", ["retinanet", "faster_rcnn"])

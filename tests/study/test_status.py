@@ -1,5 +1,6 @@
 """What `focalrepro status` says of the time that is left."""
 
+import torch
 from made_up import record
 
 from focalrepro.study.ablations import plan
@@ -28,3 +29,10 @@ def test_a_failed_run_is_named_with_its_seed(data_root, tmp_path, monkeypatch, c
     assert print_status("smoke", ("1b",), 1) == 0
     assert f"failed: {job.title}; see {tmp_path}/errors/{job.run_id}.txt" in capsys.readouterr().out
     assert job.title.endswith(", seed 0")
+
+
+def test_hours_of_a_gpu_are_counted_by_its_own_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr("focalrepro.hardware.pick_device", lambda *_: torch.device("cuda"))
+    profile, store = PROFILES["coco256"], Store(tmp_path)
+    store.put(record(profile.base, seconds={"total": 36.0}))
+    assert time_left(50, store, profile) == "about 30 min (0.5 GPU-hours) on this machine, by its own runs"
