@@ -14,7 +14,8 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from focalrepro.config import RARITIES, check_device
 from focalrepro.files import refusal, repo_root
 
-ProfileName = Annotated[str, Doc("smoke, quick, full-quick, coco-cpu, coco256, or a registered dataset")]
+PROFILES = "smoke, quick, full-quick, coco-cpu, coco256, coco256-paper, coco"
+ProfileName = Annotated[str, Doc(f"{PROFILES}, or a registered dataset")]
 Device = Annotated[str, Doc("auto, cpu, cuda or cuda:N")]
 Seeds = Annotated[int, Doc("how many seeds, from 0 on; 0: as many as the profile has")]
 Ablations = Positional[tuple[str, ...]]
@@ -133,7 +134,7 @@ def reproduce(
 
     if data is not None:
         more = {"val_data": val_data, "val_images": val_images, "weights": weights}
-        take(profile := name or "mine", data, images, more, recipe)
+        take(profile := name or "mine", data, images, more, recipe, ablation)
     started, p = time.perf_counter(), get_profile(profile)
     used = hardware.use_device(device)
     here = hardware.describe(str(used))

@@ -39,11 +39,19 @@ FEW = 8  # images of a split that are timed, and half the steps
 FIRST = 300  # images from the first with an object on, whose anchors are counted
 
 
-def take(name: str, data: Path, images: Sequence[Path], more: dict[str, Any], recipe: Sequence[str]) -> None:
+def take(
+    name: str,
+    data: Path,
+    images: Sequence[Path],
+    more: dict[str, Any],
+    recipe: Sequence[str],
+    ablations: Sequence[str] = (),
+) -> None:
     """Registers own data as a profile, and gets the backbone's weights where it needs some.
 
-    more: the other arguments of `register_own`; recipe: FIELD=VALUE of RunConfig. Errors: ValueError or
-    DatasetError that names the option, or the file and the place in it, before anything is written.
+    more: the other arguments of `register_own`; recipe: FIELD=VALUE of RunConfig; ablations: those that it
+    will be asked for. Errors: ValueError or DatasetError that names the option, the ablation, or the file and
+    the place in it, before anything is written.
     """
     if name in PROFILES:
         raise ValueError(f"--name is {name!r}, which is a profile already; give your data another name")
@@ -53,7 +61,7 @@ def take(name: str, data: Path, images: Sequence[Path], more: dict[str, Any], re
         if not is_given:
             raise ValueError(f"--recipe is {word!r}; it must be FIELD=VALUE, as steps=1000")
         fields[field] = _value(field, value)
-    own_profile(name, fields)  # refuses a field before anything is written
+    plan(own_profile(name, fields), list(ablations), 1)  # refuses a field or an ablation
     register_own(name, data, images, recipe=fields or None, **more)
     if not fields and (kept := describe(name).parameters.get("recipe")):
         given = " ".join(f"{field}={value}" for field, value in kept.items())

@@ -4,7 +4,7 @@ One task a run, on a core or on a GPU or a share of one. Every machine of the cl
 installed and prepares the data by itself; records come back and are kept here as they finish.
 """
 
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import torch
@@ -87,8 +87,9 @@ def run_on_ray(jobs: list[Planned], store: Store, on: str, device: str, gpus_per
         waiting = {task.remote(j.run_id, j.config, device, TRAINING_VERSION, board): j for j in jobs}
         while waiting:
             ended, _ = ray.wait(list(waiting), timeout=LOOK_EVERY)
-            for run_id, (phase, done) in ray.get(board.take.remote()).items():
-                progress.update(by_id[run_id], phase, done, "")
+            with suppress(ray.exceptions.RayActorError):  # its machine is gone: no more is told of what runs
+                for run_id, (phase, done) in ray.get(board.take.remote()).items():
+                    progress.update(by_id[run_id], phase, done, "")
             for reference in ended:
                 job = waiting.pop(reference)
                 try:

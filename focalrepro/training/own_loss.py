@@ -194,8 +194,10 @@ def check(loss: OwnLoss, numbers: dict[str, float]) -> str:
 
 def _check_finite(loss: OwnLoss, x: Tensor, labels: Tensor, numbers: dict, kind: str) -> None:
     """ValueError where the loss or its gradient is not, or there is none."""
-    x = x.clone().requires_grad_()
-    value = loss.terms(x, labels, **numbers)
+    x, given = x.clone().requires_grad_(), labels.clone()
+    value = loss.terms(x, given, **numbers)
+    if not given.equal(labels):
+        raise ValueError(f"{loss.path}: {loss.name} changes the labels that it was given; let it clone them")
     if not value.requires_grad:
         cause = "it is made from the logits by detach, item, argmax or a comparison alone"
         raise ValueError(f"{loss.path}: {loss.name} is not differentiable: {cause}")

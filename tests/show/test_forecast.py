@@ -86,6 +86,12 @@ def test_a_split_without_any_object_is_refused_before_anything_is_trained(given,
         list(what_is_there(base))
 
 
+def test_a_misspelt_ablation_is_told_before_anything_is_written(given):
+    with pytest.raises(ValueError, match="1bb"):
+        take("mine", given[0], [given[1]], {}, RECIPE.split(), ("1bb",))
+    assert not (given[0].parent / "data" / "mine").exists()
+
+
 @pytest.mark.parametrize("detector", ["retinanet", "faster_rcnn"])
 def test_what_it_takes_is_measured(given, detector):
     profile = taken(given, f"detector={detector}")

@@ -1,5 +1,6 @@
 """A campaign on a Ray cluster: of this machine, with two workers, one of which is killed on the way."""
 
+import os
 import threading
 
 import psutil
@@ -7,6 +8,7 @@ import pytest
 from test_campaign import wait_for
 
 from focalrepro import cli
+from focalrepro.study import on_ray
 from focalrepro.study.ablations import Planned
 from focalrepro.study.campaign import run_missing, run_planned, with_ids
 from focalrepro.study.profiles import get_profile
@@ -69,6 +71,21 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(cluster, tmp_path, capsy
     assert run_planned(planned(bad, SMOKE.replace(steps=3)), store, "cpu", on="ray") == 1
     assert len(store.records()) == 1 and len(list(tmp_path.glob("errors/*.txt"))) == 1
     assert "failed" in capsys.readouterr().out
+
+
+def test_the_runs_end_though_what_tells_of_them_is_gone(cluster, tmp_path, monkeypatch):
+    """As where the machine is lost on which it was."""
+    asked = tmp_path / "asked"
+
+    class Gone(on_ray.Board):  # here, so that it is sent whole
+        def take(self):
+            asked.touch()
+            os._exit(1)
+
+    monkeypatch.setattr(on_ray, "Board", Gone)
+    store = Store(tmp_path / "runs")
+    assert run_planned(planned(SMOKE.replace(steps=3)), store, "cpu", on="ray") == 0
+    assert len(store.records()) == 1 and asked.exists()
 
 
 @pytest.mark.parametrize("share", [0.0, -1.0, 1.5, float("nan"), float("inf")])

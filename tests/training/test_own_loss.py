@@ -118,6 +118,7 @@ def test_a_file_that_will_not_do(made, tmp_path, content, name, said):
         ("(x - 200).abs().sqrt()", r"the gradient of mine@\w+ is nan at the logit 200 .* in fp64"),
         ("(x > 0).to(x.dtype)", "not differentiable: it is made from the logits by detach"),
         ("x.round()", "not differentiable: its gradient is 0 everywhere"),
+        ("x * labels.abs_()[:, None]", "mine@.* changes the labels that it was given; let it clone them"),
     ],
 )
 def test_what_may_not_train(made, line, said):
