@@ -153,6 +153,28 @@ def test_the_shipped_manifest_holds_both_splits():
     assert manifest["annotations_md5"] == "f4bbac642086de4f52a3fdda2de5fa2c"
 
 
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        ("README.md", "in {val:.0f} % of the images that judge and choose, in {train:.0f} % of those"),
+        (
+            "results/EVIDENCE.md",
+            "{val:.0f} % of the 2,939 images that judge and choose, and in {train:.0f} %",
+        ),
+        ("results/coco-cpu/README.md", "{val:.0f} % hold a person, of the training images {train:.0f} %"),
+        ("data/README.md", "{val:.0f} % of the validation images hold a person, {train:.0f} % of the"),
+    ],
+)
+def test_the_pages_say_how_many_images_hold_a_person(page, said):
+    """The manifest has it from the annotations, to which the test of the real copy holds it."""
+    manifest = coco256.load_manifest()
+    share = {
+        split.removesuffix("2017"): 100 * count / len(manifest[split])
+        for split, count in manifest["images_with_a_person"].items()
+    }
+    assert said.format(**share) in (Path(__file__).parents[2] / page).read_text("utf-8")
+
+
 REAL = os.environ.get("FOCALREPRO_COCO256")
 
 
@@ -164,6 +186,9 @@ def test_the_real_copy(tmp_path):
         assert len(folder[split]["images"]) >= 1
         truth = json.loads((tmp_path / "coco256" / folder[split]["annotations"]).read_text())
         assert (len(truth["images"]), len(truth["annotations"])) == (images, boxes)
+        person = next(c["id"] for c in truth["categories"] if c["name"] == "person")
+        with_one = {a["image_id"] for a in truth["annotations"] if a["category_id"] == person}
+        assert len(with_one) == coco256.load_manifest()["images_with_a_person"][f"{split}2017"]
         data = load("coco256", split, 256, limit=16, root=tmp_path)
         assert data.images.shape == (16, 3, 256, 256) and len(data.categories) == 80
 
