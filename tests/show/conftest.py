@@ -1,6 +1,16 @@
-"""Shared by the tests of what is shown: empty folders of results."""
+"""Shared by the tests of what is shown: empty folders of results, and the committed ones."""
 
 import pytest
+
+from focalrepro.evidence.difference import Evidence
+from focalrepro.show.speakers import PLACES
+from focalrepro.study.study import Study
+
+
+@pytest.fixture(scope="session")
+def evidence():
+    """The committed studies that README.md speaks of, by profile."""
+    return {name: Evidence(Study.committed(name)) for name in PLACES}
 
 
 @pytest.fixture
