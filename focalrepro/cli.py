@@ -18,7 +18,10 @@ PROFILES = "smoke, quick, full-quick, coco-cpu, coco256, coco256-paper, coco"
 ProfileName = Annotated[str, Doc(f"{PROFILES}, or a registered dataset")]
 Device = Annotated[str, Doc("auto, cpu, cuda or cuda:N")]
 Seeds = Annotated[int, Doc("how many seeds, from 0 on; 0: as many as the profile has")]
-Ablations = Positional[tuple[str, ...]]
+Ablations = Annotated[
+    Positional[tuple[str, ...]],
+    arg(metavar="[ABLATION ...]", help="by name, as `focalrepro status` lists them"),
+]
 RunName = Annotated[Positional[str], Doc("a run's id, its beginning, or the path of its record")]
 DATASETS = ("synthetic", "coco", "coco256", "register", "list", *RARITIES)
 
@@ -157,7 +160,12 @@ def _shown(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def notebooks(profile: ProfileName = "quick", only: Ablations = ()) -> int:
+def notebooks(
+    profile: ProfileName = "quick",
+    only: Annotated[
+        Positional[tuple[str, ...]], arg(metavar="[NOTEBOOK ...]", help="how their names begin, as 04")
+    ] = (),
+) -> int:
     """Executes the notebooks with papermill into results/PROFILE/notebooks/."""
     from focalrepro.show.notebooks import execute_all
 
