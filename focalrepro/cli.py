@@ -22,7 +22,9 @@ Ablations = Annotated[
     Positional[tuple[str, ...]],
     arg(metavar="[ABLATION ...]", help="by name, as `focalrepro status` lists them"),
 ]
-RunName = Annotated[Positional[str], Doc("a run's id, its beginning, or the path of its record")]
+RunName = Annotated[
+    Positional[str], arg(metavar="RUN", help="a run's id, its beginning, or the path of its record")
+]
 DATASETS = ("synthetic", "coco", "coco256", "register", "list", *RARITIES)
 
 
@@ -175,7 +177,7 @@ def notebooks(
 
 def detect(
     run: RunName,
-    images: Positional[tuple[Path, ...]],
+    images: Annotated[Positional[tuple[Path, ...]], arg(metavar="IMAGE ...", help="files of any size")],
     /,
     score: Annotated[float, Doc("what scores less is neither printed nor drawn")] = 0.3,
     json: Annotated[Path | None, Doc("write every detection to this file")] = None,
@@ -190,7 +192,9 @@ def detect(
     return 0
 
 
-def export(run: RunName, file: Annotated[Positional[Path], Doc("ending in .safetensors")], /) -> int:
+def export(
+    run: RunName, file: Annotated[Positional[Path], arg(metavar="FILE", help="ending in .safetensors")], /
+) -> int:
     """Writes a run's kept model for torchvision's own RetinaNet, and beside it the Python that loads it."""
     from focalrepro.study.export import export as write
 
