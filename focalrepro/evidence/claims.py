@@ -173,7 +173,7 @@ class Claim(BaseModel):
         """Where the runs are not those of the other tables (`Evidence.every`), of which machine they are."""
         name = self.a.ablation
         same = e.every(name) is e.study.rows(name)
-        return "" if same else f"{MADE_ON} {records[0].hardware.name}, not those of other tables"
+        return "" if same else f"{MADE_ON} {records[0].hardware.name}, to compare with no other row"
 
     def _parts(self, gap: Estimate, a: Records, b: Records) -> str:
         """What the number is made of, where it is no plain difference."""

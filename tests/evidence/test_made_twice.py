@@ -7,6 +7,7 @@ from made_up import changed, record, study
 from focalrepro.evidence.claims import CLAIMS
 from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.made_twice import LEAST, made_twice, mixed
+from focalrepro.show.profile_page import page
 from focalrepro.study.ablations import get_ablation
 from focalrepro.study.profiles import get_profile
 from focalrepro.study.store import Store
@@ -57,6 +58,8 @@ def test_machines_that_differ_in_their_cpu_alone_are_told_apart(runs):
     both = made_twice(s)
     assert [twice.machines[1] for twice in both] == ["a processor without bf16", "another processor"]
     assert [len(twice.kinds) for twice in both] == [2, 1] and mixed(s) == []
+    said = [line for line in page(s)[0].splitlines() if " runs were made twice: " in line]
+    assert "So a row may not hold runs of both" in said[0] and "Both compute in bf16, and rows" in said[1]
 
 
 def test_a_copy_of_the_same_record_is_no_second_making(runs):
