@@ -21,7 +21,6 @@ from focalrepro.study.study import Study
 FAMILY = ("fl-tuned-ce", "fl-hard-negatives", "fl-sampling-free", "ridge")  # the protocol's primary one
 SEEDS = 3  # of any other claim, before it is judged
 # Why no more runs would judge a claim.
-MADE_ON = "both sides by runs of"  # what a remark says of a machine that other tables do not have
 NEVER = "does not apply to this data"
 UNLIKE = "cannot be judged, as no seed of like machines is on both sides"
 NOTHING = "cannot be judged, as a run diverged or found nothing"
@@ -166,14 +165,9 @@ class Claim(BaseModel):
         if not gap:
             return None
         picked = "; against it ".join(filter(None, (a[1], b[1])))
-        parts = picked, self._parts(gap, a[0], b[0]), self._made_on(e, a[0])
-        return replace(gap, remark="; ".join(filter(None, parts)))
-
-    def _made_on(self, e: Evidence, records: Records) -> str:
-        """Where the runs are not those of the other tables (`Evidence.every`), of which machine they are."""
-        name = self.a.ablation
-        same = e.every(name) is e.study.rows(name)
-        return "" if same else f"{MADE_ON} {records[0].hardware.name}, to compare with no other row"
+        remark = "; ".join(filter(None, (picked, self._parts(gap, a[0], b[0]))))
+        counted = e.every(self.a.ablation) is e.study.rows(self.a.ablation)
+        return replace(gap, remark=remark, machine="" if counted else a[0][0].hardware.name)
 
     def _parts(self, gap: Estimate, a: Records, b: Records) -> str:
         """What the number is made of, where it is no plain difference."""

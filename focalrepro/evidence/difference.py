@@ -108,7 +108,8 @@ class Estimate:
 
     margin: by which the interval is wider on both sides, for the unknown luck of a single seed. seeds: that
     both sides share. borrowed: the seeds' spread is that of the committed results. levels: the mean of either
-    side. of: what was compared, by which claims that ask the same of the same runs are told.
+    side. of: what was compared, by which claims that ask the same of the same runs are told. machine: of its
+    runs, where these are not what other tables count.
     """
 
     effect: float
@@ -122,6 +123,7 @@ class Estimate:
     remark: str = ""
     levels: tuple[float, ...] = (float("nan"), float("nan"))
     of: tuple[Any, ...] = ()
+    machine: str = ""
 
     def interval(self, level: float = 1 - LEVEL) -> tuple[float, float]:
         """The interval of that level, in the effect's unit."""

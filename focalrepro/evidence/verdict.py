@@ -16,6 +16,7 @@ class Verdict:
 
     p: of the test, adjusted in the primary family; wanted: the seeds below which there is no verdict.
     direction: above 0 where it speaks for the claim. remark: as which row was picked; how: the interval's.
+    made_on: of which machine its runs are, where these are not what other tables count.
     """
 
     word: str
@@ -29,6 +30,7 @@ class Verdict:
     wanted: int = 0
     direction: float = 0.0
     remark: str = ""
+    made_on: str = ""
     how: str = ""
     estimate: Estimate | None = None
 
@@ -49,7 +51,8 @@ def verdict_of(gap: Estimate, kind: str = "more") -> Verdict:
         word = "confirmed" if low > -MARGIN and high < MARGIN else "refuted" if beyond else "undecided"
         how += f"; equal within ±{MARGIN:g}"
     speaks = gap.effect if kind != "measured" else 0.0  # which claims nothing
-    about = {"direction": speaks, "remark": gap.remark, "how": how, "estimate": gap}
+    made_on = f"both sides by runs of {gap.machine}, to compare with no other row" if gap.machine else ""
+    about = {"direction": speaks, "remark": gap.remark, "made_on": made_on, "how": how, "estimate": gap}
     return Verdict(word, gap.effect, gap.low, gap.high, gap.measure, gap.seeds, gap.p, **about)
 
 

@@ -65,7 +65,7 @@ def answer(v: Verdict | None) -> str:
     """A verdict's number in the table of questions: what it was before and after; else its effect."""
     if v is None:
         return NONE
-    text = v.remark if v.unit == "calibration error" else effect(replace(v, remark=""))
+    text = v.remark if v.unit == "calibration error" else effect(replace(v, remark="", made_on=""))
     if v.estimate and v.estimate.of[0] == MEASURES["threshold"]:  # with a threshold and without
         text = v.remark.rpartition("; judged")[0].rpartition("; ")[2]
     return f"{text}; {seeds_text(v.seeds)}, {v.word}" if v.word == NOT_YET else text

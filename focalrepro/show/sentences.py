@@ -35,7 +35,7 @@ def seeds_text(count: int) -> str:
 
 
 def effect(v: Verdict) -> str:
-    """A verdict's number with its interval and unit, and what was picked."""
+    """A verdict's number with its interval and unit, what was picked, and on which machine."""
     if v.word == "not run":
         return ""
     if v.unit == "of resamples":
@@ -56,8 +56,8 @@ def effect(v: Verdict) -> str:
             text = f"{number(abs(v.value), digits)} points {side} half {loss}"
         text += "" if np.isnan(v.low) else f" ({interval(v, digits)})"
     # What a number is made of comes first where it is no plain difference.
-    plain = not v.estimate or v.estimate.of[1:3] in ((), (1.0, -1.0))
-    return "; ".join(part for part in ((text, v.remark) if plain else (v.remark, text)) if part)
+    plain, about = not v.estimate or v.estimate.of[1:3] in ((), (1.0, -1.0)), (v.remark, v.made_on)
+    return "; ".join(part for part in ((text, *about) if plain else (*about, text)) if part)
 
 
 def digits_of(v: Verdict) -> int:

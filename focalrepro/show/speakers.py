@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from focalrepro.evidence.claims import MADE_ON, judge_all
+from focalrepro.evidence.claims import judge_all
 from focalrepro.evidence.difference import Evidence
 from focalrepro.evidence.verdict import NOT_YET, Verdict
 from focalrepro.show.sentences import WORDS, digits_of, effect, gap, levels, seeds_text
@@ -45,7 +45,7 @@ class Verdicts(dict[str, Verdict]):
 
     def effect(self, claim: str, remark: bool = False) -> str:
         """The same with its unit; remark: also what was picked."""
-        return effect(self[claim] if remark else replace(self[claim], remark=""))
+        return effect(self[claim] if remark else replace(self[claim], remark="", made_on=""))
 
     def levels(self, claim: str) -> str:
         """The AP of both sides."""
@@ -58,7 +58,7 @@ class Verdicts(dict[str, Verdict]):
 
     def made_on(self, claim: str) -> list[str]:
         """Of which machine its runs are, where they are not those of the other tables; else nothing."""
-        return [part for part in self[claim].remark.split("; ") if part.startswith(MADE_ON)]
+        return [self[claim].made_on] * bool(self[claim].made_on)
 
 
 Judged = dict[str, Verdicts]  # by study

@@ -104,7 +104,7 @@ def test_rows_that_no_counted_machine_made_all_of_compare_by_what_one_made_again
     assert e.study.rows("ohem-batch")["FL, γ = 2"] == focal, "other tables count what they counted"
     verdict = CLAIMS["ohem-larger"].judge(e)
     assert (verdict.estimate.effect, verdict.seeds) == (pytest.approx(1.1), 3)
-    assert "both sides by runs of a processor without bf16" in verdict.remark
+    assert "both sides by runs of a processor without bf16" in verdict.made_on
 
 
 def test_one_seed_of_like_machines_does_not_outweigh_what_one_machine_made_of_all_rows(monkeypatch, tmp_path):

@@ -79,7 +79,8 @@ def test_a_line_stands_for_what_has_no_rows_and_one_for_what_can_be_run():
     assert s.shown() == [], "what has no rows is not complete"
 
 
-def test_whose_rates_a_claim_speaks_of():
+def test_whose_rates_a_claim_speaks_of(monkeypatch):
+    monkeypatch.delitem(PROFILES["coco-cpu"].rates, "Quality focal loss")
     coco, smoke = focalrepro.Study("coco-cpu", records=[]), focalrepro.Study("smoke", records=[])
     searched, rival = CLAIMS["fl-hard-negatives"], CLAIMS["rival-quality"]
     assert "each at its own rate" in sentences.said(searched, coco)
