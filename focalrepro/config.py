@@ -181,7 +181,7 @@ def _check_together(c: RunConfig) -> None:
     mirror = 'False where frozen is "backbone", whose maps cannot be mirrored exactly; set views to 2 or more'
     fixed = 'something else where frozen is "backbone": a random backbone would stay random'
     whole = 'another for the loss "quality", whose targets are those of the whole batch'
-    alone = '"positives" for the loss "ghm", which is a mean by itself'
+    alone = '"positives" for the loss "ghm", a mean by itself, or "moving" for moving counts'
     groups, norm = min(32, c.fpn_channels // 4), "4 or more, and a multiple of 32 from 128 on, for GroupNorm"
     picked = '"picked" only where the loss picks anchors: "ohem" or "hard_negatives"'
     for field, is_right, wanted in (
@@ -194,7 +194,7 @@ def _check_together(c: RunConfig) -> None:
         ("views", cached or c.views == 1, '1 unless frozen is "backbone"'),
         ("kept_channels", cached or c.kept_channels == 1, '1 unless frozen is "backbone"'),
         ("normalizer", c.normalizer != "image" or c.loss != "quality", whole),
-        ("normalizer", c.normalizer == "positives" or c.loss != "ghm", alone),
+        ("normalizer", c.normalizer in ("positives", "moving") or c.loss != "ghm", alone),
         ("normalizer", c.normalizer != "picked" or picks, picked),
         ("fpn_channels", c.head_norm != "group" or (groups and c.fpn_channels % groups == 0), norm),
         ("weights", not cached or c.weights != "none", fixed),

@@ -63,7 +63,10 @@ def _of_container(limit: str) -> str:
 def has_bf16(device: torch.device | str = "cpu") -> bool:
     """Whether the device computes in bf16. A CPU without its instructions (an x86 one without AVX-512, say)
     and a GPU before Ampere only emulate it, several times slower than fp32, or lack a convolution's backward.
+    Not where FOCALREPRO_BF16 is 0, so that runs can join those of a machine that lacks it.
     """
+    if os.environ.get("FOCALREPRO_BF16") == "0":
+        return False
     if (kind := torch.device(device).type) != "cpu":
         return kind != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
     if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():

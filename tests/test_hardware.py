@@ -85,6 +85,9 @@ def test_bf16_is_there_where_its_convolutions_have_a_backward(monkeypatch):
             context.setattr(f"torch.{what}", lacks)
             assert hardware.has_bf16("cpu") is False
     hardware.has_bf16.cache_clear()
+    monkeypatch.setenv("FOCALREPRO_BF16", "0")
+    assert hardware.has_bf16("cpu") is False
+    hardware.has_bf16.cache_clear()
 
 
 @pytest.mark.parametrize("root", [None, Path("/elsewhere")])

@@ -58,4 +58,6 @@ def of_other_machines(store: Store, ended: Iterable[Planned], device: torch.devi
         return ""
     count, own = sum(kind != mine for kind in kinds), " in ".join(filter(None, mine))
     what = f"{count} of these were made on another kind of machine ({', '.join(sorted(others))}; here: {own})"
-    return f"{what}: new runs are compared with runs of their own kind alone"
+    join = not mine[1] and {kind for kind in kinds if kind != mine} == {(device.type, "fp32")}
+    how = "; with FOCALREPRO_BF16=0 in the environment they are of that kind" if join else ""
+    return f"{what}: new runs are compared with runs of their own kind alone{how}"

@@ -76,15 +76,17 @@ def poly1(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
 
 
 GHM_BINS = 30
+GHM_MEMORY = 0.75  # of the steps before, as the authors' code has it
 LANES = 256  # that count apart: most terms share a region, and a GPU adds to one place one after another
 
 
 def ghm(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
     """GHM-C: the cross entropy of each term divided by how many terms have a gradient like its own.
 
-    Li et al. 2019 (arXiv 1811.05181), equations 8 to 10, with 30 unit regions and no moving average: with g =
-    1 - p_t, the mean over the regions that are not empty of the mean cross entropy in each. It is a mean by
-    itself (MEANS).
+    Li et al. 2019 (arXiv 1811.05181), equations 8 to 10, with 30 unit regions: with g = 1 - p_t, the mean
+    over the regions that are not empty of the mean cross entropy in each. It is a mean by itself (MEANS).
+    normalizer "moving" takes the moving average of each region's count, as they do; it begins at 0, as in
+    the authors' code. Where no step keeps one, the batch's own counts.
     """
     x_t, _ = signed_logits(logits, labels, 0.5)
     kept = (labels != IGNORED).unsqueeze(-1).expand_as(x_t)
@@ -94,7 +96,11 @@ def ghm(logits: Tensor, labels: Tensor, dials: Dials) -> Tensor:
     counts = region.new_zeros(LANES * GHM_BINS)
     counts.index_add_(0, region.reshape(-1) + lane, kept.reshape(-1).long())
     count = counts.view(LANES, GHM_BINS).sum(0)
-    weight = kept / count.clamp(min=1)[region].to(x_t.dtype)
+    shared = count.clamp(min=1).to(x_t.dtype)
+    if dials.config.normalizer == "moving" and dials.average is not None:
+        average = dials.average.mul_(GHM_MEMORY).add_(count, alpha=1 - GHM_MEMORY)
+        shared = torch.where(count > 0, average, 1.0).to(x_t.dtype)
+    weight = kept / shared[region]
     return (weight * F.softplus(-x_t)).sum() / (count > 0).sum()
 
 

@@ -22,6 +22,7 @@ class Dials:
     epsilon: Number
     # IoU [B, A] of the predicted boxes with their objects, made by a step for the losses that ask for it.
     quality: Tensor | None = None
+    average: Tensor | None = None  # what normalizer "moving" keeps of the steps before; a step's own
 
     @classmethod
     def of(cls, config: RunConfig) -> "Dials":
@@ -44,4 +45,4 @@ class Dials:
                 setattr(self, name, getattr(new, name))
 
 
-NUMBERS = tuple(f.name for f in fields(Dials) if f.name not in ("config", "quality"))
+NUMBERS = tuple(f.name for f in fields(Dials) if f.name not in ("config", "quality", "average"))

@@ -10,7 +10,15 @@ from focalrepro.detector.retinanet import RetinaNet
 from focalrepro.files import is_set
 from focalrepro.hardware import autocast
 from focalrepro.training.batches import SplitData, TrainData
-from focalrepro.training.criteria import DATA_DEPENDENT, MEANS, QUALITY, box_loss, box_quality, get_loss
+from focalrepro.training.criteria import (
+    DATA_DEPENDENT,
+    GHM_BINS,
+    MEANS,
+    QUALITY,
+    box_loss,
+    box_quality,
+    get_loss,
+)
 from focalrepro.training.dials import Dials
 from focalrepro.training.own_loss import OwnLoss
 from focalrepro.training.ranks import ALONE, Ranks
@@ -45,6 +53,11 @@ def learning_rate(step: int, config: RunConfig) -> float:
     return rate * (1 + math.cos(math.pi * step / config.steps)) / 2
 
 
+def first_average(config: RunConfig) -> Tensor:
+    """What normalizer "moving" begins with: the positives of a batch, or GHM-C's counts [30]."""
+    return torch.zeros(GHM_BINS) if config.loss == "ghm" else torch.tensor(FIRST_AVERAGE)
+
+
 class Step:
     """One optimisation step on static buffers: `index` and `view` [B] in, `losses` [3] and `finite` out.
 
@@ -72,7 +85,7 @@ class Step:
         self.view = torch.zeros_like(self.index)
         self.losses = torch.zeros(3, device=device)
         self.finite = torch.ones((), dtype=torch.bool, device=device)
-        self.average = torch.full((), FIRST_AVERAGE, device=device)
+        self.average = first_average(config).to(device)
         self.dials = Dials.of(config).on(device) if self.on_gpu else Dials.of(config)
         self.graph: torch.cuda.CUDAGraph | None = None
         self.captures = self.may_capture(self.on_gpu)
@@ -99,7 +112,7 @@ class Step:
             for value in state.values():
                 if isinstance(value, Tensor):
                     value.zero_()
-        self.average.fill_(FIRST_AVERAGE)
+        self.average.copy_(first_average(config))
         self.finite.fill_(True)
         self.config = config
         self.dials.set(config)
@@ -174,6 +187,7 @@ class Step:
             images = zip(logits.split(1), labels.split(1), strict=True)
             each = [self.loss_function(x, t, self.dials) for x, t in images]
             return (torch.stack(each) / positive.sum(1).clamp(min=1)).mean() / self.ranks.count
+        self.dials.average = self.average
         total = self.loss_function(logits, labels, self.dials)
         if config.loss in MEANS:
             return total

@@ -20,3 +20,16 @@ def test_finished_runs_of_another_kind_of_machine_are_said(tmp_path):
     store.put(changed(records[1], hardware={"device": "cuda", "gpu": "a GPU"}))
     said = of_other_machines(store, jobs, cpu)
     assert said.startswith("1 of these were made on another kind of machine (cuda; here: cpu")
+    assert "FOCALREPRO_BF16" not in said, "no switch makes a GPU of this"
+
+
+def test_how_to_join_the_runs_of_a_machine_without_bf16(tmp_path, monkeypatch):
+    store, cpu = Store(tmp_path), torch.device("cpu")
+    made = record(get_profile("smoke").base)
+    store.put(changed(made, hardware={"precision": "fp32"}))
+    jobs = [Planned(made.config, (), made.run_id)]
+    monkeypatch.setattr("focalrepro.study.jobs.has_bf16", lambda device: True)
+    said = of_other_machines(store, jobs, cpu)
+    assert said.endswith("; with FOCALREPRO_BF16=0 in the environment they are of that kind")
+    monkeypatch.setattr("focalrepro.study.jobs.has_bf16", lambda device: False)
+    assert of_other_machines(store, jobs, cpu) == ""

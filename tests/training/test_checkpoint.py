@@ -42,6 +42,16 @@ def same(a, b):
     return a.history == b.history and all(torch.equal(x, y) for x, y in weights)
 
 
+def test_the_counts_of_ghm_go_on(data_root, tmp_path):
+    torch.set_num_threads(1)
+    data, path = load("synthetic", "train", 128, limit=4), tmp_path / "run.pt"
+    config = CONFIG.replace(loss="ghm")
+    with pytest.raises(Stop):
+        train(config, data, CPU, stop_at(30), checkpoint=Checkpoint(path, every=0))
+    assert torch.load(path)["average"].shape == (30,)
+    assert same(train(config, data, CPU, checkpoint=Checkpoint(path)), train(config, data, CPU))
+
+
 def test_after_kill_9_it_ends_with_the_same_numbers(data_root, tmp_path):
     torch.set_num_threads(1)
     data, path = load("synthetic", "train", 128, limit=4), tmp_path / "run.pt"

@@ -36,9 +36,10 @@ def test_a_step_used_again_gives_what_a_new_one_gives(tiny):
     assert steps[0] is steps[1] is steps[2]
 
 
-def test_the_moving_average_begins_anew(tiny):
+@pytest.mark.parametrize("loss", ["focal", "ghm"])
+def test_the_moving_average_begins_anew(loss, tiny):
     data, engines = tiny[0], Engines(everywhere=True)
-    config = BASE.replace(normalizer="moving", optimizer="sgd", weight_decay=1e-4)
+    config = BASE.replace(loss=loss, normalizer="moving", optimizer="sgd", weight_decay=1e-4)
     first, second = (outcome(config, data, engines) for _ in "ab")
     assert first[0] == second[0]
 

@@ -47,6 +47,33 @@ def test_ghm_is_the_mean_over_regions_of_the_mean_in_each():
     assert value("ghm") == pytest.approx(np.mean(means), rel=1e-10)
 
 
+def test_ghm_takes_the_moving_average_of_its_counts_from_its_step(tiny):
+    g, terms = (1 - P_T)[KEPT].ravel(), -np.log(P_T)[KEPT].ravel()
+    region = np.minimum((g * 30).astype(int), 29)
+    average = torch.full((30,), 100.0)
+    dials = Dials.of(SMALL.replace(loss="ghm", normalizer="moving"))
+    dials.average = average
+    for _ in range(2):  # the second divides by what the first has left
+        found = LOSSES["ghm"](LOGITS, LABELS, dials)
+    counts = np.bincount(region, minlength=30)
+    kept = 0.75 * (0.75 * 100 + 0.25 * counts) + 0.25 * counts
+    present = np.unique(region)
+    assert float(found) == pytest.approx(np.sum(terms / kept[region]) / len(present), rel=1e-6)
+    np.testing.assert_allclose(average, kept, rtol=1e-6)
+    dials.average = None
+    assert float(LOSSES["ghm"](LOGITS, LABELS, dials)) == pytest.approx(value("ghm"), rel=1e-12)
+
+    images, views = torch.arange(4), torch.zeros(4, dtype=torch.long)
+    losses = {}
+    for normalizer in ("positives", "moving"):
+        step = new_step(SMALL.replace(loss="ghm", normalizer=normalizer), tiny[0], torch.device("cpu"))
+        step(images, views, 0.0)
+        losses[normalizer] = float(step.losses[1])
+        assert (float(step.average.sum()) > 30) == (normalizer == "moving"), "a step keeps it"
+    # it begins at 0, so the first counts weigh a quarter
+    assert losses["moving"] == pytest.approx(4 * losses["positives"], rel=1e-3)
+
+
 def test_quality_has_soft_targets_where_an_object_is():
     iou = RNG.random((2, 50))
     y = np.where(OBJECT, iou[..., None], 0.0)
