@@ -62,6 +62,12 @@ def test_on_coco(evidence):
     assert "no α, so that its class loss weighs more beside the box loss" in README and heavier > usual
     ghm, focal = CLAIMS["rival-ghm"].difference(evidence[COCO]).levels
     assert ghm < focal / 2
+    average = CLAIMS["ghm-average"].difference(evidence[COCO])
+    assert average.high < 0 and f"its paper adds, −{-average.effect:.1f} (why" in " ".join(README.split())
+    assert said["rival-ghm-average"] == "refuted"
+    poly = CLAIMS["rival-poly1"].difference(evidence[COCO])
+    assert poly.high < 0 and f"Poly-1 (ε = −1) by {-poly.effect:.1f}, and not clearly of asymmetric" in README
+    assert said["rival-asymmetric-0-2"] == "undecided"
     assert "On COCO, where every batch holds many, no gain of a moving average is clear" in README
     gap = CLAIMS["divisor-smooth"].difference(evidence[COCO])
     assert gap.low < 0 < gap.high
