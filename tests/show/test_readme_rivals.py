@@ -49,7 +49,7 @@ def test_on_coco(evidence):
     assert said["fl-sampling-free"] == "undecided"  # adjusted
     assert said["rival-ghm"] == "refuted" and said["rival-quality"] == "confirmed"
     quality = CLAIMS["rival-quality"].difference(evidence[COCO])
-    hair = f"by a hair: {quality.effect:+.2f} ({quality.low:+.3f} … {quality.high:+.2f}) over three seeds"
+    hair = f"by a hair: {quality.effect:+.2f} ({quality.low:+.2f} … {quality.high:+.2f}) over three seeds"
     ours, theirs = (evidence[COCO].rows("rivals")[k] for k in ("Quality focal loss", "FL, γ = 2"))
     again = [r for of in evidence[COCO].study.again.values() for r in of]
     alike = [r for r in again if r.row == theirs[0].row and r.hardware.name == ours[0].hardware.name]
