@@ -185,6 +185,13 @@ def reliability_bins(r: Record) -> pd.DataFrame:
     return pd.DataFrame(calibration.reliability(histogram, calibration.raw(histogram)))
 
 
+def score_below(r: Record, share: float) -> float:
+    """The score that a share of the test images' detections does not exceed, to a tenth of its logit."""
+    scores = r.scores.test.model_dump()
+    reached = np.cumsum(np.add(scores["right"], scores["wrong"]))
+    return float(calibration.raw(scores)[np.searchsorted(reached, share * reached[-1])])
+
+
 def matched(e: Evidence) -> tuple[Records, Records, float] | None:
     """Focal loss, the cross entropy nearest to it in AP (of Table 1a, or of twice the steps), their gap."""
     focal, sides = e.row("1b", **FL), []

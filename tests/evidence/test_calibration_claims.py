@@ -7,6 +7,7 @@ from made_up import runs, study
 from focalrepro.evaluation.measures import LOGITS
 from focalrepro.evidence.claims import judge_all
 from focalrepro.evidence.difference import Evidence
+from focalrepro.evidence.statistics import score_below
 from focalrepro.show.tables import calibration
 
 pytestmark = pytest.mark.usefixtures("nothing_committed")
@@ -52,3 +53,12 @@ def test_calibration_is_compared_at_matched_ap_only():
     of = runs(lambda c: 30 + 2 * (c.gamma > 0), seed_sd=0.05, scores=scores)
     found = judged(of, "calibration-raw")
     assert found.word == "not comparable" and "their AP differs" in found.how
+
+
+def test_a_score_that_a_share_does_not_exceed():
+    """As many detections in each tenth of logit from -12 to 12: the median is that of a logit of 0."""
+    record = runs(lambda c: 30, ("1a",), scores=lambda c, rng: scores(c, rng))[0]
+    low, middle, high = (score_below(record, share) for share in (0.05, 0.5, 0.95))
+    assert middle == pytest.approx(0.5, abs=0.02)
+    logits = [np.log(p / (1 - p)) for p in (low, high)]
+    assert logits == pytest.approx([-10.8, 10.8], abs=0.11)
