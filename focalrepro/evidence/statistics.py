@@ -122,7 +122,7 @@ def reshaping(e: Evidence) -> Verdict | None:
 class Background(NamedTuple):
     """What the background has of a row's classification loss, or of its gradient by the logits, in percent:
     [seeds, looks], the looks before these steps. divided: as a training divides its batches, where enough
-    records say so; else as images add up."""
+    records say so, or all of them; else as images add up."""
 
     shares: np.ndarray
     steps: Sequence[int]
@@ -134,7 +134,7 @@ def background(e: Evidence, mine: Records, by: Literal["loss", "gradient"]) -> B
     made = [*chain.from_iterable(e.study.again.values()), *mine] if mine else []
     looked = [(r.seed, r.on_objects) for r in made if r.on_objects and r.row == mine[0].row]
     divided = dict(look for look in looked if look[1].divided_loss)
-    enough = len(divided) >= ENOUGH
+    enough = len(divided) >= min(ENOUGH, len(dict(looked)))
     kept = divided if enough else dict(looked)
     if not kept:
         return None

@@ -55,7 +55,7 @@ def test_a_share_that_was_not_measured_is_not_told():
 
 
 def test_a_share_is_of_what_a_training_divides(results):
-    """Where three records tell the share as the loss is divided it is that; else that of the sum."""
+    """Where three records, or all, tell the share as the loss is divided it is that; else that of the sum."""
     looks = {"step": [0, 20, 1000], "loss": [0.1, 0.5, 0.8], "gradient": [0.1, 0.5, 0.6]}
     divided = looks | {"divided_loss": [0.05, 0.3, 0.7], "divided_gradient": [0.02, 0.2, 0.5]}
     rows = ("1a", "1b", "prior", "imbalance")
@@ -67,8 +67,10 @@ def test_a_share_is_of_what_a_training_divides(results):
     assert "(undivided)" in drowns(e, "loss").remark
     assert front_facts.focal_ends(e) == ["20", "40"] and front_facts.drowns_longer(e) == {}
 
-    found = runs(lambda c: 30, rows, profile="full-quick", on_objects=divided)
-    e = Evidence(Study("full-quick", records=found))
+    made = runs(lambda c: 30, rows, profile="full-quick", on_objects=divided)
+    alone = Evidence(Study("full-quick", records=[r for r in made if r.seed == made[0].seed]))
+    assert background(alone, alone.row("1a", alpha=0.5), "loss").divided, "a newcomer's single seed"
+    e = Evidence(Study("full-quick", records=made))
     found = background(e, e.row("1a", alpha=0.5), "gradient")
     assert found.divided and found.shares.mean(0).tolist() == pytest.approx([98, 80, 50])
     assert "undivided" not in drowns(e, "gradient").remark
