@@ -20,12 +20,21 @@ from focalrepro.study.profiles import get_profile
 FURTHER = "fl-alpha-and-prior"  # the baseline of more settings than the protocol's
 BOTH = "best-gamma"  # the same baseline, and γ is picked as well
 OWN_RATE = "fl-strongest-rate"  # the strongest of these settings, at rates of their own
-OWN_ALPHA = "fl-own-alpha", "fl-lower-alpha-rate"  # focal loss picks its α, too; the first at borrowed rates
+# Focal loss picks its α, too: at borrowed rates, the same at rates of their own, and with a lower α.
+OWN_ALPHA = "fl-own-alpha", "fl-own-alpha-rate", "fl-lower-alpha-rate"
 JOINT = "fl-strongest-box-weight"  # the strongest of these, with the box loss that cross entropy wants
 BOX_WEIGHT = "fl-box-weight"  # plain cross entropy, and the weight of the box loss is picked on both sides
 ANSWERS = (
     ("fl-tuned-ce", FURTHER, "fl-best-alpha"),
-    *((FURTHER,), (BOTH,), (OWN_ALPHA[0],), (OWN_RATE,), (OWN_ALPHA[1],), (JOINT,), (BOX_WEIGHT,)),
+    *(
+        (FURTHER,),
+        (BOTH,),
+        (OWN_ALPHA[0],),
+        (OWN_RATE,),
+        *((claim,) for claim in OWN_ALPHA[1:]),
+        (JOINT,),
+        (BOX_WEIGHT,),
+    ),
     *(("fl-plain-ce",), ("fl-hard-negatives",), ("fl-sampling-free",)),
 )
 # The paper's own comparison, and the same without its threshold of score.
